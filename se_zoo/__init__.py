@@ -1,0 +1,37 @@
+"""se_zoo: timm classifiers with an SE head that explain every prediction.
+
+``import se_zoo`` registers the models with timm::
+
+    model = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
+    explanation = model.explain(images, target="Smiling")
+"""
+
+from .errors import (
+    InvalidInputError,
+    SEZooError,
+    UnknownLabelError,
+    UnknownModelError,
+    UnsupportedBackboneError,
+    WeightsNotFoundError,
+)
+from .explain import Explanation, explain
+from .layers import SqueezeExcite
+from .models import list_models, squeeze, unsqueeze
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Explanation",
+    "InvalidInputError",
+    "SEZooError",
+    "SqueezeExcite",
+    "UnknownLabelError",
+    "UnknownModelError",
+    "UnsupportedBackboneError",
+    "WeightsNotFoundError",
+    "__version__",
+    "explain",
+    "list_models",
+    "squeeze",
+    "unsqueeze",
+]

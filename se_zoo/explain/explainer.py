@@ -1,0 +1,310 @@
+"""``explain``: a prediction and its heatmaps from one forward pass.
+
+No hooks and no gradient through the backbone: features, gate, head, and a weighted sum of the
+channels. That is why it is safe in threads, leaves nothing on the model and costs a forward pass.
+"""
+
+from typing import List, NamedTuple, Optional, Protocol, Sequence, Tuple, Union, cast
+
+import torch
+from torch import nn
+
+from ..errors import InvalidInputError
+from . import heads, maps, targets
+from .mode import evaluating
+from .result import Explanation
+from .targets import Rows, Target
+
+METHODS = ("gate", "contribution", "difference", "activation")
+
+
+class SEModel(Protocol):
+    """What a model with an SE head offers; explanations are written against this alone."""
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor: ...
+    def forward_head(self, x: torch.Tensor) -> torch.Tensor: ...
+    def gate(self, features: torch.Tensor) -> torch.Tensor: ...
+    def gated(self, features: torch.Tensor) -> torch.Tensor: ...
+    def classify(self, gated: torch.Tensor) -> torch.Tensor: ...
+    def feature_grid(self, features: torch.Tensor, image_size: Tuple[int, int]) -> torch.Tensor: ...
+    def class_labels(self) -> Optional[Sequence[str]]: ...
+    def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]: ...
+    def is_multi_label(self) -> bool: ...
+
+
+class _Pass(NamedTuple):
+    """What one forward pass leaves behind; every map is computed from it."""
+
+    native: torch.Tensor  # features as the backbone lays them out
+    features: torch.Tensor  # (B, C, *grid)
+    gate: torch.Tensor  # (B, C), float32 or better
+    logits: torch.Tensor  # (B, num_classes)
+
+
+class _Maps(NamedTuple):
+    raw: torch.Tensor  # (N, *grid)
+    constant: torch.Tensor  # (N,)
+    exact: bool
+    source: str  # where the channel weights come from
+
+
+def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The images on the model's device and in its dtype, or one clear error.
+
+    Raises:
+        InvalidInputError: For anything but a non-empty, finite float tensor (B, 3, H, W).
+    """
+    if not isinstance(images, torch.Tensor):
+        raise InvalidInputError(
+            f"images must be a tensor (B, C, H, W), not {type(images).__name__}; use timm's "
+            "create_transform(**resolve_data_config(model=model)) on PIL images."
+        )
+    if images.dim() != 4 or images.numel() == 0:
+        raise InvalidInputError(
+            f"images must have shape (B, C, H, W) and not be empty, got {tuple(images.shape)}"
+            + ("; add the batch axis with images[None]." if images.dim() == 3 else ".")
+        )
+    if not images.is_floating_point():
+        raise InvalidInputError(
+            f"images must be floats normalised with the model's mean and std, got {images.dtype}."
+        )
+    if not bool(images.isfinite().all()):
+        raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
+    parameter = next(model.parameters())
+    dtype = parameter.dtype if parameter.is_floating_point() else images.dtype
+    return images.to(device=parameter.device, dtype=dtype)
+
+
+def explain(
+    model: nn.Module,
+    images: torch.Tensor,
+    target: Target = None,
+    method: Optional[str] = None,
+    *,
+    versus: Union[int, str, None] = None,
+    normalize: Union[str, float] = "image",
+) -> Explanation:
+    """Predict and explain a batch of images in one forward pass.
+
+    Args:
+        model: Model with an SE head: registered ``*_sehead`` or the result of ``squeeze``.
+        images: Normalised images, (B, C, H, W); moved to the model's device and dtype.
+        target: Class index or label name; a sequence of them (one heatmap per image and target);
+            a tensor (B,) with one class per image; or None: the top-1 class, for a multi-label
+            model every label with probability above 0.5 and at least the top one.
+        method: ``"contribution"`` (default): ``sum_c w'[k, c] g_c``, signed, exact for pooling
+            (+ norm) + linear heads. ``"gate"``: mean of the gated features of the selected
+            channels, the map of arXiv 2412.05134; it knows no class. ``"difference"``:
+            contribution of the target less that of another class. ``"activation"``: plain channel
+            mean, the control that a method must beat (LaFAM, arXiv 2407.06059).
+        versus: The other class of ``"difference"``; the runner-up of each image if None.
+        normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.normalise`).
+
+    Returns:
+        An :class:`Explanation`. ``gate`` and ``activation`` give one row per image unless targets
+        were asked for; their maps are the same for all of an image's targets.
+
+    Raises:
+        InvalidInputError: For images, a method or options that cannot be used.
+        UnknownLabelError: For a class that the model does not have.
+    """
+    method = method or "contribution"
+    if method not in METHODS:
+        raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
+    if versus is not None and method != "difference":
+        raise InvalidInputError(f'versus is for method="difference" only, not {method!r}.')
+    if not all(hasattr(model, name) for name in ("gate", "classify", "feature_grid")):
+        raise InvalidInputError(
+            f"{type(model).__name__} has no SE head; give it one with se_zoo.squeeze(model)."
+        )
+    se_model = cast(SEModel, model)
+    batch = check_images(model, images)
+    with torch.no_grad(), evaluating(model):
+        native = se_model.forward_features(batch)
+        logits = se_model.forward_head(native)
+        gate = se_model.gate(native)
+        image_size = (batch.shape[-2], batch.shape[-1])
+        with torch.autocast(batch.device.type, enabled=False):
+            grid = se_model.feature_grid(native, image_size)
+            work = torch.promote_types(gate.dtype, torch.float32)
+            state = _Pass(native, grid, gate.to(work), logits)
+            rows = _rows(se_model, state, target, method)
+            other = _other_class(se_model, state, rows, method, versus)
+            computed = _compute(se_model, state, rows, other, method)
+            signed = method in ("contribution", "difference")
+            native_size = maps.normalise(computed.raw, signed, normalize)
+            heatmap = maps.upsample(native_size, image_size).clamp(0, 1).float()
+    selection = maps.select_channels(state.gate)
+    labels = se_model.class_labels()
+    mean, std = se_model.image_stats()
+    return Explanation(
+        heatmap=heatmap,
+        raw=computed.raw.float(),
+        constant=computed.constant.float(),
+        logits=logits,
+        gate=gate,
+        selected=selection.mask,
+        rule=selection.rule,
+        image_index=rows.images,
+        target=tuple(rows.targets.tolist()),
+        versus=None if other is None else tuple(other.tolist()),
+        method=method,
+        exact=computed.exact,
+        weights=computed.source,
+        label_names=None if labels is None else tuple(labels),
+        multi_label=se_model.is_multi_label(),
+        images=images,
+        mean=mean,
+        std=std,
+    )
+
+
+def _rows(model: SEModel, state: _Pass, target: Target, method: str) -> Rows:
+    if state.logits.dim() != 2 or state.logits.shape[1] == 0:
+        raise InvalidInputError(
+            f"The model's head gives {tuple(state.logits.shape)}, not (B, num_classes); give it a "
+            "classifier with reset_classifier(num_classes, 'avg')."
+        )
+    multi_label = model.is_multi_label()
+    if target is None and method in ("gate", "activation"):
+        multi_label = False  # these maps know no class: one row per image, not one per label
+    return targets.resolve_rows(target, state.logits, model.class_labels(), multi_label)
+
+
+def _other_class(
+    model: SEModel, state: _Pass, rows: Rows, method: str, versus: Union[int, str, None]
+) -> Optional[torch.Tensor]:
+    if method != "difference":
+        return None
+    num_classes = state.logits.shape[1]
+    if num_classes < 2:
+        raise InvalidInputError('method="difference" needs a model with at least two classes.')
+    if versus is None:
+        return targets.runner_up(state.logits, rows)
+    index = targets.label_index(versus, model.class_labels(), num_classes)
+    if bool((rows.targets == index).any()):
+        raise InvalidInputError(f"versus={versus!r} is a target itself; the difference would be zero.")
+    return torch.full_like(rows.targets, index)
+
+
+def _compute(
+    model: SEModel, state: _Pass, rows: Rows, other: Optional[torch.Tensor], method: str
+) -> _Maps:
+    zeros = state.gate.new_zeros(len(rows.images))
+    if method == "gate":
+        weights = maps.gate_weights(state.gate)[rows.images]
+        raw = maps.weighted_maps(state.features, weights, rows.images)
+        return _Maps(raw, zeros, False, "gate")
+    if method == "activation":
+        weights = torch.full_like(state.gate, 1 / state.gate.shape[1])[rows.images]
+        raw = maps.weighted_maps(state.features, weights, rows.images)
+        return _Maps(raw, zeros, False, "mean")
+    computed = _contribution(model, state, rows)
+    if other is None:
+        return computed
+    against = _contribution(model, state, Rows(rows.images, other))
+    return _Maps(
+        computed.raw - against.raw,
+        computed.constant - against.constant,
+        computed.exact and against.exact,
+        computed.source if computed.source == against.source else "mixed",
+    )
+
+
+def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
+    """Contribution maps: folded weights where they are exact, else the gradient of the head."""
+    pooled = state.features.flatten(2).to(state.gate.dtype).mean(2) * state.gate
+    logits = state.logits[rows.images, rows.targets]
+    folded = heads.folded_weights(
+        cast(nn.Module, model), pooled[rows.images], rows.targets, logits
+    )
+    if folded is not None:
+        weights = folded.weight * state.gate[rows.images]
+        raw = maps.weighted_maps(state.features, weights, rows.images)
+        return _Maps(raw, folded.constant, True, "folded")
+    return _head_gradient_maps(model, state, rows, logits)
+
+
+def _head_gradient_maps(
+    model: SEModel, state: _Pass, rows: Rows, logits: torch.Tensor
+) -> _Maps:
+    """Gradient times gated features, position by position (HiResCAM after the gate), times the
+    number of positions, so that a linear head would give its own weights.
+
+    A head that reads class tokens alone gives the grid no gradient at all. Then the class token's
+    gradient is projected on the patch tokens: a picture of where the same channels are active,
+    not a decomposition of the logit; ``weights`` says "projection".
+    """
+    size = _square_of(state)
+    gated = model.gated(state.native)
+    gradient = heads.head_gradient(cast(nn.Module, model), gated, rows.images, rows.targets)
+    gradient_grid = model.feature_grid(gradient, size).to(state.gate.dtype)
+    gated_grid = model.feature_grid(gated, size).to(state.gate.dtype)[rows.images]
+    if heads.reads_prefix_only(gradient_grid, gradient):
+        weights = gradient.flatten(1, -2).to(state.gate.dtype).sum(1)  # tokens are channels last
+        raw = torch.einsum("nc,nc...->n...", weights, gated_grid)
+        source = "projection"
+    else:
+        positions = gated_grid[0, 0].numel()
+        raw = positions * (gradient_grid * gated_grid).sum(1)
+        source = "gradient"
+    constant = logits.to(raw.dtype) - raw.flatten(1).mean(1)
+    return _Maps(raw, constant, False, source)
+
+
+def _square_of(state: _Pass) -> Tuple[int, int]:
+    """An image size of the grid's own aspect: all that a token layout needs to find its grid."""
+    rows, columns = state.features.shape[-2:]
+    return rows, columns
+
+
+def channel_logits(
+    model: nn.Module,
+    images: torch.Tensor,
+    keep: Union[torch.Tensor, Sequence[int], None] = None,
+    drop: Union[torch.Tensor, Sequence[int], None] = None,
+) -> torch.Tensor:
+    """Logits when only some gate channels stay, or some go (the paper's SE-vector manipulation).
+
+    Args:
+        model: Model with an SE head.
+        images: Normalised images, (B, C, H, W).
+        keep: Channels that stay: indices, or a bool mask (C,) or (B, C). All others become zero.
+        drop: Channels that become zero, in the same forms. Give exactly one of the two.
+
+    Returns:
+        Logits, (B, num_classes), detached.
+
+    Raises:
+        InvalidInputError: If not exactly one of ``keep`` and ``drop`` is given, or the channels do
+            not exist.
+    """
+    if (keep is None) == (drop is None):
+        raise InvalidInputError("Give exactly one of keep and drop.")
+    se_model = cast(SEModel, model)
+    batch = check_images(model, images)
+    with torch.no_grad(), evaluating(model):
+        native = se_model.forward_features(batch)
+        gate = se_model.gate(native)
+        chosen = _channel_mask(keep if keep is not None else drop, gate)
+        stays = chosen if keep is not None else ~chosen
+        return se_model.classify(se_model.gated(native, gate * stays))  # type: ignore[call-arg]
+
+
+def _channel_mask(
+    channels: Union[torch.Tensor, Sequence[int], None], gate: torch.Tensor
+) -> torch.Tensor:
+    count = gate.shape[1]
+    given = torch.as_tensor(channels, device=gate.device)
+    if given.dtype == torch.bool:
+        if given.shape not in ((count,), tuple(gate.shape)):
+            raise InvalidInputError(
+                f"A channel mask has shape ({count},) or {tuple(gate.shape)}, got {tuple(given.shape)}."
+            )
+        return given.expand_as(gate)
+    indices: List[int] = given.flatten().tolist()
+    if any(i != int(i) or not 0 <= i < count for i in indices):
+        raise InvalidInputError(f"Channel indices lie in 0 to {count - 1}, got {indices}.")
+    mask = torch.zeros(count, dtype=torch.bool, device=gate.device)
+    mask[[int(i) for i in indices]] = True
+    return mask.expand_as(gate)

@@ -1,0 +1,123 @@
+"""The maps, as pure functions of features, gate and channel weights.
+
+Every map is a weighted sum of the backbone's channels: the gate map of arXiv 2412.05134 weighs
+the selected channels by their gate, the contribution map by gate times classifier weight, and the
+activation map (LaFAM, arXiv 2407.06059) weighs all alike.
+"""
+
+from typing import NamedTuple, Optional, Tuple, Union
+
+import torch
+import torch.nn.functional as F
+
+#: One-sided 10 % quantile of the normal distribution, the paper's threshold in standard deviations.
+TOP_TENTH_SIGMA = 1.2816
+
+
+class Selection(NamedTuple):
+    """Selected channels of each image.
+
+    Attributes:
+        mask: (B, C) bool.
+        rule: One of ``"threshold"`` and ``"rank"`` per image.
+    """
+
+    mask: torch.Tensor
+    rule: Tuple[str, ...]
+
+
+def select_channels(gate: torch.Tensor) -> Selection:
+    """Channels whose gate stands out, as in arXiv 2412.05134: ``s > mean(s) + 1.2816 std(s)``.
+
+    The rule selects about a tenth of spread-out gates and none of saturated or constant ones; for
+    such an image the top tenth by rank is taken (ties in channel order), and the rule says so.
+
+    Args:
+        gate: SE vectors, (B, C).
+    """
+    # In double, so that a constant gate is not "selected" by the rounding of its own mean.
+    values = gate.double()
+    bound = values.mean(1, keepdim=True) + TOP_TENTH_SIGMA * values.std(1, keepdim=True, correction=0)
+    mask = values > bound
+    mask &= values.amax(1, keepdim=True) > values.amin(1, keepdim=True)
+    none = ~mask.any(1)
+    count = max(1, round(0.1 * gate.shape[1]))
+    order = values.argsort(dim=1, descending=True, stable=True)[:, :count]
+    by_rank = torch.zeros_like(mask).scatter_(1, order, True)
+    mask = torch.where(none[:, None], by_rank, mask)
+    return Selection(mask, tuple("rank" if n else "threshold" for n in none.tolist()))
+
+
+def weighted_maps(features: torch.Tensor, weights: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """``sum_c weights[n, c] * features[images[n], c]`` for every row n.
+
+    Args:
+        features: (B, C, *grid), ungated.
+        weights: (N, C); the gate is part of the weights.
+        images: Index of each row's image, ascending, (N,).
+
+    Returns:
+        (N, *grid).
+    """
+    # One product per image keeps the memory at that of the features, and an image's map free of
+    # its neighbours in the batch down to the order of summation.
+    maps = [
+        weights[images == i] @ features[i].flatten(1).to(weights.dtype)
+        for i in range(features.shape[0])
+    ]
+    return torch.cat(maps).unflatten(1, features.shape[2:])
+
+
+def upsample(maps: torch.Tensor, size: Tuple[int, ...]) -> torch.Tensor:
+    """Bicubic (images) or trilinear (clips) resizing of (N, *grid), half-pixel convention.
+
+    Bicubic overshoots at edges: clip the result to the range that is shown.
+    """
+    mode = "bicubic" if maps.dim() == 3 else "trilinear"
+    return F.interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0]
+
+
+def normalise(
+    maps: torch.Tensor, signed: bool, normalize: Union[str, float] = "image"
+) -> torch.Tensor:
+    """Bring raw maps into [0, 1] for display.
+
+    Args:
+        maps: Raw maps, (N, *grid).
+        signed: True for maps whose zero means "no evidence" (contribution, difference): negative
+            values become 0 and the strongest positive one 1. False for gate and activation maps,
+            which are stretched from minimum to maximum.
+        normalize: ``"image"`` stretches every map by itself, so a weak map looks as strong as a
+            strong one. A positive number is the raw value that is drawn as 1 in all maps, which
+            makes them comparable.
+
+    Returns:
+        (N, *grid) in [0, 1]. A constant map becomes 0 everywhere.
+
+    Raises:
+        ValueError: If ``normalize`` is neither ``"image"`` nor a positive number.
+    """
+    if isinstance(normalize, (int, float)) and not isinstance(normalize, bool) and normalize > 0:
+        return (maps / float(normalize)).clamp(0, 1)
+    if normalize != "image":
+        raise ValueError(f'normalize must be "image" or a positive number, got {normalize!r}.')
+    flat = maps.flatten(1)
+    top = flat.amax(1)
+    low = torch.zeros_like(top) if signed else flat.amin(1)
+    spread = top - low
+    # Rounding alone must not be blown up to a picture.
+    flat_map = spread <= 1e-6 * flat.abs().amax(1)
+    scale = torch.where(flat_map | (spread <= 0), torch.full_like(spread, float("inf")), spread)
+    shape = (-1,) + (1,) * (maps.dim() - 1)
+    return ((maps - low.view(shape)) / scale.view(shape)).clamp(0, 1)
+
+
+def gate_weights(gate: torch.Tensor, mask: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """Channel weights of the paper's map: mean of the gated features of the selected channels.
+
+    Args:
+        gate: (B, C).
+        mask: Selected channels, (B, C) bool; by :func:`select_channels` if None.
+    """
+    chosen = select_channels(gate).mask if mask is None else mask
+    return gate * chosen / chosen.sum(1, keepdim=True).clamp(min=1)

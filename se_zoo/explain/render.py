@@ -1,0 +1,129 @@
+"""Drawing explanations: overlays, grids with captions, PNG and JSON files."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, List, Tuple, Union
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ..errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from .result import Explanation
+
+_CAPTION_HEIGHT = 16
+_GAP = 4
+#: Small inputs are enlarged in grids until they are this wide, so that captions can be read.
+_MIN_TILE_WIDTH = 160
+
+
+def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
+    """Images as (B, H, W, 3) uint8 pixels of the heatmap's size.
+
+    Args:
+        explanation: Gives mean, std and size.
+        images: Normalised float tensor (B, C, H, W), uint8 array (B, H, W, 3), list of PIL
+            images, or None for the explained images.
+
+    Raises:
+        InvalidInputError: If number or form of the images does not fit the explanation.
+    """
+    images = explanation.images if images is None else images
+    size = tuple(explanation.heatmap.shape[-2:])
+    if isinstance(images, torch.Tensor) and images.is_floating_point():
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(explanation.mean).view(shape)
+        std = torch.tensor(explanation.std).view(shape)
+        pixels = images.detach().float().cpu() * std + mean
+        # Round and clip before uint8, or 1.02 wraps around to blue.
+        array = (pixels * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).numpy()
+    elif isinstance(images, (list, tuple)):
+        array = np.stack([np.asarray(i.convert("RGB").resize(size[::-1])) for i in images])
+    else:
+        array = np.asarray(images)
+    if array.shape[-1] == 1:
+        array = np.repeat(array, 3, axis=-1)
+    expected = (len(explanation), *size, 3)
+    if array.shape != expected or array.dtype != np.uint8:
+        raise InvalidInputError(
+            f"Images to draw on must be uint8 {expected}, a float tensor or PIL images; got "
+            f"{array.dtype} {array.shape}."
+        )
+    return array
+
+
+def overlay(
+    explanation: "Explanation", images: Any = None, alpha: float = 0.5, cmap: str = "turbo"
+) -> np.ndarray:
+    """Heatmaps over their images, (N, H, W, 3) uint8; see :meth:`Explanation.overlay`."""
+    if not 0 <= alpha <= 1:
+        raise InvalidInputError(f"alpha lies in [0, 1], got {alpha}.")
+    pixels = to_pixels(explanation, images)[explanation.image_index.cpu().numpy()] / 255
+    heat = explanation.heatmap.cpu().numpy()
+    colours = matplotlib.colormaps[cmap](heat)[..., :3]
+    # The opacity grows with the heat: where there is no evidence, one sees the photograph.
+    opacity = alpha * np.sqrt(heat)[..., None]
+    blended = (1 - opacity) * pixels + opacity * colours
+    return (blended * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def grid(
+    explanation: "Explanation", images: Any = None, alpha: float = 0.5, cmap: str = "turbo"
+) -> Image.Image:
+    """One line per image: the image, then its overlays with captions."""
+    pixels = to_pixels(explanation, images)
+    overlays = overlay(explanation, pixels, alpha, cmap)
+    titles = explanation.titles()
+    rows = explanation.image_index.tolist()
+    lines: List[List[Tuple[np.ndarray, str]]] = []
+    for i in range(len(explanation)):
+        tiles = [(overlays[n], titles[n]) for n, image in enumerate(rows) if image == i]
+        lines.append([(pixels[i], explanation.method), *tiles])
+    return _draw(lines)
+
+
+def _draw(lines: List[List[Tuple[np.ndarray, str]]]) -> Image.Image:
+    height, width = lines[0][0][0].shape[:2]
+    zoom = max(1, -(-_MIN_TILE_WIDTH // width))
+    height, width = height * zoom, width * zoom
+    columns = max(len(line) for line in lines)
+    step_x, step_y = width + _GAP, height + _CAPTION_HEIGHT + _GAP
+    canvas = Image.new("RGB", (columns * step_x - _GAP, len(lines) * step_y - _GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default()
+    for y, line in enumerate(lines):
+        for x, (tile, title) in enumerate(line):
+            picture = Image.fromarray(tile).resize((width, height), Image.Resampling.BICUBIC)
+            canvas.paste(picture, (x * step_x, y * step_y + _CAPTION_HEIGHT))
+            draw.text((x * step_x + 2, y * step_y + 2), _fit(title, width, font), "black", font)
+    return canvas
+
+
+def _fit(title: str, width: int, font: Any) -> str:
+    """The title, shortened to the tile's width."""
+    if font.getlength(title) <= width:
+        return title
+    while len(title) > 1 and font.getlength(title + "...") > width:
+        title = title[:-1]
+    return title + "..."
+
+
+def save(explanation: "Explanation", path: Union[str, os.PathLike], images: Any = None) -> None:
+    """PNG and JSON under temporary names first, so that a failure leaves nothing half-written."""
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise InvalidInputError(f"Explanations are saved as .png (plus a .json beside), not {target}.")
+    if not target.parent.is_dir():
+        raise InvalidInputError(f"The folder {target.parent} does not exist; create it first.")
+    picture = grid(explanation, images)
+    text = json.dumps(explanation.to_dict(), indent=1)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        picture.save(Path(folder) / "grid.png")
+        (Path(folder) / "grid.json").write_text(text, encoding="utf-8")
+        os.replace(Path(folder) / "grid.json", target.with_suffix(".json"))
+        os.replace(Path(folder) / "grid.png", target)

@@ -1,0 +1,195 @@
+"""The result of an explanation: maps, gate and prediction of one batch, ready to draw and save."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+
+from .targets import label_names_of
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Heatmaps and prediction of a batch; rows are (image, target) pairs, image by image.
+
+    With one target per image (an index, a name, a tensor, or ``None`` on a single-label model)
+    there are N = B rows and ``heatmap[i]`` belongs to image i. ``explanation[i]`` is the part that
+    belongs to image i in any case.
+
+    Attributes:
+        heatmap: (N, H, W) float32 in [0, 1] at input size.
+        raw: (N, *grid) float32, the map itself: signed, unnormalised, at the backbone's grid.
+        constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
+            (for ``"difference"`` the difference of the two logits).
+        logits: (B, num_classes) as the model gave them.
+        gate: SE vectors, (B, C).
+        selected: Selected channels, (B, C) bool.
+        rule: Per image which rule selected them, ``"threshold"`` or ``"rank"``.
+        image_index: Image of each row, (N,) long.
+        target: Class index of each row.
+        versus: The other class of each row (``"difference"`` only).
+        method: ``"gate"``, ``"contribution"``, ``"difference"`` or ``"activation"``.
+        exact: Whether the map adds up to the logit; checked on this batch, not assumed.
+        weights: Where the channel weights come from: ``"folded"`` (classifier and norm, exact),
+            ``"gradient"`` (of the head alone), ``"projection"`` (class-token head: the class
+            token's weights on the patch tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
+        label_names: Label names of all classes, if the model has any.
+        multi_label: Whether probabilities are sigmoids (else softmax).
+        images: The images as they were given, (B, 3, H, W); not copied.
+        mean: Channel means that the images were normalised with.
+        std: Channel standard deviations that the images were normalised with.
+    """
+
+    heatmap: torch.Tensor
+    raw: torch.Tensor
+    constant: torch.Tensor
+    logits: torch.Tensor
+    gate: torch.Tensor
+    selected: torch.Tensor
+    rule: Tuple[str, ...]
+    image_index: torch.Tensor
+    target: Tuple[int, ...]
+    versus: Optional[Tuple[int, ...]]
+    method: str
+    exact: bool
+    weights: str
+    label_names: Optional[Tuple[str, ...]]
+    multi_label: bool
+    images: torch.Tensor
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self.logits.shape[0]
+
+    def __getitem__(self, index: int) -> "Explanation":
+        """The explanation of one image, as a batch of one.
+
+        Raises:
+            IndexError: If there is no such image.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Image {index} of {len(self)}.")
+        image = index % len(self)
+        rows = [n for n, i in enumerate(self.image_index.tolist()) if i == image]
+        one = slice(image, image + 1)
+        return replace(
+            self,
+            heatmap=self.heatmap[rows],
+            raw=self.raw[rows],
+            constant=self.constant[rows],
+            logits=self.logits[one],
+            gate=self.gate[one],
+            selected=self.selected[one],
+            rule=self.rule[one],
+            image_index=torch.zeros_like(self.image_index[rows]),
+            target=tuple(self.target[n] for n in rows),
+            versus=None if self.versus is None else tuple(self.versus[n] for n in rows),
+            images=self.images[one],
+        )
+
+    @property
+    def native_grid(self) -> Tuple[int, ...]:
+        """Resolution that the map truly has, (rows, columns); the heatmap is interpolated."""
+        return tuple(self.raw.shape[1:])
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """Label name of each row's target (the index as text without names)."""
+        return label_names_of(self.target, self.label_names)
+
+    @property
+    def probabilities(self) -> torch.Tensor:
+        """(B, num_classes) float32: sigmoid for multi-label models, softmax otherwise."""
+        logits = self.logits.float()
+        return logits.sigmoid() if self.multi_label else logits.softmax(1)
+
+    @property
+    def row_probability(self) -> torch.Tensor:
+        """Probability of each row's target, (N,)."""
+        targets = torch.tensor(self.target, device=self.logits.device, dtype=torch.long)
+        return self.probabilities[self.image_index, targets]
+
+    def titles(self) -> List[str]:
+        """One short caption per row: label, probability, and what it is compared with."""
+        names = list(self.labels)
+        if self.versus is not None:
+            others = label_names_of(self.versus, self.label_names)
+            names = [f"{a} rather than {b}" for a, b in zip(names, others)]
+        return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist())]
+
+    def overlay(self, images: Any = None, alpha: float = 0.5, cmap: str = "turbo") -> Any:
+        """Heatmaps over their images, (N, H, W, 3) uint8 numpy array.
+
+        Args:
+            images: Normalised (B, 3, H, W) tensor, uint8 (B, H, W, 3) array, or a list of PIL
+                images of the heatmap's size; the explained images themselves if None.
+            alpha: Opacity of the strongest spots, in [0, 1].
+            cmap: Name of a matplotlib colour map.
+        """
+        from .render import overlay
+
+        return overlay(self, images, alpha, cmap)
+
+    def grid(self, images: Any = None, alpha: float = 0.5, cmap: str = "turbo") -> Any:
+        """A PIL image: each image followed by its overlays, with captions."""
+        from .render import grid
+
+        return grid(self, images, alpha, cmap)
+
+    def save(self, path: Any, images: Any = None) -> None:
+        """Write the grid as PNG and :meth:`to_dict` as JSON beside it; both or neither.
+
+        Raises:
+            InvalidInputError: If the path does not end in ``.png`` or its folder does not exist.
+        """
+        from .render import save
+
+        save(self, path, images)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Everything but pixels, as JSON-ready Python: predictions, maps, gates and rules."""
+        return {
+            "method": self.method,
+            "exact": self.exact,
+            "weights": self.weights,
+            "native_grid": list(self.native_grid),
+            "image_size": list(self.heatmap.shape[-2:]),
+            "multi_label": self.multi_label,
+            "rows": self._row_dicts(),
+            "images": [
+                {
+                    "probabilities": _rounded(self.probabilities[i]),
+                    "logits": _rounded(self.logits[i]),
+                    "gate": _rounded(self.gate[i]),
+                    "selected_channels": self.selected[i].nonzero()[:, 0].tolist(),
+                    "rule": self.rule[i],
+                }
+                for i in range(len(self))
+            ],
+            "label_names": None if self.label_names is None else list(self.label_names),
+        }
+
+    def _row_dicts(self) -> List[Dict[str, Any]]:
+        probability = self.row_probability.tolist()
+        rows: List[Dict[str, Any]] = []
+        for n, image in enumerate(self.image_index.tolist()):
+            row = {
+                "image": image,
+                "target": self.target[n],
+                "label": self.labels[n],
+                "probability": round(probability[n], 6),
+                "constant": round(float(self.constant[n]), 6),
+                "map": _rounded(self.raw[n]),
+            }
+            if self.versus is not None:
+                row["versus"] = self.versus[n]
+            rows.append(row)
+        return rows
+
+
+def _rounded(values: torch.Tensor) -> Union[List[Any], Sequence[Any]]:
+    """Six decimals are more than a reader of the JSON can use."""
+    array = values.detach().float().cpu().double()
+    return ((array * 1e6).round() / 1e6).tolist()

@@ -1,0 +1,151 @@
+"""From what a user calls a target to class indices: one row per image and class."""
+
+import difflib
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import torch
+
+from ..errors import InvalidInputError, UnknownLabelError
+
+#: A class index, a label name, several of them (all for every image), or a tensor (one per image).
+Target = Union[int, str, Sequence[Union[int, str]], torch.Tensor, None]
+
+
+class Rows(NamedTuple):
+    """One row per (image, target), image by image.
+
+    Attributes:
+        images: Index of the image, (N,) long.
+        targets: Class index, (N,) long.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+
+
+def _plain(name: str) -> str:
+    """Label names are compared without case, with spaces, dashes and underscores alike."""
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_classes: int) -> int:
+    """Class index of a label name or index.
+
+    Args:
+        label: Index in [0, num_classes), or a label name. A label that lists synonyms ("tench,
+            Tinca tinca") answers to each of them.
+        labels: Label names of the model, if it has any.
+        num_classes: Number of classes of the model.
+
+    Raises:
+        UnknownLabelError: If there is no such index or name; the message lists the labels.
+    """
+    if isinstance(label, bool) or not isinstance(label, (int, str)):
+        raise UnknownLabelError(f"A target is a class index or a label name, not {label!r}.")
+    if isinstance(label, int):
+        if 0 <= label < num_classes:
+            return label
+        raise UnknownLabelError(f"Class index {label} is outside 0 to {num_classes - 1}.")
+    if not labels:
+        raise UnknownLabelError(
+            f"This model has no label names, so {label!r} is unknown; give a class index, or set "
+            "label_names in model.pretrained_cfg."
+        )
+    wanted = _plain(label)
+    exact = [i for i, name in enumerate(labels) if _plain(name) == wanted]
+    synonyms = [i for i, name in enumerate(labels) if wanted in map(_plain, name.split(","))]
+    found = exact or synonyms
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownLabelError(f"Label {label!r} names {len(found)} classes: {found}. Give an index.")
+    raise UnknownLabelError(_unknown_label(label, labels))
+
+
+def _unknown_label(label: str, labels: Sequence[str]) -> str:
+    by_plain = {_plain(name): name for name in labels}
+    close = [by_plain[c] for c in difflib.get_close_matches(_plain(label), by_plain, n=3, cutoff=0.5)]
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    listed = ", ".join(labels) if len(labels) <= 60 else f"{len(labels)} names, {labels[0]} and so on"
+    return f"Unknown label {label!r}.{hint} The labels are: {listed}."
+
+
+def resolve_rows(
+    target: Target, logits: torch.Tensor, labels: Optional[Sequence[str]], multi_label: bool
+) -> Rows:
+    """Rows of a target.
+
+    Args:
+        target: Index or name: this class for every image. Sequence: each of these classes for
+            every image. Tensor (B,): one class per image. None: the top-1 class; for a
+            multi-label model every label with probability above 0.5, at least the top one.
+        logits: (B, num_classes).
+        labels: Label names or None.
+        multi_label: Whether the classes are independent yes/no labels.
+
+    Raises:
+        InvalidInputError: If a tensor target does not have one integer per image, the sequence is
+            empty, or the model has no classifier.
+        UnknownLabelError: If a class does not exist.
+    """
+    batch, device = logits.shape[0], logits.device
+    num_classes = logits.shape[1]
+    if isinstance(target, torch.Tensor) and target.dim() > 0:
+        return _per_image_rows(target, batch, num_classes, device)
+    if target is None:
+        return _predicted_rows(logits, multi_label)
+    if isinstance(target, torch.Tensor):
+        target = int(target.item())
+    several = [target] if isinstance(target, (int, str)) else list(target)
+    if not several:
+        raise InvalidInputError("The list of targets is empty; give at least one, or target=None.")
+    indices = [label_index(_as_plain_int(t), labels, num_classes) for t in several]
+    images = torch.arange(batch, device=device).repeat_interleave(len(indices))
+    return Rows(images, torch.tensor(indices, device=device).repeat(batch))
+
+
+def _as_plain_int(value: object) -> Union[int, str]:
+    """numpy integers and zero-dimensional tensors are indices too."""
+    if isinstance(value, (bool, str, int)) or not hasattr(value, "__index__"):
+        return value  # type: ignore[return-value]
+    return int(value)  # type: ignore[call-overload]
+
+
+def _per_image_rows(
+    target: torch.Tensor, batch: int, num_classes: int, device: torch.device
+) -> Rows:
+    integer = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
+    if target.shape != (batch,) or not integer:
+        raise InvalidInputError(
+            f"A target tensor holds one class index per image, shape ({batch},), integer; got shape "
+            f"{tuple(target.shape)}, {target.dtype}."
+        )
+    target = target.to(device=device, dtype=torch.long)
+    for index in target.unique().tolist():
+        label_index(index, None, num_classes)
+    return Rows(torch.arange(batch, device=device), target)
+
+
+def _predicted_rows(logits: torch.Tensor, multi_label: bool) -> Rows:
+    top = logits.argmax(1)
+    if not multi_label:
+        return Rows(torch.arange(logits.shape[0], device=logits.device), top)
+    present = logits > 0
+    present[torch.arange(logits.shape[0], device=logits.device), top] = True
+    images, targets = present.nonzero(as_tuple=True)
+    return Rows(images, targets)
+
+
+def runner_up(logits: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """For each row the class with the highest logit other than the row's target, (N,)."""
+    others = logits[rows.images].clone()
+    others.scatter_(1, rows.targets[:, None], float("-inf"))
+    return others.argmax(1)
+
+
+def label_names_of(
+    indices: Sequence[int], labels: Optional[Sequence[str]]
+) -> Tuple[str, ...]:
+    """Label names of class indices; the index as text where the model has no names."""
+    names: List[str] = [labels[i] if labels else str(i) for i in indices]
+    return tuple(names)

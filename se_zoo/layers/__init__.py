@@ -1,0 +1,6 @@
+"""Building blocks: the SE block and the one place that knows how backbones lay out features."""
+
+from .grid import Layout, token_grid
+from .squeeze_excite import GATES, SqueezeExcite
+
+__all__ = ["GATES", "Layout", "SqueezeExcite", "token_grid"]

@@ -1,0 +1,78 @@
+"""The Squeeze-and-Excitation block (Hu et al., arXiv 1709.01507, section 3).
+
+arXiv 2412.05134 (section III) puts one such block right before the classifier and reads the
+explanation off its gate.
+"""
+
+import torch
+from torch import nn
+
+GATES = ("sigmoid", "identity")
+
+
+class SqueezeExcite(nn.Module):
+    """Gate the channels of a feature map by its own channel means.
+
+    ``s = sigmoid(W2 relu(W1 mean(x)))`` and ``y = s * x``; no biases, as in the paper.
+
+    Args:
+        channels: Number of channels C of the features.
+        reduction: The hidden layer has ``max(1, channels // reduction)`` units (paper: 16).
+        gate: ``"sigmoid"`` is the paper's block. ``"identity"`` is ``2 * sigmoid`` with a
+            zero-initialised last layer: the gate is exactly 1 at the start, so a block put into a
+            trained model leaves its logits equal to the bit.
+        device: Where the parameters are created.
+        dtype: Floating type of the parameters.
+
+    Raises:
+        ValueError: If ``channels`` or ``reduction`` is not positive, or ``gate`` is unknown.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        gate: str = "sigmoid",
+        device: "torch.device | str | None" = None,
+        dtype: "torch.dtype | None" = None,
+    ) -> None:
+        super().__init__()
+        if channels < 1 or reduction < 1:
+            raise ValueError(
+                f"SqueezeExcite needs positive channels and reduction, got {channels}, {reduction}."
+            )
+        if gate not in GATES:
+            raise ValueError(f"Unknown gate {gate!r}; the gates are {', '.join(GATES)}.")
+        hidden = max(1, channels // reduction)
+        self.fc1 = nn.Linear(channels, hidden, bias=False, device=device, dtype=dtype)
+        self.fc2 = nn.Linear(hidden, channels, bias=False, device=device, dtype=dtype)
+        self.channels = channels
+        self.reduction = reduction
+        self.gate_kind = gate
+        # A factor instead of a branch, so that TorchScript and FX see one straight line.
+        self.gate_scale = 2.0 if gate == "identity" else 1.0
+        if gate == "identity":
+            nn.init.zeros_(self.fc2.weight)
+
+    def excite(self, squeezed: torch.Tensor) -> torch.Tensor:
+        """Gate of already squeezed features.
+
+        Args:
+            squeezed: Channel means, (B, C).
+
+        Returns:
+            Gate (SE vector), (B, C), in (0, 1), or in (0, 2) for ``gate="identity"``.
+        """
+        return self.gate_scale * torch.sigmoid(self.fc2(torch.relu(self.fc1(squeezed))))
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """Gate of features in the (B, C, *grid) view, without scaling them; returns (B, C)."""
+        return self.excite(x.flatten(2).mean(dim=2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Gated features, same shape as the input, (B, C, *grid) with one or more grid axes."""
+        gate = self.gate(x)
+        return x * gate.view(list(gate.shape) + [1] * (x.dim() - 2))
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, reduction={self.reduction}, gate={self.gate_kind!r}"

@@ -1,0 +1,65 @@
+"""SE classes of the registered families, with heads that TorchScript and FX can follow.
+
+TorchScript rejects ``super().forward_head()`` and FX rejects branches on ``x.ndim``; so each body
+is timm's own with the gate written in front, and no property or annotation that TorchScript would
+have to compile.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.models.convnext import ConvNeXt
+from timm.models.resnet import ResNet
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+
+from .sehead import FAMILIES, SEHeadMixin
+
+
+class ResNetSE(SEHeadMixin, ResNet):
+    """timm's ResNet with an SE head; features (B, C, H, W)."""
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        gate = self.se.excite(x.mean(dim=[2, 3]))
+        x = self.global_pool(x * gate.unsqueeze(2).unsqueeze(3))
+        if self.drop_rate:
+            x = F.dropout(x, p=float(self.drop_rate), training=self.training)
+        return x if pre_logits else self.fc(x)
+
+
+class ConvNeXtSE(SEHeadMixin, ConvNeXt):
+    """timm's ConvNeXt with an SE head; features (B, C, H, W), norm behind the pooling."""
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        gate = self.se.excite(x.mean(dim=[2, 3]))
+        x = x * gate.unsqueeze(2).unsqueeze(3)
+        return self.head(x, pre_logits=True) if pre_logits else self.head(x)
+
+
+class VisionTransformerSE(SEHeadMixin, VisionTransformer):
+    """timm's ViT with an SE head: squeezes the patch tokens, scales all tokens."""
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        gate = self.se.excite(x[:, self.num_prefix_tokens :].mean(dim=1))
+        x = self.pool(x * gate.unsqueeze(1))
+        x = self.fc_norm(x)
+        x = self.head_drop(x)
+        return x if pre_logits else self.head(x)
+
+
+class SwinTransformerSE(SEHeadMixin, SwinTransformer):
+    """timm's Swin with an SE head; features (B, H, W, C)."""
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        gate = self.se.excite(x.mean(dim=[1, 2]))
+        x = x * gate.unsqueeze(1).unsqueeze(2)
+        return self.head(x, pre_logits=True) if pre_logits else self.head(x)
+
+
+FAMILIES.update(
+    {
+        ResNet: ResNetSE,
+        ConvNeXt: ConvNeXtSE,
+        VisionTransformer: VisionTransformerSE,
+        SwinTransformer: SwinTransformerSE,
+    }
+)

@@ -1,0 +1,33 @@
+"""Label names of the data sets that the zoo's tags are named after."""
+
+from functools import lru_cache
+from typing import Optional, Tuple
+
+#: The 40 attributes of CelebA (Liu et al., ICCV 2015), in the data set's order.
+CELEBA_ATTRIBUTES: Tuple[str, ...] = (
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs",
+    "Big_Lips", "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows",
+    "Chubby", "Double_Chin", "Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup",
+    "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard",
+    "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns",
+    "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat",
+    "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def imagenet_labels() -> Tuple[str, ...]:
+    """Descriptions of the 1,000 ImageNet-1k classes, from timm's own tables ("tench, ...").
+
+    Read on first use: it takes about 50 ms, which ``import se_zoo`` must not pay.
+    """
+    from timm.data import ImageNetInfo
+
+    return tuple(ImageNetInfo("imagenet-1k").label_descriptions())
+
+
+def dataset_labels(tag: str) -> Optional[Tuple[str, ...]]:
+    """Label names of the data set that a tag is named after, None for timm's other data sets."""
+    if tag == "celeba":
+        return CELEBA_ATTRIBUTES
+    return imagenet_labels() if tag == "in1k" else None

@@ -1,0 +1,79 @@
+"""The user's names: ``se_zoo/resnet50_celeba`` for timm's ``resnet50_sehead.celeba``.
+
+timm drops a prefix (up to 1.0.28) or refuses a slash (from 1.0.29 on). Its ``parse_model_name`` is
+looked up at call time by everything that creates models, so wrapping that one function covers
+``timm.create_model`` even where it was imported earlier.
+"""
+
+import difflib
+import functools
+from typing import Any, Dict, List
+
+import timm.models
+from timm.models import _factory, is_model
+from timm.models._registry import get_arch_pretrained_cfgs
+
+from ..errors import UnknownModelError
+
+PREFIX = "se_zoo/"
+#: ``resnet50_celeba`` -> ``resnet50_sehead.celeba``; filled by the zoo's modules.
+ALIASES: Dict[str, str] = {}
+
+
+def add_alias(backbone: str, tag: str) -> None:
+    """Let ``se_zoo/<backbone>_<tag>`` stand for ``<backbone>_sehead.<tag>``."""
+    ALIASES[f"{backbone}_{tag}"] = f"{backbone}_sehead.{tag}"
+
+
+def registry_name(name: str) -> str:
+    """timm's registry name of an se_zoo name, given with or without the ``se_zoo/`` prefix.
+
+    Args:
+        name: An alias (``resnet50_celeba``) or a registry name (``resnet50_sehead.celeba``,
+            ``resnet50_sehead``).
+
+    Raises:
+        UnknownModelError: With the closest names.
+    """
+    bare = name[len(PREFIX) :] if name.startswith(PREFIX) else name
+    if bare in ALIASES:
+        return ALIASES[bare]
+    architecture, _, tag = bare.partition(".")
+    if "_sehead" in architecture and is_model(architecture):
+        if not tag or bare in get_arch_pretrained_cfgs(architecture):
+            return bare
+    known = list(ALIASES) + [m for m in timm.list_models("*_sehead*", include_tags=True)]
+    close = difflib.get_close_matches(bare, known, n=3, cutoff=0.4)
+    hint = f" Closest: {', '.join(PREFIX + c for c in close)}." if close else ""
+    raise UnknownModelError(
+        f"se_zoo has no model {bare!r}.{hint} All: se_zoo.list_models(), or `se-zoo list`."
+    )
+
+
+def list_models(pretrained: bool = False) -> List[str]:
+    """Names that ``timm.create_model`` takes after ``import se_zoo``.
+
+    Args:
+        pretrained: Only the zoo's own trained models, as ``se_zoo/<backbone>_<data set>``;
+            otherwise all architectures ``*_sehead``.
+    """
+    if pretrained:
+        return sorted(PREFIX + alias for alias in ALIASES)
+    return sorted(m for m in timm.list_models("*_sehead"))
+
+
+def install_alias() -> None:
+    """Teach timm the ``se_zoo/`` prefix; harmless when called again."""
+    original = _factory.parse_model_name
+    if getattr(original, "_se_zoo", False):
+        return
+
+    @functools.wraps(original)
+    def parse_model_name(model_name: str) -> Any:
+        if isinstance(model_name, str) and model_name.startswith(PREFIX):
+            model_name = registry_name(model_name)
+        return original(model_name)
+
+    parse_model_name._se_zoo = True  # type: ignore[attr-defined]
+    _factory.parse_model_name = parse_model_name
+    timm.models.parse_model_name = parse_model_name  # type: ignore[attr-defined]

@@ -1,0 +1,310 @@
+"""The SE head: a mixin for timm classes, and ``squeeze``, which gives it to any timm model.
+
+The block acts in ``forward_head``, so ``forward_features`` and ``forward_intermediates`` are those
+of the backbone. The model stays an instance of its timm class, and its state dict has the same
+names plus ``se.*``.
+"""
+
+import copy
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
+
+import timm
+import torch
+from torch import nn
+
+from ..errors import UnknownModelError, UnsupportedBackboneError
+from ..explain import Explanation
+from ..explain import channel_logits as _channel_logits
+from ..explain import explain as _explain
+from ..layers import Layout, SqueezeExcite
+from ..layers.grid import token_grid
+from .labels import imagenet_labels
+
+#: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
+FAMILIES: Dict[type, type] = {}
+_SE_CLASSES: Dict[type, type] = {}
+
+
+class NoGate(nn.Module):
+    """Stands where a pruned SE block stood: every channel passes as it is."""
+
+    def excite(self, squeezed: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(squeezed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class SEHeadMixin:
+    """What an SE model offers beyond its timm class.
+
+    Attributes:
+        se: The SE block; its parameters are the state dict's ``se.*``.
+        se_layout: How ``forward_features`` lays out its result.
+        se_args: ``reduction`` and ``gate``, as ``timm_sehead`` takes them.
+    """
+
+    if TYPE_CHECKING:
+        se: Any
+        se_layout: Layout
+        se_args: Dict[str, Any]
+        pretrained_cfg: Dict[str, Any]
+        multi_label: Optional[bool]
+        num_classes: int
+
+    def gate(self, features: torch.Tensor) -> torch.Tensor:
+        """Gate (SE vector) of the result of ``forward_features``, (B, C)."""
+        return self.se.excite(self.se_layout.squeeze(features))
+
+    def gated(self, features: torch.Tensor, gate: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Gated features in the backbone's own layout; ``gate`` (B, C) replaces the model's own."""
+        return self.se_layout.scale(features, self.gate(features) if gate is None else gate)
+
+    def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """The backbone's own head on already gated features."""
+        return super().forward_head(gated, pre_logits=pre_logits)  # type: ignore[misc]
+
+    def feature_grid(
+        self, features: torch.Tensor, image_size: Optional[Tuple[int, int]] = None
+    ) -> torch.Tensor:
+        """The (B, C, *grid) view of features; ``image_size`` (H, W) is needed for tokens."""
+        return self.se_layout.to_grid(features, image_size)
+
+    def class_labels(self) -> Optional[Sequence[str]]:
+        """Label names of the classes in order, or None.
+
+        From the config; a model with 1,000 classes and no names of its own is taken for
+        ImageNet-1k only if its config names that as its training set (tag ``*in1k``).
+        """
+        names = self.pretrained_cfg.get("label_names")
+        if names and len(names) == self.num_classes:
+            return tuple(names)
+        tag = self.pretrained_cfg.get("tag") or ""
+        return imagenet_labels() if tag.endswith("in1k") and self.num_classes == 1000 else None
+
+    def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+        """Mean and standard deviation that images are normalised with, per channel."""
+        return tuple(self.pretrained_cfg["mean"]), tuple(self.pretrained_cfg["std"])
+
+    def is_multi_label(self) -> bool:
+        """Whether the classes are independent yes/no labels (sigmoid) or exclusive (softmax)."""
+        return bool(self.multi_label)
+
+    def explain(self, images: torch.Tensor, target: Any = None, method: Optional[str] = None,
+                **options: Any) -> Explanation:  # fmt: skip
+        """Predict and explain a batch; see :func:`se_zoo.explain`."""
+        return _explain(self, images, target, method, **options)  # type: ignore[arg-type]
+
+    def channel_logits(self, images: torch.Tensor, keep: Any = None, drop: Any = None) -> torch.Tensor:
+        """Logits with only some gate channels; see :func:`se_zoo.explain.channel_logits`."""
+        return _channel_logits(self, images, keep, drop)  # type: ignore[arg-type]
+
+    def prune_intermediate_layers(self, *args: Any, **kwargs: Any) -> List[int]:
+        """As in timm; where the head goes, the SE block goes with it."""
+        kept = super().prune_intermediate_layers(*args, **kwargs)  # type: ignore[misc]
+        # timm's signature is (indices, prune_norm, prune_head), with the head pruned by default.
+        prune_head = kwargs.get("prune_head", args[2] if len(args) > 2 else True)
+        if prune_head:
+            self.se = NoGate()
+        return kept
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Classes made by squeeze() have no importable name; rebuild them from timm's class.
+        return _rebuild, (plain_class(type(self)),), self.__dict__.copy()
+
+
+class GenericSEHead(SEHeadMixin):
+    """SE head for any timm class: gate, then the class's own ``forward_head``."""
+
+    def forward_head(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return super().forward_head(self.gated(x), *args, **kwargs)  # type: ignore[misc]
+
+    def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        kwargs = {"pre_logits": True} if pre_logits else {}  # some timm heads lack the argument
+        return super().forward_head(gated, **kwargs)  # type: ignore[misc]
+
+
+def plain_class(cls: type) -> type:
+    """The timm class behind an SE class."""
+    return next(c for c in cls.__mro__ if not issubclass(c, SEHeadMixin))
+
+
+def _se_class(cls: type) -> type:
+    """The SE class of a timm class; made once, so that two squeezed models share it."""
+    if cls in FAMILIES:
+        return FAMILIES[cls]
+    if cls not in _SE_CLASSES:
+        _SE_CLASSES[cls] = type(f"{cls.__name__}SE", (GenericSEHead, cls), {"__module__": __name__})
+    return _SE_CLASSES[cls]
+
+
+def _rebuild(cls: type) -> nn.Module:
+    se_class: Type[nn.Module] = _se_class(cls)
+    return se_class.__new__(se_class)
+
+
+def attach_se(
+    model: nn.Module,
+    layout: Layout,
+    channels: int,
+    reduction: int,
+    gate: str,
+    multi_label: Optional[bool] = None,
+) -> nn.Module:
+    """Turn a timm model into its SE variant, in place, without looking at its features."""
+    parameter = next(model.parameters())
+    block = SqueezeExcite(channels, reduction, gate, device=parameter.device, dtype=parameter.dtype)
+    model.__class__ = _se_class(type(model))
+    model.se = block.train(model.training)
+    model.se_layout = layout  # type: ignore[assignment]
+    model.se_args = {"reduction": reduction, "gate": gate}  # type: ignore[assignment]
+    model.multi_label = multi_label  # type: ignore[assignment]
+    return model
+
+
+def squeeze(
+    model: Union[str, nn.Module],
+    *,
+    reduction: int = 16,
+    gate: str = "identity",
+    multi_label: bool = False,
+    pretrained: bool = False,
+    **kwargs: Any,
+) -> nn.Module:
+    """Give any timm classifier an SE head (arXiv 2412.05134, section III).
+
+    Args:
+        model: A timm model, changed in place and returned; or the name of one, created with
+            ``pretrained`` and ``kwargs``.
+        reduction: Reduction of the SE block (paper: 16).
+        gate: ``"identity"`` (default) leaves the logits equal to the bit; ``"sigmoid"`` is the
+            paper's block and needs training.
+        multi_label: Whether the classes are independent yes/no labels.
+        pretrained: Load timm's weights (names only).
+        **kwargs: Passed to ``timm.create_model`` (names only).
+
+    Returns:
+        The model: still an instance of its timm class, with ``explain``, and state-dict names as
+        before plus ``se.*``.
+
+    Raises:
+        UnsupportedBackboneError: If the features have no grid or no single channel axis; the
+            message names the model and the reason. The model is left as it was.
+        UnknownModelError: If timm does not know the name.
+        ValueError: If ``gate`` or ``reduction`` is not one that the SE block takes.
+    """
+    if isinstance(model, str):
+        if not timm.is_model(model):
+            raise UnknownModelError(f"timm has no model {model!r}; see timm.list_models().")
+        model = timm.create_model(model, pretrained=pretrained, **kwargs)
+    elif pretrained or kwargs:
+        given = sorted(kwargs) + (["pretrained"] if pretrained else [])
+        raise TypeError(f"{', '.join(given)}: only used when squeeze() is given a model name.")
+    if isinstance(model, SEHeadMixin):
+        raise UnsupportedBackboneError(f"{_name_of(model)} has an SE head already.")
+    layout, channels = probe_layout(model)
+    attach_se(model, layout, channels, reduction, gate, multi_label)
+    _describe(model)
+    return model
+
+
+def unsqueeze(model: nn.Module) -> nn.Module:
+    """Take the SE head off again, in place: the plain timm model with the same backbone.
+
+    The control of every comparison "with and without the block".
+    """
+    if not isinstance(model, SEHeadMixin):
+        raise UnsupportedBackboneError(f"{type(model).__name__} has no SE head to take off.")
+    model.__class__ = plain_class(type(model))
+    for name in ("se", "se_layout", "se_args", "multi_label"):
+        delattr(model, name)
+    return model
+
+
+def _describe(model: nn.Module) -> None:
+    """Make the config say ``timm_sehead``, so that a saved model can be created again."""
+    cfg = dict(getattr(model, "pretrained_cfg", None) or {})
+    if "architecture" not in cfg:
+        return
+    backbone = cfg["architecture"]
+    model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": "timm_sehead"}  # type: ignore[assignment]
+    args = dict(getattr(model, "_model_args", {}))
+    args.update(backbone=backbone, multi_label=model.multi_label, **model.se_args)  # type: ignore[arg-type]
+    model._model_args = args  # type: ignore[assignment]
+
+
+def _name_of(model: nn.Module) -> str:
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    return cfg.get("architecture") or type(model).__name__
+
+
+def probe_layout(model: nn.Module) -> Tuple[Layout, int]:
+    """Layout and channel number of a model's features, by running a twin on the meta device.
+
+    The twin has shapes but no memory and no arithmetic, and caches that a forward pass leaves
+    behind die with it.
+
+    Raises:
+        UnsupportedBackboneError: If the features cannot be laid out on one grid.
+    """
+    name = _name_of(model)
+    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
+        raise UnsupportedBackboneError(f"{name} has no forward_features and forward_head as timm has.")
+    size = _input_size(model)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            features = _meta_twin(model).eval().forward_features(torch.empty(1, *size))  # type: ignore[operator]
+    except Exception as error:
+        raise UnsupportedBackboneError(
+            f"{name} cannot be squeezed: its forward_features fails on an input {size}: {error}"
+        ) from error
+    if not isinstance(features, torch.Tensor):
+        raise UnsupportedBackboneError(
+            f"{name} cannot be squeezed: its features are a {type(features).__name__}, not one tensor."
+        )
+    return _layout_of(name, model, features, (size[1], size[2]))
+
+
+def _layout_of(
+    name: str, model: nn.Module, features: torch.Tensor, image_size: Tuple[int, int]
+) -> Tuple[Layout, int]:
+    channels = getattr(model, "num_features", None)
+    shape = tuple(features.shape)
+    if features.dim() == 4:
+        nhwc = getattr(model, "output_fmt", None) == "NHWC" or channels not in (None, shape[1])
+        kind = "NHWC" if nhwc and shape[3] == channels else "NCHW"
+        return Layout(kind), shape[3] if kind == "NHWC" else shape[1]
+    if features.dim() != 3:
+        raise UnsupportedBackboneError(f"{name} cannot be squeezed: its features have shape {shape}.")
+    declared = getattr(model, "num_prefix_tokens", None)
+    for prefix in (declared,) if declared is not None else (0, 1, 2):
+        tokens = shape[1] - prefix
+        try:
+            token_grid(tokens, image_size)
+        except ValueError:
+            continue
+        if tokens >= 4:
+            return Layout("NLC", prefix), shape[2]
+    raise UnsupportedBackboneError(
+        f"{name} cannot be squeezed: its {shape[1]} tokens form no grid that a map could be drawn on."
+    )
+
+
+def _input_size(model: nn.Module) -> Tuple[int, int, int]:
+    """(C, H, W) that the model takes, whatever it was created with."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    channels, height, width = cfg.get("input_size") or (3, 224, 224)
+    fixed = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if isinstance(fixed, (tuple, list)) and len(fixed) == 2:
+        height, width = fixed
+    return int(getattr(model, "in_chans", None) or channels), int(height), int(width)
+
+
+def _meta_twin(model: nn.Module) -> nn.Module:
+    """A copy on the meta device that shares nothing with the model and allocates nothing."""
+    memo: Dict[int, Any] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo)
