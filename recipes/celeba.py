@@ -43,10 +43,10 @@ import tyro
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from safetensors.torch import save_file
-from timm.data import create_transform, resolve_data_config
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 from timm.models import save_for_hf
-from timm.optim import param_groups_weight_decay
-from timm.utils import ModelEmaV3
+from timm.utils.model_ema import ModelEmaV3
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MultilabelStatScores
 from tqdm import tqdm
@@ -77,7 +77,7 @@ class Config:
     se: bool = True
     """--no-se trains the same backbone without the block."""
     pretrained: bool = False
-    epochs: int = 24
+    epochs: int = 20
     batch_size: int = 64
     """Per process."""
     lr: float = 2e-3
@@ -450,8 +450,10 @@ def start_run(cfg: Config, accelerator: Accelerator) -> Run:
         loaders = build_loaders(cfg, model)
     # The copy comes before prepare, which replaces model.forward on the object itself.
     ema = ModelEmaV3(model, decay=cfg.ema_decay, use_warmup=True)
-    groups = param_groups_weight_decay(model, cfg.weight_decay)  # none on norms and biases
-    optimizer = torch.optim.AdamW(groups, lr=cfg.lr, fused=True)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]  # norms and biases: no decay
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     model, optimizer, *prepared = accelerator.prepare(model, optimizer, *loaders.values())
     loaders = dict(zip(loaders, prepared, strict=True))
     if len(loaders["train"]) == 0:
