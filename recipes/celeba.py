@@ -42,7 +42,7 @@ import torch.nn.functional as F
 import tyro
 from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from timm.models import save_for_hf
@@ -363,7 +363,9 @@ def export(run: Run, state: dict[str, torch.Tensor]) -> None:
         # would then pass twice, and drop_rate, which is the recipe's business.
         config["model_args"] = model_args
         write_json(temporary / "config.json", config)
-    save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
+    # A new file, and not by save_file, which makes one that only its owner can read.
+    (temporary / "model.safetensors").unlink(missing_ok=True)
+    (temporary / "model.safetensors").write_bytes(save(state, metadata={"format": "pt"}))
     temporary.replace(folder)
 
 
@@ -489,4 +491,4 @@ def main(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(tyro.cli(Config, description="Train an SE head model on CelebA; see the file's head."))

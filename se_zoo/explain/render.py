@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import InvalidInputError
+from .maps import upsample
 
 if TYPE_CHECKING:
     from .result import Explanation
@@ -23,18 +24,17 @@ _MIN_TILE_WIDTH = 160
 
 
 def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
-    """Images as (B, H, W, 3) uint8 pixels of the heatmap's size.
+    """Images as (B, H, W, 3) uint8 pixels; heatmaps are drawn at the images' size.
 
     Args:
-        explanation: Gives mean, std and size.
+        explanation: Gives mean, std and number of images.
         images: Normalised float tensor (B, C, H, W), uint8 array (B, H, W, 3), list of PIL
-            images, or None for the explained images.
+            images of one size, or None for the explained images.
 
     Raises:
         InvalidInputError: If number or form of the images does not fit the explanation.
     """
     images = explanation.images if images is None else images
-    size = tuple(explanation.heatmap.shape[-2:])
     if isinstance(images, torch.Tensor) and images.is_floating_point():
         shape = (1, -1, 1, 1)
         mean = torch.tensor(explanation.mean).view(shape)
@@ -43,16 +43,18 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
         # Round and clip before uint8, or 1.02 wraps around to blue.
         array = (pixels * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).numpy()
     elif isinstance(images, (list, tuple)):
-        array = np.stack([np.asarray(i.convert("RGB").resize(size[::-1])) for i in images])
+        if len({image.size for image in images}) > 1:
+            raise InvalidInputError("Images to draw on must all have one size.")
+        array = np.stack([np.asarray(image.convert("RGB")) for image in images])
     else:
         array = np.asarray(images)
     if array.shape[-1] == 1:
         array = np.repeat(array, 3, axis=-1)
-    expected = (len(explanation), *size, 3)
-    if array.shape != expected or array.dtype != np.uint8:
+    fits = array.ndim == 4 and array.shape[0] == len(explanation) and array.shape[3] == 3
+    if not fits or array.dtype != np.uint8:
         raise InvalidInputError(
-            f"Images to draw on must be uint8 {expected}, a float tensor or PIL images; got "
-            f"{array.dtype} {array.shape}."
+            f"Images to draw on must be uint8 ({len(explanation)}, H, W, 3), a float tensor or PIL "
+            f"images; got {array.dtype} {array.shape}."
         )
     return array
 
@@ -64,12 +66,19 @@ def overlay(
     if not 0 <= alpha <= 1:
         raise InvalidInputError(f"alpha lies in [0, 1], got {alpha}.")
     pixels = to_pixels(explanation, images)[explanation.image_index.cpu().numpy()] / 255
-    heat = explanation.heatmap.cpu().numpy()
+    heat = _heat_at(explanation.heatmap, pixels.shape[1:3])
     colours = matplotlib.colormaps[cmap](heat)[..., :3]
     # The opacity grows with the heat: where there is no evidence, one sees the photograph.
     opacity = alpha * np.sqrt(heat)[..., None]
     blended = (1 - opacity) * pixels + opacity * colours
     return (blended * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def _heat_at(heatmap: torch.Tensor, size: Tuple[int, ...]) -> np.ndarray:
+    """Heatmaps in [0, 1] at the size of the pixels they are drawn on."""
+    if tuple(heatmap.shape[-2:]) != tuple(size):
+        heatmap = upsample(heatmap, tuple(size)).clamp(0, 1)  # bicubic overshoots
+    return heatmap.cpu().numpy()
 
 
 def grid(

@@ -123,8 +123,9 @@ class Explanation:
         """Heatmaps over their images, (N, H, W, 3) uint8 numpy array.
 
         Args:
-            images: Normalised (B, 3, H, W) tensor, uint8 (B, H, W, 3) array, or a list of PIL
-                images of the heatmap's size; the explained images themselves if None.
+            images: What to draw on: a normalised (B, 3, H, W) tensor, a uint8 (B, H, W, 3) array
+                or a list of PIL images of one size, which may be larger than the model's input;
+                the explained images themselves if None.
             alpha: Opacity of the strongest spots, in [0, 1].
             cmap: Name of a matplotlib colour map.
         """

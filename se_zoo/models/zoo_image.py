@@ -101,10 +101,18 @@ default_cfgs = generate_default_cfgs(
 
 def _slim_resnet(**kwargs: Any) -> ResNet:
     """ResNet-18 of half width (He et al., arXiv 1512.03385, table 1), one block moved from the
-    last stage to the third, output stride 8: 1.9 M parameters and a 16 x 13 map on 128 x 104."""
+    last stage to the third, output stride 8: 1.9 M parameters and a 16 x 13 map on 128 x 104.
+
+    The last two stages keep the resolution without dilation, unlike timm's ``output_stride``: the
+    smaller receptive field is what keeps a cell's features, and so the maps, close to its place.
+    """
     defaults = {"block": BasicBlock, "layers": (2, 2, 3, 1), "channels": (32, 64, 128, 256),
                 "output_stride": 8}  # fmt: skip
-    return ResNet(**{**defaults, **kwargs})
+    model = ResNet(**{**defaults, **kwargs})
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.dilation != (1, 1):
+            module.dilation = module.padding = (1, 1)
+    return model
 
 
 def _build(
