@@ -161,7 +161,8 @@ def _as_target(text: str, labels: Optional[Sequence[str]], classes: int) -> int:
 
 def explain(args: Explain) -> None:
     """Run ``se-zoo explain``."""
-    from timm.data import create_transform, resolve_data_config
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
 
     if args.out.suffix.lower() != ".png" or not args.out.parent.is_dir():
         raise InvalidInputError(f"--out {args.out} must be a .png file in an existing folder")
@@ -215,8 +216,8 @@ def _what_it_shows(explanation: Any) -> str:
 def list_models(args: ListModels) -> None:
     """Run ``se-zoo list``."""
     from .models import list_models as names
+    from .models.cfgs import BUNDLED
     from .models.names import ALIASES, PREFIX
-    from .models.zoo_image import BUNDLED
 
     if not args.pretrained:
         print("\n".join(names()))

@@ -82,9 +82,24 @@ def check_squeezed(
     features = model.forward_features(images)  # type: ignore[operator]
     logits = model.forward_head(features)  # type: ignore[operator]
     assert shape_of(logits) == shape, f"output {shape_of(logits)}, before {shape}"
-    assert shape_of(model(images)) == shape, "forward is not forward_head(forward_features)"
+    check_gate_used(model, images)
     size = (images.shape[-2], images.shape[-1])
     check_grid(model.feature_grid(features, size), model.se.channels, size)  # type: ignore[operator, union-attr]
+
+
+def check_gate_used(model: nn.Module, images: torch.Tensor) -> None:
+    """Assert that a plain forward pass asks the SE block for its gate, exactly once."""
+    calls: List[torch.Size] = []
+    excite = model.se.excite  # type: ignore[union-attr]
+
+    def counted(squeezed: torch.Tensor) -> torch.Tensor:
+        calls.append(squeezed.shape)
+        return excite(squeezed)  # type: ignore[operator]
+
+    model.se.excite = counted  # type: ignore[union-attr, assignment]
+    model(images)
+    del model.se.excite
+    assert len(calls) == 1, f"forward asked for the gate {len(calls)} times"
 
 
 def check_grid(grid: torch.Tensor, channels: object, size: Tuple[int, int]) -> None:

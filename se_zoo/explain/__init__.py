@@ -1,6 +1,7 @@
 """Explanations: maps from the gate and the head, their result object, and drawing."""
 
-from .explainer import METHODS, channel_logits, explain
+from .channels import channel_logits
+from .explainer import METHODS, explain
 from .maps import select_channels
 from .result import Explanation
 

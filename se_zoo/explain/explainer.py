@@ -4,7 +4,7 @@ No hooks and no gradient through the backbone: features, gate, head, and a weigh
 channels. That is why it is safe in threads, leaves nothing on the model and costs a forward pass.
 """
 
-from typing import List, NamedTuple, Optional, Protocol, Sequence, Tuple, Union, cast
+from typing import NamedTuple, Optional, Protocol, Sequence, Tuple, Union, cast
 
 import torch
 from torch import nn
@@ -24,7 +24,9 @@ class SEModel(Protocol):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor: ...
     def forward_head(self, x: torch.Tensor) -> torch.Tensor: ...
     def gate(self, features: torch.Tensor) -> torch.Tensor: ...
-    def gated(self, features: torch.Tensor) -> torch.Tensor: ...
+    def gated(
+        self, features: torch.Tensor, gate: Optional[torch.Tensor] = None
+    ) -> torch.Tensor: ...
     def classify(self, gated: torch.Tensor) -> torch.Tensor: ...
     def feature_grid(self, features: torch.Tensor, image_size: Tuple[int, int]) -> torch.Tensor: ...
     def class_labels(self) -> Optional[Sequence[str]]: ...
@@ -131,8 +133,7 @@ def explain(
             rows = _rows(se_model, state, target, method)
             other = _other_class(se_model, state, rows, method, versus)
             computed = _compute(se_model, state, rows, other, method)
-            signed = method in ("contribution", "difference")
-            native_size = maps.normalise(computed.raw, signed, normalize)
+            native_size = maps.normalise(computed.raw, method in maps.SIGNED_METHODS, normalize)
             heatmap = maps.upsample(native_size, image_size).clamp(0, 1).float()
     selection = maps.select_channels(state.gate)
     labels = se_model.class_labels()
@@ -149,6 +150,7 @@ def explain(
         target=tuple(rows.targets.tolist()),
         versus=None if other is None else tuple(other.tolist()),
         method=method,
+        normalize=normalize,
         exact=computed.exact,
         weights=computed.source,
         label_names=None if labels is None else tuple(labels),
@@ -183,7 +185,9 @@ def _other_class(
         return targets.runner_up(state.logits, rows)
     index = targets.label_index(versus, model.class_labels(), num_classes)
     if bool((rows.targets == index).any()):
-        raise InvalidInputError(f"versus={versus!r} is a target itself; the difference would be zero.")
+        raise InvalidInputError(
+            f"versus={versus!r} is a target itself; the difference would be zero."
+        )
     return torch.full_like(rows.targets, index)
 
 
@@ -215,9 +219,7 @@ def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
     """Contribution maps: folded weights where they are exact, else the gradient of the head."""
     pooled = state.features.flatten(2).to(state.gate.dtype).mean(2) * state.gate
     logits = state.logits[rows.images, rows.targets]
-    folded = heads.folded_weights(
-        cast(nn.Module, model), pooled[rows.images], rows.targets, logits
-    )
+    folded = heads.folded_weights(cast(nn.Module, model), pooled[rows.images], rows.targets, logits)
     if folded is not None:
         weights = folded.weight * state.gate[rows.images]
         raw = maps.weighted_maps(state.features, weights, rows.images)
@@ -225,9 +227,7 @@ def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
     return _head_gradient_maps(model, state, rows, logits)
 
 
-def _head_gradient_maps(
-    model: SEModel, state: _Pass, rows: Rows, logits: torch.Tensor
-) -> _Maps:
+def _head_gradient_maps(model: SEModel, state: _Pass, rows: Rows, logits: torch.Tensor) -> _Maps:
     """Gradient times gated features, position by position (HiResCAM after the gate), times the
     number of positions, so that a linear head would give its own weights.
 
@@ -256,55 +256,3 @@ def _square_of(state: _Pass) -> Tuple[int, int]:
     """An image size of the grid's own aspect: all that a token layout needs to find its grid."""
     rows, columns = state.features.shape[-2:]
     return rows, columns
-
-
-def channel_logits(
-    model: nn.Module,
-    images: torch.Tensor,
-    keep: Union[torch.Tensor, Sequence[int], None] = None,
-    drop: Union[torch.Tensor, Sequence[int], None] = None,
-) -> torch.Tensor:
-    """Logits when only some gate channels stay, or some go (the paper's SE-vector manipulation).
-
-    Args:
-        model: Model with an SE head.
-        images: Normalised images, (B, C, H, W).
-        keep: Channels that stay: indices, or a bool mask (C,) or (B, C). All others become zero.
-        drop: Channels that become zero, in the same forms. Give exactly one of the two.
-
-    Returns:
-        Logits, (B, num_classes), detached.
-
-    Raises:
-        InvalidInputError: If not exactly one of ``keep`` and ``drop`` is given, or the channels do
-            not exist.
-    """
-    if (keep is None) == (drop is None):
-        raise InvalidInputError("Give exactly one of keep and drop.")
-    se_model = cast(SEModel, model)
-    batch = check_images(model, images)
-    with torch.no_grad(), evaluating(model):
-        native = se_model.forward_features(batch)
-        gate = se_model.gate(native)
-        chosen = _channel_mask(keep if keep is not None else drop, gate)
-        stays = chosen if keep is not None else ~chosen
-        return se_model.classify(se_model.gated(native, gate * stays))  # type: ignore[call-arg]
-
-
-def _channel_mask(
-    channels: Union[torch.Tensor, Sequence[int], None], gate: torch.Tensor
-) -> torch.Tensor:
-    count = gate.shape[1]
-    given = torch.as_tensor(channels, device=gate.device)
-    if given.dtype == torch.bool:
-        if given.shape not in ((count,), tuple(gate.shape)):
-            raise InvalidInputError(
-                f"A channel mask has shape ({count},) or {tuple(gate.shape)}, got {tuple(given.shape)}."
-            )
-        return given.expand_as(gate)
-    indices: List[int] = given.flatten().tolist()
-    if any(i != int(i) or not 0 <= i < count for i in indices):
-        raise InvalidInputError(f"Channel indices lie in 0 to {count - 1}, got {indices}.")
-    mask = torch.zeros(count, dtype=torch.bool, device=gate.device)
-    mask[[int(i) for i in indices]] = True
-    return mask.expand_as(gate)

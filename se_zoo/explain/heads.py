@@ -14,6 +14,8 @@ from typing import Iterator, NamedTuple, Optional, Tuple
 import torch
 from torch import nn
 
+from ..layers.grid import Features, feature_map, take, with_feature_map
+
 #: Names of norm classes by what they do; timm has several variants of each (2d, Fp32, ...).
 _CENTRED_NORMS = ("LayerNorm",)
 _RMS_NORMS = ("RmsNorm", "RMSNorm")
@@ -51,7 +53,9 @@ def candidate_norms(model: nn.Module, channels: int) -> Iterator[Optional[nn.Mod
     """
     yield None
     head = getattr(model, "head", None)
-    children = list(model.children()) + (list(head.children()) if isinstance(head, nn.Module) else [])
+    children = list(model.children()) + (
+        list(head.children()) if isinstance(head, nn.Module) else []
+    )
     for module in children:
         name = type(module).__name__
         if any(kind in name for kind in _CENTRED_NORMS + _RMS_NORMS + _STD_NORMS + _BATCH_NORMS):
@@ -132,23 +136,24 @@ def folded_weights(
 
 
 def head_gradient(
-    model: "nn.Module", gated: torch.Tensor, images: torch.Tensor, targets: torch.Tensor
+    model: "nn.Module", gated: Features, images: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     """Gradient of each row's logit with respect to the gated features, through the head alone.
 
     Args:
         model: SE model; its ``classify`` maps gated features to logits.
-        gated: Gated features in the backbone's own layout, one entry per image.
+        gated: Gated features as the backbone lays them out, one feature map per image.
         images: Index of each row's image, (N,).
         targets: Class of each row, (N,).
 
     Returns:
-        (N, *gated.shape[1:]), detached. No parameter's ``.grad`` is touched.
+        Of the feature map's shape, with N rows, detached. No parameter's ``.grad`` is touched.
     """
     # The caller may be inside no_grad or inference_mode; a fresh copy outside of it can carry grad.
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = gated[images].clone().requires_grad_(True)
-        logits = model.classify(leaf)  # type: ignore[operator]
+        chosen = take(gated, images)
+        leaf = feature_map(chosen).clone().requires_grad_(True)
+        logits = model.classify(with_feature_map(chosen, leaf))  # type: ignore[operator]
         rows = torch.arange(len(targets), device=targets.device)
         (gradient,) = torch.autograd.grad(logits[rows, targets.clone()].sum(), leaf)
     return gradient.detach()

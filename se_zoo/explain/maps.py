@@ -13,6 +13,9 @@ import torch.nn.functional as F
 #: One-sided 10 % quantile of the normal distribution, the paper's threshold in standard deviations.
 TOP_TENTH_SIGMA = 1.2816
 
+#: Methods whose maps have evidence for (> 0) and against (< 0); the others know no zero.
+SIGNED_METHODS = ("contribution", "difference")
+
 
 class Selection(NamedTuple):
     """Selected channels of each image.
@@ -37,7 +40,9 @@ def select_channels(gate: torch.Tensor) -> Selection:
     """
     # In double, so that a constant gate is not "selected" by the rounding of its own mean.
     values = gate.double()
-    bound = values.mean(1, keepdim=True) + TOP_TENTH_SIGMA * values.std(1, keepdim=True, correction=0)
+    bound = values.mean(1, keepdim=True) + TOP_TENTH_SIGMA * values.std(
+        1, keepdim=True, correction=0
+    )
     mask = values > bound
     mask &= values.amax(1, keepdim=True) > values.amin(1, keepdim=True)
     none = ~mask.any(1)
@@ -48,7 +53,9 @@ def select_channels(gate: torch.Tensor) -> Selection:
     return Selection(mask, tuple("rank" if n else "threshold" for n in none.tolist()))
 
 
-def weighted_maps(features: torch.Tensor, weights: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+def weighted_maps(
+    features: torch.Tensor, weights: torch.Tensor, images: torch.Tensor
+) -> torch.Tensor:
     """``sum_c weights[n, c] * features[images[n], c]`` for every row n.
 
     Args:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 _LOCK = threading.Lock()
-#: Per model: how many explanations run now, and which modules the first of them found in train mode.
+#: Per model: how many explanations run now, and the modules that the first found in train mode.
 _ACTIVE: "WeakKeyDictionary[nn.Module, Tuple[int, List[nn.Module]]]" = WeakKeyDictionary()
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple, Union
 
 import matplotlib
 import numpy as np
@@ -60,29 +60,33 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
 
 
 def overlay(
-    explanation: "Explanation", images: Any = None, alpha: float = 0.5, cmap: str = "turbo"
+    explanation: "Explanation",
+    images: Any = None,
+    alpha: float = 0.6,
+    cmap: Optional[str] = None,
 ) -> np.ndarray:
-    """Heatmaps over their images, (N, H, W, 3) uint8; see :meth:`Explanation.overlay`."""
+    """Maps over their images, (N, H, W, 3) uint8; see :meth:`Explanation.overlay`."""
     if not 0 <= alpha <= 1:
         raise InvalidInputError(f"alpha lies in [0, 1], got {alpha}.")
     pixels = to_pixels(explanation, images)[explanation.image_index.cpu().numpy()] / 255
-    heat = _heat_at(explanation.heatmap, pixels.shape[1:3])
-    colours = matplotlib.colormaps[cmap](heat)[..., :3]
-    # The opacity grows with the heat: where there is no evidence, one sees the photograph.
-    opacity = alpha * np.sqrt(heat)[..., None]
+    heat = _at_size(explanation.evidence, pixels.shape[1:3])
+    name = cmap or ("bwr" if explanation.signed else "turbo")
+    colours = matplotlib.colormaps[name]((heat + 1) / 2 if explanation.signed else heat)[..., :3]
+    # The opacity grows with the evidence: where there is none, one sees the photograph.
+    opacity = alpha * np.abs(heat)[..., None] ** 0.75
     blended = (1 - opacity) * pixels + opacity * colours
     return (blended * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def _heat_at(heatmap: torch.Tensor, size: Tuple[int, ...]) -> np.ndarray:
-    """Heatmaps in [0, 1] at the size of the pixels they are drawn on."""
-    if tuple(heatmap.shape[-2:]) != tuple(size):
-        heatmap = upsample(heatmap, tuple(size)).clamp(0, 1)  # bicubic overshoots
-    return heatmap.cpu().numpy()
+def _at_size(heat: torch.Tensor, size: Tuple[int, ...]) -> np.ndarray:
+    """Maps at the size of the pixels they are drawn on, clipped: bicubic overshoots."""
+    if tuple(heat.shape[-2:]) != tuple(size):
+        heat = upsample(heat, tuple(size)).clamp(float(heat.min()), float(heat.max()))
+    return heat.cpu().numpy()
 
 
 def grid(
-    explanation: "Explanation", images: Any = None, alpha: float = 0.5, cmap: str = "turbo"
+    explanation: "Explanation", images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None
 ) -> Image.Image:
     """One line per image: the image, then its overlays with captions."""
     pixels = to_pixels(explanation, images)
@@ -92,7 +96,7 @@ def grid(
     lines: List[List[Tuple[np.ndarray, str]]] = []
     for i in range(len(explanation)):
         tiles = [(overlays[n], titles[n]) for n, image in enumerate(rows) if image == i]
-        lines.append([(pixels[i], explanation.method), *tiles])
+        lines.append([(pixels[i], f"{explanation.method} map of"), *tiles])
     return _draw(lines)
 
 
@@ -126,7 +130,9 @@ def save(explanation: "Explanation", path: Union[str, os.PathLike], images: Any 
     """PNG and JSON under temporary names first, so that a failure leaves nothing half-written."""
     target = Path(path)
     if target.suffix.lower() != ".png":
-        raise InvalidInputError(f"Explanations are saved as .png (plus a .json beside), not {target}.")
+        raise InvalidInputError(
+            f"Explanations are saved as .png (plus a .json beside), not {target}."
+        )
     if not target.parent.is_dir():
         raise InvalidInputError(f"The folder {target.parent} does not exist; create it first.")
     picture = grid(explanation, images)

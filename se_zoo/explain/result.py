@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
+from .maps import SIGNED_METHODS, upsample
 from .targets import label_names_of
 
 
@@ -17,7 +18,8 @@ class Explanation:
     belongs to image i in any case.
 
     Attributes:
-        heatmap: (N, H, W) float32 in [0, 1] at input size.
+        heatmap: (N, H, W) float32 in [0, 1] at input size. For the signed methods
+            (contribution, difference) it is the evidence for the target; see :attr:`evidence`.
         raw: (N, *grid) float32, the map itself: signed, unnormalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
             (for ``"difference"`` the difference of the two logits).
@@ -29,6 +31,7 @@ class Explanation:
         target: Class index of each row.
         versus: The other class of each row (``"difference"`` only).
         method: ``"gate"``, ``"contribution"``, ``"difference"`` or ``"activation"``.
+        normalize: ``"image"``, or the raw value that is drawn as 1.
         exact: Whether the map adds up to the logit; checked on this batch, not assumed.
         weights: Where the channel weights come from: ``"folded"`` (classifier and norm, exact),
             ``"gradient"`` (of the head alone), ``"projection"`` (class-token head: the class
@@ -51,6 +54,7 @@ class Explanation:
     target: Tuple[int, ...]
     versus: Optional[Tuple[int, ...]]
     method: str
+    normalize: Union[str, float]
     exact: bool
     weights: str
     label_names: Optional[Tuple[str, ...]]
@@ -95,6 +99,28 @@ class Explanation:
         return tuple(self.raw.shape[1:])
 
     @property
+    def signed(self) -> bool:
+        """Whether the map has evidence against its target too (contribution and difference)."""
+        return self.method in SIGNED_METHODS
+
+    @property
+    def evidence(self) -> torch.Tensor:
+        """(N, H, W) float32 in [-1, 1] at input size: the signed map, for (> 0) and against (< 0).
+
+        On the scale of ``normalize``: per image the strongest absolute value is 1. For the gate
+        and activation maps, which have no sign, this is the heatmap.
+        """
+        if not self.signed:
+            return self.heatmap
+        if self.normalize == "image":
+            scale = self.raw.abs().flatten(1).amax(1)
+            scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        else:
+            scale = torch.full_like(self.constant, float(self.normalize))
+        maps = self.raw / scale.view((-1,) + (1,) * (self.raw.dim() - 1))
+        return upsample(maps, tuple(self.heatmap.shape[1:])).clamp(-1, 1)
+
+    @property
     def labels(self) -> Tuple[str, ...]:
         """Label name of each row's target (the index as text without names)."""
         return label_names_of(self.target, self.label_names)
@@ -116,24 +142,27 @@ class Explanation:
         names = list(self.labels)
         if self.versus is not None:
             others = label_names_of(self.versus, self.label_names)
-            names = [f"{a} rather than {b}" for a, b in zip(names, others)]
-        return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist())]
+            names = [f"{a} rather than {b}" for a, b in zip(names, others, strict=True)]
+        return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist(), strict=True)]
 
-    def overlay(self, images: Any = None, alpha: float = 0.5, cmap: str = "turbo") -> Any:
-        """Heatmaps over their images, (N, H, W, 3) uint8 numpy array.
+    def overlay(self, images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None) -> Any:
+        """Maps over their images, (N, H, W, 3) uint8 numpy array.
+
+        Signed maps are drawn with their sign: red speaks for the target, blue against it.
 
         Args:
             images: What to draw on: a normalised (B, 3, H, W) tensor, a uint8 (B, H, W, 3) array
                 or a list of PIL images of one size, which may be larger than the model's input;
                 the explained images themselves if None.
             alpha: Opacity of the strongest spots, in [0, 1].
-            cmap: Name of a matplotlib colour map.
+            cmap: Name of a matplotlib colour map; ``"bwr"`` for signed maps (its middle is
+                zero), ``"turbo"`` for others if None.
         """
         from .render import overlay
 
         return overlay(self, images, alpha, cmap)
 
-    def grid(self, images: Any = None, alpha: float = 0.5, cmap: str = "turbo") -> Any:
+    def grid(self, images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None) -> Any:
         """A PIL image: each image followed by its overlays, with captions."""
         from .render import grid
 
@@ -153,6 +182,7 @@ class Explanation:
         """Everything but pixels, as JSON-ready Python: predictions, maps, gates and rules."""
         return {
             "method": self.method,
+            "normalize": self.normalize,
             "exact": self.exact,
             "weights": self.weights,
             "native_grid": list(self.native_grid),

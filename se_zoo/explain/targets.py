@@ -58,15 +58,21 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
     if len(found) == 1:
         return found[0]
     if found:
-        raise UnknownLabelError(f"Label {label!r} names {len(found)} classes: {found}. Give an index.")
+        raise UnknownLabelError(
+            f"Label {label!r} names {len(found)} classes: {found}. Give an index."
+        )
     raise UnknownLabelError(_unknown_label(label, labels))
 
 
 def _unknown_label(label: str, labels: Sequence[str]) -> str:
     by_plain = {_plain(name): name for name in labels}
-    close = [by_plain[c] for c in difflib.get_close_matches(_plain(label), by_plain, n=3, cutoff=0.5)]
+    close = [
+        by_plain[c] for c in difflib.get_close_matches(_plain(label), by_plain, n=3, cutoff=0.5)
+    ]
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    listed = ", ".join(labels) if len(labels) <= 60 else f"{len(labels)} names, {labels[0]} and so on"
+    listed = (
+        ", ".join(labels) if len(labels) <= 60 else f"{len(labels)} names, {labels[0]} and so on"
+    )
     return f"Unknown label {label!r}.{hint} The labels are: {listed}."
 
 
@@ -117,7 +123,7 @@ def _per_image_rows(
     integer = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
     if target.shape != (batch,) or not integer:
         raise InvalidInputError(
-            f"A target tensor holds one class index per image, shape ({batch},), integer; got shape "
+            f"A target tensor holds one class index per image, shape ({batch},), integer; got "
             f"{tuple(target.shape)}, {target.dtype}."
         )
     target = target.to(device=device, dtype=torch.long)
@@ -143,9 +149,7 @@ def runner_up(logits: torch.Tensor, rows: Rows) -> torch.Tensor:
     return others.argmax(1)
 
 
-def label_names_of(
-    indices: Sequence[int], labels: Optional[Sequence[str]]
-) -> Tuple[str, ...]:
+def label_names_of(indices: Sequence[int], labels: Optional[Sequence[str]]) -> Tuple[str, ...]:
     """Label names of class indices; the index as text where the model has no names."""
     names: List[str] = [labels[i] if labels else str(i) for i in indices]
     return tuple(names)

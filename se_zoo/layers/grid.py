@@ -6,15 +6,42 @@ images and (T, H, W) for clips.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Optional, Tuple
+from typing import List, Literal, Optional, Tuple, Union
 
 import torch
 
-Kind = Literal["NCHW", "NHWC", "NLC", "NCTHW", "NTHWC"]
+Kind = Literal["NCHW", "NHWC", "NLC", "NCL", "NCTHW", "NTHWC"]
+#: What ``forward_features`` returns: one tensor or, from a few backbones, a list of them.
+Features = Union[torch.Tensor, List[torch.Tensor]]
 
 #: Channel axis of each layout in the backbone's own tensor.
-_CHANNEL_AXIS = {"NCHW": 1, "NHWC": 3, "NLC": 2, "NCTHW": 1, "NTHWC": 4}
-_NDIM = {"NCHW": 4, "NHWC": 4, "NLC": 3, "NCTHW": 5, "NTHWC": 5}
+_CHANNEL_AXIS = {"NCHW": 1, "NHWC": 3, "NLC": 2, "NCL": 1, "NCTHW": 1, "NTHWC": 4}
+_NDIM = {"NCHW": 4, "NHWC": 4, "NLC": 3, "NCL": 3, "NCTHW": 5, "NTHWC": 5}
+
+
+def feature_map(features: Features) -> torch.Tensor:
+    """The feature map among a backbone's features: the last entry, where they are a list."""
+    return features if isinstance(features, torch.Tensor) else features[-1]
+
+
+def with_feature_map(features: Features, replacement: torch.Tensor) -> Features:
+    """The features with another feature map; the other entries of a list stay as they are."""
+    if isinstance(features, torch.Tensor):
+        return replacement
+    return [*features[:-1], replacement]
+
+
+def take(features: Features, images: torch.Tensor) -> Features:
+    """The features of chosen images of the batch, by index (N,)."""
+    if isinstance(features, torch.Tensor):
+        return features[images]
+    return [entry[images] for entry in features]
+
+
+def cell_aspect(grid: Tuple[int, int], image_size: Tuple[int, int]) -> float:
+    """Longer over shorter side of a grid's cells on an image, at least 1."""
+    height, width = image_size[0] / grid[0], image_size[1] / grid[1]
+    return max(height, width) / min(height, width)
 
 
 def token_grid(tokens: int, image_size: Tuple[int, int]) -> Tuple[int, int]:
@@ -34,27 +61,26 @@ def token_grid(tokens: int, image_size: Tuple[int, int]) -> Tuple[int, int]:
         ValueError: If no factorisation has cells that are roughly square (aspect below 1.5); then
             the tokens are no grid, or prefix tokens were counted in.
     """
-    height, width = image_size
-    best, best_aspect = None, float("inf")
-    for rows in range(1, tokens + 1):
-        if tokens % rows:
-            continue
-        columns = tokens // rows
-        cell_height, cell_width = height / rows, width / columns
-        aspect = max(cell_height, cell_width) / min(cell_height, cell_width)
-        if aspect < best_aspect:
-            best, best_aspect = (rows, columns), aspect
-    if best is None or best_aspect >= 1.5:
-        raise ValueError(f"{tokens} tokens form no grid of square cells on a {height}x{width} image.")
+    grids = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
+    best = min(grids, key=lambda grid: cell_aspect(grid, image_size), default=None)
+    if best is None or cell_aspect(best, image_size) >= 1.5:
+        height, width = image_size
+        raise ValueError(
+            f"{tokens} tokens form no grid of square cells on a {height}x{width} image."
+        )
     return best
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of the tensor that ``forward_features`` returns.
+    """Layout of the feature map that ``forward_features`` returns.
+
+    Where a backbone returns a list, its last entry is the feature map: the block gates that, and
+    the head gets the other entries as they are.
 
     Args:
-        kind: Axis order. ``NLC`` are tokens: (B, prefix + patches, C).
+        kind: Axis order. ``NLC`` are tokens: (B, prefix + patches, C); ``NCL`` is a grid that the
+            backbone flattened.
         prefix_tokens: Class and register tokens in front of the patch tokens (``NLC`` only).
     """
 
@@ -67,54 +93,59 @@ class Layout:
         if self.prefix_tokens and self.kind != "NLC":
             raise ValueError(f"Only token features (NLC) have prefix tokens, not {self.kind}.")
 
-    def check(self, features: torch.Tensor) -> None:
-        """Raise ``ValueError`` if the tensor's rank does not fit the layout."""
-        if features.dim() != _NDIM[self.kind]:
-            shape = tuple(features.shape)
-            raise ValueError(f"Features of layout {self.kind} have {_NDIM[self.kind]} axes, got {shape}.")
+    def check(self, features: Features) -> torch.Tensor:
+        """The feature map; raises ``ValueError`` if its rank does not fit the layout."""
+        tensor = feature_map(features)
+        if tensor.dim() != _NDIM[self.kind]:
+            shape = tuple(tensor.shape)
+            raise ValueError(
+                f"Features of layout {self.kind} have {_NDIM[self.kind]} axes, got {shape}."
+            )
+        return tensor
 
-    def channels(self, features: torch.Tensor) -> int:
+    def channels(self, features: Features) -> int:
         """Number of channels C of the features."""
-        return features.shape[_CHANNEL_AXIS[self.kind]]
+        return feature_map(features).shape[_CHANNEL_AXIS[self.kind]]
 
-    def squeeze(self, features: torch.Tensor) -> torch.Tensor:
+    def squeeze(self, features: Features) -> torch.Tensor:
         """Mean over the grid, (B, C); prefix tokens do not count."""
-        self.check(features)
+        tensor = self.check(features)
         if self.kind == "NLC":
-            return features[:, self.prefix_tokens :].mean(dim=1)
-        axes = [a for a in range(1, features.dim()) if a != _CHANNEL_AXIS[self.kind]]
-        return features.mean(dim=axes)
+            return tensor[:, self.prefix_tokens :].mean(dim=1)
+        axes = [a for a in range(1, tensor.dim()) if a != _CHANNEL_AXIS[self.kind]]
+        return tensor.mean(dim=axes)
 
-    def scale(self, features: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    def scale(self, features: Features, gate: torch.Tensor) -> Features:
         """Features times a gate (B, C), in the backbone's own layout; prefix tokens are scaled too,
         because a head that reads the class token alone would otherwise never see the gate."""
-        self.check(features)
-        shape = [1] * features.dim()
+        tensor = self.check(features)
+        shape = [1] * tensor.dim()
         shape[0], shape[_CHANNEL_AXIS[self.kind]] = gate.shape
-        return features * gate.view(shape)
+        return with_feature_map(features, tensor * gate.view(shape))
 
     def to_grid(
-        self, features: torch.Tensor, image_size: Optional[Tuple[int, int]] = None
+        self, features: Features, image_size: Optional[Tuple[int, int]] = None
     ) -> torch.Tensor:
         """The (B, C, *grid) view of the features (no copy; prefix tokens left out).
 
         Args:
-            features: Tensor in this layout.
-            image_size: (H, W) of the input in pixels; needed for tokens only.
+            features: What ``forward_features`` returned, or its feature map alone.
+            image_size: (H, W) of the input in pixels; needed for tokens and flattened grids only.
 
         Raises:
             ValueError: If the shape does not fit the layout, or tokens come without an image size.
         """
-        self.check(features)
+        tensor = self.check(features)
         if self.kind in ("NCHW", "NCTHW"):
-            return features
+            return tensor
         if self.kind in ("NHWC", "NTHWC"):
-            return features.movedim(-1, 1)
+            return tensor.movedim(-1, 1)
         if image_size is None:
             raise ValueError("Token features need the image size to be laid out on their grid.")
-        patches = features[:, self.prefix_tokens :]
-        grid = token_grid(patches.shape[1], image_size)
-        return patches.transpose(1, 2).unflatten(2, grid)
+        patches = tensor
+        if self.kind == "NLC":
+            patches = tensor[:, self.prefix_tokens :].transpose(1, 2)
+        return patches.unflatten(2, token_grid(patches.shape[2], image_size))
 
     def from_grid(self, view: torch.Tensor, prefix: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Back from the (B, C, *grid) view to the backbone's own layout.
@@ -127,6 +158,8 @@ class Layout:
             return view
         if self.kind in ("NHWC", "NTHWC"):
             return view.movedim(1, -1)
+        if self.kind == "NCL":
+            return view.flatten(2)
         patches = view.flatten(2).transpose(1, 2)
         if not self.prefix_tokens:
             return patches

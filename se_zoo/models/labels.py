@@ -21,7 +21,7 @@ def imagenet_labels() -> Tuple[str, ...]:
 
     Read on first use: it takes about 50 ms, which ``import se_zoo`` must not pay.
     """
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(ImageNetInfo("imagenet-1k").label_descriptions())
 

@@ -38,13 +38,19 @@ def source_overlay(cfg: Dict[str, Any]) -> Dict[str, Any]:
             )
         return overlay
     if cfg.get("file") and not str(cfg["file"]).endswith(".safetensors"):
-        raise WeightsNotFoundError(f"{cfg['file']} is not a .safetensors file; se_zoo loads no pickle.")
+        raise WeightsNotFoundError(
+            f"{cfg['file']} is not a .safetensors file; se_zoo loads no pickle."
+        )
     hub_id = cfg.get("hf_hub_id") or ""
     if hub_id:
         overlay["hf_hub_filename"] = WEIGHTS_NAME
         overlay["url"] = ""
     organisation = os.environ.get("SE_ZOO_HUB_ORG", HUB_ORG)
-    if cfg.get("source") != "hf-hub" and hub_id.startswith(f"{HUB_ORG}/") and organisation != HUB_ORG:
+    if (
+        cfg.get("source") != "hf-hub"
+        and hub_id.startswith(f"{HUB_ORG}/")
+        and organisation != HUB_ORG
+    ):
         overlay["hf_hub_id"] = f"{organisation}/{hub_id.split('/', 1)[1]}"
     return overlay
 

@@ -5,7 +5,6 @@ of the backbone. The model stays an instance of its timm class, and its state di
 names plus ``se.*``.
 """
 
-import copy
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import timm
@@ -17,12 +16,17 @@ from ..explain import Explanation
 from ..explain import channel_logits as _channel_logits
 from ..explain import explain as _explain
 from ..layers import Layout, SqueezeExcite
-from ..layers.grid import token_grid
+from ..layers.grid import Features
 from .labels import imagenet_labels
+from .probe import name_of, probe_layout
 
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
 FAMILIES: Dict[type, type] = {}
 _SE_CLASSES: Dict[type, type] = {}
+#: timm classes that return a list of features, and the layout of the feature map, its last entry.
+#: CoaT's scales follow one another, and of EfficientViM's entries only the last lies on a grid. A
+#: list of peers (crossvit's two parallel trunks) has no last feature map and is refused.
+_LIST_LAYOUTS = {"CoaT": Layout("NLC", 1), "EfficientViM": Layout("NCL")}
 
 
 class NoGate(nn.Module):
@@ -52,11 +56,11 @@ class SEHeadMixin:
         multi_label: Optional[bool]
         num_classes: int
 
-    def gate(self, features: torch.Tensor) -> torch.Tensor:
+    def gate(self, features: Features) -> torch.Tensor:
         """Gate (SE vector) of the result of ``forward_features``, (B, C)."""
         return self.se.excite(self.se_layout.squeeze(features))
 
-    def gated(self, features: torch.Tensor, gate: Optional[torch.Tensor] = None) -> torch.Tensor:
+    def gated(self, features: Features, gate: Optional[torch.Tensor] = None) -> Features:
         """Gated features in the backbone's own layout; ``gate`` (B, C) replaces the model's own."""
         return self.se_layout.scale(features, self.gate(features) if gate is None else gate)
 
@@ -65,7 +69,7 @@ class SEHeadMixin:
         return super().forward_head(gated, pre_logits=pre_logits)  # type: ignore[misc]
 
     def feature_grid(
-        self, features: torch.Tensor, image_size: Optional[Tuple[int, int]] = None
+        self, features: Features, image_size: Optional[Tuple[int, int]] = None
     ) -> torch.Tensor:
         """The (B, C, *grid) view of features; ``image_size`` (H, W) is needed for tokens."""
         return self.se_layout.to_grid(features, image_size)
@@ -95,7 +99,9 @@ class SEHeadMixin:
         """Predict and explain a batch; see :func:`se_zoo.explain`."""
         return _explain(self, images, target, method, **options)  # type: ignore[arg-type]
 
-    def channel_logits(self, images: torch.Tensor, keep: Any = None, drop: Any = None) -> torch.Tensor:
+    def channel_logits(
+        self, images: torch.Tensor, keep: Any = None, drop: Any = None
+    ) -> torch.Tensor:
         """Logits with only some gate channels; see :func:`se_zoo.explain.channel_logits`."""
         return _channel_logits(self, images, keep, drop)  # type: ignore[arg-type]
 
@@ -201,7 +207,7 @@ def squeeze(
         given = sorted(kwargs) + (["pretrained"] if pretrained else [])
         raise TypeError(f"{', '.join(given)}: only used when squeeze() is given a model name.")
     if isinstance(model, SEHeadMixin):
-        raise UnsupportedBackboneError(f"{_name_of(model)} has an SE head already.")
+        raise UnsupportedBackboneError(f"{name_of(model)} has an SE head already.")
     layout, channels = probe_layout(model)
     attach_se(model, layout, channels, reduction, gate, multi_label)
     _describe(model)
@@ -231,80 +237,3 @@ def _describe(model: nn.Module) -> None:
     args = dict(getattr(model, "_model_args", {}))
     args.update(backbone=backbone, multi_label=model.multi_label, **model.se_args)  # type: ignore[arg-type]
     model._model_args = args  # type: ignore[assignment]
-
-
-def _name_of(model: nn.Module) -> str:
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    return cfg.get("architecture") or type(model).__name__
-
-
-def probe_layout(model: nn.Module) -> Tuple[Layout, int]:
-    """Layout and channel number of a model's features, by running a twin on the meta device.
-
-    The twin has shapes but no memory and no arithmetic, and caches that a forward pass leaves
-    behind die with it.
-
-    Raises:
-        UnsupportedBackboneError: If the features cannot be laid out on one grid.
-    """
-    name = _name_of(model)
-    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
-        raise UnsupportedBackboneError(f"{name} has no forward_features and forward_head as timm has.")
-    size = _input_size(model)
-    try:
-        with torch.device("meta"), torch.no_grad():
-            features = _meta_twin(model).eval().forward_features(torch.empty(1, *size))  # type: ignore[operator]
-    except Exception as error:
-        raise UnsupportedBackboneError(
-            f"{name} cannot be squeezed: its forward_features fails on an input {size}: {error}"
-        ) from error
-    if not isinstance(features, torch.Tensor):
-        raise UnsupportedBackboneError(
-            f"{name} cannot be squeezed: its features are a {type(features).__name__}, not one tensor."
-        )
-    return _layout_of(name, model, features, (size[1], size[2]))
-
-
-def _layout_of(
-    name: str, model: nn.Module, features: torch.Tensor, image_size: Tuple[int, int]
-) -> Tuple[Layout, int]:
-    channels = getattr(model, "num_features", None)
-    shape = tuple(features.shape)
-    if features.dim() == 4:
-        nhwc = getattr(model, "output_fmt", None) == "NHWC" or channels not in (None, shape[1])
-        kind = "NHWC" if nhwc and shape[3] == channels else "NCHW"
-        return Layout(kind), shape[3] if kind == "NHWC" else shape[1]
-    if features.dim() != 3:
-        raise UnsupportedBackboneError(f"{name} cannot be squeezed: its features have shape {shape}.")
-    declared = getattr(model, "num_prefix_tokens", None)
-    for prefix in (declared,) if declared is not None else (0, 1, 2):
-        tokens = shape[1] - prefix
-        try:
-            token_grid(tokens, image_size)
-        except ValueError:
-            continue
-        if tokens >= 4:
-            return Layout("NLC", prefix), shape[2]
-    raise UnsupportedBackboneError(
-        f"{name} cannot be squeezed: its {shape[1]} tokens form no grid that a map could be drawn on."
-    )
-
-
-def _input_size(model: nn.Module) -> Tuple[int, int, int]:
-    """(C, H, W) that the model takes, whatever it was created with."""
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    channels, height, width = cfg.get("input_size") or (3, 224, 224)
-    fixed = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if isinstance(fixed, (tuple, list)) and len(fixed) == 2:
-        height, width = fixed
-    return int(getattr(model, "in_chans", None) or channels), int(height), int(width)
-
-
-def _meta_twin(model: nn.Module) -> nn.Module:
-    """A copy on the meta device that shares nothing with the model and allocates nothing."""
-    memo: Dict[int, Any] = {}
-    for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), False)
-    for buffer in model.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(model, memo)

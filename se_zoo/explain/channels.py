@@ -1,0 +1,63 @@
+"""Predictions with chosen channels of the gate only: what a channel does to the logits."""
+
+from typing import List, Sequence, Union, cast
+
+import torch
+from torch import nn
+
+from ..errors import InvalidInputError
+from .explainer import SEModel, check_images
+from .mode import evaluating
+
+
+def channel_logits(
+    model: nn.Module,
+    images: torch.Tensor,
+    keep: Union[torch.Tensor, Sequence[int], None] = None,
+    drop: Union[torch.Tensor, Sequence[int], None] = None,
+) -> torch.Tensor:
+    """Logits when only some gate channels stay, or some go (the paper's SE-vector manipulation).
+
+    Args:
+        model: Model with an SE head.
+        images: Normalised images, (B, C, H, W).
+        keep: Channels that stay: indices, or a bool mask (C,) or (B, C). All others become zero.
+        drop: Channels that become zero, in the same forms. Give exactly one of the two.
+
+    Returns:
+        Logits, (B, num_classes), detached.
+
+    Raises:
+        InvalidInputError: If not exactly one of ``keep`` and ``drop`` is given, or the channels do
+            not exist.
+    """
+    if (keep is None) == (drop is None):
+        raise InvalidInputError("Give exactly one of keep and drop.")
+    se_model = cast(SEModel, model)
+    batch = check_images(model, images)
+    with torch.no_grad(), evaluating(model):
+        native = se_model.forward_features(batch)
+        gate = se_model.gate(native)
+        chosen = _channel_mask(keep if keep is not None else drop, gate)
+        stays = chosen if keep is not None else ~chosen
+        return se_model.classify(se_model.gated(native, gate * stays))
+
+
+def _channel_mask(
+    channels: Union[torch.Tensor, Sequence[int], None], gate: torch.Tensor
+) -> torch.Tensor:
+    count = gate.shape[1]
+    given = torch.as_tensor(channels, device=gate.device)
+    if given.dtype == torch.bool:
+        if given.shape not in ((count,), tuple(gate.shape)):
+            raise InvalidInputError(
+                f"A channel mask has shape ({count},) or {tuple(gate.shape)}, "
+                f"got {tuple(given.shape)}."
+            )
+        return given.expand_as(gate)
+    indices: List[int] = given.flatten().tolist()
+    if any(i != int(i) or not 0 <= i < count for i in indices):
+        raise InvalidInputError(f"Channel indices lie in 0 to {count - 1}, got {indices}.")
+    mask = torch.zeros(count, dtype=torch.bool, device=gate.device)
+    mask[[int(i) for i in indices]] = True
+    return mask.expand_as(gate)

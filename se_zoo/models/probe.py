@@ -1,0 +1,118 @@
+"""Finding out how a backbone lays out its features, without running it."""
+
+import copy
+from typing import Any, Dict, Tuple
+
+import torch
+from torch import nn
+
+from ..errors import UnsupportedBackboneError
+from ..layers import Layout
+from ..layers.grid import token_grid
+
+
+def name_of(model: nn.Module) -> str:
+    """timm's name of the model's architecture, for messages."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    return cfg.get("architecture") or type(model).__name__
+
+
+def probe_layout(model: nn.Module) -> Tuple[Layout, int]:
+    """Layout and channel number of a model's features, by running a twin on the meta device.
+
+    The twin has shapes but no memory and no arithmetic, and caches that a forward pass leaves
+    behind die with it.
+
+    Raises:
+        UnsupportedBackboneError: If the features cannot be laid out on one grid, or no head takes
+            them.
+    """
+    name = name_of(model)
+    if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
+        raise UnsupportedBackboneError(
+            f"{name} has no forward_features and forward_head as timm has."
+        )
+    size = _input_size(model)
+    twin = _meta_twin(model).eval()
+    images = torch.empty(1, *size, device="meta", dtype=next(twin.parameters()).dtype)
+    features = _attempt(name, twin, "forward_features", images)
+    layout, channels = _layout_of(name, model, features, (size[1], size[2]))
+    _attempt(name, twin, "forward_head", features)  # timm's encoders have none that works
+    return layout, channels
+
+
+def _attempt(name: str, twin: nn.Module, method: str, argument: Features) -> Features:
+    try:
+        with torch.device("meta"), torch.no_grad():
+            return getattr(twin, method)(argument)
+    except Exception as error:
+        shape = tuple(feature_map(argument).shape)
+        raise UnsupportedBackboneError(
+            f"{name} cannot be squeezed: its {method} fails on an input {shape}: {error}"
+        ) from error
+
+
+def _layout_of(
+    name: str, model: nn.Module, features: Features, image_size: Tuple[int, int]
+) -> Tuple[Layout, int]:
+    if not isinstance(features, torch.Tensor):
+        for cls in type(model).__mro__:
+            if cls.__name__ in _LIST_LAYOUTS:
+                layout = _LIST_LAYOUTS[cls.__name__]
+                return layout, layout.channels(features)
+        raise UnsupportedBackboneError(
+            f"{name} cannot be squeezed: its features are a {type(features).__name__} without one "
+            "last feature map."
+        )
+    channels = getattr(model, "num_features", None)
+    shape = tuple(features.shape)
+    if features.dim() == 4:
+        nhwc = getattr(model, "output_fmt", None) == "NHWC" or channels not in (None, shape[1])
+        kind = "NHWC" if nhwc and shape[3] == channels else "NCHW"
+        return Layout(kind), shape[3] if kind == "NHWC" else shape[1]
+    if features.dim() != 3:
+        raise UnsupportedBackboneError(
+            f"{name} cannot be squeezed: its features have shape {shape}."
+        )
+    prefix = _prefix_tokens(model, shape[1], image_size)
+    if prefix is None:
+        raise UnsupportedBackboneError(
+            f"{name} cannot be squeezed: its {shape[1]} tokens form no grid that a map could be "
+            "drawn on."
+        )
+    return Layout("NLC", prefix), shape[2]
+
+
+def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -> Optional[int]:
+    """Number of prefix tokens: as the model declares, else the one that leaves the squarest cells
+    (962 tokens are 1 + 31 x 31, although 26 x 37 would do); None if no number leaves a grid."""
+    declared = getattr(model, "num_prefix_tokens", None)
+    aspects: Dict[int, float] = {}
+    for prefix in (declared,) if declared is not None else (0, 1, 2):
+        try:
+            grid = token_grid(tokens - prefix, image_size)
+        except ValueError:
+            continue
+        if tokens - prefix >= 4:
+            aspects[prefix] = cell_aspect(grid, image_size)
+    return min(aspects, key=lambda prefix: aspects[prefix], default=None)
+
+
+def _input_size(model: nn.Module) -> Tuple[int, int, int]:
+    """(C, H, W) that the model takes, whatever it was created with."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    channels, height, width = cfg.get("input_size") or (3, 224, 224)
+    fixed = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if isinstance(fixed, (tuple, list)) and len(fixed) == 2:
+        height, width = fixed
+    return int(getattr(model, "in_chans", None) or channels), int(height), int(width)
+
+
+def _meta_twin(model: nn.Module) -> nn.Module:
+    """A copy on the meta device that shares nothing with the model and allocates nothing."""
+    memo: Dict[int, Any] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo)
