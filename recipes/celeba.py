@@ -393,7 +393,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
-def finish(run: Run, start: float) -> None:
+def finish(run: Run, start: float, source: str | None) -> None:
     """Round to fp16, score these weights in full precision, write the export and the summary."""
     state = fp16_state(run.ema.module)
     run.ema.module.load_state_dict(state)  # back to fp32, so the scores are those of the export
@@ -405,7 +405,7 @@ def finish(run: Run, start: float) -> None:
     summary = {
         "config": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(run.cfg).items()},
         "command": sys.argv,
-        "commit": commit(),
+        "commit": source,
         "environment": environment(run.accelerator),
         "seconds": round(time.perf_counter() - start, 1),
         "parameters": sum(p.numel() for p in run.ema.module.parameters()),
@@ -465,7 +465,7 @@ def start_run(cfg: Config, accelerator: Accelerator) -> Run:
 
 
 def main(cfg: Config) -> None:
-    start = time.perf_counter()
+    start, source = time.perf_counter(), commit()  # now: the files may change during training
     if cfg.debug:
         cfg = replace(cfg, epochs=1, warmup_epochs=0)
     accelerator = Accelerator(mixed_precision=cfg.mixed_precision)
@@ -486,7 +486,9 @@ def main(cfg: Config) -> None:
             f"valid accuracy {scores['accuracy']:.2%}, "
             f"balanced {scores['balanced_accuracy']:.2%}, {row['images_per_second']:.0f} images/s"
         )
-    finish(run, start)
+    finish(run, start, source)
+    # Without this meeting the other processes tear gloo down at once, which can hang (torch 2.6).
+    accelerator.wait_for_everyone()
     accelerator.end_training()
 
 

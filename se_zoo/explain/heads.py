@@ -5,14 +5,18 @@ weights explain the logit exactly. With a norm between (ConvNeXt, Swin, ViT with
 the norm's statistics of this very sample are folded into the weights, which is exact as well.
 Every other head is asked for its gradient; the backbone never sees one.
 
-A folding is never trusted by its looks: it has to reproduce the logits that the model gave for
-the batch at hand, or it is not used (see :func:`folded_weights`).
+A folding is never trusted by its looks: it has to reproduce what the head answers to made-up
+features with known channel means (:func:`probe_head`), and the logits that the model gave for the
+batch at hand, or it is not used (:func:`folded_weights`).
 """
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
+
+#: Made-up features that a head is asked about; several, so that one class is as safe as many.
+_PROBES = 4
 
 from ..layers.grid import Features, feature_map, take, with_feature_map
 
@@ -101,36 +105,99 @@ def fold_norm(
     return ChannelWeights(scaled * scale, constant)
 
 
+class Probe(NamedTuple):
+    """What a head answers to made-up gated features.
+
+    Attributes:
+        means: Channel means of the made-up features, (P, C).
+        logits: The head's answers, (P, num_classes).
+    """
+
+    means: torch.Tensor
+    logits: torch.Tensor
+
+
+def probe_head(
+    model: nn.Module, like: torch.Tensor, to_grid: Callable[[torch.Tensor], torch.Tensor]
+) -> Probe:
+    """Ask the head about features that only an average over the grid sees as they are meant.
+
+    Twice the mean on one half of the grid, nothing on the other, and its negative on prefix
+    tokens: maximum or attention pooling and class-token heads answer something else entirely. On
+    real features they can come close to the average, the more so in half precision.
+
+    Args:
+        model: SE model; its ``classify`` maps gated features to logits.
+        like: Features in the backbone's own layout and in the head's dtype.
+        to_grid: The (B, C, *grid) view of features; it must not copy.
+    """
+    features = like.new_zeros(_PROBES, *like.shape[1:])
+    grid = to_grid(features)
+    channels, positions = grid.shape[1], grid[0, 0].numel()
+    angles = torch.outer(torch.arange(1, _PROBES + 1), torch.arange(channels))
+    means = (0.5 + 2 * torch.cos(angles.double())).to(like)  # neither centred nor of unit variance
+    share = means.new_zeros(positions)
+    share[: positions // 2] = 2
+    share[positions // 2 : (positions + 1) // 2] = 1  # the middle one of an odd number
+    if features.numel() != grid.numel():
+        features.copy_(-means[:, None])  # prefix tokens; tokens are channels last
+    grid.copy_((means[:, :, None] * share).view(grid.shape))
+    return Probe(means, model.classify(features))  # type: ignore[operator]
+
+
+def _rows_of(
+    classifier: nn.Module, targets: torch.Tensor, dtype: torch.dtype
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """The classifier's weight (N, C) and bias (N,) for the targets."""
+    weight = classifier.weight.flatten(1)[targets].to(dtype)  # type: ignore[operator, union-attr]
+    bias = classifier.bias
+    return weight, weight.new_zeros(len(targets)) if bias is None else bias[targets].to(dtype)  # type: ignore[index]
+
+
+def _gives(folded: ChannelWeights, pooled: torch.Tensor, logits: torch.Tensor) -> bool:
+    """Whether the folded weights give the logits (N,), up to the rounding of the logits' dtype."""
+    half = logits.dtype in (torch.float16, torch.bfloat16)
+    tolerance = 5e-2 if half else 5e-3  # TF32 products round float32 logits to 1e-3
+    terms, logits = folded.weight * pooled, logits.to(pooled.dtype)
+    error = (terms.sum(1) + folded.constant - logits).abs()
+    # Rounding grows like the root of the summed squares, so that is what it is held against.
+    return bool((error <= tolerance * (terms.square().sum(1).sqrt() + logits.abs()) + 1e-6).all())
+
+
 def folded_weights(
-    model: nn.Module, pooled: torch.Tensor, targets: torch.Tensor, logits: torch.Tensor
+    model: nn.Module,
+    pooled: torch.Tensor,
+    targets: torch.Tensor,
+    logits: torch.Tensor,
+    probe: Callable[[], Probe],
 ) -> Optional[ChannelWeights]:
     """Exact channel weights of a pool (+ norm) + linear head, or None if the head is another one.
 
     Whether the head has that form is decided by measurement: ``w'.pooled + c`` must give the
-    model's own logits for every row. The bound allows the rounding of the logits' dtype; a head
-    of another form misses it by orders of magnitude.
+    head's answers to the probe for every class, and the model's own logits for every row.
 
     Args:
         model: Model with ``get_classifier``.
         pooled: Mean of the gated features over the grid, one row per target, (N, C), float.
         targets: Class of each row, (N,).
         logits: The model's logit of each row's target, (N,), in the model's own dtype.
+        probe: Gives the answers of :func:`probe_head`; called where they are needed.
     """
     classifier = linear_classifier(model, pooled.shape[1])
     if classifier is None or targets.numel() == 0:
         return None
-    weight = classifier.weight.flatten(1)[targets].to(pooled.dtype)  # type: ignore[union-attr, operator]
-    bias = classifier.bias  # type: ignore[union-attr]
-    bias = pooled.new_zeros(len(targets)) if bias is None else bias[targets].to(pooled.dtype)  # type: ignore[index]
-    half = logits.dtype in (torch.float16, torch.bfloat16)
-    tolerance = 5e-2 if half else 1e-3
+    weight, bias = _rows_of(classifier, targets, pooled.dtype)
+    means, answers = probe()
+    means = means.to(pooled.dtype)
+    classes = torch.arange(answers.shape[1], device=targets.device)
+    all_weight, all_bias = _rows_of(classifier, classes, pooled.dtype)
     for norm in candidate_norms(model, pooled.shape[1]):
+        right = all(
+            _gives(fold_norm(norm, all_weight, all_bias, mean), mean, answer)
+            for mean, answer in zip(means.unsqueeze(1), answers)
+        )
         folded = fold_norm(norm, weight, bias, pooled)
-        terms = folded.weight * pooled
-        error = (terms.sum(1) + folded.constant - logits.to(pooled.dtype)).abs()
-        # Rounding grows like the root of the summed squares, so that is what it is held against.
-        bound = tolerance * (terms.square().sum(1).sqrt() + logits.to(pooled.dtype).abs()) + 1e-6
-        if bool((error <= bound).all()):
+        if right and _gives(folded, pooled, logits):
             return folded
     return None
 

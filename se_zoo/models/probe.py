@@ -1,14 +1,19 @@
 """Finding out how a backbone lays out its features, without running it."""
 
 import copy
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from torch import nn
 
 from ..errors import UnsupportedBackboneError
 from ..layers import Layout
-from ..layers.grid import token_grid
+from ..layers.grid import Features, cell_aspect, feature_map, token_grid
+
+#: timm classes that return a list of features, and the layout of the feature map, its last entry.
+#: CoaT's scales follow one another, and of EfficientViM's entries only the last lies on a grid. A
+#: list of peers (crossvit's two parallel trunks) has no last feature map and is refused.
+_LIST_LAYOUTS = {"CoaT": Layout("NLC", 1), "EfficientViM": Layout("NCL")}
 
 
 def name_of(model: nn.Module) -> str:

@@ -23,10 +23,6 @@ from .probe import name_of, probe_layout
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
 FAMILIES: Dict[type, type] = {}
 _SE_CLASSES: Dict[type, type] = {}
-#: timm classes that return a list of features, and the layout of the feature map, its last entry.
-#: CoaT's scales follow one another, and of EfficientViM's entries only the last lies on a grid. A
-#: list of peers (crossvit's two parallel trunks) has no last feature map and is refused.
-_LIST_LAYOUTS = {"CoaT": Layout("NLC", 1), "EfficientViM": Layout("NCL")}
 
 
 class NoGate(nn.Module):
