@@ -1,12 +1,12 @@
 """Predictions with chosen channels of the gate only: what a channel does to the logits."""
 
-from typing import List, Sequence, Union, cast
+from typing import List, Sequence, Union
 
 import torch
 from torch import nn
 
 from ..errors import InvalidInputError
-from .explainer import SEModel, check_images
+from .explainer import check_images, check_model
 from .mode import evaluating
 
 
@@ -28,12 +28,12 @@ def channel_logits(
         Logits, (B, num_classes), detached.
 
     Raises:
-        InvalidInputError: If not exactly one of ``keep`` and ``drop`` is given, or the channels do
-            not exist.
+        InvalidInputError: If not exactly one of ``keep`` and ``drop`` is given, the channels do
+            not exist, or the model has no SE head.
     """
     if (keep is None) == (drop is None):
         raise InvalidInputError("Give exactly one of keep and drop.")
-    se_model = cast(SEModel, model)
+    se_model = check_model(model)
     batch = check_images(model, images)
     with torch.no_grad(), evaluating(model):
         native = se_model.forward_features(batch)
@@ -47,7 +47,12 @@ def _channel_mask(
     channels: Union[torch.Tensor, Sequence[int], None], gate: torch.Tensor
 ) -> torch.Tensor:
     count = gate.shape[1]
-    given = torch.as_tensor(channels, device=gate.device)
+    try:
+        given = torch.as_tensor(channels, device=gate.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"Channels are indices or a bool mask, not {channels!r}."
+        ) from error
     if given.dtype == torch.bool:
         if given.shape not in ((count,), tuple(gate.shape)):
             raise InvalidInputError(
@@ -56,8 +61,9 @@ def _channel_mask(
             )
         return given.expand_as(gate)
     indices: List[int] = given.flatten().tolist()
-    if any(i != int(i) or not 0 <= i < count for i in indices):
-        raise InvalidInputError(f"Channel indices lie in 0 to {count - 1}, got {indices}.")
+    wrong = [i for i in indices if not 0 <= i < count or i != int(i)]
+    if wrong:
+        raise InvalidInputError(f"Channel indices lie in 0 to {count - 1}, got {wrong}.")
     mask = torch.zeros(count, dtype=torch.bool, device=gate.device)
     mask[[int(i) for i in indices]] = True
     return mask.expand_as(gate)

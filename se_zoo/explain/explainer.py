@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import InvalidInputError
+from ..layers.grid import Features, feature_map, in_dtype
 from . import heads, maps, targets
 from .mode import evaluating
 from .result import Explanation
@@ -21,14 +22,12 @@ METHODS = ("gate", "contribution", "difference", "activation")
 class SEModel(Protocol):
     """What a model with an SE head offers; explanations are written against this alone."""
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor: ...
-    def forward_head(self, x: torch.Tensor) -> torch.Tensor: ...
-    def gate(self, features: torch.Tensor) -> torch.Tensor: ...
-    def gated(
-        self, features: torch.Tensor, gate: Optional[torch.Tensor] = None
-    ) -> torch.Tensor: ...
-    def classify(self, gated: torch.Tensor) -> torch.Tensor: ...
-    def feature_grid(self, features: torch.Tensor, image_size: Tuple[int, int]) -> torch.Tensor: ...
+    def forward_features(self, x: torch.Tensor) -> Features: ...
+    def forward_head(self, x: Features) -> torch.Tensor: ...
+    def gate(self, features: Features) -> torch.Tensor: ...
+    def gated(self, features: Features, gate: Optional[torch.Tensor] = None) -> Features: ...
+    def classify(self, gated: Features) -> torch.Tensor: ...
+    def feature_grid(self, features: Features, image_size: Tuple[int, int]) -> torch.Tensor: ...
     def class_labels(self) -> Optional[Sequence[str]]: ...
     def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]: ...
     def is_multi_label(self) -> bool: ...
@@ -37,7 +36,7 @@ class SEModel(Protocol):
 class _Pass(NamedTuple):
     """What one forward pass leaves behind; every map is computed from it."""
 
-    native: torch.Tensor  # features as the backbone lays them out
+    native: Features  # as the backbone lays them out, in the dtype of the head's parameters
     features: torch.Tensor  # (B, C, *grid)
     gate: torch.Tensor  # (B, C), float32 or better
     logits: torch.Tensor  # (B, num_classes)
@@ -48,6 +47,19 @@ class _Maps(NamedTuple):
     constant: torch.Tensor  # (N,)
     exact: bool
     source: str  # where the channel weights come from
+
+
+def check_model(model: nn.Module) -> SEModel:
+    """The model as one that can be explained.
+
+    Raises:
+        InvalidInputError: If it has no SE head.
+    """
+    if not all(hasattr(model, name) for name in ("gate", "classify", "feature_grid")):
+        raise InvalidInputError(
+            f"{type(model).__name__} has no SE head; give it one with se_zoo.squeeze(model)."
+        )
+    return cast(SEModel, model)
 
 
 def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -110,16 +122,13 @@ def explain(
         InvalidInputError: For images, a method or options that cannot be used.
         UnknownLabelError: For a class that the model does not have.
     """
-    method = method or "contribution"
+    method = "contribution" if method is None else method
     if method not in METHODS:
         raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
     if versus is not None and method != "difference":
         raise InvalidInputError(f'versus is for method="difference" only, not {method!r}.')
-    if not all(hasattr(model, name) for name in ("gate", "classify", "feature_grid")):
-        raise InvalidInputError(
-            f"{type(model).__name__} has no SE head; give it one with se_zoo.squeeze(model)."
-        )
-    se_model = cast(SEModel, model)
+    normalize = maps.check_normalize(normalize)
+    se_model = check_model(model)
     batch = check_images(model, images)
     with torch.no_grad(), evaluating(model):
         native = se_model.forward_features(batch)
@@ -127,6 +136,8 @@ def explain(
         gate = se_model.gate(native)
         image_size = (batch.shape[-2], batch.shape[-1])
         with torch.autocast(batch.device.type, enabled=False):
+            # What autocast left in half precision would not go with the head's parameters.
+            native = in_dtype(native, batch.dtype)
             grid = se_model.feature_grid(native, image_size)
             work = torch.promote_types(gate.dtype, torch.float32)
             state = _Pass(native, grid, gate.to(work), logits)
@@ -162,10 +173,16 @@ def explain(
 
 
 def _rows(model: SEModel, state: _Pass, target: Target, method: str) -> Rows:
-    if state.logits.dim() != 2 or state.logits.shape[1] == 0:
+    # Without a classifier timm's heads give the pooled features, which look like logits.
+    if state.logits.dim() != 2 or not getattr(model, "num_classes", state.logits.shape[1]):
         raise InvalidInputError(
             f"The model's head gives {tuple(state.logits.shape)}, not (B, num_classes); give it a "
             "classifier with reset_classifier(num_classes, 'avg')."
+        )
+    if not bool(state.logits.isfinite().all()):
+        raise InvalidInputError(
+            f"The model's logits are NaN or infinite ({state.logits.dtype}): its weights are "
+            "damaged, or its activations exceed the range of its dtype."
         )
     multi_label = model.is_multi_label()
     if target is None and method in ("gate", "activation"):
@@ -219,7 +236,16 @@ def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
     """Contribution maps: folded weights where they are exact, else the gradient of the head."""
     pooled = state.features.flatten(2).to(state.gate.dtype).mean(2) * state.gate
     logits = state.logits[rows.images, rows.targets]
-    folded = heads.folded_weights(cast(nn.Module, model), pooled[rows.images], rows.targets, logits)
+    size = _square_of(state)
+    folded = heads.folded_weights(
+        cast(nn.Module, model),
+        pooled[rows.images],
+        rows.targets,
+        logits,
+        lambda: heads.probe_head(
+            cast(nn.Module, model), state.native, lambda view: model.feature_grid(view, size)
+        ),
+    )
     if folded is not None:
         weights = folded.weight * state.gate[rows.images]
         raw = maps.weighted_maps(state.features, weights, rows.images)
@@ -236,7 +262,7 @@ def _head_gradient_maps(model: SEModel, state: _Pass, rows: Rows, logits: torch.
     not a decomposition of the logit; ``weights`` says "projection".
     """
     size = _square_of(state)
-    gated = model.gated(state.native)
+    gated = model.gated(state.native, state.gate.to(feature_map(state.native).dtype))
     gradient = heads.head_gradient(cast(nn.Module, model), gated, rows.images, rows.targets)
     gradient_grid = model.feature_grid(gradient, size).to(state.gate.dtype)
     gated_grid = model.feature_grid(gated, size).to(state.gate.dtype)[rows.images]

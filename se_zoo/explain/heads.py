@@ -15,10 +15,12 @@ from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 import torch
 from torch import nn
 
+from ..layers.grid import Features, feature_map, take, with_feature_map
+
 #: Made-up features that a head is asked about; several, so that one class is as safe as many.
 _PROBES = 4
-
-from ..layers.grid import Features, feature_map, take, with_feature_map
+#: Classes whose answers are compared, spread over all; more would cost time and prove no more.
+_PROBED_CLASSES = 16
 
 #: Names of norm classes by what they do; timm has several variants of each (2d, Fp32, ...).
 _CENTRED_NORMS = ("LayerNorm",)
@@ -118,7 +120,7 @@ class Probe(NamedTuple):
 
 
 def probe_head(
-    model: nn.Module, like: torch.Tensor, to_grid: Callable[[torch.Tensor], torch.Tensor]
+    model: nn.Module, like: Features, to_grid: Callable[[torch.Tensor], torch.Tensor]
 ) -> Probe:
     """Ask the head about features that only an average over the grid sees as they are meant.
 
@@ -129,20 +131,22 @@ def probe_head(
     Args:
         model: SE model; its ``classify`` maps gated features to logits.
         like: Features in the backbone's own layout and in the head's dtype.
-        to_grid: The (B, C, *grid) view of features; it must not copy.
+        to_grid: The (B, C, *grid) view of a feature map; it must not copy.
     """
-    features = like.new_zeros(_PROBES, *like.shape[1:])
+    features = feature_map(like).new_zeros(_PROBES, *feature_map(like).shape[1:])
     grid = to_grid(features)
     channels, positions = grid.shape[1], grid[0, 0].numel()
     angles = torch.outer(torch.arange(1, _PROBES + 1), torch.arange(channels))
-    means = (0.5 + 2 * torch.cos(angles.double())).to(like)  # neither centred nor of unit variance
+    # Neither centred nor of unit variance, so that no norm leaves them as they are.
+    means = (0.5 + 2 * torch.cos(angles.double())).to(features)
     share = means.new_zeros(positions)
     share[: positions // 2] = 2
     share[positions // 2 : (positions + 1) // 2] = 1  # the middle one of an odd number
     if features.numel() != grid.numel():
         features.copy_(-means[:, None])  # prefix tokens; tokens are channels last
     grid.copy_((means[:, :, None] * share).view(grid.shape))
-    return Probe(means, model.classify(features))  # type: ignore[operator]
+    others = take(like, torch.zeros(_PROBES, dtype=torch.long, device=features.device))
+    return Probe(means, model.classify(with_feature_map(others, features)))  # type: ignore[operator]
 
 
 def _rows_of(
@@ -174,7 +178,7 @@ def folded_weights(
     """Exact channel weights of a pool (+ norm) + linear head, or None if the head is another one.
 
     Whether the head has that form is decided by measurement: ``w'.pooled + c`` must give the
-    head's answers to the probe for every class, and the model's own logits for every row.
+    head's answers to the probe, and the model's own logits for every row.
 
     Args:
         model: Model with ``get_classifier``.
@@ -189,12 +193,12 @@ def folded_weights(
     weight, bias = _rows_of(classifier, targets, pooled.dtype)
     means, answers = probe()
     means = means.to(pooled.dtype)
-    classes = torch.arange(answers.shape[1], device=targets.device)
-    all_weight, all_bias = _rows_of(classifier, classes, pooled.dtype)
+    step = -(-answers.shape[1] // _PROBED_CLASSES)
+    asked = _rows_of(classifier, torch.arange(0, answers.shape[1], step), pooled.dtype)
     for norm in candidate_norms(model, pooled.shape[1]):
         right = all(
-            _gives(fold_norm(norm, all_weight, all_bias, mean), mean, answer)
-            for mean, answer in zip(means.unsqueeze(1), answers)
+            _gives(fold_norm(norm, *asked, mean), mean, answer)
+            for mean, answer in zip(means.unsqueeze(1), answers[:, ::step], strict=True)
         )
         folded = fold_norm(norm, weight, bias, pooled)
         if right and _gives(folded, pooled, logits):
@@ -229,10 +233,3 @@ def head_gradient(
 def reads_prefix_only(gradient_grid: torch.Tensor, gradient: torch.Tensor) -> bool:
     """Whether a head ignores the grid and reads prefix (class) tokens alone."""
     return bool(gradient.any()) and not bool(gradient_grid.any())
-
-
-def split_rows(counts: Tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Image index of every row, for a number of rows per image: (2, 1) -> [0, 0, 1]."""
-    return torch.repeat_interleave(
-        torch.arange(len(counts), device=device), torch.tensor(counts, device=device)
-    )

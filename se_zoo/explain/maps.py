@@ -5,10 +5,14 @@ the selected channels by their gate, the contribution map by gate times classifi
 activation map (LaFAM, arXiv 2407.06059) weighs all alike.
 """
 
+import math
+import numbers
 from typing import NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
+
+from ..errors import InvalidInputError
 
 #: One-sided 10 % quantile of the normal distribution, the paper's threshold in standard deviations.
 TOP_TENTH_SIGMA = 1.2816
@@ -84,6 +88,29 @@ def upsample(maps: torch.Tensor, size: Tuple[int, ...]) -> torch.Tensor:
     return F.interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0]
 
 
+def check_normalize(normalize: Union[str, float]) -> Union[str, float]:
+    """``"image"``, or the positive number as a Python float.
+
+    Raises:
+        InvalidInputError: If it is neither.
+    """
+    if isinstance(normalize, str) and normalize == "image":
+        return normalize
+    number = isinstance(normalize, numbers.Real) and not isinstance(normalize, bool)
+    if not (number and 0 < float(normalize) < math.inf):
+        raise InvalidInputError(f'normalize must be "image" or a positive number: {normalize!r}.')
+    return float(normalize)
+
+
+def is_constant(maps: torch.Tensor) -> torch.Tensor:
+    """Whether maps (N, *grid) are the same everywhere but for rounding, (N,) bool.
+
+    Such a map says nothing of the place, and its rounding must not be blown up to a picture.
+    """
+    flat = maps.flatten(1)
+    return flat.amax(1) - flat.amin(1) <= 1e-6 * flat.abs().amax(1)
+
+
 def normalise(
     maps: torch.Tensor, signed: bool, normalize: Union[str, float] = "image"
 ) -> torch.Tensor:
@@ -102,19 +129,17 @@ def normalise(
         (N, *grid) in [0, 1]. A constant map becomes 0 everywhere.
 
     Raises:
-        ValueError: If ``normalize`` is neither ``"image"`` nor a positive number.
+        InvalidInputError: If ``normalize`` is neither ``"image"`` nor a positive number.
     """
-    if isinstance(normalize, (int, float)) and not isinstance(normalize, bool) and normalize > 0:
-        return (maps / float(normalize)).clamp(0, 1)
-    if normalize != "image":
-        raise ValueError(f'normalize must be "image" or a positive number, got {normalize!r}.')
+    normalize = check_normalize(normalize)
+    if not isinstance(normalize, str):
+        return (maps / normalize).clamp(0, 1)
     flat = maps.flatten(1)
     top = flat.amax(1)
     low = torch.zeros_like(top) if signed else flat.amin(1)
     spread = top - low
-    # Rounding alone must not be blown up to a picture.
-    flat_map = spread <= 1e-6 * flat.abs().amax(1)
-    scale = torch.where(flat_map | (spread <= 0), torch.full_like(spread, float("inf")), spread)
+    nothing = is_constant(maps) | (spread <= 0)
+    scale = torch.where(nothing, torch.full_like(spread, math.inf), spread)
     shape = (-1,) + (1,) * (maps.dim() - 1)
     return ((maps - low.view(shape)) / scale.view(shape)).clamp(0, 1)
 

@@ -36,19 +36,16 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
     """
     images = explanation.images if images is None else images
     if isinstance(images, torch.Tensor) and images.is_floating_point():
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(explanation.mean).view(shape)
-        std = torch.tensor(explanation.std).view(shape)
-        pixels = images.detach().float().cpu() * std + mean
-        # Round and clip before uint8, or 1.02 wraps around to blue.
-        array = (pixels * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).numpy()
+        array = _denormalised(images, explanation.mean, explanation.std)
     elif isinstance(images, (list, tuple)):
+        if not images or not all(isinstance(image, Image.Image) for image in images):
+            raise InvalidInputError("A list of images to draw on holds PIL images.")
         if len({image.size for image in images}) > 1:
             raise InvalidInputError("Images to draw on must all have one size.")
         array = np.stack([np.asarray(image.convert("RGB")) for image in images])
     else:
         array = np.asarray(images)
-    if array.shape[-1] == 1:
+    if array.shape[-1:] == (1,):
         array = np.repeat(array, 3, axis=-1)
     fits = array.ndim == 4 and array.shape[0] == len(explanation) and array.shape[3] == 3
     if not fits or array.dtype != np.uint8:
@@ -57,6 +54,24 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
             f"images; got {array.dtype} {array.shape}."
         )
     return array
+
+
+def _denormalised(
+    images: torch.Tensor, mean: Tuple[float, ...], std: Tuple[float, ...]
+) -> np.ndarray:
+    """Normalised images (B, C, H, W) back as uint8 pixels (B, H, W, C)."""
+    means, stds = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
+    channels = images.shape[1] if images.dim() == 4 else 0
+    if channels == 1:  # a grey image of a model whose config still speaks of three channels
+        means, stds = means.mean(1, keepdim=True), stds.mean(1, keepdim=True)
+    elif channels != means.shape[1]:
+        raise InvalidInputError(
+            f"Images {tuple(images.shape)} cannot be drawn with a mean of {len(mean)} channels; "
+            "give overlay, grid and save pictures to draw on: images=[...]."
+        )
+    pixels = images.detach().float().cpu() * stds + means
+    # Round and clip before uint8, or 1.02 wraps around to blue.
+    return (pixels * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).numpy()
 
 
 def overlay(
@@ -135,8 +150,11 @@ def save(explanation: "Explanation", path: Union[str, os.PathLike], images: Any 
         )
     if not target.parent.is_dir():
         raise InvalidInputError(f"The folder {target.parent} does not exist; create it first.")
+    for taken in (target, target.with_suffix(".json")):
+        if taken.is_dir():
+            raise InvalidInputError(f"{taken} is a folder.")
     picture = grid(explanation, images)
-    text = json.dumps(explanation.to_dict(), indent=1)
+    text = json.dumps(explanation.to_dict(), indent=1, allow_nan=False)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         picture.save(Path(folder) / "grid.png")
         (Path(folder) / "grid.json").write_text(text, encoding="utf-8")

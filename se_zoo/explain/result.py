@@ -1,15 +1,16 @@
 """The result of an explanation: maps, gate and prediction of one batch, ready to draw and save."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
-from .maps import SIGNED_METHODS, upsample
+from .maps import SIGNED_METHODS, is_constant, upsample
 from .targets import label_names_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equality of tensors is no yes or no
 class Explanation:
     """Heatmaps and prediction of a batch; rows are (image, target) pairs, image by image.
 
@@ -114,7 +115,7 @@ class Explanation:
             return self.heatmap
         if self.normalize == "image":
             scale = self.raw.abs().flatten(1).amax(1)
-            scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+            scale = torch.where(is_constant(self.raw), torch.full_like(scale, math.inf), scale)
         else:
             scale = torch.full_like(self.constant, float(self.normalize))
         maps = self.raw / scale.view((-1,) + (1,) * (self.raw.dim() - 1))

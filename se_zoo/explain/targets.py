@@ -1,13 +1,15 @@
 """From what a user calls a target to class indices: one row per image and class."""
 
 import difflib
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 
 from ..errors import InvalidInputError, UnknownLabelError
 
-#: A class index, a label name, several of them (all for every image), or a tensor (one per image).
+#: A class index, a label name, several of them (all for every image), or a tensor or array (one
+#: per image).
 Target = Union[int, str, Sequence[Union[int, str]], torch.Tensor, None]
 
 
@@ -40,6 +42,7 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
     Raises:
         UnknownLabelError: If there is no such index or name; the message lists the labels.
     """
+    label = _plain_value(label)
     if isinstance(label, bool) or not isinstance(label, (int, str)):
         raise UnknownLabelError(f"A target is a class index or a label name, not {label!r}.")
     if isinstance(label, int):
@@ -83,7 +86,7 @@ def resolve_rows(
 
     Args:
         target: Index or name: this class for every image. Sequence: each of these classes for
-            every image. Tensor (B,): one class per image. None: the top-1 class; for a
+            every image. Tensor or array (B,): one class per image. None: the top-1 class; for a
             multi-label model every label with probability above 0.5, at least the top one.
         logits: (B, num_classes).
         labels: Label names or None.
@@ -96,25 +99,25 @@ def resolve_rows(
     """
     batch, device = logits.shape[0], logits.device
     num_classes = logits.shape[1]
-    if isinstance(target, torch.Tensor) and target.dim() > 0:
-        return _per_image_rows(target, batch, num_classes, device)
-    if target is None:
+    given: Any = _plain_value(target)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "biufc":
+        given = torch.from_numpy(given.copy())  # torch takes no view that is read-only or reversed
+    if isinstance(given, torch.Tensor):
+        return _per_image_rows(given, batch, num_classes, device)
+    if given is None:
         return _predicted_rows(logits, multi_label)
-    if isinstance(target, torch.Tensor):
-        target = int(target.item())
-    several = [target] if isinstance(target, (int, str)) else list(target)
+    one = isinstance(given, str) or not isinstance(given, Iterable)
+    several: List[Any] = [given] if one else list(given)
     if not several:
         raise InvalidInputError("The list of targets is empty; give at least one, or target=None.")
-    indices = [label_index(_as_plain_int(t), labels, num_classes) for t in several]
+    indices = [label_index(t, labels, num_classes) for t in several]
     images = torch.arange(batch, device=device).repeat_interleave(len(indices))
     return Rows(images, torch.tensor(indices, device=device).repeat(batch))
 
 
-def _as_plain_int(value: object) -> Union[int, str]:
-    """numpy integers and zero-dimensional tensors are indices too."""
-    if isinstance(value, (bool, str, int)) or not hasattr(value, "__index__"):
-        return value  # type: ignore[return-value]
-    return int(value)  # type: ignore[call-overload]
+def _plain_value(value: Any) -> Any:
+    """numpy numbers and zero-dimensional tensors as the Python number that they hold."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _per_image_rows(

@@ -31,6 +31,13 @@ def with_feature_map(features: Features, replacement: torch.Tensor) -> Features:
     return [*features[:-1], replacement]
 
 
+def in_dtype(features: Features, dtype: torch.dtype) -> Features:
+    """The features in another floating type; themselves, where they have it."""
+    if isinstance(features, torch.Tensor):
+        return features.to(dtype)
+    return [entry.to(dtype) for entry in features]
+
+
 def take(features: Features, images: torch.Tensor) -> Features:
     """The features of chosen images of the batch, by index (N,)."""
     if isinstance(features, torch.Tensor):

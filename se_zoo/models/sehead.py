@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Ty
 
 import timm
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models._registry import split_model_name_tag
 from torch import nn
 
 from ..errors import UnknownModelError, UnsupportedBackboneError
@@ -76,15 +78,23 @@ class SEHeadMixin:
         From the config; a model with 1,000 classes and no names of its own is taken for
         ImageNet-1k only if its config names that as its training set (tag ``*in1k``).
         """
-        names = self.pretrained_cfg.get("label_names")
+        cfg = self._config()
+        names = cfg.get("label_names")
         if names and len(names) == self.num_classes:
             return tuple(names)
-        tag = self.pretrained_cfg.get("tag") or ""
+        tag = cfg.get("tag") or ""
         return imagenet_labels() if tag.endswith("in1k") and self.num_classes == 1000 else None
 
     def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
-        """Mean and standard deviation that images are normalised with, per channel."""
-        return tuple(self.pretrained_cfg["mean"]), tuple(self.pretrained_cfg["std"])
+        """Mean and standard deviation that images are normalised with, per channel (ImageNet's
+        where the config names none, as in timm's ``resolve_data_config``)."""
+        cfg = self._config()
+        mean, std = cfg.get("mean"), cfg.get("std")
+        return tuple(mean or IMAGENET_DEFAULT_MEAN), tuple(std or IMAGENET_DEFAULT_STD)
+
+    def _config(self) -> Dict[str, Any]:
+        # A model that was made by hand, not by timm's factory, has no config.
+        return getattr(self, "pretrained_cfg", None) or {}
 
     def is_multi_label(self) -> bool:
         """Whether the classes are independent yes/no labels (sigmoid) or exclusive (softmax)."""
@@ -220,6 +230,7 @@ def unsqueeze(model: nn.Module) -> nn.Module:
     model.__class__ = plain_class(type(model))
     for name in ("se", "se_layout", "se_args", "multi_label"):
         delattr(model, name)
+    _describe_plain(model)
     return model
 
 
@@ -233,3 +244,17 @@ def _describe(model: nn.Module) -> None:
     args = dict(getattr(model, "_model_args", {}))
     args.update(backbone=backbone, multi_label=model.multi_label, **model.se_args)  # type: ignore[arg-type]
     model._model_args = args  # type: ignore[assignment]
+
+
+def _describe_plain(model: nn.Module) -> None:
+    """Make the config name the backbone again, as before ``squeeze``; otherwise a model that is
+    saved or squeezed once more would call itself a ``timm_sehead`` of nothing."""
+    cfg = dict(getattr(model, "pretrained_cfg", None) or {})
+    args = dict(getattr(model, "_model_args", {}))
+    named = args.pop("backbone", None) or (cfg.get("architecture") or "").removesuffix("_sehead")
+    backbone = split_model_name_tag(named)[0]
+    if not timm.is_model(backbone):  # resnet18_slim is none of timm's
+        return
+    model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": backbone}  # type: ignore[assignment]
+    se_args = ("reduction", "gate", "multi_label")
+    model._model_args = {k: v for k, v in args.items() if k not in se_args}  # type: ignore[assignment]

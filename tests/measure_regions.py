@@ -1,0 +1,111 @@
+"""How often the maps of the bundled model point into the face region of an attribute.
+
+    SE_ZOO_DATA=/path/to/data python -m tests.measure_regions            # about 2 minutes
+
+CelebA is aligned, so regions lie at known places. For each attribute with a known region, over the
+test images that have it and for which the model says so: pointing = share of maps whose maximum
+lies inside the region (Zhang et al., arXiv 1608.00507); energy = share of the heatmap inside, over
+the region's share of the area, so 1 is chance (Wang et al., Score-CAM, arXiv 1910.01279).
+"""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import pyarrow.parquet as parquet
+import timm
+import torch
+import tyro
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+
+import se_zoo  # registers the models
+
+#: Boxes x0, y0, x1, y1 in fractions of width and height.
+EYES, NOSE = (0.28, 0.44, 0.72, 0.57), (0.40, 0.53, 0.58, 0.67)
+MOUTH, LOWER_FACE = (0.35, 0.65, 0.64, 0.78), (0.25, 0.64, 0.75, 0.87)
+HAIR = (0.17, 0.09, 0.83, 0.37)
+REGIONS: Dict[str, Tuple[float, float, float, float]] = {
+    "Eyeglasses": EYES, "Narrow_Eyes": EYES, "Bags_Under_Eyes": EYES, "Bushy_Eyebrows": EYES,
+    "Arched_Eyebrows": EYES, "Big_Nose": NOSE, "Pointy_Nose": NOSE, "Smiling": MOUTH,
+    "Mouth_Slightly_Open": MOUTH, "Wearing_Lipstick": MOUTH, "Big_Lips": MOUTH,
+    "Mustache": LOWER_FACE, "Goatee": LOWER_FACE, "No_Beard": LOWER_FACE,
+    "5_o_Clock_Shadow": LOWER_FACE, "Double_Chin": LOWER_FACE, "Bangs": HAIR, "Bald": HAIR,
+    "Wearing_Hat": HAIR, "Receding_Hairline": HAIR, "Black_Hair": HAIR, "Blond_Hair": HAIR,
+    "Gray_Hair": HAIR, "Brown_Hair": HAIR,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What to measure."""
+
+    model: str = "se_zoo/resnet18_slim_celeba"
+    images: int = 1000
+    """The first so many images of the test split."""
+    least: int = 5
+    """Attributes with fewer cases are left out of the means."""
+
+
+def pointing_and_energy(
+    heatmap: torch.Tensor, box: Tuple[float, float, float, float]
+) -> Tuple[float, float]:
+    """Whether a heatmap (H, W) has its maximum in the box, and its energy there over chance."""
+    height, width = heatmap.shape
+    x0, y0, x1, y1 = box
+    rows = slice(round(y0 * height), round(y1 * height))
+    columns = slice(round(x0 * width), round(x1 * width))
+    inside = heatmap[rows, columns]
+    share = inside.numel() / heatmap.numel()
+    total = float(heatmap.sum())
+    hit = float(inside.max() >= heatmap.max()) if total > 0 else 0.0
+    return hit, float(inside.sum()) / total / share if total > 0 else 0.0
+
+
+def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[str, List[bool]]]:
+    """Images and attributes of the sample's test split."""
+    table = parquet.read_table(folder / "celeba10k" / "test.parquet").slice(0, images)
+    pictures = [
+        Image.open(io.BytesIO(r["bytes"])).convert("RGB") for r in table["image"].to_pylist()
+    ]
+    return pictures, {name: table[name].to_pylist() for name in REGIONS}
+
+
+def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]]:
+    """Cases, pointing and energy of every attribute with a known region."""
+    pictures, truth = load_test_split(Path(os.environ["SE_ZOO_DATA"]), options.images)
+    model = timm.create_model(options.model, pretrained=True).eval()
+    transform = create_transform(**resolve_data_config(model=model))
+    batch = torch.stack([transform(p) for p in pictures])  # type: ignore[operator, misc]
+    figures: Dict[str, List[Tuple[float, float]]] = {name: [] for name in REGIONS}
+    for start in range(0, len(batch), 50):
+        explanation = se_zoo.explain(model, batch[start : start + 50], list(REGIONS), method)
+        probability = explanation.row_probability
+        for n, image in enumerate(explanation.image_index.tolist()):
+            name = explanation.labels[n]
+            if truth[name][start + image] and probability[n] > 0.5:
+                figures[name].append(pointing_and_energy(explanation.heatmap[n], REGIONS[name]))
+    result = {}
+    for name, values in figures.items():
+        count = len(values)
+        hits, energies = sum(v[0] for v in values), sum(v[1] for v in values)
+        result[name] = (count, hits / max(1, count), energies / max(1, count))
+    return result
+
+
+def main(options: Measure) -> None:
+    for method in ("contribution", "gate", "activation"):
+        figures = measure(options, method)
+        counted = [f for f in figures.values() if f[0] >= options.least]
+        pointing = sum(f[1] for f in counted) / len(counted)
+        energy = sum(f[2] for f in counted) / len(counted)
+        print(f"{method}: pointing {pointing:.2f}, energy {energy:.2f} ({len(counted)} attributes)")
+        for name, (count, hit, share) in figures.items() if method == "contribution" else ():
+            print(f"  {name:<22}{count:>5} images  pointing {hit:.2f}  energy {share:.2f}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Measure, description=__doc__))

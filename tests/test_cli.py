@@ -1,0 +1,192 @@
+"""The command line, from real files to pictures, and every bad input in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from se_zoo import InvalidInputError, cli
+
+MODEL = cli.DEFAULT_MODEL
+
+
+def run(*args: object) -> None:
+    cli.main([str(a) for a in args])
+
+
+def fails(capsys: pytest.CaptureFixture, *args: object) -> str:
+    """The one line that a failing call prints; its exit status is not zero."""
+    with pytest.raises(SystemExit) as info:
+        run(*args)
+    message = str(info.value.code)
+    assert info.value.code not in (0, None)
+    assert "\n" not in message and message.startswith("se-zoo: ")
+    return message
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "face.png"
+    noise = np.random.default_rng(0).integers(0, 256, (109, 89, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+def test_demo_explains_the_portrait(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run("explain", "--out", tmp_path / "demo.png")
+    printed = capsys.readouterr().out
+    for label in cli.DEMO_TARGETS:
+        assert label in printed
+    with Image.open(tmp_path / "demo.png") as picture:
+        assert picture.width > 4 * cli.DRAWN_WIDTH  # the photo and three maps
+    report = json.loads((tmp_path / "demo.json").read_text())
+    assert [row["label"] for row in report["rows"]] == list(cli.DEMO_TARGETS)
+    assert report["exact"]
+
+
+def test_demo_runs_as_a_command_without_network(tmp_path: Path) -> None:
+    """A new process, every proxy and endpoint pointing nowhere: nothing is asked for."""
+    env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-m", "se_zoo.cli", "explain"],
+        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "explanation.png").is_file()
+
+
+@pytest.mark.parametrize("method", ["contribution", "gate", "difference", "activation"])
+def test_own_photos(photo: Path, tmp_path: Path, method: str) -> None:
+    out = tmp_path / "out.png"
+    run("explain", photo, photo, "--target", "Smiling", "31", "--method", method, "--out", out)
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert report["method"] == method
+    assert [r["image"] for r in report["rows"]] == [0, 0, 1, 1]
+    assert len({str(r["map"]) for r in report["rows"]}) == 1  # label 31 is Smiling, twice one photo
+
+
+def test_prediction_is_that_of_the_usual_preprocessing(photo: Path, tmp_path: Path) -> None:
+    """What is drawn is what was predicted on: timm's own transform gives the same answer."""
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
+
+    model = cli.load_model(MODEL)
+    transform = create_transform(**resolve_data_config(model=model))
+    with Image.open(photo) as image:
+        expected = model(transform(image)[None]).sigmoid()[0]  # type: ignore[operator, index]
+    run("explain", photo, "--out", tmp_path / "out.png")
+    found = json.loads((tmp_path / "out.json").read_text())["images"][0]["probabilities"]
+    assert torch.allclose(torch.tensor(found), expected, atol=0.02)
+
+
+def test_crop_is_applied(photo: Path) -> None:
+    assert cli.load_photo(photo, (10, 20, 40, 60)).size == (30, 40)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_other_modes_are_converted(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    Image.new(mode, (20, 30)).save(path)
+    image = cli.load_photo(path)
+    assert image.mode == "RGB" and image.size == (20, 30)
+
+
+def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert cli.load_photo(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert cli.load_photo(tmp_path / "turned.jpg").size == (20, 40)
+
+
+@pytest.mark.parametrize("mode", ["F", "I;16", "I"])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "deep.tif"
+    Image.new(mode, (8, 8)).save(path)
+    with pytest.raises(InvalidInputError, match="convert it to 8 bit"):
+        cli.load_photo(path)
+
+
+def test_nan_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(InvalidInputError, match="range is unknown"):
+        cli.load_photo(tmp_path / "nan.tif")
+
+
+def test_missing_file(capsys: pytest.CaptureFixture) -> None:
+    assert "no such file: nowhere.jpg" in fails(capsys, "explain", "nowhere.jpg")
+
+
+def test_not_an_image(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    assert "not an image" in fails(capsys, "explain", tmp_path / "text.jpg")
+
+
+def test_empty_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "empty.png").touch()
+    assert "not an image" in fails(capsys, "explain", tmp_path / "empty.png")
+
+
+def test_truncated_image(photo: Path, capsys: pytest.CaptureFixture) -> None:
+    photo.write_bytes(photo.read_bytes()[:2000])
+    assert "cannot read" in fails(capsys, "explain", photo)
+
+
+def test_folder_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "no such file" in fails(capsys, "explain", tmp_path)
+
+
+def test_unknown_model_names_the_closest(capsys: pytest.CaptureFixture) -> None:
+    assert "se_zoo/resnet50_celeba" in fails(capsys, "explain", "--model", "se_zoo/resnet50_celbea")
+
+
+def test_plain_timm_model_is_refused(capsys: pytest.CaptureFixture) -> None:
+    assert "resnet18_sehead" in fails(capsys, "explain", "--model", "resnet18")
+
+
+def test_unknown_label_lists_the_labels(photo: Path, capsys: pytest.CaptureFixture) -> None:
+    message = fails(capsys, "explain", photo, "--target", "Smilling")
+    assert "Did you mean Smiling" in message and "Wearing_Necktie" in message
+
+
+@pytest.mark.parametrize("label", ["40", "-1"])
+def test_class_index_out_of_range(photo: Path, capsys: pytest.CaptureFixture, label: str) -> None:
+    assert "0 to 39" in fails(capsys, "explain", photo, f"--target={label}")
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 10), (5, 5, 200, 20), (10, 10, 5, 20)])
+def test_crop_outside(photo: Path, capsys: pytest.CaptureFixture, box: tuple) -> None:
+    assert "89 x 109" in fails(capsys, "explain", photo, "--crop", *box)
+
+
+def test_bad_output_is_noticed_before_the_work(photo: Path, capsys: pytest.CaptureFixture) -> None:
+    assert ".png" in fails(capsys, "explain", photo, "--out", photo.parent / "x.jpg")
+    assert "existing folder" in fails(capsys, "explain", photo, "--out", "no/such/folder/x.png")
+
+
+def test_unknown_option_is_an_error(photo: Path) -> None:
+    with pytest.raises(SystemExit) as info:
+        run("explain", photo, "--colour", "red")
+    assert info.value.code == 2
+
+
+def test_list(capsys: pytest.CaptureFixture) -> None:
+    run("list")
+    assert "resnet50_sehead" in capsys.readouterr().out.splitlines()
+
+
+def test_list_pretrained_says_where_weights_are(capsys: pytest.CaptureFixture) -> None:
+    run("list", "--pretrained")
+    lines = capsys.readouterr().out.splitlines()
+    bundled = [line for line in lines if "in this package" in line]
+    assert [line.split()[0] for line in bundled] == [MODEL]
+    assert any("resnet50_sehead.in1k" in line for line in lines)
