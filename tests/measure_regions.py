@@ -9,10 +9,12 @@ the region's share of the area, so 1 is chance (Wang et al., Score-CAM, arXiv 19
 """
 
 import io
+import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pyarrow.parquet as parquet
 import timm
@@ -48,6 +50,8 @@ class Measure:
     """The first so many images of the test split."""
     least: int = 5
     """Attributes with fewer cases are left out of the means."""
+    out: Optional[Path] = None
+    """Write the figures as JSON too."""
 
 
 def pointing_and_energy(
@@ -96,15 +100,38 @@ def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]
     return result
 
 
+def summary(options: Measure, method: str) -> Dict[str, Any]:
+    """Means over the attributes with enough cases, and each attribute's own figures."""
+    figures = measure(options, method)
+    counted = [f for f in figures.values() if f[0] >= options.least]
+    return {
+        "pointing": round(sum(f[1] for f in counted) / len(counted), 3),
+        "energy": round(sum(f[2] for f in counted) / len(counted), 2),
+        "attributes": len(counted),
+        "each": {
+            name: {"images": count, "pointing": round(hit, 3), "energy": round(energy, 2)}
+            for name, (count, hit, energy) in figures.items()
+        },
+    }
+
+
 def main(options: Measure) -> None:
-    for method in ("contribution", "gate", "activation"):
-        figures = measure(options, method)
-        counted = [f for f in figures.values() if f[0] >= options.least]
-        pointing = sum(f[1] for f in counted) / len(counted)
-        energy = sum(f[2] for f in counted) / len(counted)
-        print(f"{method}: pointing {pointing:.2f}, energy {energy:.2f} ({len(counted)} attributes)")
-        for name, (count, hit, share) in figures.items() if method == "contribution" else ():
-            print(f"  {name:<22}{count:>5} images  pointing {hit:.2f}  energy {share:.2f}")
+    if "SE_ZOO_DATA" not in os.environ:
+        sys.exit("Set SE_ZOO_DATA to the folder that holds celeba10k/test.parquet.")
+    report = {m: summary(options, m) for m in ("contribution", "gate", "activation")}
+    for method, means in report.items():
+        print(
+            f"{method}: pointing {means['pointing']:.2f}, energy {means['energy']:.2f} "
+            f"({means['attributes']} attributes)"
+        )
+    for name, each in report["contribution"]["each"].items():
+        print(
+            f"  {name:<22}{each['images']:>5} images  pointing {each['pointing']:.2f}  "
+            f"energy {each['energy']:.2f}"
+        )
+    if options.out is not None:
+        settings = {"model": options.model, "images": options.images, "least": options.least}
+        options.out.write_text(json.dumps({**settings, **report}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def _build(
     """Make the backbone and put the SE head on; what timm's builder calls as the model class."""
     model = create(**kwargs)
     if layout is None:
-        layout, channels = probe_layout(model)
+        layout, channels = probe_layout(model, kwargs.get("img_size"))
     else:
         prefix = getattr(model, "num_prefix_tokens", 0) if layout.kind == "NLC" else 0
         layout, channels = Layout(layout.kind, prefix), model.num_features

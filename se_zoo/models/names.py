@@ -42,6 +42,10 @@ def registry_name(name: str) -> str:
     if "_sehead" in architecture and is_model(architecture):
         if not tag or bare in get_arch_pretrained_cfgs(architecture):
             return bare
+    if "_sehead" not in architecture and is_model(architecture):
+        own = f"{architecture}_sehead"
+        use = f"{PREFIX}{own}" if is_model(own) else f"timm_sehead with backbone={bare!r}"
+        raise UnknownModelError(f"{bare!r} is timm's model, without an SE head; use {use}.")
     known = list(ALIASES) + [m for m in timm.list_models("*_sehead*", include_tags=True)]
     close = difflib.get_close_matches(bare, known, n=3, cutoff=0.4)
     hint = f" Closest: {', '.join(PREFIX + c for c in close)}." if close else ""

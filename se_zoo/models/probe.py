@@ -1,9 +1,11 @@
 """Finding out how a backbone lays out its features, without running it."""
 
 import copy
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Union
 
+import timm.models
 import torch
+from timm.layers import to_2tuple
 from torch import nn
 
 from ..errors import UnsupportedBackboneError
@@ -22,11 +24,17 @@ def name_of(model: nn.Module) -> str:
     return cfg.get("architecture") or type(model).__name__
 
 
-def probe_layout(model: nn.Module) -> Tuple[Layout, int]:
+def probe_layout(
+    model: nn.Module, img_size: Union[int, Tuple[int, int], None] = None
+) -> Tuple[Layout, int]:
     """Layout and channel number of a model's features, by running a twin on the meta device.
 
     The twin has shapes but no memory and no arithmetic, and caches that a forward pass leaves
     behind die with it.
+
+    Args:
+        model: A timm model.
+        img_size: What the model was created with as ``img_size``, in pixels, if anything.
 
     Raises:
         UnsupportedBackboneError: If the features cannot be laid out on one grid, or no head takes
@@ -37,7 +45,7 @@ def probe_layout(model: nn.Module) -> Tuple[Layout, int]:
         raise UnsupportedBackboneError(
             f"{name} has no forward_features and forward_head as timm has."
         )
-    size = _input_size(model)
+    size = _input_size(model, img_size)
     twin = _meta_twin(model).eval()
     images = torch.empty(1, *size, device="meta", dtype=next(twin.parameters()).dtype)
     features = _attempt(name, twin, "forward_features", images)
@@ -103,14 +111,22 @@ def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -
     return min(aspects, key=lambda prefix: aspects[prefix], default=None)
 
 
-def _input_size(model: nn.Module) -> Tuple[int, int, int]:
-    """(C, H, W) that the model takes, whatever it was created with."""
+def _input_size(
+    model: nn.Module, img_size: Union[int, Tuple[int, int], None]
+) -> Tuple[int, int, int]:
+    """(C, H, W) that the model takes: as it was created, else as its config says.
+
+    Where a model keeps that size differs: most keep it on the module that cuts the image to
+    patches, and the first module to have it is that one. timm keeps a record of its own, but only
+    from 1.0.31 on.
+    """
     cfg = getattr(model, "pretrained_cfg", None) or {}
-    channels, height, width = cfg.get("input_size") or (3, 224, 224)
-    fixed = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if isinstance(fixed, (tuple, list)) and len(fixed) == 2:
-        height, width = fixed
-    return int(getattr(model, "in_chans", None) or channels), int(height), int(width)
+    size = tuple(cfg.get("input_size") or (3, 224, 224))
+    if hasattr(timm.models, "get_model_input_config"):
+        size = timm.models.get_model_input_config(model)["input_size"]
+    kept = [m.img_size for m in model.modules() if getattr(m, "img_size", None)]
+    height, width = to_2tuple(img_size or (kept[0] if kept else size[1:]))  # type: ignore[misc]
+    return int(getattr(model, "in_chans", None) or size[0]), int(height), int(width)  # type: ignore[arg-type]
 
 
 def _meta_twin(model: nn.Module) -> nn.Module:

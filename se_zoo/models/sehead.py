@@ -214,7 +214,7 @@ def squeeze(
         raise TypeError(f"{', '.join(given)}: only used when squeeze() is given a model name.")
     if isinstance(model, SEHeadMixin):
         raise UnsupportedBackboneError(f"{name_of(model)} has an SE head already.")
-    layout, channels = probe_layout(model)
+    layout, channels = probe_layout(model, kwargs.get("img_size"))
     attach_se(model, layout, channels, reduction, gate, multi_label)
     _describe(model)
     return model

@@ -1,0 +1,124 @@
+"""The bundled model: its file, its figures on real data, and what its card says of it."""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+
+import se_zoo
+from se_zoo.models.cfgs import BUNDLED
+from se_zoo.models.labels import CELEBA_ATTRIBUTES
+from se_zoo.models.pull import bundled_file
+
+NAME = "se_zoo/resnet18_slim_celeba"
+ROOT = Path(__file__).parents[1]
+CARD = ROOT / "hub_cards" / "resnet18_slim_celeba"
+
+needs_data = pytest.mark.skipif(
+    "SE_ZOO_DATA" not in os.environ, reason="needs the sample data: set SE_ZOO_DATA"
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return timm.create_model(NAME, pretrained=True).eval()
+
+
+def test_every_bundled_model_has_its_file() -> None:
+    for name in BUNDLED:
+        backbone, _, tag = name.split("/")[1].rpartition("_")
+        assert bundled_file(backbone, tag).stat().st_size <= 5 * 2**20
+
+
+def test_bundled_model_is_what_was_promised(model: Any) -> None:
+    assert list(model.class_labels()) == list(CELEBA_ATTRIBUTES)
+    assert model.is_multi_label() and model.se_args["gate"] == "sigmoid"
+    explanation = model.explain(torch.zeros(1, 3, 128, 104), target="Smiling")
+    assert min(explanation.native_grid) >= 7
+    assert explanation.exact
+
+
+def test_number_of_classes_can_change(model: Any) -> None:
+    other = timm.create_model(NAME, pretrained=True, num_classes=2)
+    assert other.get_classifier().out_features == 2
+    assert torch.equal(other.se.fc1.weight, model.se.fc1.weight)
+    assert torch.equal(other.conv1.weight, model.conv1.weight)
+
+
+def _split(limit: int) -> Dict[str, List[Any]]:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow (extra: train)")
+    path = Path(os.environ["SE_ZOO_DATA"]) / "celeba10k" / "test.parquet"
+    return parquet.read_table(path).slice(0, limit).to_pydict()
+
+
+def _batch(model: Any, table: Dict[str, List[Any]]) -> torch.Tensor:
+    transform: Any = create_transform(**resolve_data_config(model=model))
+    opened = [Image.open(io.BytesIO(row["bytes"])).convert("RGB") for row in table["image"]]
+    return torch.stack([transform(image) for image in opened])
+
+
+@pytest.mark.data
+@needs_data
+def test_accuracy_on_the_whole_test_split(model: Any) -> None:
+    """The card's figures, from the file in the package, through timm's own preprocessing."""
+    table = _split(1000)
+    images = _batch(model, table)
+    with torch.inference_mode():
+        answers = torch.cat([model(part) for part in images.split(100)]) > 0
+    truth = torch.tensor([table[name] for name in CELEBA_ATTRIBUTES]).T
+    accuracy = (answers == truth).double().mean().item()
+    present = (answers & truth).sum(0) / truth.sum(0)
+    absent = (~answers & ~truth).sum(0) / (~truth).sum(0)
+    balanced = torch.stack([present, absent]).nanmean(0).mean().item()
+    facts = json.loads((CARD / "with_se.json").read_text())["test"]
+    assert accuracy >= 0.87 and balanced >= 0.68
+    assert accuracy == pytest.approx(facts["accuracy"], abs=5e-4)
+    assert balanced == pytest.approx(facts["balanced_accuracy"], abs=2e-3)
+
+
+@pytest.mark.data
+@needs_data
+@pytest.mark.parametrize("attribute", ["Smiling", "Eyeglasses", "Wearing_Hat"])
+def test_maps_look_where_the_attribute_is(model: Any, attribute: str) -> None:
+    """More energy in the attribute's face region than chance, and than the gate map has there."""
+    from tests.measure_regions import REGIONS, pointing_and_energy
+
+    table = _split(400)
+    present = [i for i, has in enumerate(table[attribute]) if has]
+    images = _batch(model, {"image": [table["image"][i] for i in present]})
+    energy = {}
+    for method in ("contribution", "gate"):
+        explanation = se_zoo.explain(model, images, attribute, method)
+        found = [pointing_and_energy(h, REGIONS[attribute])[1] for h in explanation.heatmap]
+        energy[method] = sum(found) / len(found)
+    assert energy["contribution"] > 1.5
+    assert energy["contribution"] > energy["gate"]
+
+
+def test_card_and_readme_state_the_measured_figures() -> None:
+    """No figure without a file: what the documents say is what the recipe wrote."""
+    card, readme = (CARD / "README.md").read_text(), (ROOT / "README.md").read_text()
+    for name in ("with_se.json", "without_se.json"):
+        test = json.loads((CARD / name).read_text())["test"]
+        figures = f"{test['accuracy']:.1%} | {test['balanced_accuracy']:.1%}".replace("%", " %")
+        assert figures in card and figures in readme
+    regions = json.loads((CARD / "regions.json").read_text())
+    for method in ("contribution", "gate", "activation"):
+        figures = f"{regions[method]['pointing']:.2f} | {regions[method]['energy']:.2f}"
+        assert figures in card and figures in readme
+
+
+def test_the_two_runs_of_the_card_differ_in_the_block_only() -> None:
+    runs = [json.loads((CARD / n).read_text()) for n in ("with_se.json", "without_se.json")]
+    configs = [run["config"] for run in runs]
+    different = {k for k in configs[0] if configs[0][k] != configs[1][k]}
+    assert different == {"se", "output"}
+    assert runs[0]["samples"] == runs[1]["samples"] == {"train": 8000, "valid": 1000, "test": 1000}
