@@ -1,31 +1,22 @@
 """Every registered family, and timm_sehead with heads of other kinds, through the shared tester."""
 
-from .tester import SEHeadTester
+from typing import ClassVar
+
+from .tester import HandWrittenHead, LinearHead, SEHeadTester
 
 
-class TestResNet(SEHeadTester):
+class TestResNet(LinearHead, HandWrittenHead):
     """Average pooling, linear."""
 
     name = "resnet10t_sehead"
     backbone = "resnet10t"
-    linear = True
 
 
-class TestResNetBottleneck(SEHeadTester):
-    """The same head behind bottleneck blocks: 2,048 channels."""
-
-    name = "resnet50_sehead"
-    backbone = "resnet50"
-    kwargs = {"layers": (1, 1, 1, 1), "channels": (16, 16, 32, 32)}
-    linear = True
-
-
-class TestSlimResNet(SEHeadTester):
+class TestSlimResNet(LinearHead, HandWrittenHead):
     """The bundled model's architecture, which timm does not have."""
 
     name = "resnet18_slim_sehead"
     grid = (8, 8)
-    linear = True
 
 
 class TestResNetMaxPool(SEHeadTester):
@@ -33,25 +24,25 @@ class TestResNetMaxPool(SEHeadTester):
 
     name = "resnet10t_sehead"
     backbone = "resnet10t"
-    kwargs = {"global_pool": "max"}
+    kwargs: ClassVar = {"global_pool": "max"}
     exact = False
     weights = "gradient"
 
 
-class TestConvNeXt(SEHeadTester):
+class TestConvNeXt(HandWrittenHead):
     """LayerNorm between pooling and classifier."""
 
     name = "convnext_atto_sehead"
     backbone = "convnext_atto"
-    kwargs = {"depths": (1, 1, 1, 1)}
+    kwargs: ClassVar = {"depths": (1, 1, 1, 1)}
 
 
-class TestConvNeXtStdNorm(SEHeadTester):
+class TestConvNeXtStdNorm(HandWrittenHead):
     """SimpleNorm (a norm by the standard deviation, not centred) in the same place."""
 
     name = "convnext_zepto_rms_sehead"
     backbone = "convnext_zepto_rms"
-    kwargs = {"depths": (1, 1, 1, 1)}
+    kwargs: ClassVar = {"depths": (1, 1, 1, 1)}
 
 
 class TestViTClassToken(SEHeadTester):
@@ -59,8 +50,9 @@ class TestViTClassToken(SEHeadTester):
 
     name = "vit_tiny_patch16_224_sehead"
     backbone = "vit_tiny_patch16_224"
-    kwargs = {"img_size": 64, "depth": 2}
-    wide_kwargs = {"img_size": (64, 96)}
+    kwargs: ClassVar = {"img_size": 64, "depth": 2}
+    wide_kwargs: ClassVar = {"img_size": (64, 96)}
+    feature_kwargs: ClassVar = {"out_indices": 2}
     grid = (4, 4)
     exact = False
     weights = "projection"
@@ -71,8 +63,9 @@ class TestViTAveragePool(SEHeadTester):
 
     name = "vit_tiny_patch16_224_sehead"
     backbone = "vit_tiny_patch16_224"
-    kwargs = {"img_size": 64, "depth": 2, "global_pool": "avg"}
-    wide_kwargs = {"img_size": (64, 96)}
+    kwargs: ClassVar = {"img_size": 64, "depth": 2, "global_pool": "avg"}
+    wide_kwargs: ClassVar = {"img_size": (64, 96)}
+    feature_kwargs: ClassVar = {"out_indices": 2}
     grid = (4, 4)
 
 
@@ -81,8 +74,9 @@ class TestViTRegisterTokens(SEHeadTester):
 
     name = "timm_sehead"
     backbone = "vit_small_patch14_reg4_dinov2"
-    kwargs = {"backbone": backbone, "img_size": 56, "depth": 2}
-    wide_kwargs = {"img_size": (56, 84)}
+    kwargs: ClassVar = {"backbone": backbone, "img_size": 56, "depth": 2}
+    wide_kwargs: ClassVar = {"img_size": (56, 84)}
+    feature_kwargs: ClassVar = {"out_indices": 2}
     wide = (56, 84)
     size = 56
     grid = (4, 4)
@@ -93,37 +87,33 @@ class TestViTRegisterTokens(SEHeadTester):
 class TestViTRegisterTokensAveragePool(TestViTRegisterTokens):
     """The same, averaged over the patch tokens alone."""
 
-    kwargs = {**TestViTRegisterTokens.kwargs, "global_pool": "avg"}
+    kwargs: ClassVar = {**TestViTRegisterTokens.kwargs, "global_pool": "avg"}
     exact = True
     weights = "folded"
 
 
-class TestSwin(SEHeadTester):
+class TestSwin(LinearHead, HandWrittenHead):
     """Features with channels last, windows that are shifted and masked."""
 
     name = "swin_tiny_patch4_window7_224_sehead"
     backbone = "swin_tiny_patch4_window7_224"
-    kwargs = {"img_size": 64, "depths": (1, 1, 2, 1), "embed_dim": 48}
-    wide_kwargs = {"img_size": (64, 96)}
-    linear = True
+    kwargs: ClassVar = {"img_size": 64, "depths": (1, 1, 2, 1), "embed_dim": 48}
+    wide_kwargs: ClassVar = {"img_size": (64, 96)}
 
 
-class TestRunTimeClass(SEHeadTester):
+class TestRunTimeClass(LinearHead):
     """A backbone without a class written by hand: squeeze() makes one. Pooling, linear."""
 
     name = "timm_sehead"
-    backbone = "regnetx_002"
-    kwargs = {"backbone": backbone}
-    linear = True
-    scriptable = False
+    backbone = "test_byobnet"
+    kwargs: ClassVar = {"backbone": backbone}
 
 
 class TestRunTimeClassMLPHead(SEHeadTester):
-    """Convolution and activation between pooling and classifier: the head's gradient."""
+    """Channels last, and layers with an activation before the classifier: the head's gradient."""
 
     name = "timm_sehead"
-    backbone = "mobilenetv3_small_050"
-    kwargs = {"backbone": backbone}
+    backbone = "test_mambaout"
+    kwargs: ClassVar = {"backbone": backbone}
     exact = False
     weights = "gradient"
-    scriptable = False

@@ -72,7 +72,9 @@ CASES: Dict[str, Case] = {
     "efficientvim": Case("efficientvim_m1", (128, 192)),
     "efficientvit_mit": Case("efficientvit_b0"),
     "efficientvit_msra": Case("efficientvit_m0", (224, 224)),
-    "eva": Case("eva02_tiny_patch14_224", (112, 140), dict(img_size=(112, 140), depth=3, num_classes=10)),
+    "eva": Case(
+        "eva02_tiny_patch14_224", (112, 140), dict(img_size=(112, 140), depth=3, num_classes=10)
+    ),
     "fasternet": Case("fasternet_t0"),
     "fastvit": Case("fastvit_t8"),
     "focalnet": Case("focalnet_tiny_srf"),
@@ -165,7 +167,9 @@ VARIANTS = (
     Case("twins_pcpvt_small", kwargs=dict(_FIXED, depths=(1, 1, 1, 1))),
     Case("vit_base_patch16_siglip_224", kwargs=dict(_FIXED, **_VIT, num_classes=10)),
     Case(
-        "vit_small_patch14_reg4_dinov2", (112, 140), dict(img_size=(112, 140), **_VIT, num_classes=10)
+        "vit_small_patch14_reg4_dinov2",
+        (112, 140),
+        dict(img_size=(112, 140), **_VIT, num_classes=10),
     ),
     Case("vit_srelpos_small_patch16_224", kwargs=dict(_FIXED, **_VIT)),
 )

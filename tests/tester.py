@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from timm.models import save_for_hf
+from timm.models import create_feature_extractor, save_for_hf
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 import se_zoo
@@ -55,7 +56,16 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
         block = model.se
         assert isinstance(block, SqueezeExcite)
         block.fc1.weight.copy_(normal(block.fc1.weight) / block.channels**0.5)
-        block.fc2.weight.copy_(2 * normal(block.fc2.weight) / block.fc2.in_features**0.5)
+        block.fc2.weight.copy_(normal(block.fc2.weight) / block.fc2.in_features**0.5)
+    return model
+
+
+@torch.no_grad()
+def spread_gate(model: Any, images: torch.Tensor) -> Any:
+    """Scale the block until its gate lies well spread in (0, 1) on these images."""
+    squeezed = model.se_layout.squeeze(model.forward_features(images))
+    answers = model.se.fc2(torch.relu(model.se.fc1(squeezed)))
+    model.se.fc2.weight.mul_(1.5 / answers.std())
     return model
 
 
@@ -120,10 +130,8 @@ class SEHeadTester:
         grid: Height and width of its maps.
         exact: Whether contribution maps add up to the logit.
         weights: What the explanation says about the channel weights.
-        linear: Whether pooling is followed by the classifier directly, with no norm between.
-        wide: Height and width of non-square images that it takes, None if it takes none; with
-            ``wide_kwargs`` for creating it.
-        scriptable: Whether TorchScript and FX can follow it.
+        wide: Height and width of non-square images, with ``wide_kwargs`` for creating the model.
+        feature_kwargs: Arguments for ``features_only``.
     """
 
     name: ClassVar[str]
@@ -133,24 +141,30 @@ class SEHeadTester:
     grid: ClassVar[Tuple[int, int]] = (2, 2)
     exact: ClassVar[bool] = True
     weights: ClassVar[str] = "folded"
-    linear: ClassVar[bool] = False
-    wide: ClassVar[Optional[Tuple[int, int]]] = (64, 96)
+    wide: ClassVar[Tuple[int, int]] = (64, 96)
     wide_kwargs: ClassVar[Dict[str, Any]] = {}
-    scriptable: ClassVar[bool] = True
+    feature_kwargs: ClassVar[Dict[str, Any]] = {}
 
     num_classes = 5
     _cached: ClassVar[Dict[type, nn.Module]] = {}
 
     def create(self, **kwargs: Any) -> Any:
-        return timm.create_model(
-            self.name, **{"num_classes": self.num_classes, **self.kwargs, **kwargs}
-        )
+        own = {"num_classes": self.num_classes, "multi_label": False}
+        return timm.create_model(self.name, **{**own, **self.kwargs, **kwargs})
 
     def model(self) -> Any:
         """A model of one's own with a sigmoid gate and weights as after training, in eval mode."""
         if type(self) not in self._cached:
-            self._cached[type(self)] = randomise(self.create(gate="sigmoid")).eval()
+            model = randomise(self.create(gate="sigmoid")).eval()
+            self._cached[type(self)] = spread_gate(model, self.images(8))
         return copy.deepcopy(self._cached[type(self)])
+
+    def plain(self) -> Any:
+        """timm's own model of the same backbone, without the block."""
+        if self.backbone is None:
+            return randomise(se_zoo.unsqueeze(self.create())).eval()
+        kwargs = {k: v for k, v in self.kwargs.items() if k != "backbone"}
+        return randomise(timm.create_model(self.backbone, num_classes=5, **kwargs)).eval()
 
     def images(self, batch: int = 2, size: Optional[Tuple[int, int]] = None) -> torch.Tensor:
         return torch.randn(batch, 3, *(size or (self.size, self.size)))
@@ -190,30 +204,15 @@ class SEHeadTester:
             assert (total - explanation.logits.flatten()).abs().max() < 1e-4
             assert explanation.raw.abs().max() > 1e-2  # not by an empty map
 
-    def test_contribution_equals_grad_cam_after_the_gate(self) -> None:
-        """Grad-CAM (arXiv 1610.02391, eq. 1 and 2, without its ReLU), hooked after the gate."""
-        if not self.linear:
-            pytest.skip("a norm or a class token lies between pooling and classifier")
-        model, images = self.model(), self.images()
-        with torch.no_grad():
-            features = model.forward_features(images)
-        gated = model.gated(features).detach().requires_grad_(True)
-        logits = model.classify(gated)
-        for k in range(self.num_classes):
-            gradient = torch.autograd.grad(logits[:, k].sum(), gated, retain_graph=True)[0]
-            alpha = model.feature_grid(gradient).mean((2, 3))
-            grad_cam = (alpha[:, :, None, None] * model.feature_grid(gated.detach())).sum(1)
-            positions = self.grid[0] * self.grid[1]  # torch sums where the paper's Z divides
-            assert same(model.explain(images, k).raw, positions * grad_cam, 1e-5)
-
     def test_gate_map_is_the_papers(self) -> None:
         model, images = self.model(), self.images(3)
         explanation = model.explain(images, method="gate")
         with torch.no_grad():
             features = model.feature_grid(model.forward_features(images), images.shape[-2:])
+        assert "threshold" in explanation.rule
         for i in range(3):
             expected, rule = paper_gate_map(features[i].numpy(), explanation.gate[i].numpy())
-            assert explanation.rule[i] == rule == "threshold"
+            assert explanation.rule[i] == rule
             assert same(explanation.raw[i], torch.from_numpy(expected), 1e-5)
 
     def test_activation_map_is_the_plain_channel_mean(self) -> None:
@@ -231,13 +230,11 @@ class SEHeadTester:
         assert difference.exact == self.exact and difference.versus == (3, 3)
 
     def test_non_square_images(self) -> None:
-        if self.wide is None:
-            pytest.skip("the backbone takes square images only")
         model = randomise(self.create(gate="sigmoid", **self.wide_kwargs)).eval()
         explanation = model.explain(self.images(2, self.wide), [0, 1])
         assert explanation.heatmap.shape == (4, *self.wide)
-        ratio = (self.wide[0] // self.size, self.wide[1] / self.size)
-        assert explanation.native_grid == (self.grid[0] * ratio[0], self.grid[1] * ratio[1])
+        rows, columns = (g * w / self.size for g, w in zip(self.grid, self.wide, strict=True))
+        assert explanation.native_grid == (rows, columns)
 
     # Independence of batch, threads and precision
 
@@ -248,7 +245,8 @@ class SEHeadTester:
         for i in (0, 3, 7):
             alone = model.explain(images[i : i + 1], 1, method)
             assert same(alone.raw[0], together.raw[i], 1e-5)
-            assert (alone.heatmap[0] - together.heatmap[i]).abs().max() < 1e-5
+            # Stretching from minimum to maximum enlarges the rounding of an even map.
+            assert (alone.heatmap[0] - together.heatmap[i]).abs().max() < 1e-4
             assert alone.rule[0] == together.rule[i] and alone.exact == together.exact
             assert alone.versus is None or alone.versus[0] == together.versus[i]
 
@@ -374,11 +372,7 @@ class SEHeadTester:
     # The model is still timm's
 
     def test_identity_gate_keeps_timms_logits_to_the_bit(self) -> None:
-        if self.backbone is None:
-            pytest.skip("timm has no such backbone")
-        kwargs = {k: v for k, v in self.kwargs.items() if k != "backbone"}
-        plain = timm.create_model(self.backbone, num_classes=self.num_classes, **kwargs)
-        randomise(plain).eval()
+        plain = self.plain()
         model = self.create(gate="identity").eval()
         assert isinstance(model, type(plain))
         missing = model.load_state_dict(plain.state_dict(), strict=False)
@@ -473,17 +467,17 @@ class SEHeadTester:
             assert model(images).shape[0] == 2
 
     def test_features_only(self) -> None:
-        net = self.create(features_only=True).eval()
+        net = self.create(features_only=True, **self.feature_kwargs).eval()
         with torch.no_grad():
             levels = net(self.images())
-        assert [level.shape[1] for level in levels] == net.feature_info.channels()
+        axis = 3 if getattr(net, "output_fmt", "NCHW") == "NHWC" else 1
+        assert len(levels) >= 1
+        assert [level.shape[axis] for level in levels] == net.feature_info.channels()
         assert not [n for n, _ in net.named_parameters() if n.startswith("se.")]
 
     def test_block_is_trained(self) -> None:
         """The block's parameters are in timm's optimiser groups, and receive a gradient."""
         model = self.model().train()
-        from timm.optim import param_groups_layer_decay
-
         groups = param_groups_layer_decay(model, weight_decay=0.1)
         grouped = {id(p) for group in groups for p in group["params"]}
         assert {id(p) for p in model.se.parameters()} <= grouped
@@ -503,17 +497,37 @@ class SEHeadTester:
         with pytest.raises(TypeError, match="no_such_argument"):
             self.create(no_such_argument=1)
 
-    def test_torchscript_and_fx_follow_the_head(self) -> None:
-        if not self.scriptable:
-            pytest.skip("the class was made at run time, by squeeze")
+
+class LinearHead(SEHeadTester):
+    """For pooling + linear heads: no norm and no class token between them."""
+
+    def test_contribution_equals_grad_cam_after_the_gate(self) -> None:
+        """Grad-CAM (arXiv 1610.02391, eq. 1 and 2, without its ReLU), hooked after the gate."""
+        model, images = self.model(), self.images()
+        with torch.no_grad():
+            features = model.forward_features(images)
+        gated = model.gated(features).detach().requires_grad_(True)
+        logits = model.classify(gated)
+        for k in range(self.num_classes):
+            gradient = torch.autograd.grad(logits[:, k].sum(), gated, retain_graph=True)[0]
+            alpha = model.feature_grid(gradient).mean((2, 3))
+            grad_cam = (alpha[:, :, None, None] * model.feature_grid(gated.detach())).sum(1)
+            positions = self.grid[0] * self.grid[1]  # torch sums where the paper's Z divides
+            assert same(model.explain(images, k).raw, positions * grad_cam, 1e-5)
+
+
+class HandWrittenHead(SEHeadTester):
+    """For the registered families, whose ``forward_head`` is written for TorchScript and FX."""
+
+    def test_torchscript_follows_the_model(self) -> None:
         model, images = self.model(), self.images()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript announces its own end
-            expected = model(images)
-            assert torch.allclose(torch.jit.script(model)(images), expected, atol=1e-5)
-            tokens = getattr(model, "num_prefix_tokens", None) is not None
-            if not tokens:  # timm's own ViT has branches on shapes that plain FX cannot follow
-                from timm.models._features_fx import create_feature_extractor
+            assert torch.allclose(torch.jit.script(model)(images), model(images), atol=1e-5)
 
-                graph = create_feature_extractor(model, ["se.fc2"])
-                assert graph(images)["se.fc2"].shape == (2, model.se.channels)
+    def test_fx_follows_the_model(self) -> None:
+        model, images = self.model(), self.images()
+        with torch.no_grad():
+            graph = create_feature_extractor(model, ["se.fc2"])
+            gate = torch.sigmoid(graph(images)["se.fc2"])
+            assert torch.equal(gate, model.gate(model.forward_features(images)))

@@ -88,7 +88,7 @@ def create_sehead(
     if tag in ("celeba", "in1k") and "vit_" in variant:
         kwargs.setdefault("global_pool", "avg")  # exact maps; a class-token head has none
     if multi_label is None:
-        multi_label = tag == "celeba"
+        multi_label = tag == "celeba" and kwargs.get("num_classes", 40) == 40
     maker: Callable[..., nn.Module] = create if callable(create) else model_entrypoint(create)
     from_timm = (cfg.get("hf_hub_id") or "").startswith("timm/") and not cfg.get("source")
     from_timm = from_timm and not cfg.get("file") and not cfg.get("state_dict")

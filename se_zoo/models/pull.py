@@ -31,12 +31,13 @@ def source_overlay(cfg: Dict[str, Any]) -> Dict[str, Any]:
     """
     overlay: Dict[str, Any] = {}
     if cfg.get("source") == "local-dir":
-        folder = Path(cfg["file"])
-        if not (folder / WEIGHTS_NAME).is_file():
+        file = Path(cfg["file"]) / WEIGHTS_NAME
+        if not file.is_file():
             raise WeightsNotFoundError(
-                f"{folder} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, never a pickle."
+                f"{file.parent} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle."
             )
-        return overlay
+        # Named as a file, because timm 1.0.21 takes whatever a local-dir holds for a pickle.
+        return {"file": str(file), "source": "local-file"}
     if cfg.get("file") and not str(cfg["file"]).endswith(".safetensors"):
         raise WeightsNotFoundError(
             f"{cfg['file']} is not a .safetensors file; se_zoo loads no pickle."
