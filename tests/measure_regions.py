@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -78,12 +79,19 @@ def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[
     return pictures, {name: table[name].to_pylist() for name in REGIONS}
 
 
-def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]]:
-    """Cases, pointing and energy of every attribute with a known region."""
+def model_and_images(
+    options: Measure,
+) -> Tuple[torch.nn.Module, torch.Tensor, Dict[str, List[bool]]]:
+    """The model, the test images as it takes them, and their attributes."""
     pictures, truth = load_test_split(Path(os.environ["SE_ZOO_DATA"]), options.images)
     model = timm.create_model(options.model, pretrained=True).eval()
-    transform = create_transform(**resolve_data_config(model=model))
-    batch = torch.stack([transform(p) for p in pictures])  # type: ignore[operator, misc]
+    transform: Any = create_transform(**resolve_data_config(model=model))
+    return model, torch.stack([transform(p) for p in pictures]), truth
+
+
+def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]]:
+    """Cases, pointing and energy of every attribute with a known region."""
+    model, batch, truth = model_and_images(options)
     figures: Dict[str, List[Tuple[float, float]]] = {name: [] for name in REGIONS}
     for start in range(0, len(batch), 50):
         explanation = se_zoo.explain(model, batch[start : start + 50], list(REGIONS), method)
@@ -115,10 +123,20 @@ def summary(options: Measure, method: str) -> Dict[str, Any]:
     }
 
 
+def rule_counts(options: Measure) -> Dict[str, int]:
+    """How many images have their channels selected by which rule."""
+    model, batch, _ = model_and_images(options)
+    rules: Counter = Counter()
+    for part in batch.split(50):
+        rules.update(se_zoo.explain(model, part, method="gate").rule)
+    return dict(rules)
+
+
 def main(options: Measure) -> None:
     if "SE_ZOO_DATA" not in os.environ:
         sys.exit("Set SE_ZOO_DATA to the folder that holds celeba10k/test.parquet.")
     report = {m: summary(options, m) for m in ("contribution", "gate", "activation")}
+    rules = rule_counts(options)
     for method, means in report.items():
         print(
             f"{method}: pointing {means['pointing']:.2f}, energy {means['energy']:.2f} "
@@ -129,9 +147,10 @@ def main(options: Measure) -> None:
             f"  {name:<22}{each['images']:>5} images  pointing {each['pointing']:.2f}  "
             f"energy {each['energy']:.2f}"
         )
+    print(f"channels selected by: {rules}")
     if options.out is not None:
         settings = {"model": options.model, "images": options.images, "least": options.least}
-        options.out.write_text(json.dumps({**settings, **report}, indent=1) + "\n")
+        options.out.write_text(json.dumps({**settings, "rules": rules, **report}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ import pytest
 import timm
 import torch
 from timm.models import list_modules
-from torch import nn
 
 import se_zoo
-from tests.tester import same
+from tests.tester import randomise, same
 from tests.walk_timm import backbones
 
 Size = Tuple[int, int]
@@ -49,7 +48,7 @@ CASES: Dict[str, Case] = {
     "cait": Case("cait_xxs24_224", kwargs=dict(_FIXED, depth=3)),
     "coat": Case("coat_tiny", kwargs=_FIXED),
     "convit": Case("convit_tiny", (224, 224)),
-    "convmixer": Case("convmixer_768_32", kwargs=dict(depth=4)),
+    "convmixer": Case("convmixer_768_32"),
     "convnext": Case("test_convnext"),
     "cpubone": Case("cpubone_nano"),
     "crossvit": Case("crossvit_tiny_240", (240, 240)),
@@ -99,7 +98,7 @@ CASES: Dict[str, Case] = {
     "mambaout": Case("test_mambaout"),
     "maxxvit": Case("test_coatnet", kwargs=_FIXED),
     "metaformer": Case("poolformerv2_s12"),
-    "mlp_mixer": Case("gmlp_ti16_224", kwargs=dict(_FIXED, num_blocks=4)),
+    "mlp_mixer": Case("gmlp_ti16_224", kwargs=_FIXED),
     "mobilenetv3": Case("mobilenetv3_small_050"),
     "mobilenetv5": Case("mobilenetv5_base"),
     "mobilevit": Case("mobilevit_xxs"),
@@ -153,17 +152,17 @@ CASES: Dict[str, Case] = {
 }
 #: Other layouts and heads of the same modules: more prefix tokens, other pooling, lists.
 VARIANTS = (
-    Case("caformer_s18", kwargs=dict(depths=(1, 1, 2, 1))),
+    Case("caformer_s18"),
     Case("coat_lite_tiny", kwargs=_FIXED),
     Case("deepseek_vit_412m_align", (126, 168), _ENCODER),
     Case("deit_tiny_distilled_patch16_224", kwargs=dict(_FIXED, depth=3)),
     Case("efficientvim_m1_dist", (128, 192)),
-    Case("gemma4_vit_167m", kwargs=dict(_ENCODER, encoder_pool="soft")),
+    Case("gemma4_vit_167m", (96, 144), dict(_ENCODER, encoder_pool="soft")),
     Case("levit_conv_128s", kwargs=_FIXED),
     Case("mvitv2_small_cls", (224, 224)),
     Case("naflexvit_base_patch16_map", kwargs=_VIT),
     Case("qwen3_vit_88m_merge", kwargs=_ENCODER),
-    Case("resmlp_12_224", kwargs=dict(_FIXED, num_blocks=3)),
+    Case("resmlp_12_224", kwargs=_FIXED),
     Case("twins_pcpvt_small", kwargs=dict(_FIXED, depths=(1, 1, 1, 1))),
     Case("vit_base_patch16_siglip_224", kwargs=dict(_FIXED, **_VIT, num_classes=10)),
     Case(
@@ -173,3 +172,146 @@ VARIANTS = (
     ),
     Case("vit_srelpos_small_patch16_224", kwargs=dict(_FIXED, **_VIT)),
 )
+
+#: Modules whose features have no last feature map on a grid.
+REFUSED = ("crossvit", "pit")
+
+
+def modules() -> List[str]:
+    """timm's modules that have architectures of their own, as this timm version has them."""
+    return [m for m in list_modules() if timm.list_models(module=m, exclude_filters="*_sehead*")]
+
+
+def case_of(module: str) -> Case:
+    """The small architecture of a module; the smallest one of a module that the table lacks."""
+    case = CASES.get(module)
+    if case and timm.is_model(case.name):
+        return case
+    names = timm.list_models(module=module, exclude_filters="*_sehead*")
+    with torch.device("meta"):
+        models = {name: timm.create_model(name) for name in names}
+    smallest = min(names, key=lambda name: sum(p.numel() for p in models[name].parameters()))
+    _, height, width = models[smallest].pretrained_cfg["input_size"]
+    return Case(smallest, (height, width))
+
+
+def make_images(size: Size) -> torch.Tensor:
+    """Two images that differ in their lower left quarter only, (2, 3, H, W)."""
+    images = torch.randn(1, 3, *size).repeat(2, 1, 1, 1)
+    quarter = images[1, :, size[0] // 2 :, : size[1] // 2]
+    quarter.copy_(2 * torch.randn(quarter.shape))
+    return images
+
+
+def spread_gate(model: Any, features: Any) -> None:
+    """Give the SE block gates between 0.5 and 1.5, whatever the scale of the features is."""
+    squeezed = model.se_layout.squeeze(features).mean(0)
+    model.se.fc1.weight.copy_((squeezed / squeezed.square().sum()).expand_as(model.se.fc1.weight))
+    hidden = model.se.fc2.in_features
+    model.se.fc2.weight.copy_((2 * torch.rand(model.se.fc2.weight.shape) - 1) / hidden**0.5)
+
+
+def check_gate(model: Any, images: torch.Tensor, plain: torch.Tensor) -> None:
+    """The gate starts at identity, to the bit, and reaches the logits once it is another."""
+    assert torch.equal(model(images), plain), "squeezing changed the logits"
+    features = model.forward_features(images)
+    assert torch.equal(model.forward_head(features), plain), "forward is another than its parts"
+    spread_gate(model, features)
+    gate = model.gate(features)
+    assert gate.shape == (2, model.se.channels) and gate.std() > 0.05
+    gated = model(images)
+    assert torch.equal(model.forward_head(features), gated)
+    assert not same(gated, plain, 1e-3), "the gate does not reach the logits"
+
+
+def check_explanation(model: Any, images: torch.Tensor) -> None:
+    """The contribution map is drawn, and adds up to the logit where it says so."""
+    explanation = model.explain(images, method="contribution")
+    assert explanation.heatmap.shape == (2, *images.shape[2:])
+    assert explanation.heatmap.isfinite().all() and explanation.raw.isfinite().all()
+    assert explanation.heatmap.min() >= 0 and explanation.heatmap.max() <= 1
+    logits = explanation.logits.gather(1, torch.tensor(explanation.target)[:, None])[:, 0]
+    if explanation.exact:
+        assert same(explanation.raw.flatten(1).mean(1) + explanation.constant, logits, 1e-4)
+
+
+def last_intermediate(model: Any, images: torch.Tensor) -> Optional[torch.Tensor]:
+    """timm's own last feature map, (B, C, h, w), with its final norm where the model can."""
+    if not hasattr(model, "forward_intermediates"):
+        return None
+    options = dict(intermediates_only=True, output_fmt="NCHW")
+    try:
+        return model.forward_intermediates(images, norm=True, **options)[-1]
+    except (TypeError, AssertionError):  # timm asserts where a model has no such option
+        return model.forward_intermediates(images, **options)[-1]
+
+
+def correlation(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Of two maps (B, C, h, w), each channel less its mean over the grid; a permutation of the
+    positions has none, however much the channels differ from one another."""
+    pair = torch.stack(
+        [(m - m.mean((2, 3), keepdim=True)).flatten().double() for m in (left, right)]
+    )
+    return float(torch.corrcoef(pair)[0, 1])
+
+
+def check_order(model: Any, images: torch.Tensor) -> None:
+    """Positions on the grid are where they are in the image: it is timm's own map of them, or,
+    where that has other channels, what changed in the image changes there."""
+    features = model.forward_features(images)
+    grid = model.feature_grid(features, tuple(images.shape[2:]))
+    assert grid.shape[:2] == (2, model.se.channels)
+    own = last_intermediate(model, images)
+    if own is not None and own.shape == grid.shape:
+        assert correlation(grid, own) > 0.7
+        return
+    moved = (grid[1] - grid[0]).abs().mean(0)  # (h, w)
+    height, width = moved.shape[0] // 2, moved.shape[1] // 2
+    assert height and width, "the grid has no quarters"
+    lower_left = moved[-height:, :width].mean()
+    others = moved[:height, :width], moved[:height, -width:], moved[-height:, -width:]
+    assert all(lower_left > other.mean() for other in others)
+
+
+@torch.no_grad()
+def walk(case: Case) -> None:
+    """Squeeze one model and check all that needs numbers."""
+    model = randomise(timm.create_model(case.name, **case.kwargs)).eval()
+    images = make_images(case.size)
+    plain = model(images)  # also leaves behind the caches that some models fill
+    assert plain.isfinite().all() and plain.any()
+    cls = type(model)
+    squeezed = se_zoo.squeeze(model)
+    assert squeezed is model and isinstance(model, cls)
+    check_gate(model, images, plain)
+    check_explanation(model, images)
+    check_order(model, images)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_one_architecture_of_every_module(module: str) -> None:
+    case = case_of(module)
+    if module not in REFUSED:
+        walk(case)
+        return
+    model = timm.create_model(case.name, **case.kwargs).eval()
+    cls, names = type(model), list(model.state_dict())
+    with pytest.raises(se_zoo.UnsupportedBackboneError, match=case.name):
+        se_zoo.squeeze(model)
+    assert type(model) is cls and list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("case", VARIANTS, ids=lambda case: case.name)
+def test_other_layouts_and_heads(case: Case) -> None:
+    if not timm.is_model(case.name):
+        pytest.skip(f"timm {timm.__version__} has no {case.name}")
+    walk(case)
+
+
+def test_encoders_without_a_head_are_refused() -> None:
+    encoders = backbones("*_enc")
+    if not encoders:
+        pytest.skip(f"timm {timm.__version__} has no such encoder")
+    for name in encoders:
+        with pytest.raises(se_zoo.UnsupportedBackboneError, match=f"{name} .*forward_head"):
+            se_zoo.squeeze(name, device="meta")

@@ -49,7 +49,8 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
         elif name.endswith("running_var"):
             buffer.copy_(0.5 + normal(buffer).abs())
     classifier = model.get_classifier()  # type: ignore[operator]
-    for layer in classifier.modules():
+    classifiers = classifier if isinstance(classifier, tuple) else (classifier,)  # distilled models
+    for layer in (layer for each in classifiers for layer in each.modules()):
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             layer.weight.copy_(0.3 * normal(layer.weight))
     if isinstance(getattr(model, "se", None), SqueezeExcite):
