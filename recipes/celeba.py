@@ -6,9 +6,10 @@
     python recipes/celeba.py --debug --output runs/debug        # seconds on a CPU
     torchrun --standalone --nproc-per-node 2 recipes/celeba.py  # two GPUs; see README.md for CPUs
 
-Run time: <RUN_TIME>.
-Score to expect: <SCORE>. Always answering the majority scores 80.3 % mean accuracy on the sample's
-test split, and 50 % balanced; most attributes are rare, so read the balanced figure too.
+Run time: 32 minutes for the sample, on two cores (AMD EPYC with bf16) of a busy machine.
+Score to expect: test accuracy 88.8 %, balanced 70.7 %; with --no-se 89.0 % and 71.0 %. Always
+answering the majority scores 80.3 % on the sample's test split, and 50 % balanced; most attributes
+are rare, so read the balanced figure too.
 Data: `$SE_ZOO_DATA/celeba10k` (train, valid and test.parquet) where that variable is set, otherwise
 `flwrlabs/celeba` from the Hub; research use only.
 Output: `metrics.jsonl` (a line an epoch), `summary.json`, and `export/`, a folder in timm's Hub

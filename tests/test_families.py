@@ -45,7 +45,7 @@ class TestConvNeXtStdNorm(HandWrittenHead):
     kwargs: ClassVar = {"depths": (1, 1, 1, 1)}
 
 
-class TestViTClassToken(SEHeadTester):
+class TestViTClassToken(HandWrittenHead):
     """The classifier reads the class token: patch maps are a projection, and say so."""
 
     name = "vit_tiny_patch16_224_sehead"
@@ -58,7 +58,7 @@ class TestViTClassToken(SEHeadTester):
     weights = "projection"
 
 
-class TestViTAveragePool(SEHeadTester):
+class TestViTAveragePool(HandWrittenHead):
     """Average of the patch tokens, LayerNorm, linear: exact again."""
 
     name = "vit_tiny_patch16_224_sehead"
@@ -69,7 +69,7 @@ class TestViTAveragePool(SEHeadTester):
     grid = (4, 4)
 
 
-class TestViTRegisterTokens(SEHeadTester):
+class TestViTRegisterTokens(HandWrittenHead):
     """Four register tokens beside the class token: five are no patches."""
 
     name = "timm_sehead"

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from timm.models import create_feature_extractor, save_for_hf
 from timm.optim import param_groups_layer_decay
 from torch import nn
@@ -57,8 +58,16 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
         block = model.se
         assert isinstance(block, SqueezeExcite)
         block.fc1.weight.copy_(normal(block.fc1.weight) / block.channels**0.5)
+        # In pairs of opposite sign, one of which is alive whatever the features are.
+        block.fc1.weight[1::2].copy_(-block.fc1.weight[: 2 * (len(block.fc1.weight) // 2) : 2])
         block.fc2.weight.copy_(normal(block.fc2.weight) / block.fc2.in_features**0.5)
     return model
+
+
+def varied_images(batch: int, size: Tuple[int, int]) -> torch.Tensor:
+    """Coloured blobs, (B, 3, H, W): noise alone looks the same to a network, image by image."""
+    blobs = torch.randn(batch, 3, 4, 4) + torch.randn(batch, 3, 1, 1)
+    return F.interpolate(blobs, size=size, mode="bicubic") + 0.2 * torch.randn(batch, 3, *size)
 
 
 @torch.no_grad()
@@ -66,6 +75,7 @@ def spread_gate(model: Any, images: torch.Tensor) -> Any:
     """Scale the block until its gate lies well spread in (0, 1) on these images."""
     squeezed = model.se_layout.squeeze(model.forward_features(images))
     answers = model.se.fc2(torch.relu(model.se.fc1(squeezed)))
+    assert answers.std() > 1e-6, "no hidden unit of the block is alive"
     model.se.fc2.weight.mul_(1.5 / answers.std())
     return model
 
@@ -168,7 +178,7 @@ class SEHeadTester:
         return randomise(timm.create_model(self.backbone, num_classes=5, **kwargs)).eval()
 
     def images(self, batch: int = 2, size: Optional[Tuple[int, int]] = None) -> torch.Tensor:
-        return torch.randn(batch, 3, *(size or (self.size, self.size)))
+        return varied_images(batch, size or (self.size, self.size))
 
     # The prediction and its maps
 
@@ -341,8 +351,8 @@ class SEHeadTester:
                 model.channel_logits(images, keep=[0])
         with pytest.raises(se_zoo.UnknownLabelError):  # raised behind the forward pass
             model.explain(images, self.num_classes)
-        assert_unchanged(before, model)
         assert model.explain(images).raw.isfinite().all()
+        assert_unchanged(before, model)
 
     def test_frozen_model(self) -> None:
         model, images = self.model(), self.images()
@@ -528,7 +538,8 @@ class HandWrittenHead(SEHeadTester):
 
     def test_fx_follows_the_model(self) -> None:
         model, images = self.model(), self.images()
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "NOTE: The nodes obtained by tracing")
             graph = create_feature_extractor(model, ["se.fc2"])
             gate = torch.sigmoid(graph(images)["se.fc2"])
             assert torch.equal(gate, model.gate(model.forward_features(images)))

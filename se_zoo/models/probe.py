@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 import timm.models
 import torch
-from timm.layers import to_2tuple
+from timm.layers.helpers import to_2tuple
 from torch import nn
 
 from ..errors import UnsupportedBackboneError
