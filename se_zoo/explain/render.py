@@ -158,5 +158,6 @@ def save(explanation: "Explanation", path: Union[str, os.PathLike], images: Any 
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         picture.save(Path(folder) / "grid.png")
         (Path(folder) / "grid.json").write_text(text, encoding="utf-8")
-        os.replace(Path(folder) / "grid.json", target.with_suffix(".json"))
+        # The picture first: it is the one that another program may hold, and then neither changes.
         os.replace(Path(folder) / "grid.png", target)
+        os.replace(Path(folder) / "grid.json", target.with_suffix(".json"))

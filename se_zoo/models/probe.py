@@ -46,17 +46,25 @@ def probe_layout(
             f"{name} has no forward_features and forward_head as timm has."
         )
     size = _input_size(model, img_size)
-    twin = _meta_twin(model).eval()
-    images = torch.empty(1, *size, device="meta", dtype=next(twin.parameters()).dtype)
-    features = _attempt(name, twin, "forward_features", images)
+    try:
+        twin, features = _features(name, _meta_twin(model), size)
+    except UnsupportedBackboneError:
+        # The meta device lacks some of torch's functions (autocast in torch 2.6): run it for real.
+        twin, features = _features(name, copy.deepcopy(model), size)
     layout, channels = _layout_of(name, model, features, (size[1], size[2]))
     _attempt(name, twin, "forward_head", features)  # timm's encoders have none that works
     return layout, channels
 
 
+def _features(name: str, twin: nn.Module, size: Tuple[int, int, int]) -> Tuple[nn.Module, Features]:
+    parameter = next(twin.parameters())
+    images = torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype)
+    return twin, _attempt(name, twin.eval(), "forward_features", images)
+
+
 def _attempt(name: str, twin: nn.Module, method: str, argument: Features) -> Features:
     try:
-        with torch.device("meta"), torch.no_grad():
+        with feature_map(argument).device, torch.no_grad():
             return getattr(twin, method)(argument)
     except Exception as error:
         shape = tuple(feature_map(argument).shape)
@@ -126,7 +134,18 @@ def _input_size(
         size = timm.models.get_model_input_config(model)["input_size"]
     kept = [m.img_size for m in model.modules() if getattr(m, "img_size", None)]
     height, width = to_2tuple(img_size or (kept[0] if kept else size[1:]))  # type: ignore[misc]
-    return int(getattr(model, "in_chans", None) or size[0]), int(height), int(width)  # type: ignore[arg-type]
+    return _input_channels(model, int(size[0])), int(height), int(width)
+
+
+def _input_channels(model: nn.Module, configured: int) -> int:
+    """Channels that the model takes; before timm 1.0.31 many models keep no ``in_chans``, so the
+    first convolution is asked."""
+    declared = getattr(model, "in_chans", None)
+    first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
+    if declared or not isinstance(first, str):
+        return int(declared or configured)
+    layer = model.get_submodule(first)
+    return layer.in_channels if isinstance(layer, nn.Conv2d) else configured
 
 
 def _meta_twin(model: nn.Module) -> nn.Module:
@@ -136,4 +155,8 @@ def _meta_twin(model: nn.Module) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), False)
     for buffer in model.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor):  # a cache of an earlier forward pass
+                memo[id(value)] = torch.empty_like(value, device="meta")
     return copy.deepcopy(model, memo)

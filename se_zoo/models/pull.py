@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator
 
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 
 from ..errors import WeightsNotFoundError
 
@@ -37,11 +38,14 @@ def source_overlay(cfg: Dict[str, Any]) -> Dict[str, Any]:
                 f"{file.parent} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle."
             )
         # Named as a file, because timm 1.0.21 takes whatever a local-dir holds for a pickle.
-        return {"file": str(file), "source": "local-file"}
-    if cfg.get("file") and not str(cfg["file"]).endswith(".safetensors"):
-        raise WeightsNotFoundError(
-            f"{cfg['file']} is not a .safetensors file; se_zoo loads no pickle."
-        )
+        return {"file": str(file), "source": "local-file", "custom_load": False}
+    if cfg.get("file"):
+        if not str(cfg["file"]).endswith(".safetensors"):
+            raise WeightsNotFoundError(
+                f"{cfg['file']} is not a .safetensors file; se_zoo loads no pickle."
+            )
+        # A ViT's own loader reads JAX's .npz alone; timm 1.0.21 would give it any file.
+        overlay["custom_load"] = False
     hub_id = cfg.get("hf_hub_id") or ""
     if hub_id:
         overlay["hf_hub_filename"] = WEIGHTS_NAME
@@ -58,7 +62,8 @@ def source_overlay(cfg: Dict[str, Any]) -> Dict[str, Any]:
 
 @contextmanager
 def clear_errors(variant: str, cfg: Dict[str, Any], bundled: Dict[str, str]) -> Iterator[None]:
-    """Turn a failed download into one error that says what was asked and what to do.
+    """Turn a failed download, or a file that cannot be read, into one error that says what was
+    asked and what to do.
 
     Args:
         variant: Registry name of the architecture.
@@ -70,10 +75,10 @@ def clear_errors(variant: str, cfg: Dict[str, Any], bundled: Dict[str, str]) -> 
     """
     try:
         yield
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError, SafetensorError) as error:
         tag = cfg.get("tag") or ""
         name = f"{variant}.{tag}" if tag else variant
-        repo = cfg.get("hf_hub_id") or cfg.get("file")
+        repo = cfg.get("file") or cfg.get("hf_hub_id")  # in timm's order
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         train = ""
         if tag == "celeba":

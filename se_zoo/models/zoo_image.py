@@ -178,7 +178,10 @@ def timm_sehead(pretrained: bool = False, backbone: str = "resnet18", **kwargs: 
     if not timm.is_model(name) or "_sehead" in name:
         raise UnknownModelError(f"timm has no backbone {backbone!r}; see timm.list_models().")
     if not kwargs.get("pretrained_cfg"):
-        base = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+        try:
+            base = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+        except RuntimeError as error:  # timm's answer to a tag that it does not know
+            raise UnknownModelError(f"timm has no backbone {backbone!r}: {error}") from error
         if base is None:
             raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
         kwargs["pretrained_cfg"] = {**asdict(base), "architecture": "timm_sehead"}

@@ -1,0 +1,55 @@
+"""What ``import se_zoo`` costs and touches."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json, sys, warnings
+import torch, timm
+before, rng = set(sys.modules), torch.get_rng_state()
+handlers = len(warnings.filters)
+import se_zoo
+print(json.dumps({
+    "loaded": sorted(set(sys.modules) - before),
+    "rng": bool(torch.equal(rng, torch.get_rng_state())),
+    "filters": len(warnings.filters) - handlers,
+    "grad": torch.is_grad_enabled(),
+    "threads": torch.get_num_threads(),
+}))
+"""
+
+
+def test_import_is_light_quiet_and_changes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SCRIPT],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if "Error" in done.stderr.split("import se_zoo")[0] and done.returncode:
+        # torch or timm themselves warn on import: then only our own warnings are errors.
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    found = json.loads(done.stdout)
+    loaded = found["loaded"]
+    for heavy in (
+        "matplotlib", "PIL.ImageDraw", "PIL.ImageFont", "tyro", "datasets", "accelerate",
+        "torchmetrics", "pandas", "pyarrow", "scipy", "cv2", "captum", "pytorch_grad_cam",
+        "torchvision.transforms", "timm.data.imagenet_info", "tensorboard", "av", "onnx",
+    ):  # fmt: skip
+        assert not [m for m in loaded if m == heavy or m.startswith(f"{heavy}.")], heavy
+    foreign = {m.split(".")[0] for m in loaded} - {"se_zoo"} - set(sys.stdlib_module_names)
+    assert foreign <= {"timm", "torch", "numpy", "huggingface_hub", "safetensors"}, foreign
+    assert found["rng"] and found["grad"] and found["filters"] == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_public_names_exist_and_are_documented() -> None:
+    import se_zoo
+
+    for name in se_zoo.__all__:
+        assert hasattr(se_zoo, name)
+        assert name == "__version__" or getattr(se_zoo, name).__doc__, f"{name} has no docstring"
