@@ -216,7 +216,7 @@ def _what_it_shows(explanation: Any) -> str:
 def list_models(args: ListModels) -> None:
     """Run ``se-zoo list``."""
     from .models import list_models as names
-    from .models.cfgs import BUNDLED
+    from .models.pull import BUNDLED
     from .models.names import ALIASES, PREFIX
 
     if not args.pretrained:

@@ -14,7 +14,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo
-from se_zoo.models.cfgs import BUNDLED
+from se_zoo.models.pull import BUNDLED
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
 from se_zoo.models.pull import bundled_file
 

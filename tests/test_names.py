@@ -48,6 +48,16 @@ def test_vits_of_the_zoo_pool_by_average_so_that_maps_are_exact() -> None:
     assert timm.create_model("vit_small_patch16_224_sehead", depth=1).global_pool == "token"
 
 
+def test_gate_is_the_one_that_the_weights_were_trained_with() -> None:
+    """The tags of this zoo are trained with the paper's gate, timm's without any."""
+    for name in ("se_zoo/resnet18_celeba", "se_zoo/resnet50_in1k", "resnet18_slim_sehead"):
+        model: Any = timm.create_model(name)
+        assert model.se.gate_kind == "sigmoid"
+    for name in ("resnet18_sehead", "resnet18_sehead.a1_in1k", "timm_sehead"):
+        model = timm.create_model(name)
+        assert model.se.gate_kind == "identity"
+
+
 def test_bare_registry_names_pass() -> None:
     assert registry_name("resnet50_sehead") == "resnet50_sehead"
     assert registry_name("se_zoo/resnet50_sehead.celeba") == "resnet50_sehead.celeba"
@@ -113,8 +123,8 @@ for create in (create_model, other):
     model = create("se_zoo/resnet18_slim_celeba")
     assert model.pretrained_cfg["tag"] == "celeba", model.pretrained_cfg
     assert create("resnet10t").pretrained_cfg["architecture"] == "resnet10t"
-import importlib, warnings
-importlib.reload(se_zoo.models.names).install_alias()
+import importlib
+importlib.reload(se_zoo)
 assert create_model("se_zoo/resnet18_slim_celeba").num_classes == 40
 print("ok")
 """

@@ -248,7 +248,7 @@ def correlation(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def quarters(maps: torch.Tensor) -> List[torch.Tensor]:
-    """Upper left, upper right, lower left, lower right of (..., h, w); a middle line is left out."""
+    """Upper left, upper right, lower left, lower right of (..., h, w), without a middle line."""
     height, width = maps.shape[-2] // 2, maps.shape[-1] // 2
     assert height and width, "the grid has no quarters"
     rows, columns = (slice(height), slice(-height, None)), (slice(width), slice(-width, None))

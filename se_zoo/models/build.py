@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, Callable, Dict, Optional, Union
 
+import timm
 import torch
 from timm.models import build_model_with_cfg, model_entrypoint
 from timm.models._builder import resolve_pretrained_cfg
@@ -11,10 +12,10 @@ from torch import nn
 from ..errors import WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
-from .cfgs import BUNDLED
+from .cfgs import OWN_TAGS
 from .labels import imagenet_labels
 from .probe import probe_layout
-from .pull import clear_errors, source_overlay
+from .pull import clear_errors, local_source, restore_source
 from .sehead import attach_se
 
 
@@ -34,18 +35,31 @@ def _build(
     return attach_se(model, layout, channels, **se_args)  # type: ignore[arg-type]
 
 
-def _fill_se(state_dict: Dict[str, torch.Tensor], model: nn.Module) -> Dict[str, torch.Tensor]:
+def _fill_se(
+    state_dict: Dict[str, torch.Tensor], model: nn.Module, of_backbone: bool
+) -> Dict[str, torch.Tensor]:
     """A backbone's own weights, given as a file, come without ``se.*``: then the gate stays at
-    identity. Under any other gate, or from the Hub, missing SE weights are an error."""
-    cfg: Dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    identity. Under any other gate, or from a repository, missing SE weights are an error."""
     if any(key.startswith("se.") for key in state_dict):
         return state_dict
-    if cfg.get("source") or not cfg.get("file") or model.se_args["gate"] != "identity":  # type: ignore[index]
+    if not of_backbone or model.se_args["gate"] != "identity":  # type: ignore[index]
         raise WeightsNotFoundError(
-            f"The weights for {cfg.get('architecture')} have no SE block (se.*); a plain "
-            'backbone\'s file loads under gate="identity" only.'
+            f"The weights for {model.pretrained_cfg['architecture']} have no SE block (se.*); "  # type: ignore[index]
+            'a plain backbone\'s file loads under gate="identity" only.'
         )
     return {**state_dict, **{k: v for k, v in model.state_dict().items() if k.startswith("se.")}}
+
+
+def _is_timms(backbone: str, cfg: Dict[str, Any]) -> bool:
+    """Whether a config stands for timm's own weights of the backbone, without an SE block."""
+    if any(cfg.get(key) for key in ("source", "file", "state_dict")):
+        return False
+    tag = cfg.get("tag")
+    try:
+        timms = timm.get_pretrained_cfg(f"{backbone}.{tag}" if tag else backbone)
+    except RuntimeError:  # a tag that timm does not have
+        return False
+    return timms is not None and timms.hf_hub_id == cfg.get("hf_hub_id")
 
 
 def create_sehead(
@@ -55,7 +69,7 @@ def create_sehead(
     layout: Optional[Layout],
     feature_cfg: Optional[Dict[str, Any]] = None,
     *,
-    gate: str = "identity",
+    gate: Optional[str] = None,
     reduction: int = 16,
     multi_label: Optional[bool] = None,
     pretrained_cfg: Any = None,
@@ -71,7 +85,8 @@ def create_sehead(
         create: timm name of the backbone, or what makes it.
         layout: Layout of its features; probed if None.
         feature_cfg: timm's settings for ``features_only``.
-        gate: ``"identity"`` or ``"sigmoid"``.
+        gate: ``"identity"`` or ``"sigmoid"``; by default ``"sigmoid"``, the paper's, for the
+            zoo's own tags, as their recipes train it, and ``"identity"`` for timm's weights.
         reduction: Reduction of the SE block.
         multi_label: Independent yes/no labels; by default as the tag's data set is.
         pretrained_cfg: Tag or config, as timm passes it.
@@ -81,35 +96,36 @@ def create_sehead(
     """
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
     tag = cfg.get("tag") or ""
-    if pretrained:
-        cfg.update(source_overlay(cfg))
-    if tag == "in1k":
+    own = tag in OWN_TAGS.get(variant.removesuffix("_sehead"), [])
+    if tag == "in1k" and own:
         cfg["label_names"] = imagenet_labels()
-    if tag in ("celeba", "in1k") and "vit_" in variant:
+    if own and "vit_" in variant:
         kwargs.setdefault("global_pool", "avg")  # exact maps; a class-token head has none
     if multi_label is None:
         multi_label = tag == "celeba" and kwargs.get("num_classes", 40) == 40
-    maker: Callable[..., nn.Module] = create if callable(create) else model_entrypoint(create)
-    from_timm = (cfg.get("hf_hub_id") or "").startswith("timm/") and not cfg.get("source")
-    from_timm = from_timm and not cfg.get("file") and not cfg.get("state_dict")
-    if not callable(create):
-        source = (
-            {k: v for k, v in cfg.items() if k not in ("architecture", "tag")}
-            if from_timm
-            else None
-        )
-        maker = partial(
-            maker, pretrained=pretrained and from_timm, pretrained_cfg=source, cache_dir=cache_dir
-        )
+    gate = gate or ("sigmoid" if own else "identity")
     se_args = {"reduction": reduction, "gate": gate, "multi_label": multi_label}
-    with clear_errors(variant, cfg, BUNDLED):
-        return build_model_with_cfg(
-            partial(_build, maker, layout, se_args),
+    with clear_errors(variant, cfg):
+        local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
+        into_backbone = False
+        if isinstance(create, str):
+            into_backbone = _is_timms(create, cfg)
+            inner = {k: v for k, v in local.items() if k not in ("architecture", "tag")}
+            create = partial(
+                model_entrypoint(create),
+                pretrained=pretrained and into_backbone,
+                pretrained_cfg=inner if into_backbone else None,
+            )
+        model = build_model_with_cfg(
+            partial(_build, create, layout, se_args),
             variant,
-            pretrained and not from_timm,
-            pretrained_cfg=cfg,
-            pretrained_filter_fn=_fill_se,
+            pretrained and not into_backbone,
+            pretrained_cfg=local,
+            pretrained_filter_fn=partial(
+                _fill_se, of_backbone=bool(cfg.get("file") and not cfg.get("source"))
+            ),
             feature_cfg=dict(feature_cfg or {}),
-            cache_dir=cache_dir,
             **kwargs,
         )
+    restore_source(model, cfg)
+    return model

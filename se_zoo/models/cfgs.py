@@ -26,8 +26,6 @@ BACKBONES = (
     "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224",
     "vit_small_patch14_dinov2", "swin_tiny_patch4_window7_224",
 )  # fmt: skip
-#: Models whose weights lie inside the package: se_zoo name -> registry name.
-BUNDLED = {"se_zoo/resnet18_slim_celeba": "resnet18_slim_sehead.celeba"}
 
 
 def _slim_cfg(**kwargs: Any) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
@@ -15,60 +16,85 @@ HUB_ORG = "se-zoo"
 WEIGHTS_NAME = "model.safetensors"
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
+#: Models whose weights lie inside the package: se_zoo name -> registry name.
+BUNDLED = {"se_zoo/resnet18_slim_celeba": "resnet18_slim_sehead.celeba"}
+
 
 def bundled_file(backbone: str, tag: str) -> Path:
     """Where the package keeps a model's weights, if it is bundled."""
     return WEIGHTS_FOLDER / f"{backbone}_{tag}.safetensors"
 
 
-def source_overlay(cfg: Dict[str, Any]) -> Dict[str, Any]:
-    """What to change in a pretrained cfg before timm loads it.
+def hub_repo(cfg: Dict[str, Any]) -> str:
+    """The Hub repository of a config's weights, ``SE_ZOO_HUB_ORG`` heeded; may end in @revision."""
+    repo: str = cfg.get("hf_hub_id") or ""
+    if cfg.get("source") != "hf-hub" and repo.startswith(f"{HUB_ORG}/"):
+        return f"{os.environ.get('SE_ZOO_HUB_ORG', HUB_ORG)}/{repo.split('/', 1)[1]}"
+    return repo
 
-    The organisation is the one in force now, and a Hub repository is asked for its safetensors
-    by name: one that has only a pickle then fails instead of being unpickled.
+
+def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
+    """What to change in a pretrained cfg so that timm loads one local safetensors file.
+
+    Repositories are asked for their safetensors by name and timm never sees their address: it
+    falls back to a pickle where there are none, and timm 1.0.21 unpickles whatever it is told to
+    fetch by name. The organisation is the one in force now.
+
+    Args:
+        cfg: The pretrained cfg, as timm resolves it.
+        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
 
     Raises:
-        WeightsNotFoundError: If a local file or folder has no safetensors.
+        WeightsNotFoundError: If there are no weights, or none as safetensors.
+        HfHubHTTPError, OSError: From the Hub's client.
     """
-    overlay: Dict[str, Any] = {}
-    if cfg.get("source") == "local-dir":
-        file = Path(cfg["file"]) / WEIGHTS_NAME
-        if not file.is_file():
+    source, file = cfg.get("source"), cfg.get("file")
+    if source == "local-dir":
+        path = Path(str(file)) / WEIGHTS_NAME
+        if not path.is_file():
             raise WeightsNotFoundError(
-                f"{file.parent} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle."
+                f"{file} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle."
             )
-        # Named as a file, because timm 1.0.21 takes whatever a local-dir holds for a pickle.
-        return {"file": str(file), "source": "local-file", "custom_load": False}
-    if cfg.get("file"):
-        if not str(cfg["file"]).endswith(".safetensors"):
+    elif source != "hf-hub" and cfg.get("state_dict"):
+        return {}
+    elif source != "hf-hub" and file:
+        path = Path(file)
+        if path.suffix != ".safetensors":
             raise WeightsNotFoundError(
-                f"{cfg['file']} is not a .safetensors file; se_zoo loads no pickle."
+                f"{file} is not a .safetensors file; se_zoo loads no pickle."
             )
-        # A ViT's own loader reads JAX's .npz alone; timm 1.0.21 would give it any file.
-        overlay["custom_load"] = False
-    hub_id = cfg.get("hf_hub_id") or ""
-    if hub_id:
-        overlay["hf_hub_filename"] = WEIGHTS_NAME
-        overlay["url"] = ""
-    organisation = os.environ.get("SE_ZOO_HUB_ORG", HUB_ORG)
-    if (
-        cfg.get("source") != "hf-hub"
-        and hub_id.startswith(f"{HUB_ORG}/")
-        and organisation != HUB_ORG
-    ):
-        overlay["hf_hub_id"] = f"{organisation}/{hub_id.split('/', 1)[1]}"
-    return overlay
+    elif cfg.get("hf_hub_id"):
+        repo, _, revision = hub_repo(cfg).partition("@")
+        path = Path(
+            hf_hub_download(repo, WEIGHTS_NAME, revision=revision or None, cache_dir=cache_dir)
+        )
+    else:
+        url = cfg.get("url")
+        raise WeightsNotFoundError(
+            f"There are no weights for {cfg.get('architecture')} as safetensors"
+            + (f", only a pickle at {url}, which se_zoo does not load." if url else ".")
+            + " Use pretrained=False for random weights."
+        )
+    # A ViT's own loader reads JAX's .npz alone; timm 1.0.21 would give it any file.
+    return {"file": str(path), "source": "local-file", "custom_load": False}
+
+
+def restore_source(model: Any, cfg: Dict[str, Any]) -> None:
+    """Make a model's config name where its weights came from, not this machine's copy of them."""
+    changed = ("file", "source", "custom_load")
+    kept = {k: v for k, v in model.pretrained_cfg.items() if k not in changed}
+    kept.update({k: cfg[k] for k in changed if k in cfg})
+    model.pretrained_cfg = model.default_cfg = kept
 
 
 @contextmanager
-def clear_errors(variant: str, cfg: Dict[str, Any], bundled: Dict[str, str]) -> Iterator[None]:
+def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
     """Turn a failed download, or a file that cannot be read, into one error that says what was
     asked and what to do.
 
     Args:
         variant: Registry name of the architecture.
         cfg: The pretrained cfg whose weights are being loaded.
-        bundled: Names of the models whose weights lie inside the package.
 
     Raises:
         WeightsNotFoundError: From the client's own error, whose cause it quotes.
@@ -78,15 +104,16 @@ def clear_errors(variant: str, cfg: Dict[str, Any], bundled: Dict[str, str]) -> 
     except (HfHubHTTPError, OSError, SafetensorError) as error:
         tag = cfg.get("tag") or ""
         name = f"{variant}.{tag}" if tag else variant
-        repo = cfg.get("file") or cfg.get("hf_hub_id")  # in timm's order
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        repo = cfg.get("file") or hub_repo(cfg)  # in timm's order
+        cause = " ".join(str(error).split())
         train = ""
         if tag == "celeba":
             train = f" Train it: `python recipes/celeba.py --model {variant} --pretrained`."
         elif tag == "in1k":
             train = " No recipe of this project trains on ImageNet-1k yet."
         raise WeightsNotFoundError(
-            f"The weights of {name} could not be had from {repo} ({type(error).__name__}: {cause})."
-            f" Bundled with the package: {', '.join(bundled) or 'none'}.{train}"
+            f"The weights of {name} could not be had from {repo}. {type(error).__name__}: {cause}"
+            f" Only {WEIGHTS_NAME} is ever asked for."
+            f" Bundled with the package: {', '.join(BUNDLED)}.{train}"
             " Use pretrained=False for random weights."
         ) from error

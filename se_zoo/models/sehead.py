@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Ty
 import timm
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models._builder import resolve_pretrained_cfg
 from timm.models._registry import split_model_name_tag
 from torch import nn
 
@@ -21,6 +22,7 @@ from ..layers import Layout, SqueezeExcite
 from ..layers.grid import Features
 from .labels import imagenet_labels
 from .probe import name_of, probe_layout
+from .pull import clear_errors, local_source, restore_source
 
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
 FAMILIES: Dict[type, type] = {}
@@ -203,12 +205,13 @@ def squeeze(
         UnsupportedBackboneError: If the features have no grid or no single channel axis; the
             message names the model and the reason. The model is left as it was.
         UnknownModelError: If timm does not know the name.
+        WeightsNotFoundError: If ``pretrained`` weights cannot be had as safetensors.
         ValueError: If ``gate`` or ``reduction`` is not one that the SE block takes.
     """
     if isinstance(model, str):
         if not timm.is_model(model):
             raise UnknownModelError(f"timm has no model {model!r}; see timm.list_models().")
-        model = timm.create_model(model, pretrained=pretrained, **kwargs)
+        model = _create_plain(model, pretrained, kwargs)
     elif pretrained or kwargs:
         given = sorted(kwargs) + (["pretrained"] if pretrained else [])
         raise TypeError(f"{', '.join(given)}: only used when squeeze() is given a model name.")
@@ -217,6 +220,22 @@ def squeeze(
     layout, channels = probe_layout(model, kwargs.get("img_size"))
     attach_se(model, layout, channels, reduction, gate, multi_label)
     _describe(model)
+    return model
+
+
+def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
+    """timm's model by name; its weights, if asked for, from their safetensors."""
+    if not pretrained:
+        return timm.create_model(name, **kwargs)
+    asked = {key: kwargs.pop(key, None) for key in ("pretrained_cfg", "pretrained_cfg_overlay")}
+    architecture, tag = split_model_name_tag(name)
+    cfg = resolve_pretrained_cfg(
+        architecture, asked["pretrained_cfg"] or tag, asked["pretrained_cfg_overlay"]
+    ).to_dict()
+    with clear_errors(name, cfg):
+        local = {**cfg, **local_source(cfg, kwargs.get("cache_dir"))}
+        model = timm.create_model(architecture, pretrained=True, pretrained_cfg=local, **kwargs)
+    restore_source(model, cfg)
     return model
 
 

@@ -65,7 +65,6 @@ def _vit(backbone: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
 @register_model
 def resnet18_slim_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Half-width ResNet-18 at output stride 8 with the paper's SE head; the bundled model."""
-    kwargs.setdefault("gate", "sigmoid")
     return create_sehead("resnet18_slim_sehead", pretrained, _slim_resnet, _NCHW, **kwargs)
 
 
