@@ -216,8 +216,8 @@ def _what_it_shows(explanation: Any) -> str:
 def list_models(args: ListModels) -> None:
     """Run ``se-zoo list``."""
     from .models import list_models as names
-    from .models.pull import BUNDLED
     from .models.names import ALIASES, PREFIX
+    from .models.pull import BUNDLED
 
     if not args.pretrained:
         print("\n".join(names()))

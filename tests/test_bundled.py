@@ -14,9 +14,8 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo
-from se_zoo.models.pull import BUNDLED
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
-from se_zoo.models.pull import bundled_file
+from se_zoo.models.pull import BUNDLED, bundled_file
 
 NAME = "se_zoo/resnet18_slim_celeba"
 ROOT = Path(__file__).parents[1]

@@ -100,7 +100,7 @@ CASES: Dict[str, Case] = {
     "metaformer": Case("poolformerv2_s12"),
     "mlp_mixer": Case("gmlp_ti16_224", kwargs=_FIXED),
     "mobilenetv3": Case("mobilenetv3_small_050"),
-    "mobilenetv5": Case("mobilenetv5_base", (64, 96)),
+    "mobilenetv5": Case("mobilenetv5_base", (128, 192)),
     "mobilevit": Case("mobilevit_xxs"),
     "mvitv2": Case("mvitv2_tiny"),
     "naflexvit": Case("naflexvit_base_patch16_gap", kwargs=_VIT),
