@@ -53,6 +53,7 @@ from torchmetrics.classification import MultilabelStatScores
 from tqdm import tqdm
 
 import se_zoo  # the import registers the *_sehead models with timm
+from se_zoo.models.cfgs import own_model_args
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
 
 HUB_ID, HUB_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
@@ -226,13 +227,16 @@ def build_model(cfg: Config) -> torch.nn.Module:
     known = timm.list_models("*_sehead")
     if cfg.model.partition(".")[0] not in known:
         fail(f"--model {cfg.model} has no SE head; choose one of: {', '.join(known)}")
+    # As se_zoo/<backbone>_celeba is declared, so that what is trained here loads there.
+    args: dict[str, Any] = own_model_args(cfg.model.partition(".")[0], "celeba")
+    args["gate"] = cfg.gate
     model = timm.create_model(
         cfg.model,
         pretrained=cfg.pretrained,
         num_classes=len(CELEBA_ATTRIBUTES),
-        gate=cfg.gate,
         drop_rate=cfg.drop_rate,
         multi_label=True,
+        **args,
     )
     return model if cfg.se else se_zoo.unsqueeze(model)
 
@@ -356,7 +360,8 @@ def export(run: Run, state: dict[str, torch.Tensor]) -> None:
     temporary.mkdir()
     if run.cfg.se:
         model = deepcopy(run.ema.module).to("cpu", memory_format=torch.contiguous_format)
-        model_args = {"gate": run.cfg.gate, "multi_label": True}
+        args = own_model_args(run.cfg.model.partition(".")[0], "celeba")
+        model_args = args | {"gate": run.cfg.gate, "multi_label": True}
         names = {"label_names": list(CELEBA_ATTRIBUTES)}
         save_for_hf(model, str(temporary), names, model_args, safe_serialization=True)
         config = json.loads((temporary / "config.json").read_text(encoding="utf-8"))

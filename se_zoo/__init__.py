@@ -14,7 +14,7 @@ from .errors import (
     UnsupportedBackboneError,
     WeightsNotFoundError,
 )
-from .explain import Explanation, explain
+from .explain import Explanation, channel_logits, explain
 from .layers import SqueezeExcite
 from .models import list_models, squeeze, unsqueeze
 
@@ -30,6 +30,7 @@ __all__ = [
     "UnsupportedBackboneError",
     "WeightsNotFoundError",
     "__version__",
+    "channel_logits",
     "explain",
     "list_models",
     "squeeze",

@@ -3,14 +3,13 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
+from typing import Annotated, Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
 import torch
 import tyro
 from PIL import Image, ImageOps, UnidentifiedImageError
-from typing_extensions import Annotated
 
-from .errors import InvalidInputError, SEZooError, UnknownModelError
+from .errors import InvalidInputError, SEZooError, UnknownModelError, WeightsNotFoundError
 from .explain.targets import label_index
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
@@ -42,7 +41,7 @@ class Explain:
     method: Literal["contribution", "gate", "difference", "activation"] = "contribution"
     """Which map; see the README."""
     versus: Optional[str] = None
-    """The other class of --method difference; by default the runner-up."""
+    """The other class of --method difference; by default the runner-up, if classes compete."""
     crop: Optional[Box] = None
     """x0 y0 x1 y1 in pixels, applied to every photo before the model's own resizing."""
     out: Path = Path("explanation.png")
@@ -103,14 +102,27 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def visible_region(image: Image.Image, size: Tuple[int, int], crop_pct: float) -> Image.Image:
-    """What the model's preprocessing sees of a photo: the centre, of the input's aspect.
+def visible_region(
+    image: Image.Image, size: Tuple[int, int], crop_pct: float, crop_mode: str
+) -> Image.Image:
+    """What the model's preprocessing sees of a photo: its centre, of the input's aspect unless the
+    model squashes photos.
 
     Cut before resizing, so that the picture shows the photo's own resolution.
+
+    Raises:
+        InvalidInputError: For a crop mode that shows the model more than the photo (a border).
     """
+    if crop_mode not in ("center", "squash"):
+        raise InvalidInputError(
+            f"the model's crop mode {crop_mode!r} is not supported here; transform the photo with "
+            "timm and call model.explain"
+        )
     height, width = size
-    scale = min(image.width / width, image.height / height) * crop_pct
-    cut = (max(1, round(width * scale)), max(1, round(height * scale)))
+    across, down = image.width / width, image.height / height
+    if crop_mode == "center":
+        across = down = min(across, down)
+    cut = (max(1, round(width * across * crop_pct)), max(1, round(height * down * crop_pct)))
     left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
     return image.crop((left, top, left + cut[0], top + cut[1]))
 
@@ -120,23 +132,26 @@ def load_model(name: str) -> Any:
 
     Raises:
         UnknownModelError: With the closest names.
+        WeightsNotFoundError: If the weights cannot be had or do not fit.
     """
     import timm
 
-    from .models import SEHeadMixin
     from .models.names import registry_name
+    from .models.pull import described_model
 
-    if ":" not in name:
-        name = registry_name(name)  # raises with the closest names
+    # Whatever has no SE head never reaches timm's own loader, which may unpickle.
+    architecture = described_model(name)[0] if ":" in name else registry_name(name)
+    if "_sehead" not in architecture:
+        raise UnknownModelError(
+            f"{name} is a {architecture} without an SE head; in Python, se_zoo.squeeze gives it one"
+        )
     try:
-        model = timm.create_model(name, pretrained=True)
-    except (RuntimeError, FileNotFoundError) as error:
+        model = timm.create_model(name if ":" in name else architecture, pretrained=True)
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, SEZooError):
             raise
-        raise UnknownModelError(f"{name}: {error}") from error
-    if not isinstance(model, SEHeadMixin):
-        raise UnknownModelError(f"{name} has no SE head, so it cannot explain itself.")
-    return model.eval()  # type: ignore[attr-defined]
+        raise WeightsNotFoundError(f"{name}: {type(error).__name__}: {error}") from error
+    return model.eval()
 
 
 def _photos_and_targets(args: Explain) -> Tuple[List[Tuple[str, Image.Image]], Tuple[str, ...]]:
@@ -173,13 +188,17 @@ def explain(args: Explain) -> None:
     versus = None if args.versus is None else _as_target(args.versus, labels, classes)
     config: Dict[str, Any] = resolve_data_config(model=model)
     size: Tuple[int, int] = config["input_size"][-2:]
-    seen = [visible_region(photo, size, config["crop_pct"]) for _, photo in photos]
+    crop = config["crop_pct"], config.get("crop_mode") or "center"
+    seen = [visible_region(photo, size, *crop) for _, photo in photos]
     transform: Any = create_transform(**{**config, "crop_pct": 1.0, "crop_mode": "squash"})
     batch = torch.stack([transform(image) for image in seen])
     explanation = model.explain(batch, targets, args.method, versus=versus)
     zoom = max(1, -(-DRAWN_WIDTH // size[1]))
     drawn = [i.resize((size[1] * zoom, size[0] * zoom), Image.Resampling.LANCZOS) for i in seen]
-    explanation.save(args.out, drawn)
+    try:
+        explanation.save(args.out, drawn)
+    except OSError as error:
+        raise InvalidInputError(f"--out {args.out} cannot be written: {error}") from error
     for i, (name, _) in enumerate(photos):
         print(_table(name, explanation[i]))
     print(f"\n{args.out}: {args.method} map, {_what_it_shows(explanation)}")
@@ -204,10 +223,13 @@ def _table(name: str, explanation: Any) -> str:
 def _what_it_shows(explanation: Any) -> str:
     rows, columns = explanation.native_grid
     parts = [f"{rows} x {columns} cells", "* = explained"]
+    if explanation.versus:
+        parts.append(f"against {', '.join(sorted(set(explanation.versus_labels)))}")
     if explanation.method in ("gate", "activation"):
         parts.append("the same for every label")
     elif explanation.exact:
-        parts.append("exact: it adds up to the logit")
+        what = "difference of the two logits" if explanation.versus else "logit"
+        parts.append(f"exact: its mean plus a constant is the {what}")
     else:
         parts.append(f"not exact ({explanation.weights})")
     return "; ".join(parts)
@@ -224,9 +246,9 @@ def list_models(args: ListModels) -> None:
         return
     width = max(map(len, ALIASES)) + len(PREFIX) + 2
     print(f"{'name':<{width}}{'architecture.tag':<40}weights")
-    for name in names(pretrained=True):
+    for name in names(declared=True):
         registry = ALIASES[name[len(PREFIX) :]]
-        where = "in this package" if name in BUNDLED else "not trained yet (see the README)"
+        where = "in this package" if name in BUNDLED else "not published yet"
         print(f"{name:<{width}}{registry:<40}{where}")
 
 

@@ -1,9 +1,11 @@
 """The command line, from real files to pictures, and every bad input in one line."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Dict, Optional
 
 import numpy as np
 import pytest
@@ -62,9 +64,14 @@ def test_demo_runs_as_a_command_without_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["contribution", "gate", "difference", "activation"])
-def test_own_photos(photo: Path, tmp_path: Path, method: str) -> None:
+def test_own_photos(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture, method: str
+) -> None:
     out = tmp_path / "out.png"
-    run("explain", photo, photo, "--target", "Smiling", "31", "--method", method, "--out", out)
+    versus = ["--versus", "Male"] if method == "difference" else []
+    run("explain", photo, photo, "--target", "Smiling", "31", "--method", method, *versus,
+        "--out", out)  # fmt: skip
+    assert ("against Male" in capsys.readouterr().out) == (method == "difference")
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["method"] == method
     assert [r["image"] for r in report["rows"]] == [0, 0, 1, 1]
@@ -191,3 +198,76 @@ def test_list_pretrained_says_where_weights_are(capsys: pytest.CaptureFixture) -
     bundled = [line for line in lines if "in this package" in line]
     assert [line.split()[0] for line in bundled] == [MODEL]
     assert any("resnet50_sehead.in1k" in line for line in lines)
+
+
+class Exploit:
+    """What a hostile pickle would run."""
+
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("a pickle was loaded",)
+
+
+def test_model_without_an_se_head_is_refused_before_its_weights_are_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18"}))
+    torch.save({"fc.weight": Exploit()}, tmp_path / "pytorch_model.bin")
+    assert "squeeze" in fails(capsys, "explain", "--model", f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "config.json"),
+        ("{", "JSONDecodeError"),
+        ("{}", "architecture"),
+        ('{"architecture": "resnet10t_sehead"}', "safetensors"),
+        ('{"architecture": "timm_sehead", "pretrained_cfg": {"num_classes": 5}}', "backbone"),
+        (
+            '{"architecture": "resnet10t_sehead", "pretrained_cfg": {"num_classes": 5}, '
+            '"model_args": {"no_such": 1}}',
+            "no_such",
+        ),
+    ],
+)
+def test_folder_that_describes_no_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture, config: Optional[str], message: str
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    if message != "safetensors":
+        (tmp_path / "model.safetensors").write_bytes(b"")
+    assert message in fails(capsys, "explain", "--model", f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:org/none", "foo:bar", "local-dir:", "hf-hub:"])
+def test_place_that_is_none(capsys: pytest.CaptureFixture, name: str) -> None:
+    assert name in fails(capsys, "explain", "--model", name)
+
+
+def test_output_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert "No space left" in fails(capsys, "explain", "--out", tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("crop_pct", [0.9, 1.0])
+def test_region_that_is_drawn_is_what_timm_shows_the_model(mode: str, crop_pct: float) -> None:
+    from timm.data.transforms_factory import create_transform
+
+    noise = np.random.default_rng(0).integers(0, 256, (12, 21, 3), dtype=np.uint8)
+    wide = Image.fromarray(noise).resize((420, 240), Image.Resampling.BICUBIC)
+    common: Dict[str, Any] = dict(input_size=(3, 96, 96), interpolation="bilinear")
+    whole: Any = create_transform(**common, crop_pct=crop_pct, crop_mode=mode)
+    cut: Any = create_transform(**common, crop_pct=1.0, crop_mode="squash")
+    seen = cli.visible_region(wide, (96, 96), crop_pct, mode)
+    shown = whole(wide)
+    assert (shown - cut(seen)).abs().mean() < 0.1
+    assert (shown - cut(wide.rotate(180))).abs().mean() > 0.5  # another region would differ so much
+    with pytest.raises(cli.InvalidInputError, match="border"):
+        cli.visible_region(wide, (96, 96), crop_pct, "border")

@@ -287,10 +287,15 @@ def test_versus_by_name_by_index_and_by_default(celeba: Any) -> None:
     named = celeba.explain(batch, "Smiling", "difference", versus="male")
     assert named.versus == (20, 20, 20)
     assert torch.equal(named.raw, celeba.explain(batch, 31, "difference", versus=20).raw)
-    by_default = celeba.explain(batch, "Smiling", "difference")
-    others = by_default.logits.clone()
-    others[:, 31] = -torch.inf
-    assert by_default.versus == tuple(others.argmax(1).tolist())
+    with pytest.raises(InvalidInputError, match="versus"):  # its labels do not compete
+        celeba.explain(batch, "Smiling", "difference")
+
+
+def test_versus_is_the_runner_up_of_competing_classes(plain: Any) -> None:
+    explanation = plain.explain(images(3), 2, "difference")
+    others = explanation.logits.clone()
+    others[:, 2] = -torch.inf
+    assert explanation.versus == tuple(others.argmax(1).tolist())
 
 
 def test_difference_changes_sign_with_its_classes(celeba: Any) -> None:
@@ -652,3 +657,51 @@ def test_titles_name_label_probability_and_the_other_class(celeba: Any) -> None:
     explanation = celeba.explain(images(1), "Smiling", "difference", versus="Male")
     probability = float(explanation.logits.sigmoid()[0, 31])
     assert explanation.titles() == [f"Smiling rather than Male {probability:.0%}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("resnet10t", (1, 1, 64, 64), "1, 64, 64"),
+        ("vit_tiny_patch16_224", (2, 3, 128, 160), "128, 160"),
+        ("swin_tiny_patch4_window7_224", (1, 3, 64, 64), "64, 64"),
+    ],
+)
+def test_images_that_the_backbone_does_not_take(name: str, shape: Any, message: str) -> None:
+    small = {"swin": dict(depths=(1, 1, 1, 1), embed_dim=24), "vit_": dict(depth=1)}
+    model: Any = se_zoo.squeeze(name, **small.get(name[:4], {}))
+    for call in (model.explain, lambda x: model.channel_logits(x, keep=[0])):
+        with pytest.raises(InvalidInputError, match=rf"(?s){message}\): .+"):
+            call(torch.randn(shape))
+
+
+def test_wrapped_model_says_what_to_explain(plain: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"\.module"):
+        se_zoo.explain(torch.nn.DataParallel(plain), images())
+
+
+def test_single_output_is_a_yes_or_no() -> None:
+    model: Any = se_zoo.squeeze("resnet10t", num_classes=1)
+    explanation = model.explain(images(2))
+    assert torch.allclose(explanation.probabilities, explanation.logits.float().sigmoid())
+
+
+def test_other_classes_are_other_labels() -> None:
+    model: Any = timm.create_model("se_zoo/resnet18_slim_celeba")
+    assert model.is_multi_label()
+    model.reset_classifier(40)
+    assert model.is_multi_label()
+    model.reset_classifier(3)
+    assert not model.is_multi_label()
+    model.reset_classifier(5, multi_label=True)
+    assert model.is_multi_label() and model.num_classes == 5
+
+
+def test_captions_of_maps_without_a_class_say_so(plain: Any) -> None:
+    assert all(t.startswith("gate map; ") for t in plain.explain(images(), 1, "gate").titles())
+    assert plain.explain(images(), 1).titles()[0].startswith("1 ")
+
+
+def test_slice_is_no_image(plain: Any) -> None:
+    with pytest.raises(TypeError, match="integer"):
+        plain.explain(images())[0:1]

@@ -62,7 +62,9 @@ def test_hidden_units(channels: int, reduction: int, hidden: int) -> None:
     block = SqueezeExcite(channels, reduction)
     assert block.fc1.weight.shape == (hidden, channels)
     assert block.fc2.weight.shape == (channels, hidden)
-    assert list(block.state_dict()) == ["fc1.weight", "fc2.weight"], "the paper has no biases"
+    assert list(block.state_dict()) == ["gate_scale", "fc1.weight", "fc2.weight"], (
+        "the paper has no biases"
+    )
     assert f"reduction={reduction}" in repr(block)
 
 

@@ -22,7 +22,8 @@ def test_alias_creates_the_tagged_architecture() -> None:
 
 
 def test_every_declared_model_is_a_registered_tag() -> None:
-    names = se_zoo.list_models(pretrained=True)
+    assert se_zoo.list_models(pretrained=True) == ["se_zoo/resnet18_slim_celeba"]
+    names = se_zoo.list_models(declared=True)
     assert "se_zoo/resnet50_celeba" in names and "se_zoo/vit_base_patch16_224_in1k" in names
     tagged = timm.list_models("*_sehead*", include_tags=True)
     for name in names:

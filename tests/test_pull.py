@@ -58,6 +58,11 @@ CASES = (
     ("squeezed", "resnet10t", {}),
     ("squeezed pickle", "resnet18", {}),
     ("disguised", "se_zoo/resnet50_in1k", {}),
+    (
+        "elsewhere",
+        "se_zoo/resnet18_slim_celeba",
+        {"pretrained_cfg_overlay": {"hf_hub_id": "user/faces"}},
+    ),
     ("by name", "hf-hub:user/mine", {}),
     ("ours", "se_zoo/resnet18_celeba", {}),
     ("pickle", "se_zoo/convnext_tiny_celeba", {}),
@@ -169,7 +174,21 @@ def test_missing_repository_is_one_error_that_says_it_all(answers: Any) -> None:
 
 def test_organisation_comes_from_the_environment(answers: Any) -> None:
     assert answers["team"]["there"]["labels"] == 40
+    assert answers["team"]["there"]["config"][2] == "my-team/resnet50_celeba"
     assert "my-team/resnet18_celeba" in answers["team"]["not"]["error"]
+
+
+def test_other_repository_is_not_answered_with_the_bundled_weights(answers: Any) -> None:
+    assert "user/faces" in answers["elsewhere"]["error"]
+
+
+def test_organisation_that_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SE_ZOO_HUB_ORG", "bad org!")
+    with pytest.raises(WeightsNotFoundError, match="bad org!/resnet18_celeba"):
+        timm.create_model("se_zoo/resnet18_celeba", pretrained=True)
+    monkeypatch.setenv("SE_ZOO_HUB_ORG", "")
+    with pytest.raises(WeightsNotFoundError, match="se-zoo/resnet18_celeba"):
+        timm.create_model("se_zoo/resnet18_celeba", pretrained=True)
 
 
 def test_closed_endpoint(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
+import se_zoo
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
 
 datasets = pytest.importorskip("datasets", reason="the recipes need se_zoo[train]")
@@ -103,3 +104,18 @@ def test_data_that_lacks_something_is_refused_with_both_lists(
     assert done.returncode and "Traceback" not in done.stderr
     for part in {"split": ("valid.parquet",), "columns": ("'Smiling'", "'Smile'")}[problem]:
         assert part in done.stderr
+
+
+@pytest.mark.parametrize("name", [n for n in se_zoo.list_models(declared=True) if "celeba" in n])
+def test_what_the_recipe_trains_loads_under_the_declared_name(name: str) -> None:
+    """The command that the error for missing weights names has to lead somewhere."""
+    from recipes.celeba import Config, build_model
+
+    declared: Any = timm.create_model(name)
+    architecture = declared.pretrained_cfg["architecture"]
+    trained: Any = build_model(Config(model=architecture))
+    declared.load_state_dict(trained.state_dict())
+    images = torch.randn(1, 3, *declared.pretrained_cfg["input_size"][1:])
+    with torch.no_grad():
+        assert torch.equal(declared.eval()(images), trained.eval()(images))
+    assert declared.explain(images, "Smiling").exact

@@ -41,7 +41,7 @@ def test_identity_gate_keeps_class_names_and_every_bit(name: str, size: int) -> 
     squeezed = se_zoo.squeeze(model)
     assert squeezed is model and isinstance(model, cls) and type(model) is not cls
     added = [n for n in model.state_dict() if n not in names]
-    assert added == ["se.fc1.weight", "se.fc2.weight"]
+    assert added == ["se.gate_scale", "se.fc1.weight", "se.fc2.weight"]
     assert [n for n in model.state_dict() if n not in added] == names
     assert torch.equal(logits_of(model, images), before)
     assert torch.equal(model.explain(images).logits, before)
@@ -200,7 +200,7 @@ def test_folder_without_the_block_is_refused(tmp_path: Path) -> None:
         timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
 
 
-@pytest.mark.parametrize("missing", ["se.fc1.weight", "se.fc2.weight", "fc.bias"])
+@pytest.mark.parametrize("missing", ["se.gate_scale", "se.fc2.weight", "fc.bias"])
 def test_folder_with_a_key_missing_is_refused(tmp_path: Path, missing: str) -> None:
     model: Any = timm.create_model("resnet10t_sehead", num_classes=5)
     saved(model, tmp_path, num_classes=5)
@@ -315,7 +315,7 @@ def test_pruning_drops_the_block_only_with_the_head(prune_head: bool, positional
     else:
         model.prune_intermediate_layers(2, prune_head=prune_head)
     names = [n for n in model.state_dict() if n.startswith("se.")]
-    assert names == ([] if prune_head else ["se.fc1.weight", "se.fc2.weight"])
+    assert names == ([] if prune_head else ["se.gate_scale", "se.fc1.weight", "se.fc2.weight"])
 
 
 def test_global_pool_can_be_changed_and_maps_follow() -> None:
@@ -337,3 +337,57 @@ def test_lists_and_configs() -> None:
     assert plain is not None and se is not None
     assert (se.tag, se.mean, se.input_size) == (plain.tag, plain.mean, plain.input_size)
     assert plain.architecture == "resnet50", "timm's own config was changed"
+
+
+# Weights and the gate that they were trained with
+
+
+@pytest.mark.parametrize("trained", ["sigmoid", "identity"])
+def test_weights_of_another_gate_are_refused(tmp_path: Path, trained: str) -> None:
+    """The factor of two between the gates would go unnoticed: names and shapes are the same."""
+    other = {"sigmoid": "identity", "identity": "sigmoid"}[trained]
+    weights = timm.create_model("resnet10t_sehead", gate=trained).state_dict()
+    save_file(weights, tmp_path / "whole.safetensors")
+    path = str(tmp_path / "whole.safetensors")
+    model = timm.create_model("resnet10t_sehead", gate=other)
+    for strict in (True, False):
+        with pytest.raises(RuntimeError, match=f"trained with gate='{trained}'"):
+            model.load_state_dict(weights, strict=strict)
+    overlay = {"file": path}
+    with pytest.raises(RuntimeError, match=f"trained with gate='{trained}'"):
+        timm.create_model(
+            "resnet10t_sehead", gate=other, pretrained=True, pretrained_cfg_overlay=overlay
+        )
+    with pytest.raises(RuntimeError, match=f"trained with gate='{trained}'"):
+        timm.create_model("resnet10t_sehead", gate=other, checkpoint_path=path)
+
+
+def test_folder_whose_config_lacks_the_model_arguments_is_refused(tmp_path: Path) -> None:
+    """timm before 1.0.29 does not write them by itself; a default would load the wrong model."""
+    model = se_zoo.squeeze(resnet(), gate="sigmoid")
+    saved(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("model_args", None)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnknownModelError, match="model_args"):
+        timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+
+
+def test_timm_folder_can_be_squeezed(tmp_path: Path) -> None:
+    plain, images = resnet(), varied_images(2, SIZE)
+    saved(plain, tmp_path, num_classes=5)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not to be loaded")
+    model: Any = se_zoo.squeeze(f"local-dir:{tmp_path}", pretrained=True)
+    assert torch.equal(logits_of(model.eval(), images), logits_of(plain, images))
+    assert model._model_args["backbone"] == "resnet10t"
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(WeightsNotFoundError, match="safetensors"):
+        se_zoo.squeeze(f"local-dir:{tmp_path}", pretrained=True)
+
+
+def test_names_that_have_an_se_head_already() -> None:
+    for name in ("se_zoo/resnet18_slim_celeba", "resnet10t_sehead"):
+        with pytest.raises(UnsupportedBackboneError, match="already"):
+            se_zoo.squeeze(name)
+    with pytest.raises(UnknownModelError, match=r"Closest: .*resnet50"):
+        se_zoo.squeeze("resnet_50")

@@ -388,7 +388,7 @@ class SEHeadTester:
         model = self.create(gate="identity").eval()
         assert isinstance(model, type(plain))
         missing = model.load_state_dict(plain.state_dict(), strict=False)
-        assert sorted(missing.missing_keys) == ["se.fc1.weight", "se.fc2.weight"]
+        assert missing.missing_keys == ["se.gate_scale", "se.fc1.weight", "se.fc2.weight"]
         assert not missing.unexpected_keys
         images = self.images()
         with torch.no_grad():
@@ -411,7 +411,7 @@ class SEHeadTester:
     def test_state_dict_holds_the_block_under_se(self) -> None:
         model = self.model()
         names = [n for n in model.state_dict() if n.startswith("se.")]
-        assert names == ["se.fc1.weight", "se.fc2.weight"]
+        assert names == ["se.gate_scale", "se.fc1.weight", "se.fc2.weight"]
         hidden = max(1, model.se.channels // 16)
         assert model.se.fc1.weight.shape == (hidden, model.se.channels)
         assert model.se.fc2.weight.shape == (model.se.channels, hidden)

@@ -88,7 +88,9 @@ def check_squeezed(
     """
     now = list(model.state_dict())
     added = sorted(set(now) - set(names))
-    assert added == ["se.fc1.weight", "se.fc2.weight"], f"added to the state dict: {added}"
+    assert added == ["se.fc1.weight", "se.fc2.weight", "se.gate_scale"], (
+        f"added to the state dict: {added}"
+    )
     assert [n for n in now if n not in added] == names, "the backbone's state-dict names changed"
     assert isinstance(model, cls), f"no longer a {cls.__name__}"
     features = model.forward_features(images)  # type: ignore[operator]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import InvalidInputError
-from .explainer import check_images, check_model
+from .explainer import backbone_features, check_images, check_model
 from .mode import evaluating
 
 
@@ -36,7 +36,7 @@ def channel_logits(
     se_model = check_model(model)
     batch = check_images(model, images)
     with torch.no_grad(), evaluating(model):
-        native = se_model.forward_features(batch)
+        native = backbone_features(se_model, batch)
         gate = se_model.gate(native)
         chosen = _channel_mask(keep if keep is not None else drop, gate)
         stays = chosen if keep is not None else ~chosen

@@ -56,6 +56,10 @@ def check_model(model: nn.Module) -> SEModel:
         InvalidInputError: If it has no SE head.
     """
     if not all(hasattr(model, name) for name in ("gate", "classify", "feature_grid")):
+        if hasattr(getattr(model, "module", None), "feature_grid"):
+            raise InvalidInputError(
+                f"{type(model).__name__} wraps the model; explain its .module instead."
+            )
         raise InvalidInputError(
             f"{type(model).__name__} has no SE head; give it one with se_zoo.squeeze(model)."
         )
@@ -66,7 +70,7 @@ def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The images on the model's device and in its dtype, or one clear error.
 
     Raises:
-        InvalidInputError: For anything but a non-empty, finite float tensor (B, 3, H, W).
+        InvalidInputError: For anything but a non-empty, finite float tensor (B, C, H, W).
     """
     if not isinstance(images, torch.Tensor):
         raise InvalidInputError(
@@ -87,6 +91,22 @@ def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     parameter = next(model.parameters())
     dtype = parameter.dtype if parameter.is_floating_point() else images.dtype
     return images.to(device=parameter.device, dtype=dtype)
+
+
+def backbone_features(model: SEModel, images: torch.Tensor) -> Features:
+    """``forward_features``; images that the backbone does not take are the caller's mistake.
+
+    Raises:
+        InvalidInputError: With the backbone's own reason (number of channels, fixed size).
+    """
+    try:
+        return model.forward_features(images)
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}"
+        ) from error
 
 
 def explain(
@@ -111,7 +131,8 @@ def explain(
             channels, the map of arXiv 2412.05134; it knows no class. ``"difference"``:
             contribution of the target less that of another class. ``"activation"``: plain channel
             mean, the control that a method must beat (LaFAM, arXiv 2407.06059).
-        versus: The other class of ``"difference"``; the runner-up of each image if None.
+        versus: The other class of ``"difference"``; the runner-up of each image if None. Needed
+            for a multi-label model, whose labels do not compete.
         normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.normalise`).
 
     Returns:
@@ -131,7 +152,7 @@ def explain(
     se_model = check_model(model)
     batch = check_images(model, images)
     with torch.no_grad(), evaluating(model):
-        native = se_model.forward_features(batch)
+        native = backbone_features(se_model, batch)
         logits = se_model.forward_head(native)
         gate = se_model.gate(native)
         image_size = (batch.shape[-2], batch.shape[-1])
@@ -198,6 +219,11 @@ def _other_class(
     num_classes = state.logits.shape[1]
     if num_classes < 2:
         raise InvalidInputError('method="difference" needs a model with at least two classes.')
+    if versus is None and model.is_multi_label():
+        raise InvalidInputError(
+            "The labels of a multi-label model do not compete, so there is no runner-up; name the "
+            "other label with versus."
+        )
     if versus is None:
         return targets.runner_up(state.logits, rows)
     index = targets.label_index(versus, model.class_labels(), num_classes)
@@ -263,17 +289,21 @@ def _head_gradient_maps(model: SEModel, state: _Pass, rows: Rows, logits: torch.
     """
     size = _square_of(state)
     gated = model.gated(state.native, state.gate.to(feature_map(state.native).dtype))
-    gradient = heads.head_gradient(cast(nn.Module, model), gated, rows.images, rows.targets)
-    gradient_grid = model.feature_grid(gradient, size).to(state.gate.dtype)
-    gated_grid = model.feature_grid(gated, size).to(state.gate.dtype)[rows.images]
-    if heads.reads_prefix_only(gradient_grid, gradient):
-        weights = gradient.flatten(1, -2).to(state.gate.dtype).sum(1)  # tokens are channels last
-        raw = torch.einsum("nc,nc...->n...", weights, gated_grid)
-        source = "projection"
-    else:
-        positions = gated_grid[0, 0].numel()
-        raw = positions * (gradient_grid * gated_grid).sum(1)
-        source = "gradient"
+    grid = model.feature_grid(gated, size).to(state.gate.dtype)
+    parts, source = [], "gradient"
+    # As many rows at a time as there are images, so that many targets take no more memory.
+    for images, classes in zip(
+        rows.images.split(len(grid)), rows.targets.split(len(grid)), strict=True
+    ):
+        gradient = heads.head_gradient(cast(nn.Module, model), gated, images, classes)
+        gradient_grid = model.feature_grid(gradient, size).to(grid.dtype)
+        if heads.reads_prefix_only(gradient_grid, gradient):
+            weights = gradient.flatten(1, -2).to(grid.dtype).sum(1)  # tokens are channels last
+            parts.append(torch.einsum("nc,nc...->n...", weights, grid[images]))
+            source = "projection"
+        else:
+            parts.append(grid[0, 0].numel() * (gradient_grid * grid[images]).sum(1))
+    raw = torch.cat(parts)
     constant = logits.to(raw.dtype) - raw.flatten(1).mean(1)
     return _Maps(raw, constant, False, source)
 

@@ -136,7 +136,9 @@ def probe_head(
     features = feature_map(like).new_zeros(_PROBES, *feature_map(like).shape[1:])
     grid = to_grid(features)
     channels, positions = grid.shape[1], grid[0, 0].numel()
-    angles = torch.outer(torch.arange(1, _PROBES + 1), torch.arange(channels))
+    angles = torch.outer(
+        torch.arange(1, _PROBES + 1, device="cpu"), torch.arange(channels, device="cpu")
+    )
     # Neither centred nor of unit variance, so that no norm leaves them as they are.
     means = (0.5 + 2 * torch.cos(angles.double())).to(features)
     share = means.new_zeros(positions)

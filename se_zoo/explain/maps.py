@@ -42,8 +42,9 @@ def select_channels(gate: torch.Tensor) -> Selection:
     Args:
         gate: SE vectors, (B, C).
     """
-    # In double, so that a constant gate is not "selected" by the rounding of its own mean.
-    values = gate.double()
+    # In double, so that a constant gate is not "selected" by the rounding of its own mean; on the
+    # CPU, because not every device has it (MPS).
+    values = gate.detach().cpu().double()
     bound = values.mean(1, keepdim=True) + TOP_TENTH_SIGMA * values.std(
         1, keepdim=True, correction=0
     )
@@ -54,7 +55,9 @@ def select_channels(gate: torch.Tensor) -> Selection:
     order = values.argsort(dim=1, descending=True, stable=True)[:, :count]
     by_rank = torch.zeros_like(mask).scatter_(1, order, True)
     mask = torch.where(none[:, None], by_rank, mask)
-    return Selection(mask, tuple("rank" if n else "threshold" for n in none.tolist()))
+    return Selection(
+        mask.to(gate.device), tuple("rank" if n else "threshold" for n in none.tolist())
+    )
 
 
 def weighted_maps(
@@ -72,9 +75,10 @@ def weighted_maps(
     """
     # One product per image keeps the memory at that of the features, and an image's map free of
     # its neighbours in the batch down to the order of summation.
+    counts = images.bincount(minlength=features.shape[0]).tolist()
     maps = [
-        weights[images == i] @ features[i].flatten(1).to(weights.dtype)
-        for i in range(features.shape[0])
+        rows @ image.flatten(1).to(weights.dtype)
+        for rows, image in zip(weights.split(counts), features, strict=True)
     ]
     return torch.cat(maps).unflatten(1, features.shape[2:])
 

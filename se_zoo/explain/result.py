@@ -1,6 +1,7 @@
 """The result of an explanation: maps, gate and prediction of one batch, ready to draw and save."""
 
 import math
+import operator
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -73,7 +74,9 @@ class Explanation:
 
         Raises:
             IndexError: If there is no such image.
+            TypeError: If the index is no integer.
         """
+        index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"Image {index} of {len(self)}.")
         image = index % len(self)
@@ -127,6 +130,11 @@ class Explanation:
         return label_names_of(self.target, self.label_names)
 
     @property
+    def versus_labels(self) -> Tuple[str, ...]:
+        """Label name of the class that each row is compared with; empty but for "difference"."""
+        return label_names_of(self.versus or (), self.label_names)
+
+    @property
     def probabilities(self) -> torch.Tensor:
         """(B, num_classes) float32: sigmoid for multi-label models, softmax otherwise."""
         logits = self.logits.float()
@@ -142,8 +150,10 @@ class Explanation:
         """One short caption per row: label, probability, and what it is compared with."""
         names = list(self.labels)
         if self.versus is not None:
-            others = label_names_of(self.versus, self.label_names)
+            others = self.versus_labels
             names = [f"{a} rather than {b}" for a, b in zip(names, others, strict=True)]
+        if not self.signed:  # these maps know no class
+            names = [f"{self.method} map; {name}" for name in names]
         return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist(), strict=True)]
 
     def overlay(self, images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None) -> Any:

@@ -4,10 +4,14 @@ arXiv 2412.05134 (section III) puts one such block right before the classifier a
 explanation off its gate.
 """
 
+from typing import Any, Dict, List
+
 import torch
 from torch import nn
 
-GATES = ("sigmoid", "identity")
+#: What each gate multiplies the sigmoid with.
+_SCALES = {"sigmoid": 1.0, "identity": 2.0}
+GATES = tuple(_SCALES)
 
 
 class SqueezeExcite(nn.Module):
@@ -27,6 +31,8 @@ class SqueezeExcite(nn.Module):
     Raises:
         ValueError: If ``channels`` or ``reduction`` is not positive, or ``gate`` is unknown.
     """
+
+    gate_scale: torch.Tensor
 
     def __init__(
         self,
@@ -49,8 +55,10 @@ class SqueezeExcite(nn.Module):
         self.channels = channels
         self.reduction = reduction
         self.gate_kind = gate
-        # A factor instead of a branch, so that TorchScript and FX see one straight line.
-        self.gate_scale = 2.0 if gate == "identity" else 1.0
+        # A factor instead of a branch, so that TorchScript and FX see one straight line; part of
+        # the state dict, because weights say nothing of the gate that they were trained with.
+        scale = torch.tensor(_SCALES[gate], device=device, dtype=dtype)
+        self.register_buffer("gate_scale", scale)
         if gate == "identity":
             nn.init.zeros_(self.fc2.weight)
 
@@ -73,6 +81,22 @@ class SqueezeExcite(nn.Module):
         """Gated features, same shape as the input, (B, C, *grid) with one or more grid axes."""
         gate = self.gate(x)
         return x * gate.view(list(gate.shape) + [1] * (x.dim() - 2))
+
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, metadata: Any, strict: bool,
+        missing: List[str], unexpected: List[str], errors: List[str],
+    ) -> None:  # fmt: skip
+        """As in torch; weights that were trained with another gate are an error."""
+        scale = state_dict.get(f"{prefix}gate_scale")
+        if scale is not None and not scale.is_meta and scale != _SCALES[self.gate_kind]:
+            trained = next((g for g, s in _SCALES.items() if s == scale), f"x {scale}")
+            errors.append(
+                f"These weights were trained with gate={trained!r}, but the model has "
+                f"gate={self.gate_kind!r}; create it with gate={trained!r}."
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, metadata, strict, missing, unexpected, errors
+        )
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, reduction={self.reduction}, gate={self.gate_kind!r}"

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
-from .cfgs import OWN_TAGS
+from .cfgs import own_model_args
 from .labels import imagenet_labels
 from .probe import probe_layout
 from .pull import clear_errors, local_source, restore_source
@@ -96,14 +96,16 @@ def create_sehead(
     """
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
     tag = cfg.get("tag") or ""
-    own = tag in OWN_TAGS.get(variant.removesuffix("_sehead"), [])
+    overlay = pretrained_cfg_overlay or {}
+    if overlay.get("hf_hub_id") and "file" not in overlay:
+        cfg.pop("file", None)  # another repository was asked for than the bundled weights
+    own = own_model_args(variant, tag)
     if tag == "in1k" and own:
         cfg["label_names"] = imagenet_labels()
-    if own and "vit_" in variant:
-        kwargs.setdefault("global_pool", "avg")  # exact maps; a class-token head has none
     if multi_label is None:
         multi_label = tag == "celeba" and kwargs.get("num_classes", 40) == 40
-    gate = gate or ("sigmoid" if own else "identity")
+    gate = gate or own.pop("gate", "identity")
+    kwargs = {**{k: v for k, v in own.items() if k != "gate"}, **kwargs}
     se_args = {"reduction": reduction, "gate": gate, "multi_label": multi_label}
     with clear_errors(variant, cfg):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}

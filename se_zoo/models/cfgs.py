@@ -28,6 +28,24 @@ BACKBONES = (
 )  # fmt: skip
 
 
+def own_model_args(variant: str, tag: str) -> Dict[str, Any]:
+    """Model arguments that one of the zoo's own tags is trained and loaded with.
+
+    Args:
+        variant: Architecture, ``<backbone>_sehead``.
+        tag: ``celeba`` or ``in1k``; for any other tag there are none.
+    """
+    backbone = variant.removesuffix("_sehead")
+    if tag not in OWN_TAGS.get(backbone, []):
+        return {}
+    args: Dict[str, Any] = {"gate": "sigmoid"}  # the paper's
+    if backbone.startswith("vit_"):
+        # Exact maps; a class-token head has none. The norm stays before the pooling, under the
+        # name that it has in timm's weights.
+        args.update(global_pool="avg", fc_norm=False)
+    return args
+
+
 def _slim_cfg(**kwargs: Any) -> Dict[str, Any]:
     """The slim ResNet takes faces framed as in CelebA: 178 x 218, upright."""
     return {

@@ -1,7 +1,7 @@
 """Label names of the data sets that the zoo's tags are named after."""
 
 from functools import lru_cache
-from typing import Optional, Tuple
+from typing import Tuple
 
 #: The 40 attributes of CelebA (Liu et al., ICCV 2015), in the data set's order.
 CELEBA_ATTRIBUTES: Tuple[str, ...] = (
@@ -24,10 +24,3 @@ def imagenet_labels() -> Tuple[str, ...]:
     from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(ImageNetInfo("imagenet-1k").label_descriptions())
-
-
-def dataset_labels(tag: str) -> Optional[Tuple[str, ...]]:
-    """Label names of the data set that a tag is named after, None for timm's other data sets."""
-    if tag == "celeba":
-        return CELEBA_ATTRIBUTES
-    return imagenet_labels() if tag == "in1k" else None

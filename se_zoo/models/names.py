@@ -14,6 +14,7 @@ from timm.models import _factory, is_model
 from timm.models._registry import get_arch_pretrained_cfgs
 
 from ..errors import UnknownModelError
+from .pull import BUNDLED
 
 PREFIX = "se_zoo/"
 #: ``resnet50_celeba`` -> ``resnet50_sehead.celeba``; filled by the zoo's modules.
@@ -54,15 +55,18 @@ def registry_name(name: str) -> str:
     )
 
 
-def list_models(pretrained: bool = False) -> List[str]:
-    """Names that ``timm.create_model`` takes after ``import se_zoo``.
+def list_models(pretrained: bool = False, declared: bool = False) -> List[str]:
+    """Names that ``timm.create_model`` takes after ``import se_zoo``: all architectures
+    ``*_sehead``, or the zoo's own models as ``se_zoo/<backbone>_<data set>``.
 
     Args:
-        pretrained: Only the zoo's own trained models, as ``se_zoo/<backbone>_<data set>``;
-            otherwise all architectures ``*_sehead``.
+        pretrained: Only own models whose weights exist.
+        declared: Own models, with weights or still without.
     """
-    if pretrained:
+    if declared:
         return sorted(PREFIX + alias for alias in ALIASES)
+    if pretrained:
+        return sorted(BUNDLED)
     return sorted(m for m in timm.list_models("*_sehead"))
 
 

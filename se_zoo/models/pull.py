@@ -3,13 +3,15 @@
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Tuple
 
+import timm
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
-from ..errors import WeightsNotFoundError
+from ..errors import UnknownModelError, WeightsNotFoundError
 
 #: The organisation on the Hugging Face Hub; ``SE_ZOO_HUB_ORG`` overrides it.
 HUB_ORG = "se-zoo"
@@ -29,7 +31,7 @@ def hub_repo(cfg: Dict[str, Any]) -> str:
     """The Hub repository of a config's weights, ``SE_ZOO_HUB_ORG`` heeded; may end in @revision."""
     repo: str = cfg.get("hf_hub_id") or ""
     if cfg.get("source") != "hf-hub" and repo.startswith(f"{HUB_ORG}/"):
-        return f"{os.environ.get('SE_ZOO_HUB_ORG', HUB_ORG)}/{repo.split('/', 1)[1]}"
+        return f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{repo.split('/', 1)[1]}"
     return repo
 
 
@@ -79,11 +81,35 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
     return {"file": str(path), "source": "local-file", "custom_load": False}
 
 
+def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, Any], Dict[str, Any]]:
+    """Architecture, pretrained cfg and model arguments of ``hf-hub:<repo>`` or
+    ``local-dir:<folder>``, from its config.json; no weights are touched.
+
+    Raises:
+        UnknownModelError: If there is no such place, or its config.json cannot be read.
+    """
+    scheme, _, place = name.partition(":")
+    try:
+        if scheme == "hf-hub":
+            cfg, architecture, args = load_model_config_from_hf(place, cache_dir=cache_dir)
+        elif scheme == "local-dir":
+            cfg, architecture, args = load_model_config_from_path(place)
+        else:
+            raise ValueError("a place is hf-hub:<repository> or local-dir:<folder>")
+    except (HfHubHTTPError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UnknownModelError(
+            f"{name} describes no model that timm can create. {type(error).__name__}: {error}"
+        ) from error
+    return architecture, cfg, args or {}
+
+
 def restore_source(model: Any, cfg: Dict[str, Any]) -> None:
     """Make a model's config name where its weights came from, not this machine's copy of them."""
     changed = ("file", "source", "custom_load")
     kept = {k: v for k, v in model.pretrained_cfg.items() if k not in changed}
     kept.update({k: cfg[k] for k in changed if k in cfg})
+    if kept.get("hf_hub_id"):
+        kept["hf_hub_id"] = hub_repo(cfg)
     model.pretrained_cfg = model.default_cfg = kept
 
 
@@ -101,14 +127,15 @@ def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
     """
     try:
         yield
-    except (HfHubHTTPError, OSError, SafetensorError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError, SafetensorError) as error:
         tag = cfg.get("tag") or ""
         name = f"{variant}.{tag}" if tag else variant
         repo = cfg.get("file") or hub_repo(cfg)  # in timm's order
         cause = " ".join(str(error).split())
         train = ""
         if tag == "celeba":
-            train = f" Train it: `python recipes/celeba.py --model {variant} --pretrained`."
+            options = " --pretrained" if timm.is_model(variant.removesuffix("_sehead")) else ""
+            train = f" Train it: `python recipes/celeba.py --model {variant}{options}`."
         elif tag == "in1k":
             train = " No recipe of this project trains on ImageNet-1k yet."
         raise WeightsNotFoundError(

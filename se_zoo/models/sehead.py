@@ -5,6 +5,7 @@ of the backbone. The model stays an instance of its timm class, and its state di
 names plus ``se.*``.
 """
 
+import difflib
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import timm
@@ -18,11 +19,12 @@ from ..errors import UnknownModelError, UnsupportedBackboneError
 from ..explain import Explanation
 from ..explain import channel_logits as _channel_logits
 from ..explain import explain as _explain
+from ..explain.targets import Target
 from ..layers import Layout, SqueezeExcite
 from ..layers.grid import Features
 from .labels import imagenet_labels
 from .probe import name_of, probe_layout
-from .pull import clear_errors, local_source, restore_source
+from .pull import clear_errors, described_model, local_source, restore_source
 
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
 FAMILIES: Dict[type, type] = {}
@@ -100,18 +102,41 @@ class SEHeadMixin:
 
     def is_multi_label(self) -> bool:
         """Whether the classes are independent yes/no labels (sigmoid) or exclusive (softmax)."""
-        return bool(self.multi_label)
+        return bool(self.multi_label) or self.num_classes == 1
 
-    def explain(self, images: torch.Tensor, target: Any = None, method: Optional[str] = None,
-                **options: Any) -> Explanation:  # fmt: skip
+    def explain(
+        self,
+        images: torch.Tensor,
+        target: Target = None,
+        method: Optional[str] = None,
+        *,
+        versus: Union[int, str, None] = None,
+        normalize: Union[str, float] = "image",
+    ) -> Explanation:
         """Predict and explain a batch; see :func:`se_zoo.explain`."""
-        return _explain(self, images, target, method, **options)  # type: ignore[arg-type]
+        return _explain(
+            self,  # type: ignore[arg-type]
+            images,
+            target,
+            method,
+            versus=versus,
+            normalize=normalize,
+        )
 
     def channel_logits(
         self, images: torch.Tensor, keep: Any = None, drop: Any = None
     ) -> torch.Tensor:
-        """Logits with only some gate channels; see :func:`se_zoo.explain.channel_logits`."""
+        """Logits with only some gate channels; see :func:`se_zoo.channel_logits`."""
         return _channel_logits(self, images, keep, drop)  # type: ignore[arg-type]
+
+    def reset_classifier(
+        self, num_classes: int, *args: Any, multi_label: Optional[bool] = None, **kwargs: Any
+    ) -> None:
+        """As in timm; another number of classes means other labels, exclusive ones unless
+        ``multi_label`` says otherwise."""
+        if multi_label is not None or num_classes not in (0, self.num_classes):
+            self.multi_label = bool(multi_label)
+        super().reset_classifier(num_classes, *args, **kwargs)  # type: ignore[misc]
 
     def prune_intermediate_layers(self, *args: Any, **kwargs: Any) -> List[int]:
         """As in timm; where the head goes, the SE block goes with it."""
@@ -188,8 +213,9 @@ def squeeze(
     """Give any timm classifier an SE head (arXiv 2412.05134, section III).
 
     Args:
-        model: A timm model, changed in place and returned; or the name of one, created with
-            ``pretrained`` and ``kwargs``.
+        model: A timm model, changed in place and returned; or the name of one (or
+            ``hf-hub:<repository>``, ``local-dir:<folder>``), created with ``pretrained`` and
+            ``kwargs``.
         reduction: Reduction of the SE block (paper: 16).
         gate: ``"identity"`` (default) leaves the logits equal to the bit; ``"sigmoid"`` is the
             paper's block and needs training.
@@ -209,8 +235,6 @@ def squeeze(
         ValueError: If ``gate`` or ``reduction`` is not one that the SE block takes.
     """
     if isinstance(model, str):
-        if not timm.is_model(model):
-            raise UnknownModelError(f"timm has no model {model!r}; see timm.list_models().")
         model = _create_plain(model, pretrained, kwargs)
     elif pretrained or kwargs:
         given = sorted(kwargs) + (["pretrained"] if pretrained else [])
@@ -224,17 +248,27 @@ def squeeze(
 
 
 def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
-    """timm's model by name; its weights, if asked for, from their safetensors."""
-    if not pretrained:
-        return timm.create_model(name, **kwargs)
-    asked = {key: kwargs.pop(key, None) for key in ("pretrained_cfg", "pretrained_cfg_overlay")}
-    architecture, tag = split_model_name_tag(name)
-    cfg = resolve_pretrained_cfg(
-        architecture, asked["pretrained_cfg"] or tag, asked["pretrained_cfg_overlay"]
-    ).to_dict()
+    """timm's model by name, ``hf-hub:`` or ``local-dir:``; weights come from safetensors alone."""
+    cfg: Any = kwargs.pop("pretrained_cfg", None)
+    overlay, cache_dir = kwargs.pop("pretrained_cfg_overlay", None), kwargs.get("cache_dir")
+    if ":" in name:
+        architecture, cfg, args = described_model(name, cache_dir)
+        kwargs = {**args, **kwargs}
+    else:
+        architecture, tag = split_model_name_tag(name.removeprefix("se_zoo/"))
+        cfg = cfg or tag
+    if name.startswith("se_zoo/") or "_sehead" in architecture:
+        raise UnsupportedBackboneError(f"{name} has an SE head already; use timm.create_model.")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f" Closest: {', '.join(close)}." if close else ""
+        raise UnknownModelError(f"timm has no model {architecture!r}.{hint}")
+    cfg = resolve_pretrained_cfg(architecture, cfg, overlay).to_dict()
     with clear_errors(name, cfg):
-        local = {**cfg, **local_source(cfg, kwargs.get("cache_dir"))}
-        model = timm.create_model(architecture, pretrained=True, pretrained_cfg=local, **kwargs)
+        local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
+        model = timm.create_model(
+            architecture, pretrained=pretrained, pretrained_cfg=local, **kwargs
+        )
     restore_source(model, cfg)
     return model
 

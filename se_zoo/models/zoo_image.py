@@ -6,7 +6,7 @@ backbone under an identity gate, so the logits are timm's to the bit. The tags `
 """
 
 from dataclasses import asdict
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import timm
 from timm.models import generate_default_cfgs, register_model
@@ -160,19 +160,28 @@ def swin_tiny_patch4_window7_224_sehead(pretrained: bool = False, **kwargs: Any)
 
 
 @register_model
-def timm_sehead(pretrained: bool = False, backbone: str = "resnet18", **kwargs: Any) -> nn.Module:
+def timm_sehead(
+    pretrained: bool = False, backbone: Optional[str] = None, **kwargs: Any
+) -> nn.Module:
     """Any timm backbone with an SE head; ``backbone`` round-trips through config.json.
 
     Args:
         pretrained: timm's weights for the backbone under an identity gate; or, where the config
             comes with weights of its own (Hub, local folder), those.
-        backbone: timm name, with or without a tag.
+        backbone: timm name, with or without a tag; resnet18 by default.
         **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
 
     Raises:
         UnknownModelError: If timm does not know the backbone.
         UnsupportedBackboneError: If it cannot be squeezed.
     """
+    given = kwargs.get("pretrained_cfg")
+    if backbone is None and isinstance(given, dict) and given.get("source"):
+        raise UnknownModelError(
+            "The config.json names no backbone; save with "
+            "save_for_hf(model, ..., model_args=model._model_args)."
+        )
+    backbone = backbone or "resnet18"
     name, tag = split_model_name_tag(backbone)
     if not timm.is_model(name) or "_sehead" in name:
         raise UnknownModelError(f"timm has no backbone {backbone!r}; see timm.list_models().")
