@@ -12,6 +12,7 @@ import torch
 from timm.models import list_modules
 
 import se_zoo
+from se_zoo.layers.grid import feature_map
 from tests.tester import randomise, same
 from tests.walk_timm import backbones
 
@@ -275,11 +276,16 @@ def response(model: Any, image: torch.Tensor) -> torch.Tensor:
 
 
 def check_order(model: Any, images: torch.Tensor) -> None:
-    """Positions on the grid are where they are in the image: it is timm's own map of them, or,
-    where that has other channels, what changed in the image changes there."""
+    """Positions on the grid are where they are in the image. A feature map has them already;
+    tokens are compared with timm's own map of them, or, where that has other channels, what
+    changed in the image changes there."""
     features = model.forward_features(images)
     grid = model.feature_grid(features, tuple(images.shape[2:]))
     assert grid.shape[:2] == (2, model.se.channels)
+    if model.se_layout.kind in ("NCHW", "NHWC"):
+        channels = model.se_layout.kind.index("C")
+        assert torch.equal(grid, feature_map(features).movedim(channels, 1))
+        return
     own = last_intermediate(model, images)
     if own is not None and own.shape == grid.shape:
         assert correlation(grid, own) > 0.7

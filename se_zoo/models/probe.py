@@ -1,7 +1,8 @@
 """Finding out how a backbone lays out its features, without running it."""
 
 import copy
-from typing import Any, Dict, Optional, Tuple, Union
+import itertools
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import timm.models
 import torch
@@ -46,20 +47,28 @@ def probe_layout(
             f"{name} has no forward_features and forward_head as timm has."
         )
     size = _input_size(model, img_size)
-    try:
-        twin, features = _features(name, _meta_twin(model), size)
-    except UnsupportedBackboneError:
-        # The meta device lacks some of torch's functions (autocast in torch 2.6): run it for real.
-        twin, features = _features(name, copy.deepcopy(model), size)
-    layout, channels = _layout_of(name, model, features, (size[1], size[2]))
+    twin, features = _features(name, model, size)
+    layout, channels = _layout_of(name, model, features, size)
     _attempt(name, twin, "forward_head", features)  # timm's encoders have none that works
     return layout, channels
 
 
-def _features(name: str, twin: nn.Module, size: Tuple[int, int, int]) -> Tuple[nn.Module, Features]:
-    parameter = next(twin.parameters())
-    images = torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype)
-    return twin, _attempt(name, twin.eval(), "forward_features", images)
+def _features(name: str, model: nn.Module, size: Tuple[int, int]) -> Tuple[nn.Module, Features]:
+    """A copy of the model and what its ``forward_features`` gives, by the cheapest way that works.
+
+    The meta device lacks some of torch's functions (autocast in torch 2.6): then for real.
+    """
+    ways = itertools.product((_meta_twin, copy.deepcopy), _input_channels(model))
+    failures: List[UnsupportedBackboneError] = []
+    for copied, channels in ways:
+        twin = copied(model).eval()
+        parameter = next(twin.parameters())
+        images = torch.zeros(1, channels, *size, device=parameter.device, dtype=parameter.dtype)
+        try:
+            return twin, _attempt(name, twin, "forward_features", images)
+        except UnsupportedBackboneError as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def _attempt(name: str, twin: nn.Module, method: str, argument: Features) -> Features:
@@ -119,10 +128,8 @@ def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -
     return min(aspects, key=lambda prefix: aspects[prefix], default=None)
 
 
-def _input_size(
-    model: nn.Module, img_size: Union[int, Tuple[int, int], None]
-) -> Tuple[int, int, int]:
-    """(C, H, W) that the model takes: as it was created, else as its config says.
+def _input_size(model: nn.Module, img_size: Union[int, Tuple[int, int], None]) -> Tuple[int, int]:
+    """(H, W) that the model takes: as it was created, else as its config says.
 
     Where a model keeps that size differs: most keep it on the module that cuts the image to
     patches, and the first module to have it is that one. timm keeps a record of its own, but only
@@ -134,18 +141,22 @@ def _input_size(
         size = timm.models.get_model_input_config(model)["input_size"]
     kept = [m.img_size for m in model.modules() if getattr(m, "img_size", None)]
     height, width = to_2tuple(img_size or (kept[0] if kept else size[1:]))  # type: ignore[misc]
-    return _input_channels(model, int(size[0])), int(height), int(width)
+    return int(height), int(width)
 
 
-def _input_channels(model: nn.Module, configured: int) -> int:
-    """Channels that the model takes; before timm 1.0.31 many models keep no ``in_chans``, so the
-    first convolution is asked."""
-    declared = getattr(model, "in_chans", None)
-    first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
-    if declared or not isinstance(first, str):
-        return int(declared or configured)
-    layer = model.get_submodule(first)
-    return layer.in_channels if isinstance(layer, nn.Conv2d) else configured
+def _input_channels(model: nn.Module) -> List[int]:
+    """Channels that the model takes, likeliest first. Before timm 1.0.31 many models keep no
+    ``in_chans``; then it is what the config says, or what the first convolution takes (which may
+    stand behind a rearrangement of the image, as in TResNet)."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    declared, first = getattr(model, "in_chans", None), cfg.get("first_conv")
+    if declared:
+        return [int(declared)]
+    found = [int((cfg.get("input_size") or (3,))[0])]
+    layer = model.get_submodule(first) if isinstance(first, str) else None
+    if isinstance(layer, nn.Conv2d) and layer.in_channels not in found:
+        found.append(layer.in_channels)
+    return found
 
 
 def _meta_twin(model: nn.Module) -> nn.Module:
