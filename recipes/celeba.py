@@ -116,7 +116,14 @@ def fail(message: str) -> NoReturn:
 def load_split(data: str, split: str) -> datasets.Dataset:
     """One split from the Hub or a folder, its columns checked."""
     if data == HUB_ID:
-        loaded = datasets.load_dataset(HUB_ID, HUB_CONFIG, split=split)
+        try:
+            loaded = datasets.load_dataset(HUB_ID, HUB_CONFIG, split=split)
+        except (OSError, ValueError) as error:
+            fail(
+                f"{HUB_ID} cannot be had from the Hub ({type(error).__name__}: {error}). Set "
+                "SE_ZOO_DATA to a folder with celeba10k/train.parquet, valid.parquet and "
+                "test.parquet, or give --data a folder that holds these three."
+            )
     else:
         folder = Path(data)
         if not folder.is_dir():

@@ -1,15 +1,24 @@
-"""The command line: ``se-zoo explain`` and ``se-zoo list``."""
+"""The command line: ``se-zoo explain``, ``se-zoo check`` and ``se-zoo list``."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 import tyro
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from .errors import InvalidInputError, SEZooError, UnknownModelError, WeightsNotFoundError
+from .data.config import DataConfig
+from .data.images import read_rgb
+from .errors import (
+    DataError,
+    InvalidInputError,
+    SEZooError,
+    UnknownModelError,
+    WeightsNotFoundError,
+)
 from .explain.targets import label_index
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
@@ -20,6 +29,8 @@ DEMO_CROP = (100, 0, 429, 403)
 DEMO_TARGETS = ("Smiling", "Wearing_Hat", "Eyeglasses")
 #: Pictures are drawn at least this wide, whatever the model's input size is.
 DRAWN_WIDTH = 260
+#: CelebA on the Hub: the configuration that has the attributes.
+CELEBA_HUB, CELEBA_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
 
 Box = Tuple[int, int, int, int]
 
@@ -37,13 +48,14 @@ class Explain:
     model: str = DEFAULT_MODEL
     """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
     target: Tuple[str, ...] = ()
-    """Labels or class indices; by default what the model predicts."""
+    """Labels or class indices; by default what the model predicts. Photos go before it."""
     method: Literal["contribution", "gate", "difference", "activation"] = "contribution"
     """Which map; see the README."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""
     crop: Optional[Box] = None
-    """x0 y0 x1 y1 in pixels, applied to every photo before the model's own resizing."""
+    """x0 y0 x1 y1 in pixels, applied to every photo before the model's own resizing; what reaches
+    outside the photo is filled with its edge."""
     out: Path = Path("explanation.png")
     """Where the picture goes; a .json with the numbers is written beside it."""
 
@@ -56,6 +68,42 @@ class ListModels:
     """The zoo's own trained models, and where their weights are."""
 
 
+@dataclass(frozen=True)
+class Check:
+    """Decode a data set's every image and report what would fail or mislead in training.
+
+    Exit status 1 on errors: corrupt or missing files, splits, columns and classes that are not as
+    declared. A folder per class needs no option, tables need --label, --attributes or --celeba.
+    """
+
+    data: tyro.conf.Positional[str]
+    """Hub id; or a folder: with <split>.parquet, with <split>/<class>/*.jpg, or with the images
+    that --csv lists."""
+    celeba: bool = False
+    """The 40 attributes of CelebA, by the names and types of flwrlabs/celeba."""
+    name: Optional[str] = None
+    """Configuration (subset) of a Hub data set that has several."""
+    csv: Optional[Path] = None
+    """Table of the images in the folder: file names in the column --image, the label or the
+    attributes (true/false or 1/0), and, for more than one split, a column "split"."""
+    splits: Tuple[str, str, str] = ("train", "valid", "test")
+    """Names of the splits to train, validate and test on; one may stand twice."""
+    image: str = "image"
+    """Column of the images; in a csv, of their file names relative to the folder."""
+    label: Optional[str] = None
+    """Column of the class, for one class an image."""
+    attributes: Tuple[str, ...] = ()
+    """Boolean columns, for several labels an image."""
+    ignore: Tuple[str, ...] = ()
+    """Columns that may be there and are not used; any other column is an error."""
+    workers: Optional[int] = None
+    """Processes that decode; by default one a CPU."""
+    fast: bool = False
+    """Decode 64 images of every split instead of all."""
+    every: bool = False
+    """Print every error and warning, not the first 20."""
+
+
 def load_photo(path: Path, crop: Optional[Box] = None) -> Image.Image:
     """An upright RGB image, cut to the box.
 
@@ -63,43 +111,34 @@ def load_photo(path: Path, crop: Optional[Box] = None) -> Image.Image:
 
     Raises:
         InvalidInputError: If the file is missing, is not an image, is empty, holds NaN, or the
-            box lies outside of it.
+            box does not meet it.
     """
+    if path.is_dir():
+        raise InvalidInputError(f"{path} is a folder; name the photos in it")
     if not path.is_file():
         raise InvalidInputError(f"no such file: {path}")
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-    except UnidentifiedImageError:
-        raise InvalidInputError(f"not an image: {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidInputError(f"cannot read {path}: {error}") from None
-    image = _to_rgb(image, path)
+        image = read_rgb(path)
+    except ValueError as error:
+        raise InvalidInputError(f"{path}: {error}") from None
     if crop is None:
         return image
     x0, y0, x1, y1 = crop
-    if not (0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height):
+    if not (x0 < x1 and y0 < y1 and max(0, x0) < min(x1, image.width)
+            and max(0, y0) < min(y1, image.height)):  # fmt: skip
         raise InvalidInputError(
-            f"--crop {x0} {y0} {x1} {y1} is no box inside {path} ({image.width} x {image.height}); "
+            f"--crop {x0} {y0} {x1} {y1} shows nothing of {path} ({image.width} x {image.height}); "
             "give x0 y0 x1 y1 with x0 < x1 and y0 < y1."
         )
-    return image.crop(crop)
+    return _cut(image, crop)
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
-    if 0 in image.size:
-        raise InvalidInputError(f"{path} is empty ({image.width} x {image.height} pixels)")
-    if image.mode == "F" or image.mode.startswith("I"):
-        # PIL clips these to 0..255 without a word, which is rarely what their range means.
-        raise InvalidInputError(
-            f"{path} has {image.mode} pixels (float or 16/32 bit), whose range is unknown; convert "
-            "it to 8 bit first."
-        )
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    """The box of an image; where it reaches outside, the nearest pixels go on."""
+    x0, y0, x1, y1 = box
+    columns = np.clip(np.arange(x0, x1), 0, image.width - 1)
+    rows = np.clip(np.arange(y0, y1), 0, image.height - 1)
+    return Image.fromarray(np.asarray(image)[rows[:, None], columns])
 
 
 def visible_region(
@@ -196,12 +235,25 @@ def explain(args: Explain) -> None:
     zoom = max(1, -(-DRAWN_WIDTH // size[1]))
     drawn = [i.resize((size[1] * zoom, size[0] * zoom), Image.Resampling.LANCZOS) for i in seen]
     try:
-        explanation.save(args.out, drawn)
+        explanation.save(args.out, drawn, _facts(args, photos))
     except OSError as error:
         raise InvalidInputError(f"--out {args.out} cannot be written: {error}") from error
     for i, (name, _) in enumerate(photos):
         print(_table(name, explanation[i]))
     print(f"\n{args.out}: {args.method} map, {_what_it_shows(explanation)}")
+
+
+def _facts(args: Explain, photos: Sequence[Tuple[str, Any]]) -> Dict[str, Any]:
+    """What the JSON needs for the picture to be made again."""
+    from . import __version__
+
+    crop = args.crop or (None if args.photos else DEMO_CROP)
+    return {
+        "se_zoo": __version__,
+        "model": args.model,
+        "photos": [name for name, _ in photos],
+        "crop": None if crop is None else list(crop),
+    }
 
 
 def _table(name: str, explanation: Any) -> str:
@@ -215,14 +267,16 @@ def _table(name: str, explanation: Any) -> str:
         shown = [i for n, i in enumerate(order) if n < 5 or i in explanation.target]
     lines = [f"{name}", f"  {'label':<32}probability"]
     for i in shown:
-        star = "  *" if i in explanation.target else ""
+        star = "  *" if i in explanation.target and explanation.signed else ""
         lines.append(f"  {names[i][:30]:<32}{probabilities[i]:>10.1%}{star}")
     return "\n".join(lines)
 
 
 def _what_it_shows(explanation: Any) -> str:
     rows, columns = explanation.native_grid
-    parts = [f"{rows} x {columns} cells", "* = explained"]
+    parts = [f"{rows} x {columns} cells"]
+    if explanation.signed:
+        parts.append("* = explained")
     if explanation.versus:
         parts.append(f"against {', '.join(sorted(set(explanation.versus_labels)))}")
     if explanation.method in ("gate", "activation"):
@@ -252,11 +306,49 @@ def list_models(args: ListModels) -> None:
         print(f"{name:<{width}}{registry:<40}{where}")
 
 
+def data_config(args: Check) -> DataConfig:
+    """The declaration that the options amount to.
+
+    Raises:
+        DataError: If --celeba meets an option that says otherwise.
+    """
+    config = DataConfig(
+        args.data, args.name, args.csv, args.splits, args.image, args.label, args.attributes,
+        args.ignore,
+    )  # fmt: skip
+    if not args.celeba:
+        return config
+    from .models.labels import CELEBA_ATTRIBUTES
+
+    if args.label is not None or args.attributes:
+        raise DataError("--celeba names the attributes; leave out --label and --attributes.")
+    name = CELEBA_CONFIG if args.data == CELEBA_HUB and args.name is None else args.name
+    # The Hub's table has the person as well.
+    ignore = (*args.ignore, "celeb_id")
+    return replace(config, name=name, attributes=CELEBA_ATTRIBUTES, ignore=ignore)
+
+
+def check(args: Check) -> None:
+    """Run ``se-zoo check``.
+
+    Raises:
+        DataError: If the report has errors, after it was printed.
+    """
+    from .data.check import check as check_data
+
+    report = check_data(data_config(args), args.workers, args.fast)
+    print(report.text(None) if args.every else report)
+    if not report.ok:
+        count = len(report.errors)
+        raise DataError(f"{count:,} error{'' if count == 1 else 's'} in {args.data}")
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Entry point of ``se-zoo``; errors take one line and exit status 1."""
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
+            Annotated[Check, tyro.conf.subcommand("check")],
             Annotated[ListModels, tyro.conf.subcommand("list")],
         ],
         prog="se-zoo",
@@ -267,6 +359,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     try:
         if isinstance(command, Explain):
             explain(command)
+        elif isinstance(command, Check):
+            check(command)
         else:
             list_models(command)
     except SEZooError as error:

@@ -150,7 +150,7 @@ def test_truncated_image(photo: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_folder_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "no such file" in fails(capsys, "explain", tmp_path)
+    assert "is a folder" in fails(capsys, "explain", tmp_path)
 
 
 def test_unknown_model_names_the_closest(capsys: pytest.CaptureFixture) -> None:
@@ -171,9 +171,25 @@ def test_class_index_out_of_range(photo: Path, capsys: pytest.CaptureFixture, la
     assert "0 to 39" in fails(capsys, "explain", photo, f"--target={label}")
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 10), (5, 5, 200, 20), (10, 10, 5, 20)])
-def test_crop_outside(photo: Path, capsys: pytest.CaptureFixture, box: tuple) -> None:
+@pytest.mark.parametrize("box", [(0, 0, 0, 10), (90, 5, 200, 20), (10, 10, 5, 20), (-9, 0, 0, 9)])
+def test_crop_that_shows_nothing(photo: Path, capsys: pytest.CaptureFixture, box: tuple) -> None:
     assert "89 x 109" in fails(capsys, "explain", photo, "--crop", *box)
+
+
+def test_crop_beyond_the_photo_goes_on_with_its_edge(photo: Path) -> None:
+    """A tightly cut face needs a margin: these models expect one."""
+    inner, outer = cli.load_photo(photo), cli.load_photo(photo, (-20, -10, 99, 119))
+    assert outer.size == (119, 129)
+    assert outer.crop((20, 10, 109, 119)).tobytes() == inner.tobytes()
+    assert outer.getpixel((0, 0)) == inner.getpixel((0, 0))
+    assert outer.getpixel((118, 60)) == inner.getpixel((88, 50))
+
+
+def test_json_says_what_was_explained(photo: Path, tmp_path: Path) -> None:
+    run("explain", photo, "--crop", 5, 5, 80, 100, "--out", tmp_path / "out.png")
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["model"] == MODEL and report["photos"] == [str(photo)]
+    assert report["crop"] == [5, 5, 80, 100] and report["se_zoo"]
 
 
 def test_bad_output_is_noticed_before_the_work(photo: Path, capsys: pytest.CaptureFixture) -> None:

@@ -656,7 +656,7 @@ def test_probabilities_are_softmax_or_sigmoid(plain: Any, celeba: Any) -> None:
 def test_titles_name_label_probability_and_the_other_class(celeba: Any) -> None:
     explanation = celeba.explain(images(1), "Smiling", "difference", versus="Male")
     probability = float(explanation.logits.sigmoid()[0, 31])
-    assert explanation.titles() == [f"Smiling rather than Male {probability:.0%}"]
+    assert explanation.titles() == [f"Smiling (not Male) {probability:.0%}"]
 
 
 @pytest.mark.parametrize(
@@ -698,10 +698,34 @@ def test_other_classes_are_other_labels() -> None:
 
 
 def test_captions_of_maps_without_a_class_say_so(plain: Any) -> None:
-    assert all(t.startswith("gate map; ") for t in plain.explain(images(), 1, "gate").titles())
+    assert plain.explain(images(), 1, "gate").titles() == ["gate map"] * 2
     assert plain.explain(images(), 1).titles()[0].startswith("1 ")
 
 
 def test_slice_is_no_image(plain: Any) -> None:
     with pytest.raises(TypeError, match="integer"):
         plain.explain(images())[0:1]
+
+
+def test_caption_of_a_label_with_synonyms_is_its_first_name() -> None:
+    model: Any = se_zoo.squeeze("resnet10t")  # its config names ImageNet-1k
+    assert model.explain(images(1), "tench").titles()[0].startswith("tench ")
+
+
+def test_repr_is_one_line(plain: Any) -> None:
+    text = repr(plain.explain(images(), [0, 1, 2]))
+    assert "\n" not in text and len(text) < 200
+    assert "2 images, 6 rows" in text and "contribution, folded, exact" in text
+
+
+def test_label_names_given_as_the_error_says_survive_saving(tmp_path: Any) -> None:
+    from timm.models import save_for_hf
+
+    model: Any = se_zoo.squeeze("resnet10t", num_classes=2)
+    with pytest.raises(UnknownLabelError, match=r"update\(num_classes=2, label_names="):
+        model.explain(images(1), "dog")
+    model.pretrained_cfg.update(num_classes=2, label_names=["cat", "dog"])
+    args = {**getattr(model, "_model_args", {}), "num_classes": 2}
+    save_for_hf(model, str(tmp_path), model_args=args, safe_serialization=True)
+    back: Any = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert back.explain(images(1), "dog").target == (1,)

@@ -108,7 +108,7 @@ def test_long_captions_are_shortened() -> None:
     font = render.ImageFont.load_default()
     title = "no_such_long_label_in_any_data_set rather than another one 100%"
     short = render._fit(title, 100, font)
-    assert short.endswith("...") and font.getlength(short) <= 100
+    assert short.endswith("... 100%") and font.getlength(short) <= 100
     assert render._fit("Male 3%", 100, font) == "Male 3%"
 
 

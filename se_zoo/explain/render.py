@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 import matplotlib
 import numpy as np
@@ -111,7 +111,7 @@ def grid(
     lines: List[List[Tuple[np.ndarray, str]]] = []
     for i in range(len(explanation)):
         tiles = [(overlays[n], titles[n]) for n, image in enumerate(rows) if image == i]
-        lines.append([(pixels[i], f"{explanation.method} map of"), *tiles])
+        lines.append([(pixels[i], "image"), *tiles])
     return _draw(lines)
 
 
@@ -133,15 +133,21 @@ def _draw(lines: List[List[Tuple[np.ndarray, str]]]) -> Image.Image:
 
 
 def _fit(title: str, width: int, font: Any) -> str:
-    """The title, shortened to the tile's width."""
+    """The title, shortened in its middle to the tile's width: what ends it is the probability."""
     if font.getlength(title) <= width:
         return title
-    while len(title) > 1 and font.getlength(title + "...") > width:
-        title = title[:-1]
-    return title + "..."
+    head, _, tail = title.rpartition(" ")
+    while head and font.getlength(f"{head}... {tail}") > width:
+        head = head[:-1]
+    return f"{head}... {tail}"
 
 
-def save(explanation: "Explanation", path: Union[str, os.PathLike], images: Any = None) -> None:
+def save(
+    explanation: "Explanation",
+    path: Union[str, os.PathLike],
+    images: Any = None,
+    facts: Optional[Dict[str, Any]] = None,
+) -> None:
     """PNG and JSON under temporary names first, so that a failure leaves nothing half-written."""
     target = Path(path)
     if target.suffix.lower() != ".png":
@@ -154,7 +160,8 @@ def save(explanation: "Explanation", path: Union[str, os.PathLike], images: Any 
         if taken.is_dir():
             raise InvalidInputError(f"{taken} is a folder.")
     picture = grid(explanation, images)
-    text = json.dumps(explanation.to_dict(), indent=1, allow_nan=False)
+    content = {**(facts or {}), **explanation.to_dict()}
+    text = json.dumps(content, indent=1, allow_nan=False)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         picture.save(Path(folder) / "grid.png")
         (Path(folder) / "grid.json").write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ from .maps import SIGNED_METHODS, is_constant, upsample
 from .targets import label_names_of
 
 
-@dataclass(frozen=True, eq=False)  # equality of tensors is no yes or no
+@dataclass(frozen=True, eq=False, repr=False)  # equality of tensors is no yes or no
 class Explanation:
     """Heatmaps and prediction of a batch; rows are (image, target) pairs, image by image.
 
@@ -64,6 +64,13 @@ class Explanation:
     images: torch.Tensor
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"Explanation({len(self)} images, {len(self.target)} rows: {', '.join(self.labels[:4])}"
+            f"{', ...' if len(self.target) > 4 else ''}; {self.method}, {self.weights}, "
+            f"{'exact' if self.exact else 'not exact'}, grid {self.native_grid})"
+        )
 
     def __len__(self) -> int:
         """Number of images."""
@@ -147,13 +154,16 @@ class Explanation:
         return self.probabilities[self.image_index, targets]
 
     def titles(self) -> List[str]:
-        """One short caption per row: label, probability, and what it is compared with."""
-        names = list(self.labels)
+        """One short caption per row: label, what it is compared with, and the label's probability;
+        of the maps that know no class only their name."""
+        if not self.signed:
+            return [f"{self.method} map"] * len(self.target)
+        names = [_first_name(name) for name in self.labels]
         if self.versus is not None:
-            others = self.versus_labels
-            names = [f"{a} rather than {b}" for a, b in zip(names, others, strict=True)]
-        if not self.signed:  # these maps know no class
-            names = [f"{self.method} map; {name}" for name in names]
+            others = [_first_name(name) for name in self.versus_labels]
+            names = [f"{a} (not {b})" for a, b in zip(names, others, strict=True)]
+        if self.weights == "projection":
+            names = [f"{name}, projected" for name in names]
         return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist(), strict=True)]
 
     def overlay(self, images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None) -> Any:
@@ -179,15 +189,20 @@ class Explanation:
 
         return grid(self, images, alpha, cmap)
 
-    def save(self, path: Any, images: Any = None) -> None:
+    def save(self, path: Any, images: Any = None, facts: Optional[Dict[str, Any]] = None) -> None:
         """Write the grid as PNG and :meth:`to_dict` as JSON beside it; both or neither.
+
+        Args:
+            path: Where the picture goes, ``.png``; the JSON has the same name and ``.json``.
+            images: What to draw on, as in :meth:`overlay`.
+            facts: What else the JSON is to say, such as the model's name.
 
         Raises:
             InvalidInputError: If the path does not end in ``.png`` or its folder does not exist.
         """
         from .render import save
 
-        save(self, path, images)
+        save(self, path, images, facts)
 
     def to_dict(self) -> Dict[str, Any]:
         """Everything but pixels, as JSON-ready Python: predictions, maps, gates and rules."""
@@ -229,6 +244,11 @@ class Explanation:
                 row["versus"] = self.versus[n]
             rows.append(row)
         return rows
+
+
+def _first_name(label: str) -> str:
+    """The first of a label's synonyms ("tench, Tinca tinca"), which a caption has room for."""
+    return label.split(",")[0]
 
 
 def _rounded(values: torch.Tensor) -> Union[List[Any], Sequence[Any]]:

@@ -51,8 +51,8 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
         raise UnknownLabelError(f"Class index {label} is outside 0 to {num_classes - 1}.")
     if not labels:
         raise UnknownLabelError(
-            f"This model has no label names, so {label!r} is unknown; give a class index, or set "
-            "label_names in model.pretrained_cfg."
+            f"This model has no label names, so {label!r} is unknown; give a class index, or name "
+            f"them: model.pretrained_cfg.update(num_classes={num_classes}, label_names=[...])."
         )
     wanted = _plain(label)
     exact = [i for i, name in enumerate(labels) if _plain(name) == wanted]
@@ -72,6 +72,7 @@ def _unknown_label(label: str, labels: Sequence[str]) -> str:
     close = [
         by_plain[c] for c in difflib.get_close_matches(_plain(label), by_plain, n=3, cutoff=0.5)
     ]
+    close = close or [name for plain, name in by_plain.items() if _plain(label) in plain][:3]
     hint = f" Did you mean {', '.join(close)}?" if close else ""
     listed = (
         ", ".join(labels) if len(labels) <= 60 else f"{len(labels)} names, {labels[0]} and so on"

@@ -55,6 +55,12 @@ def registry_name(name: str) -> str:
     )
 
 
+def closest_names(name: str) -> str:
+    """A sentence with timm's closest names, empty if there are none."""
+    close = difflib.get_close_matches(name, timm.list_models(), n=3)
+    return f" Closest: {', '.join(close)}." if close else ""
+
+
 def list_models(pretrained: bool = False, declared: bool = False) -> List[str]:
     """Names that ``timm.create_model`` takes after ``import se_zoo``: all architectures
     ``*_sehead``, or the zoo's own models as ``se_zoo/<backbone>_<data set>``.

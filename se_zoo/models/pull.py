@@ -55,7 +55,8 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
         path = Path(str(file)) / WEIGHTS_NAME
         if not path.is_file():
             raise WeightsNotFoundError(
-                f"{file} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle."
+                f"{file} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle. Save "
+                "with save_for_hf(model, folder, safe_serialization=True)."
             )
     elif source != "hf-hub" and cfg.get("state_dict"):
         return {}
@@ -135,12 +136,17 @@ def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
         train = ""
         if tag == "celeba":
             options = " --pretrained" if timm.is_model(variant.removesuffix("_sehead")) else ""
-            train = f" Train it: `python recipes/celeba.py --model {variant}{options}`."
+            train = (
+                f" Train it, in a clone of the project: `python recipes/celeba.py --model {variant}"
+                f"{options}`."
+            )
         elif tag == "in1k":
             train = " No recipe of this project trains on ImageNet-1k yet."
+        own = repo.startswith(f"{HUB_ORG}/") and not cfg.get("file")
+        unpublished = " This version of se_zoo knows of no publication." if own else ""
         raise WeightsNotFoundError(
-            f"The weights of {name} could not be had from {repo}. {type(error).__name__}: {cause}"
-            f" Only {WEIGHTS_NAME} is ever asked for."
+            f"The weights of {name} could not be had from {repo}.{unpublished}"
+            f" {type(error).__name__}: {cause} Only {WEIGHTS_NAME} is ever asked for."
             f" Bundled with the package: {', '.join(BUNDLED)}.{train}"
             " Use pretrained=False for random weights."
         ) from error

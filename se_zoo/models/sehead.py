@@ -5,7 +5,6 @@ of the backbone. The model stays an instance of its timm class, and its state di
 names plus ``se.*``.
 """
 
-import difflib
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import timm
@@ -23,6 +22,7 @@ from ..explain.targets import Target
 from ..layers import Layout, SqueezeExcite
 from ..layers.grid import Features
 from .labels import imagenet_labels
+from .names import closest_names
 from .probe import name_of, probe_layout
 from .pull import clear_errors, described_model, local_source, restore_source
 
@@ -260,9 +260,7 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
     if name.startswith("se_zoo/") or "_sehead" in architecture:
         raise UnsupportedBackboneError(f"{name} has an SE head already; use timm.create_model.")
     if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f" Closest: {', '.join(close)}." if close else ""
-        raise UnknownModelError(f"timm has no model {architecture!r}.{hint}")
+        raise UnknownModelError(f"timm has no model {architecture!r}.{closest_names(architecture)}")
     cfg = resolve_pretrained_cfg(architecture, cfg, overlay).to_dict()
     with clear_errors(name, cfg):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}

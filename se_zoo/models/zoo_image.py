@@ -18,6 +18,7 @@ from ..errors import UnknownModelError
 from ..layers import Layout
 from .build import create_sehead
 from .cfgs import all_cfgs
+from .names import closest_names
 
 _NCHW, _NHWC = Layout("NCHW"), Layout("NHWC")
 _FEATURES = {
@@ -184,7 +185,7 @@ def timm_sehead(
     backbone = backbone or "resnet18"
     name, tag = split_model_name_tag(backbone)
     if not timm.is_model(name) or "_sehead" in name:
-        raise UnknownModelError(f"timm has no backbone {backbone!r}; see timm.list_models().")
+        raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
     if not kwargs.get("pretrained_cfg"):
         try:
             base = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
