@@ -13,6 +13,10 @@ class InvalidInputError(SEZooError, ValueError):
     """Images, targets or options that cannot be explained (wrong shape, NaN, unknown method)."""
 
 
+class DataError(SEZooError, ValueError):
+    """A data set that is not as it was declared: splits, columns, classes, files or pixels."""
+
+
 class UnknownLabelError(SEZooError, ValueError):
     """A target that is neither a class index nor a label name of the model."""
 

@@ -1,0 +1,8 @@
+"""Image data sets with labels: opened in one way, checked before they are trained on."""
+
+from .check import check
+from .config import DataConfig
+from .report import Report, SplitCounts
+from .tables import ImageTable, open_table
+
+__all__ = ["DataConfig", "ImageTable", "Report", "SplitCounts", "check", "open_table"]

@@ -1,0 +1,136 @@
+"""Tables of the Hub and parquet files, read with the ``datasets`` library."""
+
+from pathlib import Path
+from typing import Any, Optional, Tuple
+
+import torch
+
+from ..errors import DataError
+from .config import DataConfig
+from .declared import (
+    check_columns,
+    check_same_classes,
+    class_indices,
+    class_names,
+    described,
+    listed,
+)
+from .sources import Content, RowImages
+
+
+def read_columns(
+    config: DataConfig, split: str, classes: Optional[Tuple[str, ...]] = None
+) -> Content:
+    """A split's image column and its targets; classes: those of the training split.
+
+    Raises:
+        DataError: If the split cannot be had, or its columns are not the declared ones in name
+            or type.
+    """
+    where = described(split, config)
+    rows = _load(config, split)
+    check_columns(rows.column_names, config, where)
+    images = RowImages(_encoded(rows, config.image, where), config.image)
+    if config.attributes:
+        return Content(images, config.attributes, _attributes(rows, config, where))
+    return Content(images, *_classes(rows, config.label or "", classes, where))
+
+
+def _load(config: DataConfig, split: str) -> Any:
+    """The split as a ``datasets.Dataset``."""
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            "parquet and Hub data are read with datasets: pip install 'se_zoo[train]'"
+        ) from None
+    folder = Path(config.path)
+    local = folder.is_dir()
+    file = folder / f"{split}.parquet"
+    if local and not file.is_file():
+        needed = [f"{name}.parquet" for name in dict.fromkeys(config.splits)]
+        found = sorted(path.name for path in folder.glob("*.parquet"))
+        raise DataError(
+            f"{folder} lacks {file.name}. Needed: {listed(needed)}; found: {listed(found)}. Rename "
+            "the files, or set splits to their names."
+        )
+    try:
+        if local:
+            # Split by split, so that a file with other columns reaches the check of the columns.
+            return datasets.load_dataset("parquet", data_files=str(file), split="train")
+        return datasets.load_dataset(config.path, config.name, split=split)
+    # datasets raises its own, the Hub client's, pyarrow's and fsspec's errors.
+    except Exception as error:
+        cause = error.__cause__ or error
+        source = str(file) if local else f"the Hub ({config.path} is no folder here)"
+        raise DataError(
+            f"cannot load {described(split, config)} from {source}: {type(cause).__name__}: "
+            f"{cause}. Needed splits: {listed(dict.fromkeys(config.splits))}."
+        ) from error
+
+
+def _encoded(rows: Any, column: str, where: str) -> Any:
+    """The image column alone, as bytes or paths: PIL decodes, so that errors name the row."""
+    import datasets
+
+    try:
+        return rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    except (TypeError, ValueError, NotImplementedError) as error:  # pyarrow's derive from these
+        raise DataError(
+            f"column {column} of {where} holds no images but {rows.features[column]}."
+        ) from error
+
+
+def _column(rows: Any, name: str, where: str) -> Any:
+    """A column as a pyarrow ChunkedArray (N,) without nulls."""
+    column = rows.select_columns([name]).with_format("arrow")[:].column(name)
+    if column.null_count:
+        first = column.is_null().to_pylist().index(True)
+        raise DataError(
+            f"column {name} of {where} is empty in {column.null_count} rows, the first is row "
+            f"{first}."
+        )
+    return column
+
+
+def _attributes(rows: Any, config: DataConfig, where: str) -> torch.Tensor:
+    """float (N, A) of 0 and 1."""
+    types = {name: getattr(rows.features[name], "dtype", "?") for name in config.attributes}
+    wrong = [f"{name} ({dtype})" for name, dtype in types.items() if dtype != "bool"]
+    if wrong:  # -1 and 1, as in CelebA's own text file, would train to nonsense
+        raise DataError(
+            f"attributes must be bool, true for present; in {where} these are not: "
+            f"{listed(wrong)}. Convert them where the file is made, for -1 and 1 as in CelebA's "
+            "own table with column == 1."
+        )
+    columns = [torch.tensor(_column(rows, n, where).to_numpy()) for n in config.attributes]
+    return torch.stack(columns, dim=1).float()
+
+
+def _classes(
+    rows: Any, name: str, classes: Optional[Tuple[str, ...]], where: str
+) -> Tuple[Tuple[str, ...], torch.Tensor]:
+    """Class names and long (N,): as declared by a ClassLabel, or else from the values."""
+    feature = rows.features[name]
+    dtype, names = getattr(feature, "dtype", ""), getattr(feature, "names", None)
+    if not dtype.startswith(("int", "uint", "string", "large_string")):
+        raise DataError(
+            f"column {name} of {where} must be a ClassLabel, a whole number or a string, but it is "
+            f"{feature}; for several yes-or-no columns set attributes."
+        )
+    column = _column(rows, name, where)
+    if names is None:
+        values = [str(value) for value in column.to_pylist()]
+        classes = classes or class_names(values, where)
+        return classes, class_indices(values, classes, where)
+    check_same_classes(names, classes, where, "Write all splits with one ClassLabel.")
+    targets = torch.tensor(column.to_numpy(), dtype=torch.long)
+    outside = (targets < 0) | (targets >= len(names))
+    if outside.any():
+        first = int(outside.nonzero()[0])
+        raise DataError(
+            f"column {name} of {where} holds {int(outside.sum())} values outside of its "
+            f"{len(names)} classes, the first is {int(targets[first])} in row {first} (-1 marks "
+            "an image without a label)."
+        )
+    return tuple(names), targets

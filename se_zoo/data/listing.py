@@ -1,0 +1,92 @@
+"""A folder of images and a csv that says what is on them."""
+
+import csv
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Tuple
+
+import torch
+
+from ..errors import DataError
+from .config import DataConfig
+from .declared import check_columns, class_indices, class_names, described, listed
+from .sources import Content, FileImages
+
+SPLIT_COLUMN = "split"
+#: A csv has no types; these are the ways to write an attribute.
+TRUTH = {"true": 1, "1": 1, "false": 0, "0": 0}
+
+
+def read_listing(
+    config: DataConfig, split: str, classes: Optional[Tuple[str, ...]] = None
+) -> Content:
+    """The rows of a split; without a column "split", every row belongs to the training split.
+
+    That the files exist is not looked at here (`check` does, in one listing of the folder).
+
+    Raises:
+        DataError: For a csv that is none, and wrong columns, splits, labels or attributes.
+    """
+    found: Dict[str, None] = {}  # a set that keeps the order
+    names: List[str] = []
+    values: List[str] = []
+    truth = bytearray()
+    # Converted row by row: the cells of all of CelebA would fill a gigabyte.
+    for line, cells in _rows(config):
+        own = cells.get(SPLIT_COLUMN, config.splits[0])
+        found[own] = None
+        if own != split:
+            continue
+        names.append(cells[config.image])
+        if config.label is not None:
+            values.append(cells[config.label])
+        truth.extend(_truth(config, line, name, cells[name]) for name in config.attributes)
+    if split not in found:
+        raise DataError(
+            f"{config.csv} has no rows of the split {split}. Needed: "
+            f"{listed(dict.fromkeys(config.splits))}; found: {listed(found)}. Name the split of "
+            f'every row in a column "{SPLIT_COLUMN}", or set splits to the names that are there.'
+        )
+    images = FileImages(Path(config.path), names)
+    if config.attributes:
+        targets = torch.frombuffer(truth, dtype=torch.uint8).float()
+        return Content(images, config.attributes, targets.view(len(names), -1))
+    where = described(split, config)
+    classes = classes or class_names(values, where)
+    return Content(images, classes, class_indices(values, classes, where))
+
+
+def _rows(config: DataConfig) -> Iterator[Tuple[int, Dict[str, str]]]:
+    """Line number and cells, stripped, of every row of every split."""
+    path = config.csv
+    assert path is not None
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write the mark
+            reader = csv.reader(file, strict=True)
+            header = [cell.strip() for cell in next(reader, [])]
+            check_columns(header, config, str(path), optional=(SPLIT_COLUMN,))
+            for row in reader:
+                if row:
+                    yield reader.line_num, _cells(config, header, row, reader.line_num)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path} as csv in UTF-8: {error}") from error
+
+
+def _cells(config: DataConfig, header: List[str], row: List[str], line: int) -> Dict[str, str]:
+    if len(row) != len(header):
+        raise DataError(
+            f"{config.csv}, line {line}: {len(row)} cells, but the header has {len(header)}."
+        )
+    cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+    for name in (config.image, config.label, SPLIT_COLUMN):
+        if name in cells and not cells[name]:
+            raise DataError(f"{config.csv}, line {line}: {name} is empty.")
+    return cells
+
+
+def _truth(config: DataConfig, line: int, name: str, cell: str) -> int:
+    if cell.lower() not in TRUTH:
+        raise DataError(
+            f"{config.csv}, line {line}: {name} is {cell!r}; attributes are true or 1 for present "
+            "and false or 0 for absent (in CelebA's own table: write 0 for -1)."
+        )
+    return TRUTH[cell.lower()]
