@@ -119,3 +119,31 @@ def test_what_the_recipe_trains_loads_under_the_declared_name(name: str) -> None
     with torch.no_grad():
         assert torch.equal(declared.eval()(images), trained.eval()(images))
     assert declared.explain(images, "Smiling").exact
+
+
+@pytest.mark.parametrize("recipe", ["objects", "own_data"])
+def test_debug_variant(recipe: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "valid", "test"):
+        for i in range(20):
+            target = tmp_path / "data" / split / f"class{i % 2}"
+            target.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(target / f"{i}.png")
+    options = {"objects": ["--data.label", "None", "--data.splits", "train", "valid", "test"]}
+    command = [
+        sys.executable, f"recipes/{recipe}.py", "--debug", "--data.path", tmp_path / "data",
+        "--run.output", tmp_path / "run", *options.get(recipe, []),
+    ]  # fmt: skip
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    model: Any = timm.create_model(f"local-dir:{tmp_path / 'run' / 'export'}", pretrained=True)
+    assert model.class_labels() == ("class0", "class1")
+    wrong = subprocess.run(
+        [sys.executable, f"recipes/{recipe}.py", "--optim.lrr", "1"],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert wrong.returncode and "--optim.lr" in wrong.stdout + wrong.stderr

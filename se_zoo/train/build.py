@@ -1,0 +1,128 @@
+"""The model of a run, and the weights that it starts from."""
+
+from pathlib import Path
+from typing import Any, Dict, Sequence
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ..errors import InvalidInputError, WeightsNotFoundError
+from ..models import unsqueeze
+from ..models.cfgs import own_model_args
+from .config import ModelConfig
+
+
+def model_args(config: ModelConfig, tag: str) -> Dict[str, Any]:
+    """Arguments of the architecture itself: those that a published config.json has to name.
+
+    Args:
+        config: The model.
+        tag: Data set that the zoo has own tags for (``celeba``), or any other text.
+    """
+    args = own_model_args(config.name.partition(".")[0], tag)
+    args["gate"] = config.gate
+    if config.backbone is not None:
+        args["backbone"] = config.backbone
+    return args
+
+
+def build_model(
+    config: ModelConfig, labels: Sequence[str], multi_label: bool, tag: str
+) -> nn.Module:
+    """The model with a classifier for the labels, whose names it knows.
+
+    Raises:
+        InvalidInputError: If the architecture has no SE head, or a backbone is named for one that
+            takes none.
+        WeightsNotFoundError: If ``pretrained`` weights cannot be had.
+    """
+    architecture = config.name.partition(".")[0].removeprefix("se_zoo/")
+    known = timm.list_models("*_sehead")
+    if architecture not in known:
+        raise InvalidInputError(
+            f"--model.name {config.name} has no SE head; choose one of: {', '.join(known)}. Any "
+            "timm backbone: --model.name timm_sehead --model.backbone NAME."
+        )
+    if (config.backbone is not None) != (architecture == "timm_sehead"):
+        raise InvalidInputError("--model.backbone goes with --model.name timm_sehead, and only so.")
+    optional: Dict[str, Any] = {}
+    if config.drop_path_rate:
+        optional["drop_path_rate"] = config.drop_path_rate
+    base = timm.get_pretrained_cfg(config.backbone or config.name.removeprefix("se_zoo/"))
+    if config.input_size is not None and base is not None and base.fixed_input_size:
+        optional["img_size"] = config.input_size  # transformers are made for one size
+    model = timm.create_model(
+        config.name,
+        pretrained=config.pretrained,
+        num_classes=len(labels),
+        multi_label=multi_label,
+        drop_rate=config.drop_rate,
+        **optional,
+        **model_args(config, tag),
+    )
+    cfg: Any = model.pretrained_cfg
+    cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
+    if config.input_size is not None:
+        cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
+    model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
+    return model if config.se else unsqueeze(model)
+
+
+def load_init(model: nn.Module, path: Path) -> str:
+    """Load weights to start from; a classifier for other labels is left as it is.
+
+    Args:
+        model: The model of the run.
+        path: Safetensors file, or a run's folder.
+
+    Returns:
+        What was loaded, and what was not.
+
+    Raises:
+        WeightsNotFoundError: If there is no such file, or it does not fit.
+    """
+    file = path / "export" / "model.safetensors" if path.is_dir() else path
+    if file.suffix != ".safetensors":
+        raise WeightsNotFoundError(
+            f"--run.init {path} is no .safetensors file and no run's folder."
+        )
+    try:
+        state = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsNotFoundError(f"--run.init {file} cannot be read: {error}") from error
+    own = model.state_dict()
+    classifier = tuple(
+        f"{name}."
+        for name, module in model.named_modules()
+        if module is model.get_classifier()  # type: ignore[operator]
+    )
+    other = [k for k in state if k in own and own[k].shape != state[k].shape]
+    if any(not k.startswith(classifier) for k in other):
+        raise WeightsNotFoundError(f"--run.init {file} has other shapes: {', '.join(other)}.")
+    kept = {k: v for k, v in state.items() if k not in other}
+    missing, unexpected = model.load_state_dict(kept, strict=False)
+    wrong = [k for k in missing if k not in other] + unexpected
+    if wrong:
+        raise WeightsNotFoundError(f"--run.init {file} does not fit: {', '.join(wrong)}.")
+    return f"{file}" + (f", but for the classifier ({', '.join(other)})" if other else "")
+
+
+def fp16_state(model: nn.Module) -> Dict[str, torch.Tensor]:
+    """The state dict on the CPU, floating tensors as fp16, integer buffers as they are.
+
+    Raises:
+        InvalidInputError: If a weight exceeds the range of fp16.
+    """
+    state = {}
+    for name, tensor in model.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()  # safetensors refuses channels_last
+        state[name] = tensor.half() if tensor.is_floating_point() else tensor
+        if not torch.isfinite(state[name]).all():
+            raise InvalidInputError(
+                f"{name} does not fit into fp16 (largest {tensor.abs().max():.3g}); lower "
+                "--optim.lr."
+            )
+    return state

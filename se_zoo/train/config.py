@@ -1,0 +1,120 @@
+"""What a training run is: frozen, typed, and every field an option of the command line."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Optional, Tuple
+
+from ..data import DataConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, and what it starts from."""
+
+    name: str = "resnet18_slim_sehead"
+    """Architecture *_sehead; timm_sehead together with --model.backbone."""
+    backbone: Optional[str] = None
+    """timm name of the backbone, for timm_sehead."""
+    pretrained: bool = False
+    """Start from timm's own weights of the backbone."""
+    input_size: Optional[Tuple[int, int]] = None
+    """Height and width of the images, in pixels; by default the architecture's."""
+    gate: Literal["sigmoid", "identity"] = "sigmoid"
+    """sigmoid: the paper's block. identity: leaves a pretrained model's logits as they were."""
+    se: bool = True
+    """--model.no-se trains the same backbone without the block."""
+    drop_rate: float = 0.0
+    """Dropout in front of the classifier."""
+    drop_path_rate: float = 0.0
+    """Stochastic depth, for backbones that know it."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What timm's transforms do to a training image."""
+
+    scale: Tuple[float, float] = (0.08, 1.0)
+    """Share of the image's area that a crop keeps."""
+    ratio: Tuple[float, float] = (0.75, 1.3333)
+    """Width over height of a crop."""
+    hflip: float = 0.5
+    """Probability of a horizontal flip."""
+    color_jitter: Optional[float] = 0.4
+    auto_augment: Optional[str] = None
+    """timm's policy, such as rand-m9-mstd0.5; it takes the place of the colour jitter."""
+    reprob: float = 0.0
+    """Probability of erasing a rectangle."""
+    mixup: float = 0.0
+    """Alpha of mixup; single label only."""
+    cutmix: float = 0.0
+    """Alpha of cutmix; single label only."""
+    smoothing: float = 0.0
+    """Label smoothing; single label only."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW on a cosine with linear warm-up, counted in optimiser steps (updates)."""
+
+    epochs: int = 20
+    batch_size: int = 64
+    """Images per process and forward pass."""
+    accumulate: int = 1
+    """Forward passes per update."""
+    lr: float = 2e-3
+    """Peak of the schedule; it is not scaled with the batch."""
+    weight_decay: float = 0.05
+    layer_decay: Optional[float] = None
+    """Factor of the learning rate from each layer to the one below, such as 0.75."""
+    warmup_epochs: float = 1.0
+    clip_grad: Optional[float] = None
+    """Largest norm of an update's gradient."""
+    ema_decay: Optional[float] = 0.998
+    """Decay of the averaged weights, which are evaluated and exported; None: the weights."""
+    class_balance: bool = False
+    """Weigh rare labels up: an attribute's yes by how much rarer it is than its no, a class by the
+    inverse of its frequency; at most tenfold."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run is kept and how it goes."""
+
+    output: Path = Path("runs/train")
+    """The run's folder; a run that was interrupted goes on when it is started again."""
+    overwrite: bool = False
+    """Start anew although the folder holds a run."""
+    resume: Optional[Path] = None
+    """Another run's folder, whose last state is gone on with here."""
+    init: Optional[Path] = None
+    """Safetensors file, or run folder, with weights to start from."""
+    seed: int = 0
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    workers: int = 0
+    """Loader processes; 0 decodes in the training process."""
+    save_every: Optional[int] = None
+    """Updates between two states; by default one an epoch. The end of an epoch always has one."""
+    keep: int = 2
+    """States that are kept."""
+    log_every: int = 10
+    """Updates between two lines of metrics.jsonl."""
+    best: str = "balanced_accuracy"
+    """Validation metric by which the best weights are kept, largest first."""
+    trackers: Tuple[str, ...] = ()
+    """Accelerate's trackers by name, such as tensorboard."""
+    channels_last: bool = True
+    compile: bool = False
+    """torch.compile the model."""
+    dry_run: bool = False
+    """Print the configuration, the parameter groups and the size of an epoch, and stop."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)

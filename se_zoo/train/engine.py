@@ -1,0 +1,430 @@
+"""The training loop: any number of processes, interrupted at any moment, the same result.
+
+Everything random is a function of the seed and of how far the run is (:mod:`.order`), so a state
+(:mod:`.state`) of weights, optimiser and counters is all that a run needs to go on.
+"""
+
+import math
+import os
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.tracking import filter_trackers
+from accelerate.utils import broadcast
+from safetensors.torch import load_file
+from timm.utils.model_ema import ModelEmaV3
+from tqdm import tqdm
+
+from ..data import ImageTable, open_table
+from ..errors import InvalidInputError
+from . import loader, output, schedule, state
+from .build import build_model, load_init
+from .config import Config
+from .evaluate import evaluate
+from .order import Plan, seed_all
+from .stop import Stop
+
+#: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
+_FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every", "trackers",
+         "dry_run", "init"}  # fmt: skip
+
+
+def train(config: Config, tag: str = "") -> Path:
+    """Train, evaluate and export; go on where the same run was interrupted.
+
+    Args:
+        config: The run.
+        tag: Data set for which the zoo declares own tags (``celeba``), so that the model is made
+            as the registry makes it.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        InvalidInputError: For options that cannot work together.
+        DataError: For data that lacks columns or splits.
+        StateError: If the folder holds another run.
+        SystemExit: After SIGTERM or SIGINT, when the state is saved; the message says how to go on.
+    """
+    accelerator = _accelerator(config)
+    check(config, accelerator)
+    trainer = Trainer(config, tag, accelerator)
+    if config.run.dry_run:
+        accelerator.print(trainer.description())
+        return config.run.output
+    with Stop(accelerator) as stop:
+        trainer.fit(stop)
+    trainer.finish()
+    # Without this meeting the other processes tear gloo down at once, which can hang (torch 2.6).
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return config.run.output
+
+
+def _accelerator(config: Config) -> Accelerator:
+    accelerator = Accelerator(
+        mixed_precision=config.run.mixed_precision,
+        project_dir=config.run.output,
+        step_scheduler_with_optimizer=False,
+    )
+    names: List[Any] = list(config.run.trackers)
+    found = filter_trackers(names, accelerator.logging_dir) if names else []
+    if len(found) != len(names):
+        raise InvalidInputError(  # Accelerate would go on without it
+            f"--run.trackers {' '.join(names)}: only {', '.join(map(str, found)) or 'none'} can be "
+            "used here; install the tracker's package."
+        )
+    accelerator.log_with = found
+    if found and not config.run.dry_run:
+        accelerator.init_trackers("logs")  # the folder that TensorBoard writes to
+    return accelerator
+
+
+def check(config: Config, accelerator: Accelerator) -> None:
+    """Refuse what cannot work before anything is loaded.
+
+    Raises:
+        InvalidInputError: Naming the options.
+    """
+    optim, run = config.optim, config.run
+    if min(optim.epochs, optim.batch_size, optim.accumulate, run.keep, run.log_every) < 1:
+        raise InvalidInputError(
+            "--optim.epochs, --optim.batch-size, --optim.accumulate, --run.keep and "
+            "--run.log-every must be positive."
+        )
+    if not 0 <= optim.warmup_epochs < optim.epochs:
+        raise InvalidInputError("--optim.warmup-epochs must be less than --optim.epochs.")
+    if run.save_every is not None and run.save_every < 1:
+        raise InvalidInputError("--run.save-every must be positive.")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise InvalidInputError(
+            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes} "
+            "and each would train alone; without GPUs set ACCELERATE_USE_CPU=true."
+        )
+    if run.output.is_file():
+        raise InvalidInputError(f"--run.output {run.output} is a file; name a folder.")
+
+
+class Trainer:
+    """A run: model, data and optimiser, prepared; see :func:`train`."""
+
+    def __init__(self, config: Config, tag: str, accelerator: Accelerator):
+        self.config, self.tag, self.accelerator = config, tag, accelerator
+        self.folder = output.RunFolder(config.run.output, accelerator)
+        if not config.run.dry_run:
+            self.folder.claim(config.run.overwrite)
+        with accelerator.main_process_first():  # the others then read what it cached
+            self.tables: Dict[str, ImageTable] = {
+                name: open_table(config.data, name) for name in config.data.splits
+            }
+        first = self.tables[config.data.splits[0]]
+        self.labels, self.multi_label = first.labels, first.multi_label
+        self.plan = Plan(
+            len(first), config.optim.batch_size, accelerator.num_processes,
+            config.optim.accumulate, config.optim.epochs, config.run.seed,
+        )  # fmt: skip
+        self._check_data()
+        self.criterion, self.mix = self._criterion(first)
+        seed_all(config.run.seed)
+        model = build_model(config.model, self.labels, self.multi_label, tag)
+        self.source = self._starting_weights(model)
+        layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
+        model = model.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]
+        self.transforms = loader.transforms(model, config.augment)
+        # The copy comes before prepare, which replaces model.forward on the object itself.
+        self.ema: Optional[ModelEmaV3] = None
+        if config.optim.ema_decay is not None:
+            self.ema = ModelEmaV3(model, decay=config.optim.ema_decay, use_warmup=True)
+        groups = schedule.parameter_groups(
+            model, config.optim.weight_decay, config.optim.layer_decay
+        )
+        optimizer = torch.optim.AdamW(groups, config.optim.lr, fused=True)
+        self.raw_model = model
+        if config.run.compile:
+            model.compile()
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.progress = state.Progress(0, [0.0], None, None, self.computes())
+        self.decoded: Dict[str, loader.Decoded] = {}
+
+    def computes(self) -> Dict[str, Any]:
+        """What decides the result of the run; the same for a run that goes on."""
+        found = asdict(self.config)
+        found["run"] = {k: v for k, v in found["run"].items() if k not in _FREE}
+        found["optim"].pop("batch_size")
+        found["global_batch"] = self.plan.batch_size * self.plan.processes
+        found["samples"] = self.plan.samples
+        return _plain(found)
+
+    def description(self) -> str:
+        """What ``--run.dry-run`` prints."""
+        plan, groups = self.plan, self.optimizer.param_groups
+        splits = ", ".join(f"{name} {len(table):,}" for name, table in self.tables.items())
+        return "\n".join(
+            [
+                output.to_text(_plain(asdict(self.config))),
+                schedule.describe_groups(groups),
+                f"images: {splits}; {len(self.labels)} "
+                f"{'attributes' if self.multi_label else 'classes'}",
+                f"an epoch: {plan.updates:,} updates of {plan.batch_size} images x "
+                f"{plan.processes} processes x {plan.accumulate} passes; {plan.total:,} in all",
+                f"starts from: {self.source}",
+            ]
+        )
+
+    def _check_data(self) -> None:
+        if self.plan.passes == 0:
+            raise InvalidInputError(
+                f"the training split holds {self.plan.samples} images, less than one batch of "
+                f"{self.plan.batch_size} on {self.plan.processes} processes; lower "
+                "--optim.batch-size."
+            )
+        augment = self.config.augment
+        single = augment.mixup or augment.cutmix or augment.smoothing
+        if self.multi_label and single:
+            raise InvalidInputError(
+                "--augment.mixup, --augment.cutmix and --augment.smoothing are for single-label "
+                "data; these labels are independent."
+            )
+        if (augment.mixup or augment.cutmix) and self.plan.batch_size % 2:
+            raise InvalidInputError("mixup and cutmix need an even --optim.batch-size.")
+
+    def _criterion(self, table: ImageTable) -> Tuple[Any, Any]:
+        weights = None
+        if self.config.optim.class_balance:
+            weights = loader.label_weights(table.targets, len(self.labels))
+            weights = weights.to(self.accelerator.device)
+        if self.multi_label:
+            return (lambda x, y: F.binary_cross_entropy_with_logits(x, y, pos_weight=weights)), None
+        augment = self.config.augment
+        mix = loader.mixing(augment, len(self.labels))
+        smoothing = 0.0 if mix else augment.smoothing  # timm's mixup smooths by itself
+        return (lambda x, y: F.cross_entropy(x, y, weight=weights, label_smoothing=smoothing)), mix
+
+    def _starting_weights(self, model: torch.nn.Module) -> str:
+        """Load ``--run.init``; what the run starts from, unless it has a state of its own."""
+        if self.config.run.init is not None:
+            return f"--run.init {load_init(model, self.config.run.init)}"
+        return "timm's weights" if self.config.model.pretrained else "scratch"
+
+    # Going on
+
+    def restore(self) -> None:
+        """Go on from the run's own last state, or from that of ``--run.resume``."""
+        resume = self.config.run.resume
+        places = [("its own last state", self.folder.states)]
+        if resume is not None:
+            places.append(("--run.resume", resume / "state"))
+        for name, place in places:
+            step, problems = state.latest(place)
+            for problem in problems:
+                self.accelerator.print(f"damaged state, an older one is used: {problem}")
+            if step is not None:
+                self._load(step)
+                self.source = f"{name}, {step}"
+                break
+        else:
+            if resume is not None:
+                raise state.StateError(f"--run.resume {resume} holds no whole state.")
+        self.accelerator.print(f"starts from: {self.source}")
+        self.folder.trim(self.progress.update)
+
+    def _load(self, step: Path) -> None:
+        progress = state.read_progress(step)
+        now = self.computes()
+        if progress.config != now:
+            raise state.StateError(
+                f"{step} belongs to a run with other options: "
+                f"{output.difference(progress.config, now)}. Give the same, another --run.output, "
+                "or --run.overwrite."
+            )
+        self.accelerator.load_state(str(step))
+        if self.ema is not None:
+            self.ema.module.load_state_dict(load_file(step / "ema.safetensors"))
+        self.progress = progress
+
+    def save(self) -> None:
+        """Write a state; all processes take part."""
+        temporary = self.folder.states / "unused"
+        if self.accelerator.is_main_process:
+            temporary = state.begin(self.folder.states, self.progress.update)
+        temporary = self.folder.states / f"step_{self.progress.update:08d}.tmp"
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(temporary))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            if self.ema is not None:
+                output.save_weights(self.ema.module, temporary / "ema.safetensors")
+            state.finish(temporary, self.progress, self.config.run.keep)
+        self.accelerator.wait_for_everyone()
+
+    # Training
+
+    def samples(self, split: str) -> loader.Decoded:
+        """A split, decoded once if it is small."""
+        if split not in self.decoded:
+            self.decoded[split] = loader.Decoded(self.tables[split])
+        return self.decoded[split]
+
+    def fit(self, stop: Stop) -> None:
+        """Train to the end of the last epoch, or until a signal."""
+        self.restore()
+        train_split, valid_split = self.config.data.splits[:2]
+        sums, process = self.progress.loss_sums, self.accelerator.process_index
+        own = sums[process] if len(sums) == self.plan.processes else sum(sums) / len(sums)
+        loss_sum = torch.tensor(own, device=self.accelerator.device)
+        batches = iter(
+            loader.training_batches(
+                self.samples(train_split), self.transforms[0], self.config, self.plan,
+                process, self.progress.update,
+            )
+        )  # fmt: skip
+        every = self.config.run.save_every or self.plan.updates
+        self.model.train()
+        bar = self._bar()
+        while self.progress.update < self.plan.total:
+            update, started = self.progress.update, time.perf_counter()
+            loss, lr = self.update(update, batches)
+            loss_sum += loss
+            bar.update()
+            ends = (update + 1) % self.plan.updates == 0
+            if (update + 1) % self.config.run.log_every == 0 or ends:
+                self._log(update, loss, lr, time.perf_counter() - started, bar)
+            self.progress = replace(self.progress, update=update + 1)
+            if ends:
+                self._end_epoch(valid_split, loss_sum / self.plan.updates)
+                loss_sum.zero_()
+            signal = stop.asked()
+            if ends or signal or (update + 1) % every == 0:
+                everyone: Any = self.accelerator.gather(loss_sum.view(1))
+                self.progress = replace(self.progress, loss_sums=everyone.tolist())
+                self.save()
+            if signal:
+                self.accelerator.print(f"state saved after {update + 1} updates; start the same "
+                                       "command again to go on.", file=sys.stderr)  # fmt: skip
+                self.accelerator.end_training()
+                raise SystemExit(128 + signal)
+        bar.close()
+
+    def update(self, update: int, batches: Any) -> Tuple[torch.Tensor, float]:
+        """One optimiser step; its mean loss over this process's passes, and its learning rate."""
+        config, plan = self.config.optim, self.plan
+        # By hand: a scheduler prepared by Accelerate takes one step a process.
+        warmup = round(config.warmup_epochs * plan.updates)
+        lr = schedule.lr_at(update, plan.total, warmup, config.lr)
+        schedule.set_lr(self.optimizer.param_groups, lr)
+        passes = plan.passes_of(update)
+        total = torch.zeros((), device=self.accelerator.device)
+        for number in range(passes):
+            images, targets = self._to_device(next(batches))
+            # Dropout and mixup: other ones in every pass and process, the same after a resume.
+            seed_all(self.config.run.seed, update, number, self.accelerator.process_index)
+            if self.mix is not None:
+                images, targets = self.mix(images, targets)
+            last = number == passes - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    logits = self.model(images)
+                # By the number of passes that this update has, which at the tail are fewer.
+                loss = self.criterion(logits.float(), targets) / passes
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        if config.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.accelerator.unwrap_model(self.model), step=update + 1)
+        return total, lr
+
+    def _to_device(self, batch: List[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
+        images, targets = (t.to(self.accelerator.device, non_blocking=True) for t in batch)
+        if self.config.run.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, targets
+
+    def _mean(self, value: torch.Tensor) -> torch.Tensor:
+        reduced: Any = self.accelerator.reduce(value.clone(), reduction="mean")
+        return reduced
+
+    def _bar(self) -> Any:
+        # None: shown on a terminal only
+        hide = None if self.accelerator.is_main_process else True
+        return tqdm(
+            total=self.plan.total, initial=self.progress.update, disable=hide, unit="update"
+        )
+
+    def _log(self, update: int, loss: torch.Tensor, lr: float, seconds: float, bar: Any) -> None:
+        mean = self._mean(loss).item()
+        if not math.isfinite(mean):
+            raise InvalidInputError(
+                f"loss {mean} in update {update + 1}; try a lower --optim.lr, --optim.clip-grad 1, "
+                "or --run.mixed-precision no."
+            )
+        images = self.plan.passes_of(update) * self.plan.batch_size * self.plan.processes
+        bar.set_postfix(loss=f"{mean:.4f}", images_per_second=f"{images / seconds:.0f}")
+        self.folder.log({"update": update + 1, "loss": mean, "lr": lr,
+                         "images_per_second": round(images / seconds, 1)})  # fmt: skip
+
+    def _end_epoch(self, split: str, loss: torch.Tensor) -> None:
+        update = self.progress.update
+        scores = self.evaluate(split, mixed_precision=True)
+        mean = self._mean(loss).item()
+        row = {"update": update, "epoch": update // self.plan.updates, "train_loss": mean}
+        figures = {k: v for k, v in scores.items() if not isinstance(v, dict)}
+        self.folder.log({**row, "valid": figures})
+        metric = self.config.run.best
+        if metric not in figures:
+            raise InvalidInputError(
+                f"--run.best {metric} is none of the metrics: {', '.join(figures)}."
+            )
+        if self.progress.best is None or figures[metric] > self.progress.best:
+            self.progress = replace(self.progress, best=figures[metric], best_update=update)
+            self.folder.save_best(self.scored(), {**row, **figures})
+        self.accelerator.print(
+            f"epoch {row['epoch']}/{self.plan.epochs}: loss {mean:.4f}, "
+            f"valid accuracy {figures['accuracy']:.2%}, "
+            f"balanced {figures['balanced_accuracy']:.2%}"
+        )
+        self.model.train()
+
+    # Evaluation and the end
+
+    def scored(self) -> torch.nn.Module:
+        """The weights that are evaluated and exported."""
+        return self.raw_model if self.ema is None else self.ema.module
+
+    def evaluate(self, split: str, mixed_precision: bool) -> Dict[str, Any]:
+        """Figures of the scored weights on a split, every image counted once."""
+        # DDP leaves each process its own BatchNorm statistics: all evaluate the main one's.
+        for tensor in self.scored().state_dict().values():
+            broadcast(tensor)
+        return evaluate(
+            self.scored(), self.samples(split), self.transforms[1], self.config, self.labels,
+            self.multi_label, self.accelerator, mixed_precision,
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Score what is exported, and write it with everything that a reader of it needs."""
+        export = output.Export(self.folder, self.config, self.tag, self.source)
+        model = self.scored()
+        export.round(model)  # so the scores are those of the export
+        scores = {s: self.evaluate(s, mixed_precision=False) for s in self.config.data.splits[1:]}
+        if self.accelerator.is_main_process:
+            export.write(model, self.tables, self.plan, self.progress, scores)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types, so that what was read compares with what is."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,149 @@
+"""From a table of images to batches: timm's transforms, with random numbers of the sample's own."""
+
+from typing import Any, Dict, List, Tuple
+
+import torch
+from timm.data.config import resolve_data_config
+from timm.data.mixup import Mixup
+from timm.data.transforms_factory import create_transform
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..data import ImageTable
+from .config import AugmentConfig, Config
+from .order import Batches, Key, Plan, seed_all
+
+#: Small sets are decoded once: for small images decoding is a good part of an epoch's CPU work.
+#: PIL holds 4 bytes a pixel.
+DECODED_BYTES_LIMIT = 2**30
+
+
+class Decoded(Dataset[Tuple[Any, Any]]):
+    """A table's images and targets, kept decoded where they fit into memory."""
+
+    def __init__(self, table: ImageTable):
+        self.table = table
+        width, height = table[0][0].size
+        small = len(table) * width * height * 4 <= DECODED_BYTES_LIMIT
+        self.kept = [table[i] for i in range(len(table))] if small else None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Tuple[Any, Any]:
+        return self.table[index] if self.kept is None else self.kept[index]
+
+
+class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
+    """Training samples by (epoch, index), each augmented by random numbers of its own.
+
+    So a sample looks the same whichever process or worker makes it, and however often the run was
+    interrupted before.
+    """
+
+    def __init__(self, samples: Decoded, transform: Any, seed: int):
+        self.samples, self.transform, self.seed = samples, transform, seed
+
+    def __getitem__(self, key: Key) -> Tuple[torch.Tensor, Any]:  # type: ignore[override]
+        image, target = self.samples[key[1]]
+        seed_all(self.seed, *key)
+        return self.transform(image), target
+
+
+class Plain(Dataset[Tuple[torch.Tensor, Any]]):
+    """Evaluation samples of one process: every ``processes``-th."""
+
+    def __init__(self, samples: Decoded, transform: Any, process: int, processes: int):
+        self.samples, self.transform = samples, transform
+        self.indices = range(process, len(samples), processes)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Tuple[torch.Tensor, Any]:
+        image, target = self.samples[self.indices[position]]
+        return self.transform(image), target
+
+
+def transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any]:
+    """timm's transforms for training and for evaluation, of the model's size, mean and std.
+
+    Evaluation keeps the model's own interpolation and crop, so that its figures hold for whoever
+    loads the export with the config beside it.
+    """
+    config: Dict[str, Any] = resolve_data_config(model=model)
+    training = create_transform(
+        **{
+            **config,
+            "is_training": True,
+            "scale": augment.scale,
+            "ratio": augment.ratio,
+            "hflip": augment.hflip,
+            "color_jitter": augment.color_jitter,
+            "auto_augment": augment.auto_augment,
+            "re_prob": augment.reprob,
+            "interpolation": "bilinear",
+        }
+    )
+    return training, create_transform(**config)
+
+
+def training_batches(
+    samples: Decoded, transform: Any, config: Config, plan: Plan, process: int, start: int
+) -> DataLoader:
+    """Batches of one process from update ``start`` to the end of the run, across epochs, so that
+    no worker waits for an evaluation."""
+    return DataLoader(
+        Augmented(samples, transform, config.run.seed),
+        batch_sampler=Batches(plan, process, start),
+        num_workers=config.run.workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def evaluation_batches(
+    samples: Decoded, transform: Any, config: Config, process: int, processes: int
+) -> DataLoader:
+    """Batches of one process's share of a split, unshuffled and complete."""
+    return DataLoader(
+        Plain(samples, transform, process, processes),
+        batch_size=config.optim.batch_size,
+        num_workers=config.run.workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def mixing(augment: AugmentConfig, classes: int) -> Any:
+    """timm's mixup and cutmix, or None where neither is asked for."""
+    if not augment.mixup and not augment.cutmix:
+        return None
+    return Mixup(
+        mixup_alpha=augment.mixup,
+        cutmix_alpha=augment.cutmix,
+        label_smoothing=augment.smoothing,
+        num_classes=classes,
+    )
+
+
+def label_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """Weights of rare labels, at most 10.
+
+    Args:
+        targets: (N,) classes or (N, A) attributes.
+        classes: Number of classes, or of attributes.
+
+    Returns:
+        (classes,): for attributes the weight of a yes (``pos_weight``), for classes their own.
+    """
+    if targets.dim() == 2:
+        yes = targets.sum(0)
+        return ((len(targets) - yes) / yes.clamp(min=1)).clamp(1, 10)
+    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
+    weights: torch.Tensor = len(targets) / (classes * counts)
+    return weights.clamp(max=10)
+
+
+__all__: List[str] = [
+    "Augmented", "Decoded", "Plain", "evaluation_batches", "label_weights", "mixing",
+    "training_batches", "transforms",
+]  # fmt: skip

@@ -1,0 +1,91 @@
+"""What a split's predictions score: torchmetrics, summed over all processes."""
+
+import warnings
+from typing import Any, Dict, Sequence
+
+import torch
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAveragePrecision,
+    MulticlassStatScores,
+    MultilabelAveragePrecision,
+    MultilabelStatScores,
+)
+
+#: Predictions that are kept whole for average precision; beyond, it is computed at 200 thresholds.
+_EXACT_LIMIT = 20_000_000
+
+
+class Scores:
+    """Collects the predictions of one evaluation.
+
+    Args:
+        labels: Names of the classes or attributes.
+        multi_label: Whether they are independent.
+        samples: Size of the split.
+        device: Where the predictions are.
+    """
+
+    def __init__(self, labels: Sequence[str], multi_label: bool, samples: int, device: Any):
+        self.labels, self.multi_label = labels, multi_label
+        count = len(labels)
+        thresholds = None if samples * count <= _EXACT_LIMIT else 200
+        metrics: Dict[str, Any]
+        if multi_label:
+            metrics = {
+                "counts": MultilabelStatScores(count, average=None),
+                "precision": MultilabelAveragePrecision(count, average=None, thresholds=thresholds),
+            }
+        else:
+            metrics = {
+                "counts": MulticlassStatScores(count, average=None),
+                "precision": MulticlassAveragePrecision(count, average=None, thresholds=thresholds),
+            }
+            if count > 5:
+                metrics["top5"] = MulticlassAccuracy(count, top_k=5, average="micro")
+        # Without compute groups: metrics of one group would share a state.
+        self.metrics = MetricCollection(metrics, compute_groups=False).to(device)
+
+    def update(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add a batch: logits (B, K); targets (B,) long or (B, K) of 0 and 1."""
+        # Probabilities, as torchmetrics takes logits that all lie in [0, 1] for probabilities.
+        logits = logits.float()
+        chances = logits.sigmoid() if self.multi_label else logits.softmax(1)
+        self.metrics.update(chances, targets.long())
+
+    def compute(self) -> Dict[str, Any]:
+        """Figures over all processes, each in [0, 1], rounded to five decimals."""
+        with warnings.catch_warnings():
+            # A class that a split lacks has no precision; it is left out of the mean.
+            warnings.filterwarnings("ignore", "No positive samples", UserWarning)
+            found = self.metrics.compute()
+        counts = found["counts"].double().cpu()  # (K, 5): tp, fp, tn, fn, support
+        tp, fp, tn, fn, _ = counts.unbind(1)
+        samples = tp + fp + tn + fn
+        recall = tp / (tp + fn)
+        present = (tp + fn) > 0
+        average_precision = found["precision"].double().cpu()[present].nanmean()
+        result: Dict[str, Any] = {"average_precision": float(average_precision)}
+        if self.multi_label:
+            # An attribute that no image has, or all have, lacks one of the two rates: its balanced
+            # accuracy is then the recall of the class that exists.
+            balanced = torch.stack([recall, tn / (tn + fp)]).nanmean(0)
+            accuracy = (tp + tn) / samples
+            result["accuracy"] = float(accuracy.mean())
+            result["balanced_accuracy"] = float(balanced.mean())
+            result["majority_accuracy"] = float((torch.maximum(tp + fn, tn + fp) / samples).mean())
+            result["label_accuracy"] = self._named(accuracy)
+            result["label_balanced_accuracy"] = self._named(balanced)
+        else:
+            result["accuracy"] = float(tp.sum() / samples[0])
+            result["balanced_accuracy"] = float(recall[present].mean())
+            result["majority_accuracy"] = float((tp + fn).max() / samples[0])
+            if "top5" in found:
+                result["top5_accuracy"] = float(found["top5"])
+            result["label_recall"] = self._named(recall)
+        return {k: round(v, 5) if isinstance(v, float) else v for k, v in result.items()}
+
+    def _named(self, values: torch.Tensor) -> Dict[str, Any]:
+        rounded = [None if v != v else round(v, 5) for v in values.tolist()]
+        return dict(zip(self.labels, rounded, strict=True))

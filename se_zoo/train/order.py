@@ -1,0 +1,104 @@
+"""Which samples an update sees and with which random numbers, as functions of the seed alone.
+
+Nothing here has a state. An interrupted run needs to know only how many updates it has made to
+go on as if nothing had happened: the order of an epoch, the augmentation of a sample and the
+dropout of an update are computed from (seed, epoch, index) or (seed, update), never from what
+some generator happened to have drawn before.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Iterator, List, Tuple
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+#: (epoch, index) of a sample.
+Key = Tuple[int, int]
+
+
+def mixed(*numbers: int) -> int:
+    """63 well mixed bits that depend on all the numbers."""
+    numbers = (len(numbers), *numbers)  # (0, 1) and (0, 1, 0) would be the same
+    return int(np.random.SeedSequence(numbers).generate_state(2, np.uint32).view(np.uint64)[0] >> 1)
+
+
+def seed_all(*numbers: int) -> None:
+    """Seed Python's, numpy's and torch's generators with a mixture of the numbers."""
+    seed = mixed(*numbers)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a split is cut into updates.
+
+    Attributes:
+        samples: Number of samples N.
+        batch_size: Samples per process and forward pass.
+        processes: Number of processes.
+        accumulate: Forward passes per update.
+        epochs: Number of epochs.
+        seed: Seed of the order.
+    """
+
+    samples: int
+    batch_size: int
+    processes: int
+    accumulate: int
+    epochs: int
+    seed: int
+
+    @property
+    def passes(self) -> int:
+        """Forward passes an epoch; what does not fill one on all processes is left out, because a
+        batch of a few images would upset BatchNorm. Every epoch leaves out others."""
+        return self.samples // (self.batch_size * self.processes)
+
+    @property
+    def updates(self) -> int:
+        """Updates an epoch; the last may have fewer forward passes than the others."""
+        return -(-self.passes // self.accumulate)
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole run."""
+        return self.updates * self.epochs
+
+    def passes_of(self, update: int) -> int:
+        """Forward passes of an update, counted from the start of the run."""
+        within = update % self.updates
+        return min(self.accumulate, self.passes - within * self.accumulate)
+
+    def order(self, epoch: int) -> List[int]:
+        """All sample indices in the order of an epoch."""
+        generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+        return generator.permutation(self.samples).tolist()
+
+
+class Batches(Sampler[List[Key]]):
+    """The batches of one process, from an update to the end of the run.
+
+    A forward pass of all processes together takes the next ``batch_size * processes`` samples of
+    the epoch's order, whatever the number of processes.
+    """
+
+    def __init__(self, plan: Plan, process: int, start: int = 0):
+        self.plan, self.process, self.start = plan, process, start
+
+    def __len__(self) -> int:
+        done, within = divmod(self.start, self.plan.updates)
+        return self.plan.passes * (self.plan.epochs - done) - within * self.plan.accumulate
+
+    def __iter__(self) -> Iterator[List[Key]]:
+        plan = self.plan
+        first, within = divmod(self.start, plan.updates)
+        for epoch in range(first, plan.epochs):
+            order = plan.order(epoch)
+            skipped = within * plan.accumulate if epoch == first else 0
+            for number in range(skipped, plan.passes):
+                begin = (number * plan.processes + self.process) * plan.batch_size
+                yield [(epoch, index) for index in order[begin : begin + plan.batch_size]]

@@ -1,0 +1,270 @@
+"""What a run leaves behind: its log, the best weights, and an export that timm loads."""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, List, Mapping
+
+import accelerate
+import timm
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save
+from timm.models import save_for_hf
+from torch import nn
+
+from .. import __version__
+from ..data import ImageTable
+from ..errors import InvalidInputError
+from ..explain import explain
+from ..models import SEHeadMixin
+from .build import fp16_state, model_args
+from .config import Config
+from .order import Plan
+from .state import Progress, write_json
+
+#: What a run writes into its folder; anything else in it is someone else's.
+_OWN = {"state", "best", "export", "samples", "metrics.jsonl", "summary.csv", "summary.json",
+        "config.json", "curves.png", "logs"}  # fmt: skip
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's weights whole or not at all, readable for everyone who may read the folder
+    (safetensors' own ``save_file`` makes files that only their owner can read)."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(save(weights, metadata={"format": "pt"}))
+    os.replace(temporary, path)
+
+
+def to_text(config: Mapping[str, Any], prefix: str = "") -> str:
+    """A nested configuration as option names and values, one a line."""
+    lines: List[str] = []
+    for key, value in config.items():
+        name = f"{prefix}{key.replace('_', '-')}"
+        nested = isinstance(value, Mapping)
+        lines.append(to_text(value, f"{name}.") if nested else f"--{name} {value}")
+    return "\n".join(lines)
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The options that differ, as ``--name before -> now``."""
+    left, right = (dict(_flat(c)) for c in (before, now))
+    names = [n for n in {**left, **right} if left.get(n) != right.get(n)]
+    return ", ".join(f"--{n} {left.get(n)} -> {right.get(n)}" for n in names)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> List[Any]:
+    found: List[Any] = []
+    for key, value in config.items():
+        name = f"{prefix}{key.replace('_', '-')}"
+        found += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+    return found
+
+
+class RunFolder:
+    """The folder of a run; only the main process writes to it."""
+
+    def __init__(self, path: Path, accelerator: Accelerator):
+        self.path, self.accelerator = path, accelerator
+        self.states, self.log_file = path / "state", path / "metrics.jsonl"
+
+    def claim(self, overwrite: bool) -> None:
+        """Make the folder, or refuse one that holds something else or a run that is finished.
+
+        Raises:
+            InvalidInputError: Naming what is there.
+        """
+        self.accelerator.wait_for_everyone()
+        present = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+        strange = sorted(n for n in present if n.removesuffix(".tmp") not in _OWN)
+        if strange:
+            raise InvalidInputError(
+                f"--run.output {self.path} holds {strange[0]}, which no run wrote; name another "
+                "folder."
+            )
+        if "summary.json" in present and not overwrite:
+            raise InvalidInputError(
+                f"--run.output {self.path} holds a finished run; name another folder, or add "
+                "--run.overwrite."
+            )
+        self.accelerator.wait_for_everyone()  # all processes have looked before the main one writes
+        if self.accelerator.is_main_process:
+            if overwrite:
+                for name in present:
+                    path = self.path / name
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self.states.mkdir(parents=True, exist_ok=True)
+            for unfinished in self.states.glob("*.tmp"):  # a run was killed while it wrote them
+                shutil.rmtree(unfinished)
+        self.accelerator.wait_for_everyone()
+
+    def log(self, row: Dict[str, Any]) -> None:
+        """Append a line to ``metrics.jsonl``, and tell the trackers."""
+        numbers = {k: v for k, v in row.items() if isinstance(v, float)}
+        numbers.update({f"valid/{k}": v for k, v in row.get("valid", {}).items()})
+        self.accelerator.log(numbers, step=row["update"])
+        if self.accelerator.is_main_process:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> List[Dict[str, Any]]:
+        """The log so far; a last line that was cut off is left out."""
+        if not self.log_file.is_file():
+            return []
+        found = []
+        for line in self.log_file.read_text("utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+        return found
+
+    def trim(self, update: int) -> None:
+        """Drop what was logged after an update: the run goes on from there."""
+        if not self.accelerator.is_main_process:
+            return
+        kept = [row for row in self.rows() if row["update"] <= update]
+        temporary = self.log_file.with_name("metrics.jsonl.tmp")
+        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        os.replace(temporary, self.log_file)
+
+    def save_best(self, model: nn.Module, figures: Dict[str, Any]) -> None:
+        """Keep these weights as the best."""
+        if self.accelerator.is_main_process:
+            (self.path / "best").mkdir(exist_ok=True)
+            save_weights(model, self.path / "best" / "model.safetensors")
+            write_json(self.path / "best" / "metrics.json", figures)
+
+
+def commit() -> Any:
+    """The commit of the checkout that the command was started in, "-dirty" if changed, or None."""
+    if shutil.which("git") is None:
+        return None
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
+def environment(accelerator: Accelerator) -> Dict[str, Any]:
+    """Versions and machine that a figure was made with."""
+    gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else None
+    return {
+        "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
+        "accelerate": accelerate.__version__, "se_zoo": __version__, "cpu": platform.processor(),
+        "threads": torch.get_num_threads(), "gpu": gpu, "processes": accelerator.num_processes,
+    }  # fmt: skip
+
+
+class Export:
+    """``export/``, which timm loads, with summary, samples and curves beside it."""
+
+    def __init__(self, folder: RunFolder, config: Config, tag: str, source: str):
+        self.folder, self.config, self.tag, self.source = folder, config, tag, source
+        self.start, self.commit = time.time(), commit()
+
+    def round(self, model: nn.Module) -> None:
+        """Round the weights to fp16, as they are exported."""
+        self.weights = fp16_state(model)
+        model.load_state_dict(self.weights)
+
+    def write(
+        self,
+        model: nn.Module,
+        tables: Dict[str, ImageTable],
+        plan: Plan,
+        progress: Progress,
+        scores: Dict[str, Dict[str, Any]],
+    ) -> None:
+        """Write everything; the summary, which says that the run is finished, comes last."""
+        self._write_export(model)
+        rows = self.folder.rows()
+        write_table(self.folder.path / "summary.csv", rows)
+        draw_curves(self.folder.path / "curves.png", rows)
+        splits = self.config.data.splits
+        summary = {
+            "config": json.loads(json.dumps(asdict(self.config), default=str)),
+            "command": sys.argv,
+            "commit": self.commit,
+            "environment": environment(self.folder.accelerator),
+            "starts_from": self.source,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "labels": list(tables[splits[0]].labels),
+            "samples": {name: len(table) for name, table in tables.items()},
+            "updates": plan.total,
+            "weights": "after the last epoch, rounded to fp16, evaluated in fp32"
+            + ("" if self.config.optim.ema_decay is None else "; averaged (EMA)"),
+            "best": {"update": progress.best_update, self.config.run.best: progress.best},
+            **scores,
+        }
+        write_json(self.folder.path / "summary.json", summary)
+        test = scores[splits[-1]]
+        print(
+            f"{splits[-1]}: accuracy {test['accuracy']:.2%} (majority "
+            f"{test['majority_accuracy']:.2%}), balanced {test['balanced_accuracy']:.2%}; "
+            f"{self.folder.path}"
+        )
+
+    def _write_export(self, model: nn.Module) -> None:
+        temporary, final = self.folder.path / "export.tmp", self.folder.path / "export"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        if isinstance(model, SEHeadMixin):
+            args = model_args(self.config.model, self.tag)
+            args["multi_label"] = model.is_multi_label()
+            # A copy, because safetensors refuses tensors in channels_last.
+            packed = deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            save_for_hf(packed, str(temporary), model_args=args, safe_serialization=True)
+            config = json.loads((temporary / "config.json").read_text("utf-8"))
+            # timm from 1.0.29 on adds every argument of create_model: num_classes, which
+            # transformers would then pass twice, and drop_rate, which is the run's business.
+            config["model_args"] = args
+            write_json(temporary / "config.json", config)
+        (temporary / "model.safetensors").unlink(missing_ok=True)
+        (temporary / "model.safetensors").write_bytes(save(self.weights, metadata={"format": "pt"}))
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+
+
+def write_table(path: Path, rows: List[Dict[str, Any]]) -> None:
+    """The epochs of a log as csv."""
+    epochs = [{**{k: v for k, v in r.items() if k != "valid"}, **r["valid"]}
+              for r in rows if "valid" in r]  # fmt: skip
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(epochs[0]) if epochs else ["epoch"])
+        writer.writeheader()
+        writer.writerows(epochs)
+
+
+def draw_curves(path: Path, rows: List[Dict[str, Any]]) -> None:
+    """Loss, learning rate and validation figures over the updates, as PNG."""
+    from matplotlib.figure import Figure
+
+    steps = [r for r in rows if "loss" in r]
+    epochs = [r for r in rows if "valid" in r]
+    figure = Figure(figsize=(12, 3.5), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.plot([r["update"] for r in steps], [r["loss"] for r in steps], lw=0.7)
+    left.plot([r["update"] for r in epochs], [r["train_loss"] for r in epochs], "o-", ms=3)
+    left.set(title="training loss", xlabel="update")
+    for name in ("accuracy", "balanced_accuracy", "average_precision"):
+        middle.plot([r["epoch"] for r in epochs], [r["valid"][name] for r in epochs], "o-", ms=3,
+                    label=name.replace("_", " "))  # fmt: skip
+    middle.set(title="validation", xlabel="epoch")
+    middle.legend()
+    right.plot([r["update"] for r in steps], [r["lr"] for r in steps])
+    right.set(title="learning rate", xlabel="update")
+    figure.savefig(path, dpi=110)
+
+
+def draw_samples(path: Path, model: nn.Module, images: torch.Tensor, target: Any) -> None:
+    """Explanations of a few images, as PNG with the numbers beside it."""
+    explain(model, images, target).save(path)

@@ -1,0 +1,154 @@
+"""Runs that are killed, stopped or damaged, and go on as if nothing had happened."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
+psutil = pytest.importorskip("psutil", reason="comes with accelerate")
+pytest.importorskip("datasets", reason="training needs se_zoo[train]")
+
+ROOT = Path(__file__).parent.parent
+TRAIN = 53  # no multiple of any batch here
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: Any) -> Path:
+    """A folder per class, whose brightness is the class."""
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("images")
+    for split, count in (("train", TRAIN), ("valid", 9), ("test", 11)):
+        for i in range(count):
+            target = path / split / f"class{i % 3}"
+            target.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 100, (32, 32, 3), dtype=np.uint8) + np.uint8(60 * (i % 3))
+            Image.fromarray(pixels).save(target / f"{i}.png")
+    return path
+
+
+def start(folder: Path, output: Path, processes: int, **options: Any) -> "subprocess.Popen[str]":
+    run = {"output": str(output), **options.pop("run", {})}
+    options["data"] = {"path": str(folder), "label": None, **options.get("data", {})}
+    text = json.dumps({"run": run, **options})
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+                   str(processes)]  # fmt: skip
+    return subprocess.Popen(
+        [*launch, "-m", "tests.train_run", text], cwd=ROOT, env=env, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(run: "subprocess.Popen[str]") -> str:
+    """Standard output of a run that has to succeed."""
+    out, err = run.communicate(timeout=240)
+    assert run.returncode == 0, err[:4000]
+    return out
+
+
+def rows(output: Path) -> List[Dict[str, Any]]:
+    file = output / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:  # being written
+            break
+    return found
+
+
+def wait_for(output: Path, updates: int, run: "subprocess.Popen[str]") -> None:
+    """Until so many updates are logged."""
+    end = time.monotonic() + 120
+    while len([r for r in rows(output) if "loss" in r]) < updates:
+        assert run.poll() is None and time.monotonic() < end, run.communicate()[1][-3000:]
+        time.sleep(0.005)
+
+
+def kill(run: "subprocess.Popen[str]") -> None:
+    """SIGKILL for the run and all that it started; torchrun's workers are no group of its own."""
+    launcher = psutil.Process(run.pid)
+    for process in [launcher, *launcher.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+    run.communicate()
+
+
+def result(output: Path) -> Dict[str, Any]:
+    """What must not depend on interruptions: losses, figures and weights."""
+    timeless = [{k: v for k, v in r.items() if k != "images_per_second"} for r in rows(output)]
+    summary = json.loads((output / "summary.json").read_text())
+    return {
+        "rows": timeless,
+        "weights": (output / "export" / "model.safetensors").read_bytes(),
+        "best": (output / "best" / "model.safetensors").read_bytes(),
+        "figures": (summary["valid"], summary["test"], summary["best"]),
+    }
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_three_times_is_equal_to_the_bit(
+    folder: Path, tmp_path: Path, processes: int
+) -> None:
+    options: Dict[str, Any] = {"optim": {"batch_size": 8 // processes, "accumulate": 2}}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(folder, whole, processes, **options))
+    expected = result(whole)
+    updates = sum("loss" in r for r in expected["rows"])
+    assert updates == 6, "three passes by two make two updates an epoch, the tail counts"
+    rng = random.Random(processes)
+    for at in sorted(rng.sample(range(1, updates), 3)):
+        run = start(folder, broken, processes, **options)
+        wait_for(broken, at, run)
+        kill(run)
+    out = finish(start(folder, broken, processes, **options))
+    assert "its own last state" in out
+    assert result(broken) == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_saves_says_how_to_go_on_and_the_run_goes_on(
+    folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    options: Dict[str, Any] = {"run": {"save_every": 1000}}  # by the signal alone, then
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(folder, whole, 1, **options))
+    run = start(folder, broken, 1, **options)
+    wait_for(broken, 2, run)
+    run.send_signal(number)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 128 + number and "same command again" in err
+    assert not (broken / "summary.json").exists()
+    assert "its own last state" in finish(start(folder, broken, 1, **options))
+    assert result(broken) == result(whole)
+
+
+def test_two_processes_with_half_the_batch_are_one(folder: Path, tmp_path: Path) -> None:
+    """Same samples, same augmentation; without BatchNorm and dropout the same sums as well. The
+    splits (53, 9 and 11 images) divide by nothing."""
+    options: Dict[str, Any] = {
+        "model": {"backbone": "test_vit", "drop_rate": 0.0},
+    }
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start(folder, one, 1, optim={"batch_size": 8, "lr": 1e-3}, **options))
+    finish(start(folder, two, 2, optim={"batch_size": 4, "lr": 1e-3}, **options))
+    for a, b in zip(rows(one), rows(two), strict=True):
+        for key in {"loss", "train_loss", "lr"} & a.keys():
+            assert a[key] == pytest.approx(b[key], rel=1e-5)
+    left, right = (json.loads((p / "summary.json").read_text()) for p in (one, two))
+    for split in ("valid", "test"):
+        assert left[split].pop("loss") == pytest.approx(right[split].pop("loss"), abs=1e-5)
+        assert left[split] == right[split]

@@ -1,0 +1,328 @@
+"""The training engine: its order, its states, its options."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+accelerate = pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
+pytest.importorskip("datasets", reason="training needs se_zoo[train]")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from se_zoo import InvalidInputError  # noqa: E402
+from se_zoo.train import state, train  # noqa: E402
+from se_zoo.train.order import Batches, Plan, seed_all  # noqa: E402
+from se_zoo.train.schedule import lr_at  # noqa: E402
+
+from .train_run import make_config  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Any:
+    """Accelerate keeps the first Accelerator's settings for the whole process."""
+    yield
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    accelerate.state.GradientState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: Any) -> Path:
+    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("images")
+    for split, count in (("train", 37), ("valid", 7), ("test", 5)):
+        for i in range(count):
+            target = path / split / ("rare" if i % 5 == 0 else "common")
+            target.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(target / f"{i}.png")
+    return path
+
+
+def run(folder: Path, output: Path, **options: Any) -> Path:
+    options["data"] = {"path": str(folder), "label": None, **options.get("data", {})}
+    options["optim"] = {"epochs": 1, "warmup_epochs": 0, **options.get("optim", {})}
+    options["run"] = {"output": str(output), **options.get("run", {})}
+    return train(make_config(options))
+
+
+def weights(output: Path) -> Dict[str, torch.Tensor]:
+    return load_file(output / "export" / "model.safetensors")
+
+
+def losses(output: Path) -> List[float]:
+    lines = (output / "metrics.jsonl").read_text().splitlines()
+    return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+
+
+# Order
+
+
+def plan(**options: Any) -> Plan:
+    defaults = dict(samples=53, batch_size=4, processes=1, accumulate=3, epochs=2, seed=0)
+    return Plan(**{**defaults, **options})
+
+
+def test_an_epoch_takes_every_sample_at_most_once_and_ends_with_a_short_update() -> None:
+    p = plan()
+    assert (p.passes, p.updates, p.total) == (13, 5, 10)
+    assert [p.passes_of(u) for u in range(10)] == [3, 3, 3, 3, 1] * 2
+    batches = list(Batches(p, 0))
+    assert len(batches) == len(Batches(p, 0)) == 26
+    for epoch in (0, 1):
+        keys = [k for b in batches[13 * epoch : 13 * epoch + 13] for k in b]
+        assert {e for e, _ in keys} == {epoch} and len({i for _, i in keys}) == 52
+    assert batches[0] != [(0, i) for _, i in batches[13]], "the epochs have the same order"
+    assert list(Batches(plan(seed=1), 0)) != batches
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 7, 9, 10])
+def test_order_from_an_update_on_is_the_rest_of_the_whole(start: int) -> None:
+    p = plan()
+    passed = sum(p.passes_of(u) for u in range(start))
+    rest = list(Batches(p, 0, start))
+    assert rest == list(Batches(p, 0))[passed:] and len(Batches(p, 0, start)) == len(rest)
+
+
+def test_processes_share_the_samples_of_a_pass() -> None:
+    one = list(Batches(plan(batch_size=8), 0))
+    two = [list(Batches(plan(processes=2), process)) for process in (0, 1)]
+    assert [a + b for a, b in zip(*two, strict=True)] == one
+
+
+def test_random_numbers_depend_on_all_numbers() -> None:
+    drawn = set()
+    for numbers in [(0, 1), (1, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0,)]:
+        seed_all(*numbers)
+        drawn.add((float(torch.rand(())), float(np.random.rand())))
+    assert len(drawn) == 6
+
+
+def test_schedule_warms_up_and_falls_to_zero() -> None:
+    rates = [lr_at(u, 20, 5, 1.0) for u in range(20)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5] == 1.0 and sorted(rates[5:], reverse=True) == rates[5:]
+    assert 0 < rates[-1] < 0.02
+
+
+# States
+
+
+def make_state(folder: Path, update: int) -> Path:
+    temporary = state.begin(folder, update)
+    (temporary / "model.safetensors").write_bytes(bytes(range(200)))
+    return state.finish(temporary, state.Progress(update, [0.1], None, None, {}), keep=3)
+
+
+def test_states_are_kept_and_the_last_is_found(tmp_path: Path) -> None:
+    for update in (5, 10, 100, 20):
+        make_state(tmp_path, update)
+    assert [p.name for p in state.steps(tmp_path)] == [f"step_{n:08d}" for n in (10, 20, 100)]
+    found, problems = state.latest(tmp_path)
+    assert found == tmp_path / "step_00000100" and not problems
+    assert state.read_progress(found) == state.Progress(100, [0.1], None, None, {})
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "no manifest", "unfinished"])
+def test_damaged_state_is_named_and_the_one_before_is_used(tmp_path: Path, damage: str) -> None:
+    before, last = make_state(tmp_path, 1), make_state(tmp_path, 2)
+    file = last / "model.safetensors"
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif damage == "flipped":
+        data = bytearray(file.read_bytes())
+        data[100] ^= 1
+        file.write_bytes(data)
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "no manifest":
+        (last / "manifest.json").unlink()
+    else:
+        last.rename(last.with_suffix(".tmp"))
+    found, problems = state.latest(tmp_path)
+    assert found == before
+    named = {"no manifest": "manifest.json", "unfinished": None}.get(damage, str(file))
+    assert (len(problems) == 1 and named in problems[0]) if named else not problems
+
+
+# Runs
+
+
+def test_run_leaves_what_it_promises(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    import timm
+
+    output = run(folder, tmp_path / "run", optim={"epochs": 2})
+    model: Any = timm.create_model(f"local-dir:{output / 'export'}", pretrained=True)
+    assert model.class_labels() == ("common", "rare") and not model.is_multi_label()
+    assert tuple(model.pretrained_cfg["input_size"]) == (3, 32, 32)
+    assert model.explain(torch.randn(1, 3, 32, 32), "rare").target == (1,)
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["samples"] == {"train": 37, "valid": 7, "test": 5}
+    assert summary["config"]["optim"]["batch_size"] == 8 and summary["environment"]["timm"]
+    assert (output / "summary.csv").read_text().count("\n") == 3
+    with Image.open(output / "curves.png") as curves:
+        assert curves.width > 500
+    out = capsys.readouterr().out
+    assert "starts from: scratch" in out and str(output) in out
+    with pytest.raises(InvalidInputError, match="finished"):
+        run(folder, tmp_path / "run")
+
+
+def test_folder_with_something_else_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InvalidInputError, match=r"thesis\.tex"):
+            run(folder, tmp_path, run={"overwrite": overwrite})
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(
+    folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run(folder, tmp_path / "run", run={"dry_run": True}, optim={"accumulate": 3})
+    out = capsys.readouterr().out
+    for part in ("--optim.accumulate 3", "weight decay", "train 37, valid 7, test 5",
+                 "2 updates of 8 images x 1 processes x 3 passes", "scratch"):  # fmt: skip
+        assert part in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_state_of_another_configuration_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    first = run(folder, tmp_path / "first")
+    with pytest.raises(state.StateError, match=r"--optim\.lr 0\.01 -> 0\.02"):
+        run(folder, tmp_path / "second", run={"resume": str(first)}, optim={"lr": 0.02})
+
+
+def test_order_of_where_a_run_starts(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    first = run(folder, tmp_path / "first")
+    run(folder, tmp_path / "init", run={"init": str(first)})
+    assert "starts from: --run.init" in capsys.readouterr().out
+    run(folder, tmp_path / "resumed", run={"resume": str(first)})
+    assert "starts from: --run.resume" in capsys.readouterr().out
+    same = weights(tmp_path / "resumed")
+    assert all(torch.equal(v, same[k]) for k, v in weights(first).items()), "nothing was left to do"
+    (tmp_path / "first" / "summary.json").unlink()  # killed right before its end
+    run(folder, tmp_path / "first", run={"resume": str(tmp_path / "resumed")})
+    assert "starts from: its own last state" in capsys.readouterr().out
+    with pytest.raises(state.StateError, match="holds no whole state"):
+        run(folder, tmp_path / "none", run={"resume": str(tmp_path / "nowhere")})
+
+
+#: Options that change what is computed: (section, field, other value).
+EFFECTS = [
+    ("data", "limit", 20), ("model", "drop_rate", 0.9), ("model", "gate", "identity"),
+    ("model", "se", False), ("model", "backbone", "test_byobnet"),
+    ("model", "input_size", (48, 32)), ("augment", "scale", (0.1, 0.2)),
+    ("augment", "ratio", (0.2, 0.3)), ("augment", "hflip", 0.0), ("augment", "color_jitter", 0.9),
+    ("augment", "auto_augment", "rand-m9"), ("augment", "reprob", 1.0),
+    ("augment", "mixup", 0.5), ("augment", "cutmix", 1.0), ("augment", "smoothing", 0.2),
+    ("optim", "epochs", 3), ("optim", "batch_size", 4), ("optim", "accumulate", 2),
+    ("optim", "lr", 0.02), ("optim", "weight_decay", 5.0), ("optim", "layer_decay", 0.5),
+    ("optim", "warmup_epochs", 0.6), ("optim", "clip_grad", 0.01), ("optim", "ema_decay", 0.5),
+    ("optim", "class_balance", True), ("run", "seed", 1), ("run", "mixed_precision", "bf16"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def usual(folder: Path, tmp_path_factory: Any) -> Path:
+    output = run(folder, tmp_path_factory.mktemp("usual"))
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    return output
+
+
+def test_same_configuration_gives_the_same_weights(
+    folder: Path, tmp_path: Path, usual: Path
+) -> None:
+    again = weights(run(folder, tmp_path / "run", run={"log_every": 3, "save_every": 2}))
+    assert all(torch.equal(v, again[k]) for k, v in weights(usual).items())
+
+
+@pytest.mark.parametrize(("section", "field", "value"), EFFECTS)
+def test_every_option_has_an_effect(
+    folder: Path, tmp_path: Path, usual: Path, section: str, field: str, value: Any
+) -> None:
+    config = make_config({"data": {"path": "x", "label": None}, "run": {"output": "x"}})
+    assert getattr(getattr(config, section), field) != value
+    other = weights(run(folder, tmp_path / "run", **{section: {field: value}}))
+    mine = weights(usual)
+    assert mine.keys() != other.keys() or any(
+        mine[k].shape != other[k].shape or not torch.equal(mine[k], other[k]) for k in mine
+    )
+
+
+def test_every_option_is_tested() -> None:
+    """A new field belongs into EFFECTS, or into this list with a test of its own."""
+    free = {
+        "path", "name", "csv", "splits", "image", "label", "attributes", "ignore",  # test_data
+        "pretrained",  # needs the Hub
+        "drop_path_rate",  # test_stochastic_depth
+        "output", "overwrite", "resume", "init", "workers", "save_every", "keep", "log_every",
+        "best", "trackers", "channels_last", "compile", "dry_run",
+    }  # fmt: skip
+    config = make_config({"data": {"path": "x"}, "run": {"output": "x"}})
+    tested = {(section, field) for section, field, _ in EFFECTS}
+    for section in ("data", "model", "augment", "optim", "run"):
+        for field in vars(getattr(config, section)):
+            name = (section, field)
+            assert name in tested or field in free or name == ("model", "name"), name
+
+
+def test_workers_give_the_same_losses(folder: Path, tmp_path: Path, usual: Path) -> None:
+    assert losses(run(folder, tmp_path / "run", run={"workers": 2})) == losses(usual)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optim": {"epochs": 0}}, "positive"),
+        ({"optim": {"warmup_epochs": 1}}, "warmup-epochs"),
+        ({"optim": {"batch_size": 64}}, "37 images"),
+        ({"optim": {"batch_size": 7}, "augment": {"mixup": 0.5}}, "even"),
+        ({"run": {"best": "no_such_metric"}}, "no_such_metric"),
+        ({"run": {"trackers": ["comet_ml"]}}, "comet_ml"),
+        ({"model": {"name": "resnet18"}}, "no SE head"),
+        ({"model": {"name": "resnet18_sehead"}}, "--model.backbone"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    folder: Path, tmp_path: Path, options: Any, message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        run(folder, tmp_path / "run", **options)
+
+
+def test_damaged_state_of_a_run_is_said_and_survived(
+    folder: Path, tmp_path: Path, usual: Path, capsys: Any
+) -> None:
+    output = run(folder, tmp_path / "run")
+    (output / "summary.json").unlink()
+    last = state.steps(output / "state")[-1]
+    (last / "optimizer.bin").write_bytes((last / "optimizer.bin").read_bytes()[:100])
+    run(folder, tmp_path / "run")
+    out = capsys.readouterr().out
+    assert "optimizer.bin has 100 bytes" in out and "step_00000003" in out
+    assert losses(output) == losses(usual)
+    assert all(torch.equal(v, weights(usual)[k]) for k, v in weights(output).items())
+
+
+def test_stochastic_depth(folder: Path) -> None:
+    from se_zoo.train.build import build_model
+
+    config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
+    config = replace(config, drop_path_rate=0.5, backbone="test_convnext")
+    model = build_model(config, ["a", "b"], False, "")
+    rates = [getattr(m, "drop_prob", None) or 0 for m in model.modules()]
+    assert max(rates) == pytest.approx(0.5)
+
+
+def test_tensorboard_is_told(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    output = run(folder, tmp_path / "run", run={"trackers": ["tensorboard"]})
+    events = list(output.rglob("events.out.*"))
+    assert events and any(b"valid/accuracy" in e.read_bytes() for e in events)
+    (output / "summary.json").unlink()
+    run(folder, tmp_path / "run", run={"trackers": ["tensorboard"]})  # its own files are its own

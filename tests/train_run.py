@@ -1,0 +1,36 @@
+"""A training run in a process of its own, for tests that interrupt it.
+
+python -m tests.train_run '{"data": {...}, "optim": {...}, "run": {...}}'
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+from se_zoo.data import DataConfig
+from se_zoo.train import AugmentConfig, Config, ModelConfig, OptimConfig, RunConfig, train
+
+
+def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
+    """A configuration from nested options; what stands in none is that of a tiny run."""
+    data: Dict[str, Any] = {"label": "label", **options.get("data", {})}
+    model: Dict[str, Any] = {
+        "name": "timm_sehead", "backbone": "test_resnet", "input_size": (32, 32),
+        "drop_rate": 0.2, **options.get("model", {}),
+    }  # fmt: skip
+    optim: Dict[str, Any] = {
+        "epochs": 2, "batch_size": 8, "lr": 1e-2, "warmup_epochs": 0.5, "ema_decay": 0.9,
+        **options.get("optim", {}),
+    }  # fmt: skip
+    run: Dict[str, Any] = {"log_every": 1, "save_every": 1, **options["run"]}
+    run.update({k: Path(run[k]) for k in ("output", "resume", "init") if run.get(k)})
+    augment: Dict[str, Any] = {"reprob": 0.3, **options.get("augment", {})}
+    return Config(
+        DataConfig(**data), ModelConfig(**model), AugmentConfig(**augment), OptimConfig(**optim),
+        RunConfig(**run),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    train(make_config(json.loads(sys.argv[1])))
