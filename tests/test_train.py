@@ -1,6 +1,7 @@
 """The training engine: its order, its states, its options."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
@@ -164,12 +165,25 @@ def test_run_leaves_what_it_promises(folder: Path, tmp_path: Path, capsys: Any) 
     assert summary["samples"] == {"train": 37, "valid": 7, "test": 5}
     assert summary["config"]["optim"]["batch_size"] == 8 and summary["environment"]["timm"]
     assert (output / "summary.csv").read_text().count("\n") == 3
-    with Image.open(output / "curves.png") as curves:
-        assert curves.width > 500
+    for name in ("curves.png", "samples.png"):
+        with Image.open(output / name) as picture:
+            assert picture.width > 400
+    samples = json.loads((output / "samples.json").read_text())
+    assert len(samples["images"]) == 5 and samples["rows"][0]["label"] in ("common", "rare")
     out = capsys.readouterr().out
     assert "starts from: scratch" in out and str(output) in out
     with pytest.raises(InvalidInputError, match="finished"):
         run(folder, tmp_path / "run")
+
+
+def test_data_is_looked_at_before_anything_starts(folder: Path, tmp_path: Path) -> None:
+    from se_zoo.errors import DataError
+
+    shutil.copytree(folder, tmp_path / "data")
+    broken = next((tmp_path / "data" / "valid" / "common").iterdir())
+    broken.write_bytes(broken.read_bytes()[:50])
+    with pytest.raises(DataError, match=rf"(?s){broken.name}.*se-zoo check"):
+        run(tmp_path / "data", tmp_path / "run")
 
 
 def test_folder_with_something_else_is_left_alone(folder: Path, tmp_path: Path) -> None:

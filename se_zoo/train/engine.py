@@ -23,7 +23,8 @@ from timm.utils.model_ema import ModelEmaV3
 from tqdm import tqdm
 
 from ..data import ImageTable, open_table
-from ..errors import InvalidInputError
+from ..data import check as check_data
+from ..errors import DataError, InvalidInputError
 from . import loader, output, schedule, state
 from .build import build_model, load_init
 from .config import Config
@@ -122,6 +123,12 @@ class Trainer:
         if not config.run.dry_run:
             self.folder.claim(config.run.overwrite)
         with accelerator.main_process_first():  # the others then read what it cached
+            if accelerator.is_main_process:
+                report = check_data(config.data, fast=True, progress=False)
+                if not report.ok:
+                    raise DataError(
+                        f"{report.errors[0]} All of it: se-zoo check {config.data.path}"
+                    )
             self.tables: Dict[str, ImageTable] = {
                 name: open_table(config.data, name) for name in config.data.splits
             }
@@ -418,6 +425,9 @@ class Trainer:
         export.round(model)  # so the scores are those of the export
         scores = {s: self.evaluate(s, mixed_precision=False) for s in self.config.data.splits[1:]}
         if self.accelerator.is_main_process:
+            samples = self.samples(self.config.data.splits[-1])
+            shown = [self.transforms[1](samples[i][0]) for i in range(min(6, len(samples)))]
+            output.draw_samples(self.folder.path / "samples.png", model, torch.stack(shown))
             export.write(model, self.tables, self.plan, self.progress, scores)
 
 

@@ -32,7 +32,7 @@ from .order import Plan
 from .state import Progress, write_json
 
 #: What a run writes into its folder; anything else in it is someone else's.
-_OWN = {"state", "best", "export", "samples", "metrics.jsonl", "summary.csv", "summary.json",
+_OWN = {"state", "best", "export", "samples.png", "samples.json", "metrics.jsonl", "summary.csv", "summary.json",
         "config.json", "curves.png", "logs"}  # fmt: skip
 
 
@@ -265,6 +265,8 @@ def draw_curves(path: Path, rows: List[Dict[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_samples(path: Path, model: nn.Module, images: torch.Tensor, target: Any) -> None:
-    """Explanations of a few images, as PNG with the numbers beside it."""
-    explain(model, images, target).save(path)
+def draw_samples(path: Path, model: nn.Module, images: torch.Tensor) -> None:
+    """Explanations of a few images' predictions, as PNG with the numbers beside it; nothing for a
+    model without an SE head."""
+    if isinstance(model, SEHeadMixin):
+        explain(model, images, explain(model, images, method="gate").logits.argmax(1)).save(path)
