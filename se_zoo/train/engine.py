@@ -120,18 +120,17 @@ class Trainer:
     def __init__(self, config: Config, tag: str, accelerator: Accelerator):
         self.config, self.tag, self.accelerator = config, tag, accelerator
         self.folder = output.RunFolder(config.run.output, accelerator)
-        if not config.run.dry_run:
-            self.folder.claim(config.run.overwrite)
         with accelerator.main_process_first():  # the others then read what it cached
             if accelerator.is_main_process:
                 report = check_data(config.data, fast=True, progress=False)
                 if not report.ok:
-                    raise DataError(
-                        f"{report.errors[0]} All of it: se-zoo check {config.data.path}"
-                    )
+                    everything = f"se-zoo check {config.data.path}"
+                    raise DataError(f"{report.errors[0]} All of it: {everything}")
             self.tables: Dict[str, ImageTable] = {
                 name: open_table(config.data, name) for name in config.data.splits
             }
+        if not config.run.dry_run:
+            self.folder.claim(config.run.overwrite)
         first = self.tables[config.data.splits[0]]
         self.labels, self.multi_label = first.labels, first.multi_label
         self.plan = Plan(

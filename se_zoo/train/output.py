@@ -32,8 +32,10 @@ from .order import Plan
 from .state import Progress, write_json
 
 #: What a run writes into its folder; anything else in it is someone else's.
-_OWN = {"state", "best", "export", "samples.png", "samples.json", "metrics.jsonl", "summary.csv", "summary.json",
-        "config.json", "curves.png", "logs"}  # fmt: skip
+_OWN = {
+    "state", "best", "export", "metrics.jsonl", "summary.csv", "summary.json", "curves.png",
+    "samples.png", "samples.json", "logs",
+}  # fmt: skip
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
