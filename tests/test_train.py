@@ -114,7 +114,8 @@ def test_schedule_warms_up_and_falls_to_zero() -> None:
 
 
 def make_state(folder: Path, update: int) -> Path:
-    temporary = state.begin(folder, update)
+    temporary = state.unfinished(folder, update)
+    state.begin(temporary)
     (temporary / "model.safetensors").write_bytes(bytes(range(200)))
     return state.finish(temporary, state.Progress(update, [0.1], None, None, {}), keep=3)
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedType, broadcast
 from safetensors.torch import load_file
 from timm.utils.model_ema import ModelEmaV3
 from tqdm import tqdm
@@ -29,12 +29,16 @@ from . import loader, output, schedule, state
 from .build import build_model, load_init
 from .config import Config
 from .evaluate import evaluate
+from .metrics import metric_names
 from .order import Plan, seed_all
 from .stop import Stop
 
 #: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
 _FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every", "trackers",
          "dry_run", "init"}  # fmt: skip
+
+#: Each process holds the whole model.
+_DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 def train(config: Config, tag: str = "") -> Path:
@@ -109,6 +113,11 @@ def check(config: Config, accelerator: Accelerator) -> None:
         raise InvalidInputError(
             f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes} "
             "and each would train alone; without GPUs set ACCELERATE_USE_CPU=true."
+        )
+    if accelerator.distributed_type not in (DistributedType.NO, *_DATA_PARALLEL):
+        raise InvalidInputError(
+            f"Accelerate is configured for {accelerator.distributed_type.value}, which cannot keep "
+            "averaged weights or write an export here yet; use plain data parallelism (DDP)."
         )
     if run.output.is_file():
         raise InvalidInputError(f"--run.output {run.output} is a file; name a folder.")
@@ -192,6 +201,11 @@ class Trainer:
                 f"{self.plan.batch_size} on {self.plan.processes} processes; lower "
                 "--optim.batch-size."
             )
+        known = metric_names(len(self.labels), self.multi_label)
+        if self.config.run.best not in known:
+            raise InvalidInputError(
+                f"--run.best {self.config.run.best} is none of the metrics: {', '.join(known)}."
+            )
         augment = self.config.augment
         single = augment.mixup or augment.cutmix or augment.smoothing
         if self.multi_label and single:
@@ -258,10 +272,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write a state; all processes take part."""
-        temporary = self.folder.states / "unused"
+        temporary = state.unfinished(self.folder.states, self.progress.update)
         if self.accelerator.is_main_process:
-            temporary = state.begin(self.folder.states, self.progress.update)
-        temporary = self.folder.states / f"step_{self.progress.update:08d}.tmp"
+            state.begin(temporary)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(temporary))
         self.accelerator.wait_for_everyone()
@@ -387,10 +400,6 @@ class Trainer:
         figures = {k: v for k, v in scores.items() if not isinstance(v, dict)}
         self.folder.log({**row, "valid": figures})
         metric = self.config.run.best
-        if metric not in figures:
-            raise InvalidInputError(
-                f"--run.best {metric} is none of the metrics: {', '.join(figures)}."
-            )
         if self.progress.best is None or figures[metric] > self.progress.best:
             self.progress = replace(self.progress, best=figures[metric], best_update=update)
             self.folder.save_best(self.scored(), {**row, **figures})

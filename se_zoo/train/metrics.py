@@ -1,7 +1,7 @@
 """What a split's predictions score: torchmetrics, summed over all processes."""
 
 import warnings
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Tuple
 
 import torch
 from torchmetrics import MetricCollection
@@ -15,6 +15,12 @@ from torchmetrics.classification import (
 
 #: Predictions that are kept whole for average precision; beyond, it is computed at 200 thresholds.
 _EXACT_LIMIT = 20_000_000
+
+
+def metric_names(labels: int, multi_label: bool) -> Tuple[str, ...]:
+    """Figures by which the best weights of a run can be chosen."""
+    names = ("balanced_accuracy", "accuracy", "average_precision")
+    return names if multi_label or labels <= 5 else (*names, "top5_accuracy")
 
 
 class Scores:

@@ -62,12 +62,15 @@ def _files(folder: Path) -> List[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
 
 
-def begin(folder: Path, update: int) -> Path:
-    """An empty folder for a new state, under its temporary name."""
-    temporary = folder / f"step_{update:08d}.tmp"
+def unfinished(folder: Path, update: int) -> Path:
+    """Where a state is written before it is whole."""
+    return folder / f"step_{update:08d}.tmp"
+
+
+def begin(temporary: Path) -> None:
+    """Make the folder for an unfinished state; what was left there is dropped."""
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    return temporary
 
 
 def finish(temporary: Path, progress: Progress, keep: int) -> Path:
