@@ -13,6 +13,8 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
+import torch
+from packaging.version import Version
 from PIL import Image
 
 pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
@@ -36,6 +38,12 @@ def folder(tmp_path_factory: Any) -> Path:
     return path
 
 
+def check_gloo() -> None:
+    """Skip what needs two processes where torch cannot be relied on for it."""
+    if Version(torch.__version__) < Version("2.7"):
+        pytest.skip("two gloo processes of torch 2.6 hang now and then (once in some twenty runs)")
+
+
 def start(folder: Path, output: Path, processes: int, **options: Any) -> "subprocess.Popen[str]":
     run = {"output": str(output), **options.pop("run", {})}
     options["data"] = {"path": str(folder), "label": None, **options.get("data", {})}
@@ -53,7 +61,11 @@ def start(folder: Path, output: Path, processes: int, **options: Any) -> "subpro
 
 def finish(run: "subprocess.Popen[str]") -> str:
     """Standard output of a run that has to succeed."""
-    out, err = run.communicate(timeout=240)
+    try:
+        out, err = run.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        kill(run)
+        raise
     assert run.returncode == 0, err[:4000]
     return out
 
@@ -103,6 +115,8 @@ def result(output: Path) -> Dict[str, Any]:
 def test_killed_three_times_is_equal_to_the_bit(
     folder: Path, tmp_path: Path, processes: int
 ) -> None:
+    if processes > 1:
+        check_gloo()
     options: Dict[str, Any] = {"optim": {"batch_size": 8 // processes, "accumulate": 2}}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(folder, whole, processes, **options))
@@ -139,6 +153,7 @@ def test_signal_saves_says_how_to_go_on_and_the_run_goes_on(
 def test_two_processes_with_half_the_batch_are_one(folder: Path, tmp_path: Path) -> None:
     """Same samples, same augmentation; without BatchNorm and dropout the same sums as well. The
     splits (53, 9 and 11 images) divide by nothing."""
+    check_gloo()
     options: Dict[str, Any] = {
         "model": {"backbone": "test_vit", "drop_rate": 0.0},
     }

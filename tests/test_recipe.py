@@ -121,7 +121,7 @@ def test_what_the_recipe_trains_loads_under_the_declared_name(name: str) -> None
     assert declared.explain(images, "Smiling").exact
 
 
-@pytest.mark.parametrize("recipe", ["objects", "own_data"])
+@pytest.mark.parametrize("recipe", ["objects", "own_data", "squeeze_only"])
 def test_debug_variant(recipe: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "valid", "test"):
@@ -130,7 +130,10 @@ def test_debug_variant(recipe: str, tmp_path: Path) -> None:
             target.mkdir(parents=True, exist_ok=True)
             pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(target / f"{i}.png")
-    options = {"objects": ["--data.label", "None", "--data.splits", "train", "valid", "test"]}
+    options = {
+        "objects": ["--data.label", "None", "--data.splits", "train", "valid", "test"],
+        "squeeze_only": ["--data.attributes", "--run.init", "None"],
+    }
     command = [
         sys.executable, f"recipes/{recipe}.py", "--debug", "--data.path", tmp_path / "data",
         "--run.output", tmp_path / "run", *options.get(recipe, []),

@@ -276,6 +276,7 @@ def test_every_option_is_tested() -> None:
         "pretrained",  # needs the Hub
         "drop_path_rate",  # test_stochastic_depth
         "output", "overwrite", "resume", "init", "workers", "save_every", "keep", "log_every",
+        "mean", "std", "args",  # test_arguments_of_the_architecture
         "best", "trackers", "channels_last", "compile", "dry_run",
     }  # fmt: skip
     config = make_config({"data": {"path": "x"}, "run": {"output": "x"}})
@@ -334,6 +335,18 @@ def test_stochastic_depth(folder: Path) -> None:
     assert max(rates) == pytest.approx(0.5)
 
 
+def test_arguments_of_the_architecture() -> None:
+    from se_zoo.train.build import build_model, model_args
+
+    config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
+    config = replace(config, args=("pad_type=same", "x=3"), mean=(0.1, 0.2, 0.3), std=(1, 2, 3))
+    assert model_args(config, "")["pad_type"] == "same" and model_args(config, "")["x"] == 3
+    model: Any = build_model(replace(config, args=()), ["a", "b"], False, "")
+    assert model.image_stats() == ((0.1, 0.2, 0.3), (1, 2, 3))
+    with pytest.raises(InvalidInputError, match="name=value"):
+        model_args(replace(config, args=("pad_type",)), "")
+
+
 def test_tensorboard_is_told(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     output = run(folder, tmp_path / "run", run={"trackers": ["tensorboard"]})
@@ -341,3 +354,68 @@ def test_tensorboard_is_told(folder: Path, tmp_path: Path) -> None:
     assert events and any(b"valid/accuracy" in e.read_bytes() for e in events)
     (output / "summary.json").unlink()
     run(folder, tmp_path / "run", run={"trackers": ["tensorboard"]})  # its own files are its own
+
+
+# The head alone
+
+
+def run_head(folder: Path, output: Path, **options: Any) -> Path:
+    from se_zoo.train.head import HeadTrainer
+
+    options["data"] = {"path": str(folder), "label": None}
+    options["run"] = {"output": str(output), "channels_last": False, **options.get("run", {})}
+    options["optim"] = {"epochs": 5, "lr": 0.01, **options.get("optim", {})}
+    return train(make_config(options), "", HeadTrainer)
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit"])
+def test_head_alone_learns_and_the_export_takes_images(
+    folder: Path, tmp_path: Path, backbone: str
+) -> None:
+    import timm
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
+
+    from se_zoo.data import DataConfig, open_table
+
+    output = run_head(folder, tmp_path / "run", model={"backbone": backbone})
+    torch.manual_seed(0)
+    model: Any = timm.create_model(f"local-dir:{output / 'export'}", pretrained=True).eval()
+    table = open_table(DataConfig(str(folder)), "test")
+    transform: Any = create_transform(**resolve_data_config(model=model))
+    images = torch.stack([transform(table[i][0]) for i in range(len(table))])
+    with torch.no_grad():
+        right = (model(images).argmax(1) == table.targets).double().mean().item()
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["test"]["accuracy"] == pytest.approx(right)
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    means = [row["train_loss"] for row in rows if "train_loss" in row]
+    assert means[-1] < means[0]
+
+
+def test_head_alone_leaves_the_backbone_and_uses_its_cache(folder: Path, tmp_path: Path) -> None:
+    first = run(folder, tmp_path / "first")
+    init = str(first / "export" / "model.safetensors")
+    output = run_head(folder, tmp_path / "run", run={"init": init})
+    before, after = weights(first), weights(output)
+    changed = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
+    assert changed == {"se", "fc"}
+    made = (output / "features" / "train.npy").stat().st_mtime_ns
+    (output / "summary.json").unlink()
+    run_head(folder, tmp_path / "run", run={"init": init})
+    assert (output / "features" / "train.npy").stat().st_mtime_ns == made
+    other = run(folder, tmp_path / "other", optim={"lr": 0.02})
+    (output / "summary.json").unlink()
+    shutil.rmtree(output / "state")
+    init = str(other / "export" / "model.safetensors")
+    run_head(folder, tmp_path / "run", run={"init": init})
+    assert (output / "features" / "train.npy").stat().st_mtime_ns != made, (
+        "features of another model"
+    )
+
+
+def test_head_alone_needs_a_head(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no-se"):
+        run_head(folder, tmp_path / "run", model={"se": False})
+    with pytest.raises(InvalidInputError, match="no-channels-last"):
+        run_head(folder, tmp_path / "run", run={"channels_last": True})

@@ -1,5 +1,6 @@
 """The model of a run, and the weights that it starts from."""
 
+import ast
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
@@ -26,7 +27,23 @@ def model_args(config: ModelConfig, tag: str) -> Dict[str, Any]:
     args["gate"] = config.gate
     if config.backbone is not None:
         args["backbone"] = config.backbone
+    base = timm.get_pretrained_cfg(config.backbone or config.name)
+    if config.input_size is not None and base is not None and base.fixed_input_size:
+        args["img_size"] = config.input_size  # transformers are made for one size
+    for pair in config.args:
+        name, found, value = pair.partition("=")
+        if not found:
+            raise InvalidInputError(f"--model.args {pair}: give name=value.")
+        args[name] = _literal(value)
     return args
+
+
+def _literal(text: str) -> Any:
+    """A number, a tuple, True, False or None; any other text is itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def build_model(
@@ -39,7 +56,7 @@ def build_model(
             takes none.
         WeightsNotFoundError: If ``pretrained`` weights cannot be had.
     """
-    architecture = config.name.partition(".")[0].removeprefix("se_zoo/")
+    architecture = config.name.partition(".")[0]
     known = timm.list_models("*_sehead")
     if architecture not in known:
         raise InvalidInputError(
@@ -51,9 +68,6 @@ def build_model(
     optional: Dict[str, Any] = {}
     if config.drop_path_rate:
         optional["drop_path_rate"] = config.drop_path_rate
-    base = timm.get_pretrained_cfg(config.backbone or config.name.removeprefix("se_zoo/"))
-    if config.input_size is not None and base is not None and base.fixed_input_size:
-        optional["img_size"] = config.input_size  # transformers are made for one size
     model = timm.create_model(
         config.name,
         pretrained=config.pretrained,
@@ -65,6 +79,7 @@ def build_model(
     )
     cfg: Any = model.pretrained_cfg
     cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
+    cfg.update({k: v for k in ("mean", "std") if (v := getattr(config, k)) is not None})
     if config.input_size is not None:
         cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
     model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
@@ -104,7 +119,9 @@ def load_init(model: nn.Module, path: Path) -> str:
         raise WeightsNotFoundError(f"--run.init {file} has other shapes: {', '.join(other)}.")
     kept = {k: v for k, v in state.items() if k not in other}
     missing, unexpected = model.load_state_dict(kept, strict=False)
-    wrong = [k for k in missing if k not in other] + unexpected
+    plain = not any(k.startswith("se.") for k in state)  # a backbone's own: the block is new
+    lacking = [k for k in missing if k not in other and not (plain and k.startswith("se."))]
+    wrong = lacking + unexpected
     if wrong:
         raise WeightsNotFoundError(f"--run.init {file} does not fit: {', '.join(wrong)}.")
     return f"{file}" + (f", but for the classifier ({', '.join(other)})" if other else "")

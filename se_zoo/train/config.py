@@ -19,6 +19,12 @@ class ModelConfig:
     """Start from timm's own weights of the backbone."""
     input_size: Optional[Tuple[int, int]] = None
     """Height and width of the images, in pixels; by default the architecture's."""
+    mean: Optional[Tuple[float, float, float]] = None
+    """Channel means that images are normalised with; by default the architecture's."""
+    std: Optional[Tuple[float, float, float]] = None
+    """Channel standard deviations, likewise."""
+    args: Tuple[str, ...] = ()
+    """Further arguments of the architecture, as name=value."""
     gate: Literal["sigmoid", "identity"] = "sigmoid"
     """sigmoid: the paper's block. identity: leaves a pretrained model's logits as they were."""
     se: bool = True

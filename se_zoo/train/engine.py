@@ -11,7 +11,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 import torch
 import torch.nn.functional as F
@@ -41,13 +41,14 @@ _FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_
 _DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
-def train(config: Config, tag: str = "") -> Path:
+def train(config: Config, tag: str = "", trainer_class: Optional[Type["Trainer"]] = None) -> Path:
     """Train, evaluate and export; go on where the same run was interrupted.
 
     Args:
         config: The run.
         tag: Data set for which the zoo declares own tags (``celeba``), so that the model is made
             as the registry makes it.
+        trainer_class: What trains; :class:`Trainer` by default.
 
     Returns:
         The run's folder.
@@ -60,7 +61,7 @@ def train(config: Config, tag: str = "") -> Path:
     """
     accelerator = _accelerator(config)
     check(config, accelerator)
-    trainer = Trainer(config, tag, accelerator)
+    trainer = (trainer_class or Trainer)(config, tag, accelerator)
     if config.run.dry_run:
         accelerator.print(trainer.description())
         return config.run.output
@@ -154,6 +155,7 @@ class Trainer:
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         model = model.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]
         self.transforms = loader.transforms(model, config.augment)
+        model = self.adapt(model)
         # The copy comes before prepare, which replaces model.forward on the object itself.
         self.ema: Optional[ModelEmaV3] = None
         if config.optim.ema_decay is not None:
@@ -286,6 +288,18 @@ class Trainer:
 
     # Training
 
+    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
+        """What is trained of the model: all of it."""
+        return model
+
+    def whole(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model that takes images, behind the one that is trained."""
+        return model
+
+    def sample_transforms(self) -> Tuple[Any, Any]:
+        """What becomes of a sample in training and in evaluation."""
+        return self.transforms
+
     def samples(self, split: str) -> loader.Decoded:
         """A split, decoded once if it is small."""
         if split not in self.decoded:
@@ -301,7 +315,7 @@ class Trainer:
         loss_sum = torch.tensor(own, device=self.accelerator.device)
         batches = iter(
             loader.training_batches(
-                self.samples(train_split), self.transforms[0], self.config, self.plan,
+                self.samples(train_split), self.sample_transforms()[0], self.config, self.plan,
                 process, self.progress.update,
             )
         )  # fmt: skip
@@ -422,19 +436,19 @@ class Trainer:
         for tensor in self.scored().state_dict().values():
             broadcast(tensor)
         return evaluate(
-            self.scored(), self.samples(split), self.transforms[1], self.config, self.labels,
-            self.multi_label, self.accelerator, mixed_precision,
+            self.scored(), self.samples(split), self.sample_transforms()[1], self.config,
+            self.labels, self.multi_label, self.accelerator, mixed_precision,
         )  # fmt: skip
 
     def finish(self) -> None:
         """Score what is exported, and write it with everything that a reader of it needs."""
         export = output.Export(self.folder, self.config, self.tag, self.source)
-        model = self.scored()
+        model = self.whole(self.scored())
         export.round(model)  # so the scores are those of the export
         scores = {s: self.evaluate(s, mixed_precision=False) for s in self.config.data.splits[1:]}
         if self.accelerator.is_main_process:
-            samples = self.samples(self.config.data.splits[-1])
-            shown = [self.transforms[1](samples[i][0]) for i in range(min(6, len(samples)))]
+            table = self.tables[self.config.data.splits[-1]]
+            shown = [self.transforms[1](table[i][0]) for i in range(min(6, len(table)))]
             output.draw_samples(self.folder.path / "samples.png", model, torch.stack(shown))
             export.write(model, self.tables, self.plan, self.progress, scores)
 

@@ -34,7 +34,7 @@ from .state import Progress, write_json
 #: What a run writes into its folder; anything else in it is someone else's.
 _OWN = {
     "state", "best", "export", "metrics.jsonl", "summary.csv", "summary.json", "curves.png",
-    "samples.png", "samples.json", "logs",
+    "samples.png", "samples.json", "logs", "features",
 }  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 import sys
 from dataclasses import dataclass, replace
+from typing import Optional, Type
 
 import tyro
 
 from ..data import open_table
 from ..errors import SEZooError
 from .config import Config
-from .engine import train
+from .engine import Trainer, train
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ def debugged(config: Config) -> Config:
     """A configuration that runs in seconds on a CPU: test_resnet at 32 px on 64 images."""
     model = replace(
         config.model, name="timm_sehead", backbone="test_resnet", input_size=(32, 32),
-        pretrained=False,
+        pretrained=False, args=(),
     )  # fmt: skip
     optim = replace(config.optim, epochs=1, batch_size=16, warmup_epochs=0.25, ema_decay=0.5)
     images = len(open_table(config.data, config.data.splits[0]))
@@ -36,18 +37,24 @@ def debugged(config: Config) -> Config:
     )
 
 
-def run_recipe(default: Config, description: str, tag: str = "") -> None:
+def run_recipe(
+    default: Config,
+    description: str,
+    tag: str = "",
+    trainer_class: Optional[Type[Trainer]] = None,
+) -> None:
     """Read the command line and train; errors take one line and exit status 1.
 
     Args:
         default: The recipe's configuration; every field is an option.
         description: The recipe's docstring.
         tag: Data set for which the zoo declares own tags, see :func:`se_zoo.train.train`.
+        trainer_class: What trains, likewise.
     """
     options = Options(default.data, default.model, default.augment, default.optim, default.run)
     given = tyro.cli(Options, default=options, description=description)
     config = Config(given.data, given.model, given.augment, given.optim, given.run)
     try:
-        train(debugged(config) if given.debug else config, tag)
+        train(debugged(config) if given.debug else config, tag, trainer_class)
     except SEZooError as error:
         sys.exit(f"{sys.argv[0]}: {' '.join(str(error).split())}")
