@@ -55,6 +55,7 @@ from tqdm import tqdm
 import se_zoo  # the import registers the *_sehead models with timm
 from se_zoo.models.cfgs import own_model_args
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
+from se_zoo.train.state import write_json
 
 HUB_ID, HUB_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
 SPLITS = ("train", "valid", "test")
@@ -340,13 +341,6 @@ def accuracies(counts: torch.Tensor) -> dict[str, Any]:
 def by_name(values: torch.Tensor) -> dict[str, float]:
     rounded = [round(value, 5) for value in values.tolist()]
     return dict(zip(CELEBA_ATTRIBUTES, rounded, strict=True))
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write under a temporary name, then rename: no half-written file under the real one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def fp16_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

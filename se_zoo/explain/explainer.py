@@ -40,6 +40,7 @@ class _Pass(NamedTuple):
     features: torch.Tensor  # (B, C, *grid)
     gate: torch.Tensor  # (B, C), float32 or better
     logits: torch.Tensor  # (B, num_classes)
+    selection: maps.Selection  # by the gate
 
 
 class _Maps(NamedTuple):
@@ -161,13 +162,13 @@ def explain(
             native = in_dtype(native, batch.dtype)
             grid = se_model.feature_grid(native, image_size)
             work = torch.promote_types(gate.dtype, torch.float32)
-            state = _Pass(native, grid, gate.to(work), logits)
+            gates = gate.to(work)
+            state = _Pass(native, grid, gates, logits, maps.select_channels(gates))
             rows = _rows(se_model, state, target, method)
             other = _other_class(se_model, state, rows, method, versus)
             computed = _compute(se_model, state, rows, other, method)
             native_size = maps.normalise(computed.raw, method in maps.SIGNED_METHODS, normalize)
             heatmap = maps.upsample(native_size, image_size).clamp(0, 1).float()
-    selection = maps.select_channels(state.gate)
     labels = se_model.class_labels()
     mean, std = se_model.image_stats()
     return Explanation(
@@ -176,8 +177,8 @@ def explain(
         constant=computed.constant.float(),
         logits=logits,
         gate=gate,
-        selected=selection.mask,
-        rule=selection.rule,
+        selected=state.selection.mask,
+        rule=state.selection.rule,
         image_index=rows.images,
         target=tuple(rows.targets.tolist()),
         versus=None if other is None else tuple(other.tolist()),
@@ -239,7 +240,7 @@ def _compute(
 ) -> _Maps:
     zeros = state.gate.new_zeros(len(rows.images))
     if method == "gate":
-        weights = maps.gate_weights(state.gate)[rows.images]
+        weights = maps.gate_weights(state.gate, state.selection.mask)[rows.images]
         raw = maps.weighted_maps(state.features, weights, rows.images)
         return _Maps(raw, zeros, False, "gate")
     if method == "activation":

@@ -104,8 +104,8 @@ def create_sehead(
         cfg["label_names"] = imagenet_labels()
     if multi_label is None:
         multi_label = tag == "celeba" and kwargs.get("num_classes", 40) == 40
-    gate = gate or own.pop("gate", "identity")
-    kwargs = {**{k: v for k, v in own.items() if k != "gate"}, **kwargs}
+    own_gate = own.pop("gate", "identity")
+    gate, kwargs = gate or own_gate, {**own, **kwargs}
     se_args = {"reduction": reduction, "gate": gate, "multi_label": multi_label}
     with clear_errors(variant, cfg):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}

@@ -178,7 +178,7 @@ class Trainer:
         found["optim"].pop("batch_size")
         found["global_batch"] = self.plan.batch_size * self.plan.processes
         found["samples"] = self.plan.samples
-        return _plain(found)
+        return output.plain(found)
 
     def description(self) -> str:
         """What ``--run.dry-run`` prints."""
@@ -186,7 +186,7 @@ class Trainer:
         splits = ", ".join(f"{name} {len(table):,}" for name, table in self.tables.items())
         return "\n".join(
             [
-                output.to_text(_plain(asdict(self.config))),
+                output.to_text(output.plain(asdict(self.config))),
                 schedule.describe_groups(groups),
                 f"images: {splits}; {len(self.labels)} "
                 f"{'attributes' if self.multi_label else 'classes'}",
@@ -451,12 +451,3 @@ class Trainer:
             shown = [self.transforms[1](table[i][0]) for i in range(min(6, len(table)))]
             output.draw_samples(self.folder.path / "samples.png", model, torch.stack(shown))
             export.write(model, self.tables, self.plan, self.progress, scores)
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types, so that what was read compares with what is."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value

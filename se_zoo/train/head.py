@@ -103,7 +103,7 @@ class HeadTrainer(Trainer):
         file.parent.mkdir(exist_ok=True)
         note.unlink(missing_ok=True)
         temporary = file.with_name(file.name + ".tmp")
-        images = loader.Plain(loader.Decoded(self.tables[split]), self.transforms[1], 0, 1)
+        images = loader.Plain(self.tables[split], self.transforms[1], 0, 1)  # each is read once
         batches = DataLoader(
             images, batch_size=self.plan.batch_size, num_workers=self.config.run.workers
         )

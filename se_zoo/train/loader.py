@@ -1,6 +1,6 @@
 """From a table of images to batches: timm's transforms, with random numbers of the sample's own."""
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Tuple, Union
 
 import torch
 from timm.data.config import resolve_data_config
@@ -53,7 +53,13 @@ class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
 class Plain(Dataset[Tuple[torch.Tensor, Any]]):
     """Evaluation samples of one process: every ``processes``-th."""
 
-    def __init__(self, samples: Decoded, transform: Any, process: int, processes: int):
+    def __init__(
+        self,
+        samples: Union[ImageTable, Decoded],
+        transform: Any,
+        process: int,
+        processes: int,
+    ):
         self.samples, self.transform = samples, transform
         self.indices = range(process, len(samples), processes)
 
@@ -141,9 +147,3 @@ def label_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
     counts = torch.bincount(targets, minlength=classes).clamp(min=1)
     weights: torch.Tensor = len(targets) / (classes * counts)
     return weights.clamp(max=10)
-
-
-__all__: List[str] = [
-    "Augmented", "Decoded", "Plain", "evaluation_batches", "label_weights", "mixing",
-    "training_batches", "transforms",
-]  # fmt: skip

@@ -7,7 +7,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +44,11 @@ def save_weights(model: nn.Module, path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(save(weights, metadata={"format": "pt"}))
     os.replace(temporary, path)
+
+
+def plain(value: Any) -> Any:
+    """JSON's own types (a path as text), so that what was read compares with what is."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def to_text(config: Mapping[str, Any], prefix: str = "") -> str:
@@ -171,7 +175,7 @@ class Export:
 
     def __init__(self, folder: RunFolder, config: Config, tag: str, source: str):
         self.folder, self.config, self.tag, self.source = folder, config, tag, source
-        self.start, self.commit = time.time(), commit()
+        self.commit = commit()
 
     def round(self, model: nn.Module) -> None:
         """Round the weights to fp16, as they are exported."""
@@ -193,7 +197,7 @@ class Export:
         draw_curves(self.folder.path / "curves.png", rows)
         splits = self.config.data.splits
         summary = {
-            "config": json.loads(json.dumps(asdict(self.config), default=str)),
+            "config": plain(asdict(self.config)),
             "command": sys.argv,
             "commit": self.commit,
             "environment": environment(self.folder.accelerator),
