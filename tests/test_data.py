@@ -245,10 +245,15 @@ def test_limit_is_of_the_training_split(tmp_path: Path) -> None:
     config = replace(make_csv_single(tmp_path / "data"), limit=2)
     assert [len(open_table(config, split)) for split in SPLITS] == [2, 3, 4]
     train = open_table(config, "train")
-    assert train.targets.tolist() == [0, 1] and train.labels == CLASSES
+    assert train.labels == CLASSES
+    whole = open_table(replace(config, limit=None), "train").targets
+    assert train.targets.tolist() == whole[[0, 3]].tolist(), "evenly spaced"
     assert [np.array(image).tolist() for image, _ in train] == [
-        np.array(pixels("train", row)).tolist() for row in range(2)
+        np.array(pixels("train", row)).tolist() for row in (0, 3)
     ]
+    assert train.where(1).startswith("the train split") and "row 3" in train.where(1)
+    few = replace(config, limit_eval=3)
+    assert [len(open_table(few, split)) for split in SPLITS] == [2, 3, 3]
     assert check(config, workers=0).counts["train"].decoded == 6
 
 

@@ -167,7 +167,7 @@ def test_missing_repository_is_one_error_that_says_it_all(answers: Any) -> None:
     assert error.startswith("WeightsNotFoundError")
     for part in (
         "resnet50_sehead.celeba", "se-zoo/resnet50_celeba", "se_zoo/resnet18_slim_celeba",
-        "python recipes/celeba.py --model resnet50_sehead", "pretrained=False",
+        "python recipes/celeba.py --model.name resnet50_sehead", "pretrained=False",
     ):  # fmt: skip
         assert part in error, part
 

@@ -33,4 +33,6 @@ class DataConfig:
     ignore: Tuple[str, ...] = ()
     """Columns that may be there and are not used; any other column is an error."""
     limit: Optional[int] = None
-    """Train on the first so many images."""
+    """Train on so many images, evenly spaced over the split."""
+    limit_eval: Optional[int] = None
+    """Validate and test on so many images at most, likewise."""

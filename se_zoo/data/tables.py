@@ -3,7 +3,7 @@
 import io
 import re
 from pathlib import Path
-from typing import Literal, Optional, Tuple, Union
+from typing import Literal, Optional, Sequence, Tuple, Union
 
 import torch
 from PIL import Image
@@ -38,10 +38,11 @@ class ImageTable(Dataset[Tuple[Image.Image, Target]]):
         multi_label: Whether a target is several yes-or-no answers.
         targets: All of them, long (N,) or float (N, A) of 0 and 1.
         images: Where the encoded images are read from.
+        rows: Their places in ``images``; None: all of them.
     """
 
-    def __init__(self, name: str, content: Content):
-        self.name = name
+    def __init__(self, name: str, content: Content, rows: Optional[Sequence[int]] = None):
+        self.name, self.rows = name, rows
         self.images, self.labels, self.targets = content
         self.multi_label = self.targets.ndim == 2
         self.size = len(self.targets)
@@ -74,7 +75,7 @@ class ImageTable(Dataset[Tuple[Image.Image, Target]]):
         """
         row = self._row(index)
         try:
-            return self.images.read(row)
+            return self.images.read(self._stored(row))
         except FileNotFoundError as error:
             raise DataError(f"{self.where(row)}: no such file") from error
         except (OSError, ValueError) as error:
@@ -82,12 +83,18 @@ class ImageTable(Dataset[Tuple[Image.Image, Target]]):
 
     def where(self, row: int) -> str:
         """Split, row and file, for messages."""
-        file = self.images.name(row)
-        return f"{self.name}, row {row}{f' ({file})' if file else ''}"
+        stored = self._stored(row)
+        file = self.images.name(stored)
+        return f"{self.name}, row {stored}{f' ({file})' if file else ''}"
 
-    def first(self, count: int) -> "ImageTable":
-        """The table of the first rows."""
-        return ImageTable(self.name, Content(self.images, self.labels, self.targets[:count]))
+    def spread(self, count: int) -> "ImageTable":
+        """The table of so many rows, evenly spaced: the first ones may be all of one class."""
+        chosen = [i * self.size // count for i in range(count)]
+        content = Content(self.images, self.labels, self.targets[chosen])
+        return ImageTable(self.name, content, [self._stored(row) for row in chosen])
+
+    def _stored(self, row: int) -> int:
+        return row if self.rows is None else self.rows[row]
 
     def _row(self, index: int) -> int:
         if not -self.size <= index < self.size:
@@ -144,8 +151,9 @@ def _check_fields(config: DataConfig) -> None:
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         raise DataError(f"columns declared more than once: {listed(repeated)}")
-    if config.limit is not None and config.limit < 1:
-        raise DataError(f"limit is {config.limit}; it must be 1 or more.")
+    for name, limit in (("limit", config.limit), ("limit_eval", config.limit_eval)):
+        if limit is not None and limit < 1:
+            raise DataError(f"{name} is {limit}; it must be 1 or more.")
     if not all(config.splits):
         raise DataError(f"splits {config.splits} has an empty name.")
 
@@ -169,7 +177,7 @@ def open_table(config: DataConfig, split: str) -> ImageTable:
 
     Classes are a ClassLabel's, the class folders' sorted names, or those that occur in the
     training split: whole numbers as they are, other values sorted. The other splits must agree.
-    `limit` holds for the training split.
+    `limit` holds for the training split, `limit_eval` for the others.
 
     Raises:
         DataError: For bad settings, and for splits, columns or classes that are not as declared,
@@ -185,10 +193,12 @@ def open_table(config: DataConfig, split: str) -> ImageTable:
             classes = folder_classes(config, train)
         elif not config.attributes:
             classes = open_split(config, train).labels
-        return open_split(config, split, classes)
+        table = open_split(config, split, classes)
+        few = config.limit_eval is not None and config.limit_eval < len(table)
+        return table.spread(config.limit_eval or 1) if few else table
     table = open_split(config, train)
     if config.limit is None:
         return table
     if config.limit > len(table):
         raise DataError(f"limit is {config.limit}, but {table.name} has {len(table)} images.")
-    return table.first(config.limit)
+    return table.spread(config.limit)

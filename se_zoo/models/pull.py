@@ -135,11 +135,9 @@ def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
         cause = " ".join(str(error).split())
         train = ""
         if tag == "celeba":
-            options = " --pretrained" if timm.is_model(variant.removesuffix("_sehead")) else ""
-            train = (
-                f" Train it, in a clone of the project: `python recipes/celeba.py --model {variant}"
-                f"{options}`."
-            )
+            ours = timm.is_model(variant.removesuffix("_sehead"))
+            options = f"--model.name {variant}" + (" --model.pretrained" if ours else "")
+            train = f" Train it, in a clone of the project: `python recipes/celeba.py {options}`."
         elif tag == "in1k":
             train = " No recipe of this project trains on ImageNet-1k yet."
         own = repo.startswith(f"{HUB_ORG}/") and not cfg.get("file")

@@ -334,6 +334,8 @@ class Trainer:
             if ends:
                 self._end_epoch(valid_split, loss_sum / self.plan.updates)
                 loss_sum.zero_()
+            spent = self.progress.seconds + time.perf_counter() - started
+            self.progress = replace(self.progress, seconds=spent)
             signal = stop.asked()
             if ends or signal or (update + 1) % every == 0:
                 everyone: Any = self.accelerator.gather(loss_sum.view(1))
@@ -445,6 +447,7 @@ class Trainer:
         export = output.Export(self.folder, self.config, self.tag, self.source)
         model = self.whole(self.scored())
         export.round(model)  # so the scores are those of the export
+        torch.backends.cudnn.allow_tf32 = False  # on by default for convolutions
         scores = {s: self.evaluate(s, mixed_precision=False) for s in self.config.data.splits[1:]}
         if self.accelerator.is_main_process:
             table = self.tables[self.config.data.splits[-1]]

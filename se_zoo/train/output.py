@@ -4,13 +4,14 @@ import csv
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 import accelerate
 import timm
@@ -151,13 +152,25 @@ class RunFolder:
             write_json(self.path / "best" / "metrics.json", figures)
 
 
-def commit() -> Any:
-    """The commit of the checkout that the command was started in, "-dirty" if changed, or None."""
+def commit() -> Optional[str]:
+    """The commit of the checkout that this code lies in, "-dirty" if changed; None where it was
+    installed without one."""
     if shutil.which("git") is None:
         return None
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    done = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True)
-    return done.stdout.strip() or None
+
+    def git(*arguments: str) -> str:
+        command, folder = ["git", *arguments], Path(__file__).parent
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
+
+    if not git("ls-files", Path(__file__).name):  # a virtual environment inside another checkout
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+
+
+def _cpu() -> str:
+    listing = Path("/proc/cpuinfo")  # Linux, where platform.processor() is empty
+    names = re.findall(r"model name\s*: (.*)", listing.read_text()) if listing.exists() else []
+    return names[0] if names else platform.processor()
 
 
 def environment(accelerator: Accelerator) -> Dict[str, Any]:
@@ -165,7 +178,7 @@ def environment(accelerator: Accelerator) -> Dict[str, Any]:
     gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else None
     return {
         "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
-        "accelerate": accelerate.__version__, "se_zoo": __version__, "cpu": platform.processor(),
+        "accelerate": accelerate.__version__, "se_zoo": __version__, "cpu": _cpu(),
         "threads": torch.get_num_threads(), "gpu": gpu, "processes": accelerator.num_processes,
     }  # fmt: skip
 
@@ -206,6 +219,7 @@ class Export:
             "labels": list(tables[splits[0]].labels),
             "samples": {name: len(table) for name, table in tables.items()},
             "updates": plan.total,
+            "seconds": round(progress.seconds, 1),
             "weights": "after the last epoch, rounded to fp16, evaluated in fp32"
             + ("" if self.config.optim.ema_decay is None else "; averaged (EMA)"),
             "best": {"update": progress.best_update, self.config.run.best: progress.best},

@@ -27,10 +27,10 @@ def debugged(config: Config) -> Config:
         pretrained=False, args=(),
     )  # fmt: skip
     optim = replace(config.optim, epochs=1, batch_size=16, warmup_epochs=0.25, ema_decay=0.5)
-    images = len(open_table(config.data, config.data.splits[0]))
+    images = len(open_table(replace(config.data, limit=None), config.data.splits[0]))
     return replace(
         config,
-        data=replace(config.data, limit=min(images, 64)),
+        data=replace(config.data, limit=min(images, 64), limit_eval=64),
         model=model,
         optim=optim,
         run=replace(config.run, log_every=1, mixed_precision="no", compile=False),

@@ -34,6 +34,7 @@ class Progress:
         best: Best value of the validation metric so far.
         best_update: When it was reached.
         config: What the run computes; a state goes on only under the same.
+        seconds: Time spent in training and validation so far.
     """
 
     update: int
@@ -41,6 +42,7 @@ class Progress:
     best: Optional[float]
     best_update: Optional[int]
     config: Dict[str, Any]
+    seconds: float = 0.0
 
 
 def write_json(path: Path, content: Any) -> None:
