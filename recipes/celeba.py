@@ -2,7 +2,7 @@
 
     SE_ZOO_DATA=/path/to/data python recipes/celeba.py            # the sample, 8,000 images
     python recipes/celeba.py --model.name resnet50_sehead --model.pretrained --optim.lr 5e-4
-    python recipes/celeba.py --data.path faces --data.csv faces.csv     # folder and table
+    python recipes/celeba.py --data.name None --data.path faces --data.csv faces.csv  # your files
     python recipes/celeba.py --model.no-se --run.output runs/plain      # the same without the block
     python recipes/celeba.py --debug --run.output runs/debug            # seconds on a CPU
     torchrun --standalone --nproc-per-node 2 recipes/celeba.py    # two GPUs; README.md has CPUs

@@ -5,12 +5,22 @@ import os
 # Before huggingface_hub is imported: a test that asks a real Hub is a test that is wrong.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import json
 from pathlib import Path
+from typing import Any, Callable, Dict
 
 import pytest
 import torch
 
 pytest.register_assert_rewrite("tests.tester")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden", action="store_true", help="write tests/golden/ instead of comparing"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +37,18 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("SE_ZOO_DATA is not set: no sample data")
     return Path(folder)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], Any]:
+    """``golden(name, found)``: what the file of that name holds; written first where asked for."""
+
+    def read(name: str, found: Any) -> Any:
+        file = GOLDEN / f"{name}.json"
+        if request.config.getoption("--write-golden"):
+            GOLDEN.mkdir(exist_ok=True)
+            file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        known: Dict[str, Any] = json.loads(file.read_text("utf-8"))
+        return known
+
+    return read

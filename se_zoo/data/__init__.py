@@ -3,6 +3,16 @@
 from .check import check
 from .config import DataConfig
 from .report import Report, SplitCounts
+from .streams import ImageStream, open_stream
 from .tables import ImageTable, open_table
 
-__all__ = ["DataConfig", "ImageTable", "Report", "SplitCounts", "check", "open_table"]
+__all__ = [
+    "DataConfig",
+    "ImageStream",
+    "ImageTable",
+    "Report",
+    "SplitCounts",
+    "check",
+    "open_stream",
+    "open_table",
+]

@@ -1,7 +1,7 @@
 """Tables of the Hub and parquet files, read with the ``datasets`` library."""
 
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 
@@ -28,7 +28,7 @@ def read_columns(
             or type.
     """
     where = described(split, config)
-    rows = _load(config, split)
+    rows = load_rows(config, split)
     check_columns(rows.column_names, config, where)
     images = RowImages(_encoded(rows, config.image, where), config.image)
     if config.attributes:
@@ -36,8 +36,12 @@ def read_columns(
     return Content(images, *_classes(rows, config.label or "", classes, where))
 
 
-def _load(config: DataConfig, split: str) -> Any:
-    """The split as a ``datasets.Dataset``."""
+def load_rows(config: DataConfig, split: str) -> Any:
+    """The split as a ``datasets.Dataset``, or ``datasets.IterableDataset`` if it is streamed.
+
+    Raises:
+        DataError: If it cannot be had, with the splits that are needed.
+    """
     try:
         import datasets
     except ImportError:
@@ -54,11 +58,12 @@ def _load(config: DataConfig, split: str) -> Any:
             f"{folder} lacks {file.name}. Needed: {listed(needed)}; found: {listed(found)}. Rename "
             "the files, or set splits to their names."
         )
+    how: Dict[str, Any] = {"streaming": True} if config.streaming else {}
     try:
         if local:
             # Split by split, so that a file with other columns reaches the check of the columns.
-            return datasets.load_dataset("parquet", data_files=str(file), split="train")
-        return datasets.load_dataset(config.path, config.name, split=split)
+            return datasets.load_dataset("parquet", data_files=str(file), split="train", **how)
+        return datasets.load_dataset(config.path, config.name, split=split, **how)
     # datasets raises its own, the Hub client's, pyarrow's and fsspec's errors.
     except Exception as error:
         cause = error.__cause__ or error
@@ -95,7 +100,18 @@ def _column(rows: Any, name: str, where: str) -> Any:
 
 def _attributes(rows: Any, config: DataConfig, where: str) -> torch.Tensor:
     """float (N, A) of 0 and 1."""
-    types = {name: getattr(rows.features[name], "dtype", "?") for name in config.attributes}
+    check_attribute_types(rows.features, config, where)
+    columns = [torch.tensor(_column(rows, n, where).to_numpy()) for n in config.attributes]
+    return torch.stack(columns, dim=1).float()
+
+
+def check_attribute_types(features: Any, config: DataConfig, where: str) -> None:
+    """Attributes are bool.
+
+    Raises:
+        DataError: Naming those that are not.
+    """
+    types = {name: getattr(features[name], "dtype", "?") for name in config.attributes}
     wrong = [f"{name} ({dtype})" for name, dtype in types.items() if dtype != "bool"]
     if wrong:  # -1 and 1, as in CelebA's own text file, would train to nonsense
         raise DataError(
@@ -103,8 +119,6 @@ def _attributes(rows: Any, config: DataConfig, where: str) -> torch.Tensor:
             f"{listed(wrong)}. Convert them where the file is made, for -1 and 1 as in CelebA's "
             "own table with column == 1."
         )
-    columns = [torch.tensor(_column(rows, n, where).to_numpy()) for n in config.attributes]
-    return torch.stack(columns, dim=1).float()
 
 
 def _classes(

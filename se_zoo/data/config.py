@@ -32,6 +32,11 @@ class DataConfig:
     """Boolean columns, for several labels an image."""
     ignore: Tuple[str, ...] = ()
     """Columns that may be there and are not used; any other column is an error."""
+    streaming: bool = False
+    """Read Hub data and parquet files while training on them, instead of fetching all of them
+    before; limits are then of the first images."""
+    shuffle_buffer: int = 2000
+    """Images among which a streamed training split is shuffled."""
     limit: Optional[int] = None
     """Train on so many images, evenly spaced over the split."""
     limit_eval: Optional[int] = None

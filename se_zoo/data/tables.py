@@ -114,7 +114,10 @@ def layout_of(config: DataConfig) -> Layout:
         if not folder.is_dir():
             raise DataError(f"{folder} is no folder; give the folder that holds the data.")
         if config.name is not None:
-            raise DataError(f"name ({config.name}) is for Hub data, but {folder} is a folder.")
+            raise DataError(
+                f"name ({config.name}) is for Hub data, but {folder} is a folder; leave it out "
+                "(--data.name None)."
+            )
     elif not re.fullmatch(r"([\w.-]+/)?[\w.-]+", config.path):
         raise DataError(f"no such folder, and no Hub id (owner/name): {config.path}")
     layout: Layout = "hub"

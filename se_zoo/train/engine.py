@@ -11,7 +11,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Tuple, Type, Union
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 from timm.utils.model_ema import ModelEmaV3
 from tqdm import tqdm
 
-from ..data import ImageTable, open_table
+from ..data import DataConfig, ImageStream, ImageTable, open_stream, open_table
 from ..data import check as check_data
+from ..data.streams import look
 from ..errors import DataError, InvalidInputError
 from . import loader, output, schedule, state
 from .build import build_model, load_init
@@ -34,14 +35,22 @@ from .order import Plan, seed_all
 from .stop import Stop
 
 #: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
-_FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every", "trackers",
+FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every", "trackers",
          "dry_run", "init"}  # fmt: skip
+
+#: Images of each split that are decoded before a streamed run starts.
+LOOKED_AT = 16
 
 #: Each process holds the whole model.
 _DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
-def train(config: Config, tag: str = "", trainer_class: Optional[Type["Trainer"]] = None) -> Path:
+def train(
+    config: Config,
+    tag: str = "",
+    trainer_class: Optional[Type["Trainer"]] = None,
+    last: bool = True,
+) -> Path:
     """Train, evaluate and export; go on where the same run was interrupted.
 
     Args:
@@ -49,6 +58,7 @@ def train(config: Config, tag: str = "", trainer_class: Optional[Type["Trainer"]
         tag: Data set for which the zoo declares own tags (``celeba``), so that the model is made
             as the registry makes it.
         trainer_class: What trains; :class:`Trainer` by default.
+        last: Leave the group of processes behind; False if another run follows.
 
     Returns:
         The run's folder.
@@ -70,7 +80,10 @@ def train(config: Config, tag: str = "", trainer_class: Optional[Type["Trainer"]
     trainer.finish()
     # Without this meeting the other processes tear gloo down at once, which can hang (torch 2.6).
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    if last:
+        accelerator.end_training()
+    for tracker in [] if last else accelerator.trackers:
+        tracker.finish()
     return config.run.output
 
 
@@ -124,6 +137,28 @@ def check(config: Config, accelerator: Accelerator) -> None:
         raise InvalidInputError(f"--run.output {run.output} is a file; name a folder.")
 
 
+#: A split, held or streamed.
+AnyTable = Union[ImageTable, ImageStream]
+
+
+def open_all(config: DataConfig, first: bool) -> Dict[str, AnyTable]:
+    """The splits of a data set; ``first`` looks at some of the images before.
+
+    Raises:
+        DataError: For splits, columns and images that are not as declared.
+    """
+    if config.streaming:
+        streams = {name: open_stream(config, name) for name in config.splits}
+        for stream in streams.values() if first else ():
+            look(stream, LOOKED_AT)
+        return {**streams}
+    if first:
+        report = check_data(config, fast=True, progress=False)
+        if not report.ok:
+            raise DataError(f"{report.errors[0]} All of it: se-zoo check {config.path}")
+    return {name: open_table(config, name) for name in config.splits}
+
+
 class Trainer:
     """A run: model, data and optimiser, prepared; see :func:`train`."""
 
@@ -131,14 +166,7 @@ class Trainer:
         self.config, self.tag, self.accelerator = config, tag, accelerator
         self.folder = output.RunFolder(config.run.output, accelerator)
         with accelerator.main_process_first():  # the others then read what it cached
-            if accelerator.is_main_process:
-                report = check_data(config.data, fast=True, progress=False)
-                if not report.ok:
-                    everything = f"se-zoo check {config.data.path}"
-                    raise DataError(f"{report.errors[0]} All of it: {everything}")
-            self.tables: Dict[str, ImageTable] = {
-                name: open_table(config.data, name) for name in config.data.splits
-            }
+            self.tables = open_all(config.data, accelerator.is_main_process)
         if not config.run.dry_run:
             self.folder.claim(config.run.overwrite)
         first = self.tables[config.data.splits[0]]
@@ -174,7 +202,7 @@ class Trainer:
     def computes(self) -> Dict[str, Any]:
         """What decides the result of the run; the same for a run that goes on."""
         found = asdict(self.config)
-        found["run"] = {k: v for k, v in found["run"].items() if k not in _FREE}
+        found["run"] = {k: v for k, v in found["run"].items() if k not in FREE}
         found["optim"].pop("batch_size")
         found["global_batch"] = self.plan.batch_size * self.plan.processes
         found["samples"] = self.plan.samples
@@ -218,9 +246,13 @@ class Trainer:
         if (augment.mixup or augment.cutmix) and self.plan.batch_size % 2:
             raise InvalidInputError("mixup and cutmix need an even --optim.batch-size.")
 
-    def _criterion(self, table: ImageTable) -> Tuple[Any, Any]:
+    def _criterion(self, table: AnyTable) -> Tuple[Any, Any]:
         weights = None
         if self.config.optim.class_balance:
+            if isinstance(table, ImageStream):
+                raise InvalidInputError(
+                    "--optim.class-balance counts all labels first; leave --data.streaming out."
+                )
             weights = loader.label_weights(table.targets, len(self.labels))
             weights = weights.to(self.accelerator.device)
         if self.multi_label:
@@ -300,15 +332,20 @@ class Trainer:
         """What becomes of a sample in training and in evaluation."""
         return self.transforms
 
-    def samples(self, split: str) -> loader.Decoded:
+    def samples(self, split: str) -> loader.Samples:
         """A split, decoded once if it is small."""
+        table = self.tables[split]
+        if isinstance(table, ImageStream):
+            return table
         if split not in self.decoded:
-            self.decoded[split] = loader.Decoded(self.tables[split])
+            self.decoded[split] = loader.Decoded(table)
         return self.decoded[split]
 
     def fit(self, stop: Stop) -> None:
         """Train to the end of the last epoch, or until a signal."""
         self.restore()
+        started = time.perf_counter()
+        begun = started - self.progress.seconds  # of all sessions of the run
         train_split, valid_split = self.config.data.splits[:2]
         sums, process = self.progress.loss_sums, self.accelerator.process_index
         own = sums[process] if len(sums) == self.plan.processes else sum(sums) / len(sums)
@@ -323,7 +360,7 @@ class Trainer:
         self.model.train()
         bar = self._bar()
         while self.progress.update < self.plan.total:
-            update, started = self.progress.update, time.perf_counter()
+            update = self.progress.update
             loss, lr = self.update(update, batches)
             loss_sum += loss
             bar.update()
@@ -334,8 +371,7 @@ class Trainer:
             if ends:
                 self._end_epoch(valid_split, loss_sum / self.plan.updates)
                 loss_sum.zero_()
-            spent = self.progress.seconds + time.perf_counter() - started
-            self.progress = replace(self.progress, seconds=spent)
+            self.progress = replace(self.progress, seconds=time.perf_counter() - begun)
             signal = stop.asked()
             if ends or signal or (update + 1) % every == 0:
                 everyone: Any = self.accelerator.gather(loss_sum.view(1))
@@ -346,6 +382,7 @@ class Trainer:
                                        "command again to go on.", file=sys.stderr)  # fmt: skip
                 self.accelerator.end_training()
                 raise SystemExit(128 + signal)
+            started = time.perf_counter()  # of the next update, which the next batch is a part of
         bar.close()
 
     def update(self, update: int, batches: Any) -> Tuple[torch.Tensor, float]:
@@ -451,6 +488,6 @@ class Trainer:
         scores = {s: self.evaluate(s, mixed_precision=False) for s in self.config.data.splits[1:]}
         if self.accelerator.is_main_process:
             table = self.tables[self.config.data.splits[-1]]
-            shown = [self.transforms[1](table[i][0]) for i in range(min(6, len(table)))]
+            shown = [self.transforms[1](image) for image in loader.first_images(table, 6)]
             output.draw_samples(self.folder.path / "samples.png", model, torch.stack(shown))
             export.write(model, self.tables, self.plan, self.progress, scores)

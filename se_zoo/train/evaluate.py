@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from .config import Config
-from .loader import Decoded, evaluation_batches
+from .loader import Samples, evaluation_batches
 from .metrics import Scores
 
 
 @torch.inference_mode()
 def evaluate(
     model: torch.nn.Module,
-    samples: Decoded,
+    samples: Samples,
     transform: Any,
     config: Config,
     labels: Sequence[str],

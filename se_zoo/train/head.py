@@ -72,6 +72,8 @@ class HeadTrainer(Trainer):
         trained on are those that the export has."""
         if not hasattr(model, "se"):
             raise InvalidInputError("--model.no-se leaves no SE head to train alone.")
+        if self.config.data.streaming:
+            raise InvalidInputError("every image is read only once; leave --data.streaming out.")
         if self.config.run.channels_last:
             raise InvalidInputError("features have no channels_last; add --run.no-channels-last.")
         model.load_state_dict(fp16_state(model))
@@ -92,8 +94,13 @@ class HeadTrainer(Trainer):
             if self.accelerator.is_main_process:
                 self._fill(split, file)
             self.accelerator.wait_for_everyone()
-            self.decoded[split] = Cached(file, self.tables[split])
+            self.decoded[split] = Cached(file, self._table(split))
         return self.decoded[split]
+
+    def _table(self, split: str) -> ImageTable:
+        table = self.tables[split]
+        assert isinstance(table, ImageTable)  # adapt has refused streams
+        return table
 
     def _fill(self, split: str, file: Path) -> None:
         made_from = self._made_from(split)
@@ -103,7 +110,7 @@ class HeadTrainer(Trainer):
         file.parent.mkdir(exist_ok=True)
         note.unlink(missing_ok=True)
         temporary = file.with_name(file.name + ".tmp")
-        images = loader.Plain(self.tables[split], self.transforms[1], 0, 1)  # each is read once
+        images = loader.Plain(self._table(split), self.transforms[1], 0, 1)  # each is read once
         batches = DataLoader(
             images, batch_size=self.plan.batch_size, num_workers=self.config.run.workers
         )

@@ -1,17 +1,20 @@
 """From a table of images to batches: timm's transforms, with random numbers of the sample's own."""
 
-from typing import Any, Dict, Tuple, Union
+from itertools import islice
+from typing import Any, Dict, List, Tuple, Union
 
 import torch
+from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.mixup import Mixup
 from timm.data.transforms_factory import create_transform
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..data import ImageTable
+from ..data import ImageStream, ImageTable
 from .config import AugmentConfig, Config
-from .order import Batches, Key, Plan, seed_all
+from .order import Batches, Key, Plan, seed_cpu
+from .streamed import streamed_evaluation, streamed_training
 
 #: Small sets are decoded once: for small images decoding is a good part of an epoch's CPU work.
 #: PIL holds 4 bytes a pixel.
@@ -34,6 +37,10 @@ class Decoded(Dataset[Tuple[Any, Any]]):
         return self.table[index] if self.kept is None else self.kept[index]
 
 
+#: What an epoch reads.
+Samples = Union[Decoded, ImageStream]
+
+
 class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
     """Training samples by (epoch, index), each augmented by random numbers of its own.
 
@@ -46,7 +53,7 @@ class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
 
     def __getitem__(self, key: Key) -> Tuple[torch.Tensor, Any]:  # type: ignore[override]
         image, target = self.samples[key[1]]
-        seed_all(self.seed, *key)
+        seed_cpu(self.seed, *key)
         return self.transform(image), target
 
 
@@ -95,10 +102,12 @@ def transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any]:
 
 
 def training_batches(
-    samples: Decoded, transform: Any, config: Config, plan: Plan, process: int, start: int
+    samples: Samples, transform: Any, config: Config, plan: Plan, process: int, start: int
 ) -> DataLoader:
     """Batches of one process from update ``start`` to the end of the run, across epochs, so that
     no worker waits for an evaluation."""
+    if isinstance(samples, ImageStream):
+        return streamed_training(samples, transform, config, plan, process, start)
     return DataLoader(
         Augmented(samples, transform, config.run.seed),
         batch_sampler=Batches(plan, process, start),
@@ -108,9 +117,11 @@ def training_batches(
 
 
 def evaluation_batches(
-    samples: Decoded, transform: Any, config: Config, process: int, processes: int
+    samples: Samples, transform: Any, config: Config, process: int, processes: int
 ) -> DataLoader:
     """Batches of one process's share of a split, unshuffled and complete."""
+    if isinstance(samples, ImageStream):
+        return streamed_evaluation(samples, transform, config, process, processes)
     return DataLoader(
         Plain(samples, transform, process, processes),
         batch_size=config.optim.batch_size,
@@ -129,6 +140,13 @@ def mixing(augment: AugmentConfig, classes: int) -> Any:
         label_smoothing=augment.smoothing,
         num_classes=classes,
     )
+
+
+def first_images(table: Union[ImageTable, ImageStream], count: int) -> List[Image.Image]:
+    """The first images of a split, fewer if it has fewer."""
+    if isinstance(table, ImageStream):
+        return [table.decode(row) for row in islice(table, count)]
+    return [table[i][0] for i in range(min(count, len(table)))]
 
 
 def label_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import sys
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 import accelerate
 import timm
@@ -22,7 +22,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from .. import __version__
-from ..data import ImageTable
+from ..data import ImageStream, ImageTable
 from ..errors import InvalidInputError
 from ..explain import explain
 from ..models import SEHeadMixin
@@ -198,7 +198,7 @@ class Export:
     def write(
         self,
         model: nn.Module,
-        tables: Dict[str, ImageTable],
+        tables: Mapping[str, Union[ImageTable, ImageStream]],
         plan: Plan,
         progress: Progress,
         scores: Dict[str, Dict[str, Any]],

@@ -1,8 +1,9 @@
 """What every recipe has in common: its command line."""
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Optional, Type
+from typing import Iterator, Optional, Type, TypeVar
 
 import tyro
 
@@ -18,6 +19,18 @@ class Options(Config):
 
     debug: bool = False
     """One short epoch of a tiny model on small images: does everything run?"""
+
+    def config(self) -> Config:
+        """The run that is asked for.
+
+        Raises:
+            DataError: If ``debug`` has to look at data that cannot be opened.
+        """
+        config = Config(self.data, self.model, self.augment, self.optim, self.run)
+        return debugged(config) if self.debug else config
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def debugged(config: Config) -> Config:
@@ -37,13 +50,32 @@ def debugged(config: Config) -> Config:
     )
 
 
+def read_options(default: AnyOptions, description: str) -> AnyOptions:
+    """The command line; an option that does not exist is an error with the closest names.
+
+    Args:
+        default: The recipe's configuration; every field is an option.
+        description: The recipe's docstring.
+    """
+    return tyro.cli(type(default), default=default, description=description)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Errors that a user can mend take one line and exit status 1, without a traceback."""
+    try:
+        yield
+    except SEZooError as error:
+        sys.exit(f"{sys.argv[0]}: {' '.join(str(error).split())}")
+
+
 def run_recipe(
     default: Config,
     description: str,
     tag: str = "",
     trainer_class: Optional[Type[Trainer]] = None,
 ) -> None:
-    """Read the command line and train; errors take one line and exit status 1.
+    """Read the command line and train.
 
     Args:
         default: The recipe's configuration; every field is an option.
@@ -52,9 +84,6 @@ def run_recipe(
         trainer_class: What trains, likewise.
     """
     options = Options(default.data, default.model, default.augment, default.optim, default.run)
-    given = tyro.cli(Options, default=options, description=description)
-    config = Config(given.data, given.model, given.augment, given.optim, given.run)
-    try:
-        train(debugged(config) if given.debug else config, tag, trainer_class)
-    except SEZooError as error:
-        sys.exit(f"{sys.argv[0]}: {' '.join(str(error).split())}")
+    given = read_options(options, description)
+    with one_line_errors():
+        train(given.config(), tag, trainer_class)
