@@ -229,7 +229,8 @@ def test_order_of_where_a_run_starts(folder: Path, tmp_path: Path, capsys: Any) 
 
 #: Options that change what is computed: (section, field, other value).
 EFFECTS = [
-    ("data", "limit", 20), ("model", "drop_rate", 0.9), ("model", "gate", "identity"),
+    ("data", "limit", 20), ("data", "limit_eval", 3), ("model", "drop_rate", 0.9),
+    ("model", "gate", "identity"),
     ("model", "se", False), ("model", "backbone", "test_byobnet"),
     ("model", "input_size", (48, 32)), ("augment", "scale", (0.1, 0.2)),
     ("augment", "ratio", (0.2, 0.3)), ("augment", "hflip", 0.0), ("augment", "color_jitter", 0.9),
@@ -262,8 +263,11 @@ def test_every_option_has_an_effect(
 ) -> None:
     config = make_config({"data": {"path": "x", "label": None}, "run": {"output": "x"}})
     assert getattr(getattr(config, section), field) != value
-    other = weights(run(folder, tmp_path / "run", **{section: {field: value}}))
-    mine = weights(usual)
+    output = run(folder, tmp_path / "run", **{section: {field: value}})
+    other, mine = weights(output), weights(usual)
+    if field == "limit_eval":  # the only one that changes the scores alone
+        assert json.loads((output / "summary.json").read_text())["samples"]["valid"] == value
+        return
     assert mine.keys() != other.keys() or any(
         mine[k].shape != other[k].shape or not torch.equal(mine[k], other[k]) for k in mine
     )
@@ -273,6 +277,7 @@ def test_every_option_is_tested() -> None:
     """A new field belongs into EFFECTS, or into this list with a test of its own."""
     free = {
         "path", "name", "csv", "splits", "image", "label", "attributes", "ignore",  # test_data
+        "streaming", "shuffle_buffer",  # test_streams
         "pretrained",  # needs the Hub
         "drop_path_rate",  # test_stochastic_depth
         "output", "overwrite", "resume", "init", "workers", "save_every", "keep", "log_every",
