@@ -111,13 +111,17 @@ def result(output: Path) -> Dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+#: Spread over two processes with FSDP2; see train_run.spread_over_cpus.
+FSDP: Dict[str, Any] = {"fsdp": True, "run": {"channels_last": False}}
+
+
+@pytest.mark.parametrize(("processes", "how"), [(1, {}), (2, {}), (2, FSDP)], ids=["1", "2", "2-fsdp"])
 def test_killed_three_times_is_equal_to_the_bit(
-    folder: Path, tmp_path: Path, processes: int
+    folder: Path, tmp_path: Path, processes: int, how: Dict[str, Any]
 ) -> None:
     if processes > 1:
         check_gloo()
-    options: Dict[str, Any] = {"optim": {"batch_size": 8 // processes, "accumulate": 2}}
+    options = {**how, "optim": {"batch_size": 8 // processes, "accumulate": 2, "clip_grad": 1.0}}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(folder, whole, processes, **options))
     expected = result(whole)
@@ -148,6 +152,22 @@ def test_signal_saves_says_how_to_go_on_and_the_run_goes_on(
     assert not (broken / "summary.json").exists()
     assert "its own last state" in finish(start(folder, broken, 1, **options))
     assert result(broken) == result(whole)
+
+
+def test_spread_weights_learn_as_whole_ones_do(folder: Path, tmp_path: Path) -> None:
+    """FSDP against DDP; the figures are of the averaged weights, which FSDP has to put together."""
+    check_gloo()
+    one, two, plain = tmp_path / "one", tmp_path / "two", tmp_path / "plain"
+    finish(start(folder, one, 2, run={"channels_last": False}))
+    finish(start(folder, two, 2, **FSDP))
+    finish(start(folder, plain, 2, **FSDP, optim={"ema_decay": None}))
+    losses = [[r["loss"] for r in rows(path) if "loss" in r] for path in (one, two, plain)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
+    left, right, other = (
+        json.loads((p / "summary.json").read_text())["test"]["loss"] for p in (one, two, plain)
+    )
+    assert right == pytest.approx(left, rel=1e-4) and other != pytest.approx(left, rel=1e-4)
 
 
 def test_two_processes_with_half_the_batch_are_one(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from se_zoo.data import DataConfig
-from se_zoo.train import AugmentConfig, Config, ModelConfig, OptimConfig, RunConfig, train
+from se_zoo.train import AugmentConfig, Config, ModelConfig, OptimConfig, RunConfig, engine, train
 
 
 def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
@@ -32,5 +32,25 @@ def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
     )  # fmt: skip
 
 
+def spread_over_cpus() -> None:
+    """FSDP2 on CPUs: torch can do it, Accelerate offers it for accelerators alone."""
+    from accelerate import Accelerator, FullyShardedDataParallelPlugin, PartialState
+    from accelerate.utils import DistributedType
+
+    make = engine._accelerator
+
+    def forced(config: Config) -> Accelerator:
+        accelerator = make(config)
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        accelerator.state.distributed_type = DistributedType.FSDP
+        return accelerator
+
+    engine._accelerator = forced
+
+
 if __name__ == "__main__":
-    train(make_config(json.loads(sys.argv[1])))
+    given = json.loads(sys.argv[1])
+    if given.pop("fsdp", False):
+        spread_over_cpus()
+    train(make_config(given))

@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 from accelerate.utils import DistributedType, broadcast
-from safetensors.torch import load_file
-from timm.utils.model_ema import ModelEmaV3
 from tqdm import tqdm
 
 from ..data import DataConfig, ImageStream, ImageTable, open_stream, open_table
@@ -29,6 +27,7 @@ from ..errors import DataError, InvalidInputError
 from . import loader, output, schedule, state
 from .build import build_model, load_init
 from .config import Config
+from .ema import Scored, ShardedScored
 from .evaluate import evaluate
 from .metrics import metric_names
 from .order import Plan, seed_all
@@ -41,8 +40,8 @@ FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_e
 #: Images of each split that are decoded before a streamed run starts.
 LOOKED_AT = 16
 
-#: Each process holds the whole model.
-_DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+_SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU,
+              DistributedType.FSDP)  # fmt: skip
 
 
 def train(
@@ -128,11 +127,14 @@ def check(config: Config, accelerator: Accelerator) -> None:
             f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes} "
             "and each would train alone; without GPUs set ACCELERATE_USE_CPU=true."
         )
-    if accelerator.distributed_type not in (DistributedType.NO, *_DATA_PARALLEL):
+    kind = accelerator.distributed_type
+    if kind not in _SUPPORTED or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
         raise InvalidInputError(
-            f"Accelerate is configured for {accelerator.distributed_type.value}, which cannot keep "
-            "averaged weights or write an export here yet; use plain data parallelism (DDP)."
+            f"Accelerate is configured for {kind.value}, which this engine does not know; use data "
+            "parallelism (DDP), or FSDP with fsdp_version 2."
         )
+    if kind == DistributedType.FSDP and run.channels_last:
+        raise InvalidInputError("FSDP takes no weights in channels_last: --run.no-channels-last.")
     if run.output.is_file():
         raise InvalidInputError(f"--run.output {run.output} is a file; name a folder.")
 
@@ -184,10 +186,8 @@ class Trainer:
         model = model.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]
         self.transforms = loader.transforms(model, config.augment)
         model = self.adapt(model)
-        # The copy comes before prepare, which replaces model.forward on the object itself.
-        self.ema: Optional[ModelEmaV3] = None
-        if config.optim.ema_decay is not None:
-            self.ema = ModelEmaV3(model, decay=config.optim.ema_decay, use_warmup=True)
+        self.sharded = accelerator.distributed_type == DistributedType.FSDP
+        self.scored = (ShardedScored if self.sharded else Scored)(model, config.optim.ema_decay)
         groups = schedule.parameter_groups(
             model, config.optim.weight_decay, config.optim.layer_decay
         )
@@ -196,6 +196,7 @@ class Trainer:
         if config.run.compile:
             model.compile()
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.scored.follow(self.model)
         self.progress = state.Progress(0, [0.0], None, None, self.computes())
         self.decoded: Dict[str, loader.Decoded] = {}
 
@@ -300,8 +301,7 @@ class Trainer:
                 "or --run.overwrite."
             )
         self.accelerator.load_state(str(step))
-        if self.ema is not None:
-            self.ema.module.load_state_dict(load_file(step / "ema.safetensors"))
+        self.scored.load(step)
         self.progress = progress
 
     def save(self) -> None:
@@ -310,11 +310,13 @@ class Trainer:
         if self.accelerator.is_main_process:
             state.begin(temporary)
         self.accelerator.wait_for_everyone()
+        if self.sharded:  # which keeps one process's batch statistics: those that are scored
+            for tensor in self.model.buffers():
+                broadcast(tensor)
         self.accelerator.save_state(str(temporary))
+        self.scored.save(temporary, self.accelerator.is_main_process)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            if self.ema is not None:
-                output.save_weights(self.ema.module, temporary / "ema.safetensors")
             state.finish(temporary, self.progress, self.config.run.keep)
         self.accelerator.wait_for_everyone()
 
@@ -412,8 +414,7 @@ class Trainer:
             self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.ema is not None:
-            self.ema.update(self.accelerator.unwrap_model(self.model), step=update + 1)
+        self.scored.update(update + 1)
         return total, lr
 
     def _to_device(self, batch: List[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -447,7 +448,8 @@ class Trainer:
 
     def _end_epoch(self, split: str, loss: torch.Tensor) -> None:
         update = self.progress.update
-        scores = self.evaluate(split, mixed_precision=True)
+        model = self.scored.whole()
+        scores = self.evaluate(model, split, mixed_precision=True)
         mean = self._mean(loss).item()
         row = {"update": update, "epoch": update // self.plan.updates, "train_loss": mean}
         figures = {k: v for k, v in scores.items() if not isinstance(v, dict)}
@@ -455,7 +457,7 @@ class Trainer:
         metric = self.config.run.best
         if self.progress.best is None or figures[metric] > self.progress.best:
             self.progress = replace(self.progress, best=figures[metric], best_update=update)
-            self.folder.save_best(self.scored(), {**row, **figures})
+            self.folder.save_best(model, {**row, **figures})
         self.accelerator.print(
             f"epoch {row['epoch']}/{self.plan.epochs}: loss {mean:.4f}, "
             f"valid accuracy {figures['accuracy']:.2%}, "
@@ -465,27 +467,25 @@ class Trainer:
 
     # Evaluation and the end
 
-    def scored(self) -> torch.nn.Module:
-        """The weights that are evaluated and exported."""
-        return self.raw_model if self.ema is None else self.ema.module
-
-    def evaluate(self, split: str, mixed_precision: bool) -> Dict[str, Any]:
-        """Figures of the scored weights on a split, every image counted once."""
-        # DDP leaves each process its own BatchNorm statistics: all evaluate the main one's.
-        for tensor in self.scored().state_dict().values():
+    def evaluate(self, model: torch.nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
+        """Figures of a model on a split, every image counted once."""
+        # Each process has its own BatchNorm statistics: all evaluate the main one's.
+        for tensor in model.state_dict().values():
             broadcast(tensor)
         return evaluate(
-            self.scored(), self.samples(split), self.sample_transforms()[1], self.config,
+            model, self.samples(split), self.sample_transforms()[1], self.config,
             self.labels, self.multi_label, self.accelerator, mixed_precision,
         )  # fmt: skip
 
     def finish(self) -> None:
         """Score what is exported, and write it with everything that a reader of it needs."""
         export = output.Export(self.folder, self.config, self.tag, self.source)
-        model = self.whole(self.scored())
+        scored = self.scored.whole()
+        model = self.whole(scored)
         export.round(model)  # so the scores are those of the export
         torch.backends.cudnn.allow_tf32 = False  # on by default for convolutions
-        scores = {s: self.evaluate(s, mixed_precision=False) for s in self.config.data.splits[1:]}
+        splits = self.config.data.splits[1:]
+        scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
         if self.accelerator.is_main_process:
             table = self.tables[self.config.data.splits[-1]]
             shown = [self.transforms[1](image) for image in loader.first_images(table, 6)]

@@ -12,6 +12,7 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -72,6 +73,8 @@ class HeadTrainer(Trainer):
         trained on are those that the export has."""
         if not hasattr(model, "se"):
             raise InvalidInputError("--model.no-se leaves no SE head to train alone.")
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise InvalidInputError("an SE head is too small to be spread with FSDP; use DDP.")
         if self.config.data.streaming:
             raise InvalidInputError("every image is read only once; leave --data.streaming out.")
         if self.config.run.channels_last:
