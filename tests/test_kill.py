@@ -115,7 +115,9 @@ def result(output: Path) -> Dict[str, Any]:
 FSDP: Dict[str, Any] = {"fsdp": True, "run": {"channels_last": False}}
 
 
-@pytest.mark.parametrize(("processes", "how"), [(1, {}), (2, {}), (2, FSDP)], ids=["1", "2", "2-fsdp"])
+@pytest.mark.parametrize(
+    ("processes", "how"), [(1, {}), (2, {}), (2, FSDP)], ids=["1", "2", "2-fsdp"]
+)
 def test_killed_three_times_is_equal_to_the_bit(
     folder: Path, tmp_path: Path, processes: int, how: Dict[str, Any]
 ) -> None:

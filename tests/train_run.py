@@ -37,7 +37,7 @@ def spread_over_cpus() -> None:
     from accelerate import Accelerator, FullyShardedDataParallelPlugin, PartialState
     from accelerate.utils import DistributedType
 
-    make = engine._accelerator
+    make = engine.make_accelerator
 
     def forced(config: Config) -> Accelerator:
         accelerator = make(config)
@@ -46,7 +46,7 @@ def spread_over_cpus() -> None:
         accelerator.state.distributed_type = DistributedType.FSDP
         return accelerator
 
-    engine._accelerator = forced
+    engine.make_accelerator = forced
 
 
 if __name__ == "__main__":

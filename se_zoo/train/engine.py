@@ -5,43 +5,33 @@ Everything random is a function of the seed and of how far the run is (:mod:`.or
 """
 
 import math
-import os
 import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Type, Union
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.tracking import filter_trackers
 from accelerate.utils import DistributedType, broadcast
 from tqdm import tqdm
 
-from ..data import DataConfig, ImageStream, ImageTable, open_stream, open_table
-from ..data import check as check_data
-from ..data.streams import look
-from ..errors import DataError, InvalidInputError
+from ..data import ImageStream
+from ..errors import InvalidInputError
 from . import loader, output, schedule, state
 from .build import build_model, load_init
 from .config import Config
 from .ema import Scored, ShardedScored
 from .evaluate import evaluate
-from .metrics import metric_names
+from .loss import criterion_of
 from .order import Plan, seed_all
+from .start import check_options, check_task, make_accelerator, open_all
 from .stop import Stop
 
 #: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
 FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every", "trackers",
          "dry_run", "init"}  # fmt: skip
-
-#: Images of each split that are decoded before a streamed run starts.
-LOOKED_AT = 16
-
-_SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU,
-              DistributedType.FSDP)  # fmt: skip
 
 
 def train(
@@ -68,8 +58,8 @@ def train(
         StateError: If the folder holds another run.
         SystemExit: After SIGTERM or SIGINT, when the state is saved; the message says how to go on.
     """
-    accelerator = _accelerator(config)
-    check(config, accelerator)
+    accelerator = make_accelerator(config)
+    check_options(config, accelerator)
     trainer = (trainer_class or Trainer)(config, tag, accelerator)
     if config.run.dry_run:
         accelerator.print(trainer.description())
@@ -84,81 +74,6 @@ def train(
     for tracker in [] if last else accelerator.trackers:
         tracker.finish()
     return config.run.output
-
-
-def _accelerator(config: Config) -> Accelerator:
-    accelerator = Accelerator(
-        mixed_precision=config.run.mixed_precision,
-        project_dir=config.run.output,
-        step_scheduler_with_optimizer=False,
-    )
-    names: List[Any] = list(config.run.trackers)
-    found = filter_trackers(names, accelerator.logging_dir) if names else []
-    if len(found) != len(names):
-        raise InvalidInputError(  # Accelerate would go on without it
-            f"--run.trackers {' '.join(names)}: only {', '.join(map(str, found)) or 'none'} can be "
-            "used here; install the tracker's package."
-        )
-    accelerator.log_with = found
-    if found and not config.run.dry_run:
-        accelerator.init_trackers("logs")  # the folder that TensorBoard writes to
-    return accelerator
-
-
-def check(config: Config, accelerator: Accelerator) -> None:
-    """Refuse what cannot work before anything is loaded.
-
-    Raises:
-        InvalidInputError: Naming the options.
-    """
-    optim, run = config.optim, config.run
-    if min(optim.epochs, optim.batch_size, optim.accumulate, run.keep, run.log_every) < 1:
-        raise InvalidInputError(
-            "--optim.epochs, --optim.batch-size, --optim.accumulate, --run.keep and "
-            "--run.log-every must be positive."
-        )
-    if not 0 <= optim.warmup_epochs < optim.epochs:
-        raise InvalidInputError("--optim.warmup-epochs must be less than --optim.epochs.")
-    if run.save_every is not None and run.save_every < 1:
-        raise InvalidInputError("--run.save-every must be positive.")
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != accelerator.num_processes:
-        raise InvalidInputError(
-            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes} "
-            "and each would train alone; without GPUs set ACCELERATE_USE_CPU=true."
-        )
-    kind = accelerator.distributed_type
-    if kind not in _SUPPORTED or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
-        raise InvalidInputError(
-            f"Accelerate is configured for {kind.value}, which this engine does not know; use data "
-            "parallelism (DDP), or FSDP with fsdp_version 2."
-        )
-    if kind == DistributedType.FSDP and run.channels_last:
-        raise InvalidInputError("FSDP takes no weights in channels_last: --run.no-channels-last.")
-    if run.output.is_file():
-        raise InvalidInputError(f"--run.output {run.output} is a file; name a folder.")
-
-
-#: A split, held or streamed.
-AnyTable = Union[ImageTable, ImageStream]
-
-
-def open_all(config: DataConfig, first: bool) -> Dict[str, AnyTable]:
-    """The splits of a data set; ``first`` looks at some of the images before.
-
-    Raises:
-        DataError: For splits, columns and images that are not as declared.
-    """
-    if config.streaming:
-        streams = {name: open_stream(config, name) for name in config.splits}
-        for stream in streams.values() if first else ():
-            look(stream, LOOKED_AT)
-        return {**streams}
-    if first:
-        report = check_data(config, fast=True, progress=False)
-        if not report.ok:
-            raise DataError(f"{report.errors[0]} All of it: se-zoo check {config.path}")
-    return {name: open_table(config, name) for name in config.splits}
 
 
 class Trainer:
@@ -177,8 +92,8 @@ class Trainer:
             len(first), config.optim.batch_size, accelerator.num_processes,
             config.optim.accumulate, config.optim.epochs, config.run.seed,
         )  # fmt: skip
-        self._check_data()
-        self.criterion, self.mix = self._criterion(first)
+        check_task(config, self.plan, self.labels, self.multi_label)
+        self.criterion, self.mix = criterion_of(config, first, accelerator.device)
         seed_all(config.run.seed)
         model = build_model(config.model, self.labels, self.multi_label, tag)
         self.source = self._starting_weights(model)
@@ -224,44 +139,6 @@ class Trainer:
                 f"starts from: {self.source}",
             ]
         )
-
-    def _check_data(self) -> None:
-        if self.plan.passes == 0:
-            raise InvalidInputError(
-                f"the training split holds {self.plan.samples} images, less than one batch of "
-                f"{self.plan.batch_size} on {self.plan.processes} processes; lower "
-                "--optim.batch-size."
-            )
-        known = metric_names(len(self.labels), self.multi_label)
-        if self.config.run.best not in known:
-            raise InvalidInputError(
-                f"--run.best {self.config.run.best} is none of the metrics: {', '.join(known)}."
-            )
-        augment = self.config.augment
-        single = augment.mixup or augment.cutmix or augment.smoothing
-        if self.multi_label and single:
-            raise InvalidInputError(
-                "--augment.mixup, --augment.cutmix and --augment.smoothing are for single-label "
-                "data; these labels are independent."
-            )
-        if (augment.mixup or augment.cutmix) and self.plan.batch_size % 2:
-            raise InvalidInputError("mixup and cutmix need an even --optim.batch-size.")
-
-    def _criterion(self, table: AnyTable) -> Tuple[Any, Any]:
-        weights = None
-        if self.config.optim.class_balance:
-            if isinstance(table, ImageStream):
-                raise InvalidInputError(
-                    "--optim.class-balance counts all labels first; leave --data.streaming out."
-                )
-            weights = loader.label_weights(table.targets, len(self.labels))
-            weights = weights.to(self.accelerator.device)
-        if self.multi_label:
-            return (lambda x, y: F.binary_cross_entropy_with_logits(x, y, pos_weight=weights)), None
-        augment = self.config.augment
-        mix = loader.mixing(augment, len(self.labels))
-        smoothing = 0.0 if mix else augment.smoothing  # timm's mixup smooths by itself
-        return (lambda x, y: F.cross_entropy(x, y, weight=weights, label_smoothing=smoothing)), mix
 
     def _starting_weights(self, model: torch.nn.Module) -> str:
         """Load ``--run.init``; what the run starts from, unless it has a state of its own."""

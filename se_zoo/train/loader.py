@@ -6,7 +6,6 @@ from typing import Any, Dict, List, Tuple, Union
 import torch
 from PIL import Image
 from timm.data.config import resolve_data_config
-from timm.data.mixup import Mixup
 from timm.data.transforms_factory import create_transform
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -130,38 +129,8 @@ def evaluation_batches(
     )
 
 
-def mixing(augment: AugmentConfig, classes: int) -> Any:
-    """timm's mixup and cutmix, or None where neither is asked for."""
-    if not augment.mixup and not augment.cutmix:
-        return None
-    return Mixup(
-        mixup_alpha=augment.mixup,
-        cutmix_alpha=augment.cutmix,
-        label_smoothing=augment.smoothing,
-        num_classes=classes,
-    )
-
-
 def first_images(table: Union[ImageTable, ImageStream], count: int) -> List[Image.Image]:
     """The first images of a split, fewer if it has fewer."""
     if isinstance(table, ImageStream):
         return [table.decode(row) for row in islice(table, count)]
     return [table[i][0] for i in range(min(count, len(table)))]
-
-
-def label_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Weights of rare labels, at most 10.
-
-    Args:
-        targets: (N,) classes or (N, A) attributes.
-        classes: Number of classes, or of attributes.
-
-    Returns:
-        (classes,): for attributes the weight of a yes (``pos_weight``), for classes their own.
-    """
-    if targets.dim() == 2:
-        yes = targets.sum(0)
-        return ((len(targets) - yes) / yes.clamp(min=1)).clamp(1, 10)
-    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
-    weights: torch.Tensor = len(targets) / (classes * counts)
-    return weights.clamp(max=10)
