@@ -280,9 +280,10 @@ def test_every_option_is_tested() -> None:
         "streaming", "shuffle_buffer",  # test_streams
         "pretrained",  # needs the Hub
         "drop_path_rate",  # test_stochastic_depth
-        "output", "overwrite", "resume", "init", "workers", "save_every", "keep", "log_every",
+        "output", "overwrite", "resume", "init", "workers", "dry_run", "trackers",  # their own
         "mean", "std", "args",  # test_arguments_of_the_architecture
-        "best", "trackers", "channels_last", "compile", "dry_run",
+        "save_every", "keep", "log_every", "best",  # test_what_is_written_when
+        "channels_last", "compile",  # test_layout_and_compilation
     }  # fmt: skip
     config = make_config({"data": {"path": "x"}, "run": {"output": "x"}})
     tested = {(section, field) for section, field, _ in EFFECTS}
@@ -290,6 +291,43 @@ def test_every_option_is_tested() -> None:
         for field in vars(getattr(config, section)):
             name = (section, field)
             assert name in tested or field in free or name == ("model", "name"), name
+
+
+def test_what_is_written_when(folder: Path, tmp_path: Path) -> None:
+    """Four updates an epoch, two epochs."""
+    names = {}
+    for name, options in {
+        "often": {"save_every": 1, "keep": 3, "log_every": 1},
+        "rarely": {"save_every": None, "keep": 1, "log_every": 3, "best": "average_precision"},
+    }.items():
+        output = run(folder, tmp_path / name, optim={"epochs": 2}, run=options)
+        names[name] = [s.name for s in state.steps(output / "state")]
+    assert names["often"] == ["step_00000006", "step_00000007", "step_00000008"]
+    assert names["rarely"] == ["step_00000008"]
+    assert len(losses(tmp_path / "often")) == 8
+    assert len(losses(tmp_path / "rarely")) == 4, "updates 3 and 6, and the ends of the epochs"
+    summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in names]
+    assert "balanced_accuracy" in summaries[0]["best"]
+    assert "average_precision" in summaries[1]["best"]
+
+
+def test_layout_and_compilation(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from se_zoo.train.engine import Trainer
+    from se_zoo.train.start import make_accelerator
+
+    compiled: List[Any] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    for number, on in enumerate((True, False)):
+        options = {
+            "data": {"path": str(folder), "label": None},
+            "run": {"output": str(tmp_path / str(number)), "channels_last": on, "compile": on},
+        }
+        config = make_config(options)
+        trainer = Trainer(config, "", make_accelerator(config))
+        kernels = [p for p in trainer.raw_model.parameters() if p.dim() == 4 and p.shape[1] > 1]
+        layouts = {p.is_contiguous(memory_format=torch.channels_last) for p in kernels}
+        assert layouts == {True} if on else False in layouts
+        assert (trainer.raw_model in compiled) == on
 
 
 def test_workers_give_the_same_losses(folder: Path, tmp_path: Path, usual: Path) -> None:
