@@ -110,13 +110,14 @@ def test_debug_variant(
     assert done.returncode == 0, done.stderr
     runs = sorted(p.parent for p in output.rglob("summary.json"))
     found = {str(p.relative_to(output)): figures(p) for p in runs}
-    known = golden(recipe, found)
-    assert found.keys() == known.keys()
-    for name, expected in known.items():
-        # Kernels of other machines and versions round differently.
-        assert found[name]["losses"] == pytest.approx(expected["losses"], rel=2e-3), name
-        assert found[name]["test"]["loss"] == pytest.approx(expected["test"]["loss"], rel=2e-3)
-        assert found[name]["test"] == pytest.approx(expected["test"], abs=0.05), name
+    known = golden(recipe, {"timm": timm.__version__, "runs": found})
+    assert found.keys() == known["runs"].keys()
+    # Kernels of other machines round differently; other timms draw other random numbers.
+    within = 2e-3 if timm.__version__ == known["timm"] else 3e-2
+    for name, expected in known["runs"].items():
+        assert found[name]["losses"] == pytest.approx(expected["losses"], rel=within), name
+        assert found[name]["test"]["loss"] == pytest.approx(expected["test"]["loss"], rel=within)
+        assert found[name]["test"] == pytest.approx(expected["test"], abs=0.1), name
     for path in runs:
         if "without" not in path.name:
             timm.create_model(f"local-dir:{path / 'export'}", pretrained=True)
