@@ -2,22 +2,23 @@
 
     SE_ZOO_DATA=/path/to/data python recipes/parity.py
     python recipes/parity.py --seeds 0 1 2 3 4 --model.name resnet50_sehead --model.pretrained
-    python recipes/parity.py --seeds 2        # one of them, on another machine with the same folder
     python recipes/parity.py --debug --run.output runs/debug            # seconds on a CPU
 
 It is `recipes/celeba.py`, shorter; every option of it is one here too. Each run has a folder of its
 own (runs/parity/with-0, without-0, ...), and finished ones are not trained again: give the same
-command after an interruption, or name more seeds.
+command after an interruption, or name more seeds. The table is of all seeds that are named.
 Run time and result: not measured yet.
 """
 
 import json
+import os
 import statistics
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+import torch
 from celeba import DEFAULT
 
 from se_zoo.errors import InvalidInputError
@@ -38,16 +39,34 @@ class ParityOptions(Options):
     """Each is trained with the block and without it."""
 
 
+OWN = ParityOptions(
+    DEFAULT.data,
+    DEFAULT.model,
+    DEFAULT.augment,
+    replace(DEFAULT.optim, epochs=8),
+    replace(DEFAULT.run, output=Path("runs/parity")),
+)
+
+
 def check(given: ParityOptions) -> None:
-    if len(set(given.seeds)) != len(given.seeds) or not given.seeds:
-        raise InvalidInputError("--seeds must name at least one seed, and none twice.")
+    if len(set(given.seeds)) != len(given.seeds) or min(given.seeds, default=-1) < 0:
+        raise InvalidInputError("--seeds must name at least one seed, none twice and none below 0.")
     if given.run.resume is not None or given.run.overwrite:
         raise InvalidInputError(
             "--run.resume and --run.overwrite are for a single run; delete the folders of the runs "
             f"in {given.run.output} that are to be trained again."
         )
-    if not given.model.se or given.run.seed != DEFAULT.run.seed:
-        raise InvalidInputError("both --model.se and --model.no-se are trained, with --seeds.")
+    if not given.model.se:
+        raise InvalidInputError("--model.no-se: the recipe trains with the block and without it.")
+    if given.run.seed != DEFAULT.run.seed:
+        raise InvalidInputError("--run.seed is for a single run; give --seeds.")
+
+
+def computed(config: Dict[str, Any], processes: int) -> Dict[str, Any]:
+    """What decides the result of a run: its options but for the free ones, and the whole batch."""
+    kept = {**config, "run": {k: v for k, v in config["run"].items() if k not in FREE - {"init"}}}
+    kept["optim"] = {**config["optim"], "batch_size": config["optim"]["batch_size"] * processes}
+    return kept
 
 
 def figures_of(config: Config) -> Dict[str, Any]:
@@ -58,10 +77,8 @@ def figures_of(config: Config) -> Dict[str, Any]:
         if config.run.dry_run:
             return {}
     summary = json.loads(file.read_text("utf-8"))
-    before, now = summary["config"], plain(asdict(config))
-    for name in FREE:
-        before["run"].pop(name, None)
-        now["run"].pop(name, None)
+    before = computed(summary["config"], summary["environment"]["processes"])
+    now = computed(plain(asdict(config)), int(os.environ.get("WORLD_SIZE", "1")))
     if before != now:
         raise InvalidInputError(
             f"{config.run.output} holds a finished run with other options: "
@@ -70,71 +87,82 @@ def figures_of(config: Config) -> Dict[str, Any]:
     return summary[config.data.splits[2]]
 
 
-def spread(values: List[float]) -> float:
-    """Standard deviation of the runs; 0 for a single one, of which nothing is known."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+def spread(values: List[float]) -> Optional[float]:
+    """Standard deviation of the runs (n - 1); None of a single one, of which it is not known."""
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
-def compare(runs: Dict[str, List[Dict[str, Any]]]) -> Dict[str, Dict[str, float]]:
-    """Mean and deviation of each figure with and without the block, in percent."""
+def compare(runs: Dict[str, List[Dict[str, Any]]]) -> Dict[str, Dict[str, Any]]:
+    """Mean and deviation of each figure with and without the block and of the differences at one
+    seed, in percent; ``deviation`` is pooled over the two sides."""
     table = {}
     for name in FIGURES:
         ours, plains = ([100 * run[name] for run in runs[side]] for side in ("with", "without"))
-        deviation = statistics.fmean([spread(ours) ** 2, spread(plains) ** 2]) ** 0.5
+        differences = [a - b for a, b in zip(ours, plains, strict=True)]
+        of_ours, of_plains = spread(ours), spread(plains)
+        pooled = None
+        if of_ours is not None and of_plains is not None:
+            pooled = statistics.fmean([of_ours**2, of_plains**2]) ** 0.5
         table[name] = {
             "with": statistics.fmean(ours),
-            "with_deviation": spread(ours),
+            "with_deviation": of_ours,
             "without": statistics.fmean(plains),
-            "without_deviation": spread(plains),
-            "difference": statistics.fmean(ours) - statistics.fmean(plains),
-            "deviation": deviation,
+            "without_deviation": of_plains,
+            "difference": statistics.fmean(differences),
+            "difference_deviation": spread(differences),
+            "deviation": pooled,
         }
     return table
 
 
-def to_markdown(table: Dict[str, Dict[str, float]], seeds: int) -> str:
+def shown(mean: float, deviation: Optional[float], sign: str = "") -> str:
+    return f"{mean:{sign}.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
+
+
+def to_markdown(table: Dict[str, Dict[str, Any]], seeds: int) -> str:
     lines = [
-        f"| test figures, % ({seeds} seeds) | with the SE block | without | difference "
-        "| in standard deviations |",
+        f"| test figures, % (mean ± deviation, n = {seeds}) | with the SE block | without "
+        "| difference, seed by seed | within one deviation of the runs? |",
         "|---|---|---|---|---|",
     ]
     for name, row in table.items():
-        deviations = f"{row['difference'] / row['deviation']:+.2f}" if row["deviation"] else "-"
+        within = "not known from one seed"
+        if row["deviation"] is not None:
+            inside = abs(row["difference"]) <= row["deviation"]
+            within = f"{'yes' if inside else 'no'} ({row['deviation']:.2f})"
         lines.append(
-            f"| {name.replace('_', ' ')} | {row['with']:.2f} ± {row['with_deviation']:.2f} "
-            f"| {row['without']:.2f} ± {row['without_deviation']:.2f} "
-            f"| {row['difference']:+.2f} | {deviations} |"
+            f"| {name.replace('_', ' ')} | {shown(row['with'], row['with_deviation'])} "
+            f"| {shown(row['without'], row['without_deviation'])} "
+            f"| {shown(row['difference'], row['difference_deviation'], '+')} | {within} |"
         )
     return "\n".join(lines)
 
 
 def main(given: ParityOptions) -> None:
     check(given)
-    config = given.config()
+    config = given.config(OWN)
     runs: Dict[str, List[Dict[str, Any]]] = {"with": [], "without": []}
     for seed in given.seeds:
         for side, found in runs.items():
             run = replace(config.run, seed=seed, output=config.run.output / f"{side}-{seed}")
             model = replace(config.model, se=side == "with")
             found.append(figures_of(replace(config, run=run, model=model)))
-    if config.run.dry_run:
-        return
+    if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
+        report(given, config.run.output, runs)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def report(given: ParityOptions, output: Path, runs: Dict[str, List[Dict[str, Any]]]) -> None:
     table = compare(runs)
     content = {"command": sys.argv, "seeds": given.seeds, "figures": table, "runs": runs}
-    write_json(config.run.output / "parity.json", content)
+    write_json(output / "parity.json", content)
     text = to_markdown(table, len(given.seeds))
-    (config.run.output / "parity.md").write_text(text + "\n", encoding="utf-8")
-    print(f"\n{text}\n\nwritten to {config.run.output / 'parity.md'}")
+    (output / "parity.md").write_text(text + "\n", encoding="utf-8")
+    print(f"\n{text}\n\nwritten to {output / 'parity.md'}")
 
 
 if __name__ == "__main__":
-    default = ParityOptions(
-        DEFAULT.data,
-        DEFAULT.model,
-        DEFAULT.augment,
-        replace(DEFAULT.optim, epochs=8),
-        replace(DEFAULT.run, output=Path("runs/parity")),
-    )
-    options = read_options(default, __doc__ or "")
+    options = read_options(OWN, __doc__ or "")
     with one_line_errors():
         main(options)

@@ -4,10 +4,11 @@
     python -m tests.bench_train --head
 
 Both need SE_ZOO_DATA. timm's packages do not hold train.py: take it from the repository at the
-version that is installed. The sides alternate in one run, each in a process of its own, on the same
-photographs (1,000 of ImageNet, in ten folders), model, batch, augmentation, precision and EMA. The
-figure is images over the time of all updates with their batches, decoding included; neither side's
-validation and saving is counted.
+version that is installed. The sides alternate in one run, each in a process of its own, on the
+same photographs (1,000 of ImageNet, in ten folders), model, batch, augmentation, precision and
+EMA. The figure is images over the time of all updates with their batches, decoding included (ours
+once, as these photographs fit into memory; timm's in every epoch); neither side's validation and
+saving is counted.
 """
 
 import json

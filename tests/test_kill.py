@@ -163,6 +163,8 @@ def test_spread_weights_learn_as_whole_ones_do(folder: Path, tmp_path: Path) -> 
     finish(start(folder, one, 2, run={"channels_last": False}))
     finish(start(folder, two, 2, **FSDP))
     finish(start(folder, plain, 2, **FSDP, optim={"ema_decay": None}))
+    half = {"fsdp": True, "run": {"channels_last": False, "mixed_precision": "bf16"}}
+    finish(start(folder, tmp_path / "half", 2, **half))
     losses = [[r["loss"] for r in rows(path) if "loss" in r] for path in (one, two, plain)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)

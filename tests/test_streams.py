@@ -120,6 +120,12 @@ def test_what_cannot_be_streamed_is_refused(
     with pytest.raises(DataError, match="must be bool"):
         bad = replace(config, label=None, attributes=("label",))
         open_stream(bad, "train")
+    with pytest.raises(DataError, match="holds no images"):
+        open_stream(replace(config, image="even", ignore=("image",)), "train")
+    with pytest.raises(DataError, match="shuffle_buffer is 0"):
+        open_stream(replace(config, shuffle_buffer=0), "train")
+    with pytest.raises(DataError, match="take open_stream"):
+        open_table(config, "train")
     table = library.Dataset.from_dict({**rows_of(4, 0), "label": ["a", "b", "a", "b"]})
     table.to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match="no ClassLabel"):
@@ -152,7 +158,8 @@ class _Hub:
     """``datasets.load_dataset`` of a Hub data set whose description may know its size."""
 
     def __init__(self, folder: Path, known: Dict[str, int]):
-        self.folder, self.known, self.load = folder, known, library.load_dataset
+        self.folder, self.known = folder, known
+        self.load = library.load.load_dataset  # not the one that is replaced
 
     def __call__(self, path: str, name: Any, *, split: str, streaming: bool) -> Any:
         assert (path, name, streaming) == ("timm/pets", None, True)
@@ -174,6 +181,9 @@ def test_size_of_a_hub_set_comes_from_its_description(
     assert len(open_stream(replace(config, limit_eval=3), "valid")) == 3
     with pytest.raises(DataError, match="ended after 5 of 6"):
         list(open_stream(config, "test"))
+    monkeypatch.setattr(library, "load_dataset", _Hub(folder, {"train": 30}))
+    with pytest.raises(DataError, match="more than the 30"):
+        list(open_stream(config, "train"))
 
 
 def batches(config: DataConfig, plan: Plan, process: int, start: int = 0, workers: int = 0) -> Any:

@@ -342,6 +342,8 @@ def test_workers_give_the_same_losses(folder: Path, tmp_path: Path, usual: Path)
         ({"optim": {"batch_size": 64}}, "37 images"),
         ({"optim": {"batch_size": 7}, "augment": {"mixup": 0.5}}, "even"),
         ({"run": {"best": "no_such_metric"}}, "no_such_metric"),
+        ({"run": {"seed": -1}}, "0 or more"),
+        ({"run": {"mixed_precision": "fp16"}}, "needs a GPU"),
         ({"run": {"trackers": ["comet_ml"]}}, "comet_ml"),
         ({"model": {"name": "resnet18"}}, "no SE head"),
         ({"model": {"name": "resnet18_sehead"}}, "--model.backbone"),
@@ -366,6 +368,77 @@ def test_damaged_state_of_a_run_is_said_and_survived(
     assert "optimizer.bin has 100 bytes" in out and "step_00000003" in out
     assert losses(output) == losses(usual)
     assert all(torch.equal(v, weights(usual)[k]) for k, v in weights(output).items())
+
+
+def test_run_without_any_whole_state_does_not_start_anew_unasked(
+    folder: Path, tmp_path: Path
+) -> None:
+    output = run(folder, tmp_path / "run")
+    (output / "summary.json").unlink()
+    for step in state.steps(output / "state"):
+        (step / "optimizer.bin").unlink()
+    with pytest.raises(state.StateError, match=r"optimizer\.bin is missing.*--run\.overwrite"):
+        run(folder, tmp_path / "run")
+
+
+def test_weights_that_are_lost_are_not_saved(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="loss nan"):
+        run(folder, tmp_path / "run", run={"log_every": 100}, optim={"lr": 1e30, "epochs": 5})
+    for step in state.steps(tmp_path / "run" / "state"):
+        kept = load_file(step / "model.safetensors")
+        assert all(torch.isfinite(v).all() for v in kept.values() if v.is_floating_point())
+
+
+def test_overwrite_waits_until_all_else_is_known_to_be_right(folder: Path, tmp_path: Path) -> None:
+    output = run(folder, tmp_path / "run")
+    before = sorted(p.name for p in output.rglob("*"))
+    for wrong in ({"init": str(tmp_path / "none.safetensors")}, {"best": "nothing"}):
+        with pytest.raises(Exception, match=r"none\.safetensors|nothing"):
+            run(folder, output, run={"overwrite": True, **wrong})
+        assert sorted(p.name for p in output.rglob("*")) == before
+    # Its own weights are read before they go.
+    own = {"overwrite": True, "init": str(output)}
+    assert "--run.init" in json.loads(
+        (run(folder, output, run=own) / "summary.json").read_text()
+    )["starts_from"]  # fmt: skip
+
+
+def test_summary_tells_of_all_sessions(folder: Path, tmp_path: Path) -> None:
+    output = run(folder, tmp_path / "run")
+    (output / "summary.json").unlink()
+    shutil.rmtree(state.steps(output / "state")[-1])
+    run(folder, output)
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["starts_from"] == "scratch"
+    assert [s["update"] for s in summary["sessions"]] == [0, 3]
+    assert "its own last state" in summary["sessions"][1]["starts_from"]
+
+
+def test_scores_in_fp32_are_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate wraps the forward of what it prepares in autocast."""
+    import timm
+
+    from se_zoo.train.ema import Scored
+
+    accelerator = accelerate.Accelerator(mixed_precision="bf16", cpu=True)
+    images = torch.randn(2, 3, 32, 32)
+    for decay in (None, 0.9):
+        model = timm.create_model("test_resnet", num_classes=4)
+        scored = Scored(model, decay)
+        prepared = accelerator.prepare(model)
+        types = []
+        for whole in (prepared, scored.whole()):
+            found: List[Any] = []
+            hook = whole.conv1.register_forward_hook(lambda m, i, o, to=found: to.append(o.dtype))
+            whole(images)
+            hook.remove()
+            types += found
+        assert types == [torch.bfloat16, torch.float32]
+        with torch.no_grad():
+            next(model.parameters()).fill_(3)
+        scored.update(100)
+        changed = next(scored.whole().parameters())
+        assert (changed == 3).all() if decay is None else not (changed == 3).any()
 
 
 def test_stochastic_depth(folder: Path) -> None:
@@ -396,7 +469,8 @@ def test_tensorboard_is_told(folder: Path, tmp_path: Path) -> None:
     events = list(output.rglob("events.out.*"))
     assert events and any(b"valid/accuracy" in e.read_bytes() for e in events)
     (output / "summary.json").unlink()
-    run(folder, tmp_path / "run", run={"trackers": ["tensorboard"]})  # its own files are its own
+    again = {"trackers": ["tensorboard"], "overwrite": True}  # its own files are its own
+    run(folder, tmp_path / "run", run=again)
 
 
 # The head alone

@@ -41,7 +41,11 @@ def spread_over_cpus() -> None:
 
     def forced(config: Config) -> Accelerator:
         accelerator = make(config)
-        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+        # As `accelerate launch --use_fsdp --fsdp_version 2` makes it.
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2, cpu_ram_efficient_loading=True)
+        if config.run.mixed_precision != "no":
+            plugin.set_mixed_precision(config.run.mixed_precision)
+        accelerator.state.fsdp_plugin = plugin
         PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         accelerator.state.distributed_type = DistributedType.FSDP
         return accelerator

@@ -20,7 +20,8 @@ class DataConfig:
     """Configuration (subset) of a Hub data set that has several."""
     csv: Optional[Path] = None
     """Table of the images in the folder: file names in the column --image, the label or the
-    attributes (true/false or 1/0), and, for more than one split, a column "split"."""
+    attributes (true/false or 1/0), and, for more than one split, a column "split". Its own path is
+    relative to where the command is given."""
     splits: Tuple[str, str, str] = ("train", "valid", "test")
     """What the splits to train on, to validate on and to test on are called. A name may stand
     twice, e.g. train test test for a set without a validation split."""
@@ -36,7 +37,8 @@ class DataConfig:
     """Read Hub data and parquet files while training on them, instead of fetching all of them
     before; limits are then of the first images."""
     shuffle_buffer: int = 2000
-    """Images among which a streamed training split is shuffled."""
+    """Images among which a streamed training split is shuffled; a split that is sorted by class
+    needs one as large as itself, or no streaming."""
     limit: Optional[int] = None
     """Train on so many images, evenly spaced over the split."""
     limit_eval: Optional[int] = None

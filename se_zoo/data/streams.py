@@ -81,6 +81,8 @@ class ImageStream:
         place = 0
         for chunk in rows.iter(batch_size=CHUNK):
             for cell, target in zip(chunk[self.config.image], self._targets(chunk), strict=True):
+                if place == self.size:
+                    raise DataError(f"{self.name} has more than the {self.size} images declared.")
                 yield Row(place, cell, target)
                 place += 1
         if place < self.size:
@@ -136,6 +138,10 @@ def open_stream(config: DataConfig, split: str) -> ImageStream:
     import datasets
 
     wanted = [config.image, *(config.attributes or [config.label])]
+    if not isinstance(rows.features[config.image], datasets.Image):
+        raise DataError(
+            f"column {config.image} of {where} holds no images but {rows.features[config.image]}."
+        )
     rows = rows.select_columns(wanted).cast_column(config.image, datasets.Image(decode=False))
     limit = config.limit if split == config.splits[0] else config.limit_eval
     return ImageStream(where, config, rows if limit is None else rows.take(size), labels, size)

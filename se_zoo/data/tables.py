@@ -134,6 +134,11 @@ def layout_of(config: DataConfig) -> Layout:
             f"label and attributes name columns, but {folder} holds no parquet files and no csv "
             "was given; for a folder per class leave both out."
         )
+    if layout == "hub" and not columns:
+        raise DataError(
+            f"there is no folder {config.path} here. If it is a Hub id, set label (one class an "
+            "image) or attributes (several yes-or-no columns)."
+        )
     if layout != "folder" and not columns:
         raise DataError(
             f"{config.csv or config.path} is a table: set label (one class an image) or attributes "
@@ -157,6 +162,8 @@ def _check_fields(config: DataConfig) -> None:
     for name, limit in (("limit", config.limit), ("limit_eval", config.limit_eval)):
         if limit is not None and limit < 1:
             raise DataError(f"{name} is {limit}; it must be 1 or more.")
+    if config.shuffle_buffer < 1:
+        raise DataError(f"shuffle_buffer is {config.shuffle_buffer}; it must be 1 or more.")
     if not all(config.splits):
         raise DataError(f"splits {config.splits} has an empty name.")
 
@@ -187,6 +194,8 @@ def open_table(config: DataConfig, split: str) -> ImageTable:
             with what is needed and what was found.
     """
     layout = layout_of(config)
+    if config.streaming:
+        raise DataError("streaming is set, but a table holds all rows; take open_stream.")
     if split not in config.splits:
         raise DataError(f"no split {split} is declared: splits is {listed(config.splits)}")
     train = config.splits[0]

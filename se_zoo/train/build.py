@@ -1,8 +1,9 @@
 """The model of a run, and the weights that it starts from."""
 
 import ast
+import json
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import timm
 import torch
@@ -14,6 +15,18 @@ from ..errors import InvalidInputError, WeightsNotFoundError
 from ..models import unsqueeze
 from ..models.cfgs import own_model_args
 from .config import ModelConfig
+
+#: What a pretrained configuration says of timm's weights.
+_OF_WEIGHTS = (
+    "url",
+    "hf_hub_id",
+    "tag",
+    "license",
+    "origin_url",
+    "paper_name",
+    "paper_ids",
+    "notes",
+)
 
 
 def model_args(config: ModelConfig, tag: str) -> Dict[str, Any]:
@@ -68,16 +81,21 @@ def build_model(
     optional: Dict[str, Any] = {}
     if config.drop_path_rate:
         optional["drop_path_rate"] = config.drop_path_rate
-    model = timm.create_model(
-        config.name,
-        pretrained=config.pretrained,
-        num_classes=len(labels),
-        multi_label=multi_label,
-        drop_rate=config.drop_rate,
-        **optional,
-        **model_args(config, tag),
-    )
+    try:
+        model = timm.create_model(
+            config.name,
+            pretrained=config.pretrained,
+            num_classes=len(labels),
+            multi_label=multi_label,
+            drop_rate=config.drop_rate,
+            **optional,
+            **model_args(config, tag),
+        )
+    except TypeError as error:
+        raise InvalidInputError(f"--model.args {' '.join(config.args)}: {error}") from error
     cfg: Any = model.pretrained_cfg
+    if not config.pretrained:  # nothing of these weights is in the run
+        cfg = {k: v for k, v in cfg.items() if k not in _OF_WEIGHTS}
     cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
     cfg.update({k: v for k in ("mean", "std") if (v := getattr(config, k)) is not None})
     if config.input_size is not None:
@@ -104,6 +122,10 @@ def load_init(model: nn.Module, path: Path) -> str:
         raise WeightsNotFoundError(
             f"--run.init {path} is no .safetensors file and no run's folder."
         )
+    if path.is_dir() and not file.is_file():
+        raise WeightsNotFoundError(
+            f"--run.init {path} has no export: it is no run, or one that is not finished."
+        )
     try:
         state = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -116,15 +138,35 @@ def load_init(model: nn.Module, path: Path) -> str:
     )
     other = [k for k in state if k in own and own[k].shape != state[k].shape]
     if any(not k.startswith(classifier) for k in other):
-        raise WeightsNotFoundError(f"--run.init {file} has other shapes: {', '.join(other)}.")
+        raise WeightsNotFoundError(f"--run.init {file} has other shapes: {_some(other)}.")
+    if _labels_beside(file) not in (None, model.pretrained_cfg.get("label_names")):  # type: ignore[union-attr]
+        other = [k for k in state if k.startswith(classifier)]  # of other labels, though as many
     kept = {k: v for k, v in state.items() if k not in other}
     missing, unexpected = model.load_state_dict(kept, strict=False)
     plain = not any(k.startswith("se.") for k in state)  # a backbone's own: the block is new
     lacking = [k for k in missing if k not in other and not (plain and k.startswith("se."))]
-    wrong = lacking + unexpected
-    if wrong:
-        raise WeightsNotFoundError(f"--run.init {file} does not fit: {', '.join(wrong)}.")
+    if lacking or unexpected:
+        raise WeightsNotFoundError(
+            f"--run.init {file} is of another model: it lacks {_some(lacking)}, and has "
+            f"{_some(unexpected)} besides. --run.init None leaves it out."
+        )
     return f"{file}" + (f", but for the classifier ({', '.join(other)})" if other else "")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names for a message: how many, and the first."""
+    if len(names) <= 3:
+        return ", ".join(names) or "nothing"
+    return f"{len(names)} tensors ({', '.join(names[:3])}, ...)"
+
+
+def _labels_beside(file: Path) -> Optional[List[str]]:
+    """The labels that an export's config names, if the weights are of one."""
+    config = file.with_name("config.json")
+    if not config.is_file():
+        return None
+    content = json.loads(config.read_text("utf-8"))
+    return content.get("label_names") or content.get("pretrained_cfg", {}).get("label_names")
 
 
 def fp16_state(model: nn.Module) -> Dict[str, torch.Tensor]:

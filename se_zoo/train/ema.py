@@ -21,14 +21,18 @@ FILE = "ema.safetensors"
 class Scored:
     """The weights to score, of a model that every process holds whole.
 
+    They are kept in a model of their own, because Accelerate replaces ``forward`` of the one that
+    it prepares: that one would be scored under autocast, whatever precision is asked for.
+
     Args:
-        model: Before Accelerate prepares it, which replaces ``forward`` on the object itself.
+        model: Before Accelerate prepares it.
         decay: Of the average; None: the weights themselves.
     """
 
     def __init__(self, model: nn.Module, decay: Optional[float]):
         self.model = model
         self.ema = None if decay is None else ModelEmaV3(model, decay=decay, use_warmup=True)
+        self.copy = deepcopy(model) if self.ema is None else self.ema.module
 
     def follow(self, model: nn.Module) -> None:
         """Take note of the model that Accelerate prepared."""
@@ -40,7 +44,9 @@ class Scored:
 
     def whole(self) -> nn.Module:
         """The model with these weights; all processes take part."""
-        return self.model if self.ema is None else self.ema.module
+        if self.ema is None:
+            self.copy.load_state_dict(self.model.state_dict())
+        return self.copy
 
     def save(self, folder: Path, main: bool) -> None:
         """Write the average into a state, in the main process; all take part."""
@@ -52,15 +58,18 @@ class Scored:
     def load(self, folder: Path) -> None:
         """Read the average of a state."""
         if self.ema is not None:
-            self.ema.module.load_state_dict(load_file(folder / FILE))
+            self.copy.load_state_dict(load_file(folder / FILE))
 
 
 class ShardedScored(Scored):
-    """The weights to score, of a model whose parameters FSDP2 spreads over the processes."""
+    """The weights to score, of a model whose parameters FSDP2 spreads over the processes.
+
+    Gradients, optimiser and trained weights are spread; the copy that is scored is whole, on every
+    process.
+    """
 
     def __init__(self, model: nn.Module, decay: Optional[float]):
         super().__init__(model, decay)
-        self.copy = deepcopy(model) if self.ema is None else self.ema.module
         self.parts: Dict[str, torch.Tensor] = {}
 
     def follow(self, model: nn.Module) -> None:
@@ -83,8 +92,7 @@ class ShardedScored(Scored):
     def whole(self) -> nn.Module:
         state = {}
         for name, tensor in self.model.state_dict().items():
-            part = self.parts.get(name, _part(tensor))
-            state[name] = _joined(part, tensor)
+            state[name] = _joined(self.parts.get(name, _part(tensor)), tensor)
         self.copy.load_state_dict(state)
         return self.copy
 

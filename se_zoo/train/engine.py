@@ -26,12 +26,19 @@ from .ema import Scored, ShardedScored
 from .evaluate import evaluate
 from .loss import criterion_of
 from .order import Plan, seed_all
-from .start import check_options, check_task, make_accelerator, open_all
+from .start import (
+    check_options,
+    check_task,
+    make_accelerator,
+    open_all,
+    settle_sharding,
+    start_trackers,
+)
 from .stop import Stop
 
 #: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
-FREE = {"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every", "trackers",
-         "dry_run", "init"}  # fmt: skip
+FREE = frozenset({"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every",
+                  "trackers", "dry_run", "init"})  # fmt: skip
 
 
 def train(
@@ -60,6 +67,7 @@ def train(
     """
     accelerator = make_accelerator(config)
     check_options(config, accelerator)
+    settle_sharding(accelerator)
     trainer = (trainer_class or Trainer)(config, tag, accelerator)
     if config.run.dry_run:
         accelerator.print(trainer.description())
@@ -76,6 +84,20 @@ def train(
     return config.run.output
 
 
+class Clock:
+    """Images a second of this process, between two moments at which the device is waited for."""
+
+    def __init__(self) -> None:
+        self.started, self.images = time.perf_counter(), 0
+
+    def rate(self) -> float:
+        """Images a second since the last reading."""
+        now = time.perf_counter()
+        rate = self.images / (now - self.started)
+        self.started, self.images = now, 0
+        return rate
+
+
 class Trainer:
     """A run: model, data and optimiser, prepared; see :func:`train`."""
 
@@ -85,7 +107,7 @@ class Trainer:
         with accelerator.main_process_first():  # the others then read what it cached
             self.tables = open_all(config.data, accelerator.is_main_process)
         if not config.run.dry_run:
-            self.folder.claim(config.run.overwrite)
+            self.folder.check(config.run.overwrite)
         first = self.tables[config.data.splits[0]]
         self.labels, self.multi_label = first.labels, first.multi_label
         self.plan = Plan(
@@ -113,15 +135,16 @@ class Trainer:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.scored.follow(self.model)
         self.progress = state.Progress(0, [0.0], None, None, self.computes())
+        self.commit = output.commit()  # now: the files may change while the run goes on
         self.decoded: Dict[str, loader.Decoded] = {}
 
     def computes(self) -> Dict[str, Any]:
         """What decides the result of the run; the same for a run that goes on."""
         found = asdict(self.config)
         found["run"] = {k: v for k, v in found["run"].items() if k not in FREE}
-        found["optim"].pop("batch_size")
-        found["global_batch"] = self.plan.batch_size * self.plan.processes
+        found["optim"]["batch_size"] = self.plan.batch_size * self.plan.processes
         found["samples"] = self.plan.samples
+        found["sharded"] = self.sharded
         return output.plain(found)
 
     def description(self) -> str:
@@ -150,12 +173,19 @@ class Trainer:
 
     def restore(self) -> None:
         """Go on from the run's own last state, or from that of ``--run.resume``."""
+        self.folder.claim(self.config.run.overwrite)
+        start_trackers(self.accelerator)
         resume = self.config.run.resume
         places = [("its own last state", self.folder.states)]
         if resume is not None:
             places.append(("--run.resume", resume / "state"))
         for name, place in places:
             step, problems = state.latest(place)
+            if problems and step is None:
+                raise state.StateError(
+                    f"no state in {place} is whole: {'; '.join(problems)}. --run.overwrite starts "
+                    "anew."
+                )
             for problem in problems:
                 self.accelerator.print(f"damaged state, an older one is used: {problem}")
             if step is not None:
@@ -167,6 +197,13 @@ class Trainer:
                 raise state.StateError(f"--run.resume {resume} holds no whole state.")
         self.accelerator.print(f"starts from: {self.source}")
         self.folder.trim(self.progress.update)
+        session = {
+            "starts_from": self.source,
+            "update": self.progress.update,
+            "commit": self.commit,
+            "environment": output.environment(self.accelerator),
+        }
+        self.progress = replace(self.progress, sessions=[*self.progress.sessions, session])
 
     def _load(self, step: Path) -> None:
         progress = state.read_progress(step)
@@ -174,8 +211,8 @@ class Trainer:
         if progress.config != now:
             raise state.StateError(
                 f"{step} belongs to a run with other options: "
-                f"{output.difference(progress.config, now)}. Give the same, another --run.output, "
-                "or --run.overwrite."
+                f"{output.difference(progress.config, now)} (batches of all processes). Give the "
+                "same, or another --run.output; --run.init starts another run from its weights."
             )
         self.accelerator.load_state(str(step))
         self.scored.load(step)
@@ -223,8 +260,8 @@ class Trainer:
     def fit(self, stop: Stop) -> None:
         """Train to the end of the last epoch, or until a signal."""
         self.restore()
-        started = time.perf_counter()
-        begun = started - self.progress.seconds  # of all sessions of the run
+        clock = Clock()
+        begun = clock.started - self.progress.seconds  # of all sessions of the run
         train_split, valid_split = self.config.data.splits[:2]
         sums, process = self.progress.loss_sums, self.accelerator.process_index
         own = sums[process] if len(sums) == self.plan.processes else sum(sums) / len(sums)
@@ -242,26 +279,34 @@ class Trainer:
             update = self.progress.update
             loss, lr = self.update(update, batches)
             loss_sum += loss
+            clock.images += self.plan.passes_of(update) * self.plan.batch_size
             bar.update()
-            ends = (update + 1) % self.plan.updates == 0
-            if (update + 1) % self.config.run.log_every == 0 or ends:
-                self._log(update, loss, lr, time.perf_counter() - started, bar)
-            self.progress = replace(self.progress, update=update + 1)
+            done = update + 1
+            ends = done % self.plan.updates == 0
+            logs = ends or done % self.config.run.log_every == 0
+            # To ask all processes waits for them: not in every update.
+            signal = stop.asked() if logs or self.plan.processes == 1 else None
+            saves = ends or signal is not None or done % every == 0
+            if logs or saves:
+                mean = self._finite(loss, done)  # a state of weights that are lost helps nobody
+                if logs:
+                    self._log(done, mean, lr, clock, bar)
+            self.progress = replace(self.progress, update=done)
             if ends:
                 self._end_epoch(valid_split, loss_sum / self.plan.updates)
                 loss_sum.zero_()
             self.progress = replace(self.progress, seconds=time.perf_counter() - begun)
-            signal = stop.asked()
-            if ends or signal or (update + 1) % every == 0:
+            if saves:
                 everyone: Any = self.accelerator.gather(loss_sum.view(1))
                 self.progress = replace(self.progress, loss_sums=everyone.tolist())
                 self.save()
-            if signal:
-                self.accelerator.print(f"state saved after {update + 1} updates; start the same "
+            if signal is not None:
+                self.accelerator.print(f"state saved after {done} updates; start the same "
                                        "command again to go on.", file=sys.stderr)  # fmt: skip
                 self.accelerator.end_training()
                 raise SystemExit(128 + signal)
-            started = time.perf_counter()  # of the next update, which the next batch is a part of
+            if ends or saves:
+                clock = Clock()
         bar.close()
 
     def update(self, update: int, batches: Any) -> Tuple[torch.Tensor, float]:
@@ -311,17 +356,21 @@ class Trainer:
             total=self.plan.total, initial=self.progress.update, disable=hide, unit="update"
         )
 
-    def _log(self, update: int, loss: torch.Tensor, lr: float, seconds: float, bar: Any) -> None:
+    def _finite(self, loss: torch.Tensor, update: int) -> float:
         mean = self._mean(loss).item()
         if not math.isfinite(mean):
             raise InvalidInputError(
-                f"loss {mean} in update {update + 1}; try a lower --optim.lr, --optim.clip-grad 1, "
-                "or --run.mixed-precision no."
+                f"loss {mean} in update {update}; try a lower --optim.lr, --optim.clip-grad 1, or "
+                "--run.mixed-precision no. The last state is of before."
             )
-        images = self.plan.passes_of(update) * self.plan.batch_size * self.plan.processes
-        bar.set_postfix(loss=f"{mean:.4f}", images_per_second=f"{images / seconds:.0f}")
-        self.folder.log({"update": update + 1, "loss": mean, "lr": lr,
-                         "images_per_second": round(images / seconds, 1)})  # fmt: skip
+        return mean
+
+    def _log(self, update: int, loss: float, lr: float, clock: "Clock", bar: Any) -> None:
+        rate = clock.rate() * self.plan.processes
+        bar.set_postfix(loss=f"{loss:.4f}", images_per_second=f"{rate:.0f}")
+        self.folder.log(
+            {"update": update, "loss": loss, "lr": lr, "images_per_second": round(rate, 1)}
+        )
 
     def _end_epoch(self, split: str, loss: torch.Tensor) -> None:
         update = self.progress.update
@@ -356,15 +405,15 @@ class Trainer:
 
     def finish(self) -> None:
         """Score what is exported, and write it with everything that a reader of it needs."""
-        export = output.Export(self.folder, self.config, self.tag, self.source)
+        export = output.Export(self.folder, self.config, self.tag)
         scored = self.scored.whole()
         model = self.whole(scored)
         export.round(model)  # so the scores are those of the export
-        torch.backends.cudnn.allow_tf32 = False  # on by default for convolutions
         splits = self.config.data.splits[1:]
-        scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
+        with output.full_precision():
+            scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
         if self.accelerator.is_main_process:
             table = self.tables[self.config.data.splits[-1]]
-            shown = [self.transforms[1](image) for image in loader.first_images(table, 6)]
+            shown = [self.transforms[1](image) for image in loader.some_images(table, 6)]
             output.draw_samples(self.folder.path / "samples.png", model, torch.stack(shown))
             export.write(model, self.tables, self.plan, self.progress, scores)

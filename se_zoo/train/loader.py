@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import ImageStream, ImageTable
+from ..errors import InvalidInputError
 from .config import AugmentConfig, Config
 from .order import Batches, Key, Plan, seed_cpu
 from .streamed import streamed_evaluation, streamed_training
@@ -82,21 +83,29 @@ def transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any]:
 
     Evaluation keeps the model's own interpolation and crop, so that its figures hold for whoever
     loads the export with the config beside it.
+
+    Raises:
+        InvalidInputError: For an augmentation that timm does not know.
     """
     config: Dict[str, Any] = resolve_data_config(model=model)
-    training = create_transform(
-        **{
-            **config,
-            "is_training": True,
-            "scale": augment.scale,
-            "ratio": augment.ratio,
-            "hflip": augment.hflip,
-            "color_jitter": augment.color_jitter,
-            "auto_augment": augment.auto_augment,
-            "re_prob": augment.reprob,
-            "interpolation": "bilinear",
-        }
-    )
+    options = {
+        **config,
+        "is_training": True,
+        "scale": augment.scale,
+        "ratio": augment.ratio,
+        "hflip": augment.hflip,
+        "color_jitter": augment.color_jitter,
+        "auto_augment": augment.auto_augment,
+        "re_prob": augment.reprob,
+        "interpolation": "bilinear",
+    }
+    try:
+        training = create_transform(**options)
+    except (AssertionError, ValueError) as error:  # timm asserts that it knows the policy
+        raise InvalidInputError(
+            f"timm cannot make the augmentation ({error or 'unknown policy'}); look at "
+            f"--augment.auto-augment {augment.auto_augment} and the other --augment options."
+        ) from error
     return training, create_transform(**config)
 
 
@@ -129,8 +138,9 @@ def evaluation_batches(
     )
 
 
-def first_images(table: Union[ImageTable, ImageStream], count: int) -> List[Image.Image]:
-    """The first images of a split, fewer if it has fewer."""
+def some_images(table: Union[ImageTable, ImageStream], count: int) -> List[Image.Image]:
+    """Images that are evenly spaced over a split, or the first of one that streams."""
+    count = min(count, len(table))
     if isinstance(table, ImageStream):
         return [table.decode(row) for row in islice(table, count)]
-    return [table[i][0] for i in range(min(count, len(table)))]
+    return [image for image, _ in table.spread(count)]

@@ -8,10 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Union
 
 import accelerate
 import timm
@@ -84,14 +85,13 @@ class RunFolder:
         self.path, self.accelerator = path, accelerator
         self.states, self.log_file = path / "state", path / "metrics.jsonl"
 
-    def claim(self, overwrite: bool) -> None:
-        """Make the folder, or refuse one that holds something else or a run that is finished.
+    def check(self, overwrite: bool) -> None:
+        """Refuse a folder that holds something else, or a run that is finished.
 
         Raises:
             InvalidInputError: Naming what is there.
         """
-        self.accelerator.wait_for_everyone()
-        present = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+        present = self._present()
         strange = sorted(n for n in present if n.removesuffix(".tmp") not in _OWN)
         if strange:
             raise InvalidInputError(
@@ -103,13 +103,22 @@ class RunFolder:
                 f"--run.output {self.path} holds a finished run; name another folder, or add "
                 "--run.overwrite."
             )
+
+    def _present(self) -> Set[str]:
+        return {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+
+    def claim(self, overwrite: bool) -> None:
+        """Make the folder, or empty it; what can go wrong before has to be known by then."""
         self.accelerator.wait_for_everyone()  # all processes have looked before the main one writes
         if self.accelerator.is_main_process:
             if overwrite:
-                for name in present:
+                for name in self._present():
                     path = self.path / name
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            self.states.mkdir(parents=True, exist_ok=True)
+            try:
+                self.states.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InvalidInputError(f"--run.output cannot be made: {error}") from error
             for unfinished in self.states.glob("*.tmp"):  # a run was killed while it wrote them
                 shutil.rmtree(unfinished)
         self.accelerator.wait_for_everyone()
@@ -183,12 +192,22 @@ def environment(accelerator: Accelerator) -> Dict[str, Any]:
     }  # fmt: skip
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions on GPUs in fp32 proper, not in TF32, which is on by default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 class Export:
     """``export/``, which timm loads, with summary, samples and curves beside it."""
 
-    def __init__(self, folder: RunFolder, config: Config, tag: str, source: str):
-        self.folder, self.config, self.tag, self.source = folder, config, tag, source
-        self.commit = commit()
+    def __init__(self, folder: RunFolder, config: Config, tag: str):
+        self.folder, self.config, self.tag = folder, config, tag
 
     def round(self, model: nn.Module) -> None:
         """Round the weights to fp16, as they are exported."""
@@ -208,13 +227,14 @@ class Export:
         rows = self.folder.rows()
         write_table(self.folder.path / "summary.csv", rows)
         draw_curves(self.folder.path / "curves.png", rows)
-        splits = self.config.data.splits
+        splits, sessions = self.config.data.splits, progress.sessions
         summary = {
             "config": plain(asdict(self.config)),
             "command": sys.argv,
-            "commit": self.commit,
-            "environment": environment(self.folder.accelerator),
-            "starts_from": self.source,
+            "commit": " ".join(dict.fromkeys(s["commit"] or "unknown" for s in sessions)),
+            "environment": sessions[-1]["environment"],
+            "starts_from": sessions[0]["starts_from"],
+            "sessions": sessions,
             "parameters": sum(p.numel() for p in model.parameters()),
             "labels": list(tables[splits[0]].labels),
             "samples": {name: len(table) for name, table in tables.items()},
@@ -272,15 +292,19 @@ def draw_curves(path: Path, rows: List[Dict[str, Any]]) -> None:
     epochs = [r for r in rows if "valid" in r]
     figure = Figure(figsize=(12, 3.5), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.plot([r["update"] for r in steps], [r["loss"] for r in steps], lw=0.7)
-    left.plot([r["update"] for r in epochs], [r["train_loss"] for r in epochs], "o-", ms=3)
+    dots = "." if len(steps) < 20 else ""  # a line of one point would not be seen
+    left.plot([r["update"] for r in steps], [r["loss"] for r in steps], lw=0.7, marker=dots,
+              label="an update")  # fmt: skip
+    left.plot([r["update"] for r in epochs], [r["train_loss"] for r in epochs], "o-", ms=3,
+              label="mean of an epoch")  # fmt: skip
     left.set(title="training loss", xlabel="update")
+    left.legend()
     for name in ("accuracy", "balanced_accuracy", "average_precision"):
         middle.plot([r["epoch"] for r in epochs], [r["valid"][name] for r in epochs], "o-", ms=3,
                     label=name.replace("_", " "))  # fmt: skip
     middle.set(title="validation", xlabel="epoch")
     middle.legend()
-    right.plot([r["update"] for r in steps], [r["lr"] for r in steps])
+    right.plot([r["update"] for r in steps], [r["lr"] for r in steps], marker=dots)
     right.set(title="learning rate", xlabel="update")
     figure.savefig(path, dpi=110)
 

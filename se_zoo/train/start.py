@@ -1,11 +1,12 @@
 """What is looked at before a run starts: its options, its processes, its data."""
 
 import os
+from datetime import timedelta
 from typing import Any, Dict, List, Sequence, Union
 
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
 from ..data import DataConfig, ImageStream, ImageTable, open_stream, open_table
 from ..data import check as check_data
@@ -26,7 +27,7 @@ _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MUL
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """Accelerate, with the trackers that are asked for.
+    """Accelerate, which knows the trackers that are asked for; :func:`start_trackers` starts them.
 
     Raises:
         InvalidInputError: For trackers that cannot be used here.
@@ -35,18 +36,38 @@ def make_accelerator(config: Config) -> Accelerator:
         mixed_precision=config.run.mixed_precision,
         project_dir=config.run.output,
         step_scheduler_with_optimizer=False,
+        # One process may have to fetch a data set while the others wait for it.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
     names: List[Any] = list(config.run.trackers)
-    found = filter_trackers(names, accelerator.logging_dir) if names else []
+    try:
+        found = filter_trackers(names, accelerator.logging_dir) if names else []
+    except ValueError as error:
+        raise InvalidInputError(f"--run.trackers {' '.join(names)}: {error}") from error
     if len(found) != len(names):
         raise InvalidInputError(  # Accelerate would go on without it
             f"--run.trackers {' '.join(names)}: only {', '.join(map(str, found)) or 'none'} can be "
             "used here; install the tracker's package."
         )
     accelerator.log_with = found
-    if found and not config.run.dry_run:
-        accelerator.init_trackers("logs")  # the folder that TensorBoard writes to
     return accelerator
+
+
+def start_trackers(accelerator: Accelerator) -> None:
+    """Start the trackers, once the run's folder is its own."""
+    if accelerator.log_with:
+        accelerator.init_trackers("logs")  # the folder that TensorBoard writes to
+
+
+def settle_sharding(accelerator: Accelerator) -> None:
+    """Settings of FSDP that its launcher turns on and that models with BatchNorm cannot bear."""
+    plugin: Any = getattr(accelerator.state, "fsdp_plugin", None)
+    if accelerator.distributed_type != DistributedType.FSDP or plugin is None:
+        return
+    # It hands out the weights of one process, and fails at buffers; here all have the same.
+    plugin.cpu_ram_efficient_loading = False
+    # It would cast inputs and leave buffers as they are; autocast knows what each layer needs.
+    plugin.mixed_precision_policy = None
 
 
 def check_options(config: Config, accelerator: Accelerator) -> None:
@@ -62,9 +83,20 @@ def check_options(config: Config, accelerator: Accelerator) -> None:
             "--run.log-every must be positive."
         )
     if not 0 <= optim.warmup_epochs < optim.epochs:
-        raise InvalidInputError("--optim.warmup-epochs must be less than --optim.epochs.")
+        raise InvalidInputError(
+            f"--optim.warmup-epochs is {optim.warmup_epochs:g}; it must be less than --optim.epochs, "
+            f"which is {optim.epochs}."
+        )
+    if optim.lr <= 0 or optim.weight_decay < 0:
+        raise InvalidInputError("--optim.lr must be above 0, --optim.weight-decay not below.")
+    if min(config.model.input_size or (1,)) < 1:
+        raise InvalidInputError("--model.input-size must be a height and a width above 0.")
     if run.save_every is not None and run.save_every < 1:
         raise InvalidInputError("--run.save-every must be positive.")
+    if run.seed < 0:
+        raise InvalidInputError(f"--run.seed is {run.seed}; it must be 0 or more.")
+    if run.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise InvalidInputError("--run.mixed-precision fp16 needs a GPU; on a CPU take bf16 or no.")
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise InvalidInputError(
@@ -99,7 +131,8 @@ def open_all(config: DataConfig, first: bool) -> Dict[str, AnyTable]:
     if first:
         report = check_data(config, fast=True, progress=False)
         if not report.ok:
-            raise DataError(f"{report.errors[0]} All of it: se-zoo check {config.path}")
+            first_error = report.errors[0].rstrip(".")
+            raise DataError(f"{first_error}. All of it: se-zoo check {config.path}")
     return {name: open_table(config, name) for name in config.splits}
 
 

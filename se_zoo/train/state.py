@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -35,6 +35,8 @@ class Progress:
         best_update: When it was reached.
         config: What the run computes; a state goes on only under the same.
         seconds: Time spent in training and validation so far.
+        sessions: Of each start of the run: what it started from, at which update, with which
+            commit and environment.
     """
 
     update: int
@@ -43,6 +45,7 @@ class Progress:
     best_update: Optional[int]
     config: Dict[str, Any]
     seconds: float = 0.0
+    sessions: List[Dict[str, Any]] = field(default_factory=list)
 
 
 def write_json(path: Path, content: Any) -> None:

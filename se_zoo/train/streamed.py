@@ -15,9 +15,13 @@ Batch = Tuple[torch.Tensor, torch.Tensor]
 
 
 class _InTurn(IterableDataset[Batch]):
-    """Every worker reads the whole stream, which is cheap, but decodes only the batches whose turn
+    """Every worker of every process reads the whole stream, but decodes only the batches whose turn
     is its own; the loader then takes from one worker after the other, so that the batches come in
-    the order of the stream."""
+    the order of the stream.
+
+    The price of that order: the job is no faster than one reader, and reads the data once per
+    worker. Data that fits on the disk is faster without streaming.
+    """
 
     def groups(self) -> Iterator[List[Tuple[Tuple[int, int], Row]]]:
         """The rows of each batch of this process, with (epoch, place)."""
