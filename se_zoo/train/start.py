@@ -84,8 +84,8 @@ def check_options(config: Config, accelerator: Accelerator) -> None:
         )
     if not 0 <= optim.warmup_epochs < optim.epochs:
         raise InvalidInputError(
-            f"--optim.warmup-epochs is {optim.warmup_epochs:g}; it must be less than --optim.epochs, "
-            f"which is {optim.epochs}."
+            f"--optim.warmup-epochs is {optim.warmup_epochs:g}; it must be less than "
+            f"--optim.epochs, which is {optim.epochs}."
         )
     if optim.lr <= 0 or optim.weight_decay < 0:
         raise InvalidInputError("--optim.lr must be above 0, --optim.weight-decay not below.")
