@@ -16,7 +16,7 @@ pytest.importorskip("datasets", reason="training needs se_zoo[train]")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from se_zoo import InvalidInputError  # noqa: E402
+from se_zoo import InvalidInputError, WeightsNotFoundError  # noqa: E402
 from se_zoo.train import state, train  # noqa: E402
 from se_zoo.train.order import Batches, Plan, seed_all  # noqa: E402
 from se_zoo.train.schedule import lr_at  # noqa: E402
@@ -343,6 +343,11 @@ def test_workers_give_the_same_losses(folder: Path, tmp_path: Path, usual: Path)
         ({"optim": {"batch_size": 7}, "augment": {"mixup": 0.5}}, "even"),
         ({"run": {"best": "no_such_metric"}}, "no_such_metric"),
         ({"run": {"seed": -1}}, "0 or more"),
+        ({"run": {"trackers": ["tensorbord"]}}, "tensorbord"),
+        ({"optim": {"lr": -1.0}}, "--optim.lr must"),
+        ({"model": {"input_size": (0, 32)}}, "--model.input-size"),
+        ({"model": {"args": ("foo=1",)}}, "--model.args foo=1"),
+        ({"augment": {"auto_augment": "randx"}}, "auto-augment randx"),
         ({"run": {"mixed_precision": "fp16"}}, "needs a GPU"),
         ({"run": {"trackers": ["comet_ml"]}}, "comet_ml"),
         ({"model": {"name": "resnet18"}}, "no SE head"),
@@ -439,6 +444,25 @@ def test_scores_in_fp32_are_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
         scored.update(100)
         changed = next(scored.whole().parameters())
         assert (changed == 3).all() if decay is None else not (changed == 3).any()
+
+
+def test_classifier_of_other_labels_is_not_taken_over(folder: Path, tmp_path: Path) -> None:
+    """As many labels, and other ones: the shapes alone would let it pass."""
+    from se_zoo.train.build import build_model, load_init
+
+    output = run(folder, tmp_path / "run")
+    config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
+    same = build_model(config, ["common", "rare"], False, "")
+    assert "but for" not in load_init(same, output)
+    other: Any = build_model(config, ["cat", "dog"], False, "")
+    before = other.get_classifier().weight.clone()
+    assert "but for the classifier" in load_init(other, output)
+    assert torch.equal(other.get_classifier().weight, before)
+    (tmp_path / "unfinished").mkdir()
+    with pytest.raises(WeightsNotFoundError, match="not finished"):
+        load_init(other, tmp_path / "unfinished")
+    with pytest.raises(WeightsNotFoundError, match="of another model"):
+        load_init(build_model(replace(config, backbone="test_vit"), ["a"], False, ""), output)
 
 
 def test_stochastic_depth(folder: Path) -> None:
