@@ -34,7 +34,7 @@ DEFAULT = Config(
     augment=AugmentConfig(
         scale=(0.5, 1.0), auto_augment="rand-m6-mstd0.5", mixup=0.1, smoothing=0.1
     ),
-    optim=OptimConfig(epochs=10, batch_size=128, lr=1e-3),
+    optim=OptimConfig(epochs=6, batch_size=128, lr=1e-3),
     run=RunConfig(output=Path("runs/objects"), mixed_precision="bf16"),
 )
 

@@ -461,7 +461,7 @@ def test_classifier_of_other_labels_is_not_taken_over(folder: Path, tmp_path: Pa
     (tmp_path / "unfinished").mkdir()
     with pytest.raises(WeightsNotFoundError, match="not finished"):
         load_init(other, tmp_path / "unfinished")
-    with pytest.raises(WeightsNotFoundError, match="of another model|other shapes"):
+    with pytest.raises(WeightsNotFoundError, match=r"of another model|other shapes"):
         load_init(build_model(replace(config, backbone="test_vit"), ["a"], False, ""), output)
 
 
