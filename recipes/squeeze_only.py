@@ -7,7 +7,9 @@
 
 Data and weights: with SE_ZOO_DATA set, its celeba10k and weights/mobilenetv2_100_in1k.safetensors;
 otherwise flwrlabs/celeba and timm's MobileNetV2 from the Hub.
-Run time: ten minutes on two cores of a busy machine, nine of them for the features; @HEAD@
+Run time: ten minutes on two cores of a busy machine, nine of them for the features.
+An update on them is 173 times as fast as one of the whole model in fp32, and 98 times as in bf16
+(`python -m tests.bench_train --head`: 2,301 images a second against 13 and 22).
 Score to expect: test accuracy 87.4 %, balanced 68.2 % (always the majority: 80.3 %, 50 %).
 The features lie in the run's folder (features/, 1.2 GB for the sample) and can be deleted after it.
 """
