@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from ..data import ImageStream
 from ..errors import InvalidInputError
-from . import loader, output, schedule, state
+from . import loader, output, schedule
 from .build import build_model, load_init
+from .checkpoints import Checkpoints
 from .config import Config
 from .ema import Scored, ShardedScored
 from .evaluate import evaluate
@@ -34,6 +35,7 @@ from .start import (
     settle_sharding,
     start_trackers,
 )
+from .state import Progress
 from .stop import Stop
 
 #: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
@@ -134,7 +136,11 @@ class Trainer:
             model.compile()
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.scored.follow(self.model)
-        self.progress = state.Progress(0, [0.0], None, None, self.computes())
+        computes = self.computes()
+        self.progress = Progress(0, [0.0], None, None, computes)
+        self.checkpoints = Checkpoints(
+            self.folder.states, accelerator, self.model, self.scored, computes, config.run.keep
+        )
         self.commit = output.commit()  # now: the files may change while the run goes on
         self.decoded: Dict[str, loader.Decoded] = {}
 
@@ -175,26 +181,9 @@ class Trainer:
         """Go on from the run's own last state, or from that of ``--run.resume``."""
         self.folder.claim(self.config.run.overwrite)
         start_trackers(self.accelerator)
-        resume = self.config.run.resume
-        places = [("its own last state", self.folder.states)]
-        if resume is not None:
-            places.append(("--run.resume", resume / "state"))
-        for name, place in places:
-            step, problems = state.latest(place)
-            if problems and step is None:
-                raise state.StateError(
-                    f"no state in {place} is whole: {'; '.join(problems)}. --run.overwrite starts "
-                    "anew."
-                )
-            for problem in problems:
-                self.accelerator.print(f"damaged state, an older one is used: {problem}")
-            if step is not None:
-                self._load(step)
-                self.source = f"{name}, {step}"
-                break
-        else:
-            if resume is not None:
-                raise state.StateError(f"--run.resume {resume} holds no whole state.")
+        found = self.checkpoints.load(self.config.run.resume)
+        if found is not None:
+            self.progress, self.source = found
         self.accelerator.print(f"starts from: {self.source}")
         self.folder.trim(self.progress.update)
         session = {
@@ -204,35 +193,6 @@ class Trainer:
             "environment": output.environment(self.accelerator),
         }
         self.progress = replace(self.progress, sessions=[*self.progress.sessions, session])
-
-    def _load(self, step: Path) -> None:
-        progress = state.read_progress(step)
-        now = self.computes()
-        if progress.config != now:
-            raise state.StateError(
-                f"{step} belongs to a run with other options: "
-                f"{output.difference(progress.config, now)} (batches of all processes). Give the "
-                "same, or another --run.output; --run.init starts another run from its weights."
-            )
-        self.accelerator.load_state(str(step))
-        self.scored.load(step)
-        self.progress = progress
-
-    def save(self) -> None:
-        """Write a state; all processes take part."""
-        temporary = state.unfinished(self.folder.states, self.progress.update)
-        if self.accelerator.is_main_process:
-            state.begin(temporary)
-        self.accelerator.wait_for_everyone()
-        if self.sharded:  # which keeps one process's batch statistics: those that are scored
-            for tensor in self.model.buffers():
-                broadcast(tensor)
-        self.accelerator.save_state(str(temporary))
-        self.scored.save(temporary, self.accelerator.is_main_process)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            state.finish(temporary, self.progress, self.config.run.keep)
-        self.accelerator.wait_for_everyone()
 
     # Training
 
@@ -299,7 +259,7 @@ class Trainer:
             if saves:
                 everyone: Any = self.accelerator.gather(loss_sum.view(1))
                 self.progress = replace(self.progress, loss_sums=everyone.tolist())
-                self.save()
+                self.checkpoints.save(self.progress)
             if signal is not None:
                 self.accelerator.print(f"state saved after {done} updates; start the same "
                                        "command again to go on.", file=sys.stderr)  # fmt: skip
