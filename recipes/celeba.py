@@ -4,7 +4,7 @@
     python recipes/celeba.py --model.name resnet50_sehead --model.pretrained --optim.lr 5e-4
     python recipes/celeba.py --data.name None --data.path faces --data.csv faces.csv  # your files
     python recipes/celeba.py --model.no-se --run.output runs/plain      # the same without the block
-    python recipes/celeba.py --debug --run.output runs/debug            # seconds on a CPU
+    python recipes/celeba.py --debug            # seconds on a CPU
     torchrun --standalone --nproc-per-node 2 recipes/celeba.py    # two GPUs; README.md has CPUs
 
 Run time: 26 minutes for the sample, on two cores (AMD EPYC with bf16).

@@ -4,7 +4,7 @@
     python recipes/own_data.py --data.path faces --data.csv faces.csv --data.attributes Hat Smile
     python recipes/own_data.py --data.path pets --model.name timm_sehead \\
         --model.backbone convnext_atto --model.pretrained --model.gate identity
-    python recipes/own_data.py --data.path pets --debug --run.output runs/debug    # seconds
+    python recipes/own_data.py --data.path pets --debug            # seconds
 
 A folder per class holds `train`, `valid` and `test`, and in each a folder per class; a set without
 a validation split says `--data.splits train test test`. A csv has a column `image` with file names
@@ -12,9 +12,9 @@ a validation split says `--data.splits train test test`. A csv has a column `ima
 one column of true or false per attribute (`--data.attributes ...`). `se-zoo check pets` looks at
 all of it first.
 
-Run time and score: those of your data; the first line of the output says what the run starts from,
-and majority_accuracy in summary.json what always answering the most frequent label would score. An
-interrupted run goes on when the same command is given again.
+Run time: two cores train resnet18 at 128 px with about 75 images a second. The score to expect is
+that of your data; majority_accuracy in summary.json is what always answering the most frequent
+label would score. An interrupted run goes on when the same command is given again.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
     SE_ZOO_DATA=/path/to/data python recipes/parity.py
     python recipes/parity.py --seeds 0 1 2 3 4 --model.name resnet50_sehead --model.pretrained
-    python recipes/parity.py --debug --run.output runs/debug            # seconds on a CPU
+    python recipes/parity.py --debug            # seconds on a CPU
 
 It is `recipes/celeba.py`, shorter; every option of it is one here too. Each run has a folder of its
 own (runs/parity/with-0, without-0, ...), and finished ones are not trained again: give the same
