@@ -1,6 +1,7 @@
 """A split that is read in its order while it is trained on, and is never on the disk as a whole."""
 
 import io
+from inspect import signature
 from itertools import islice
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
@@ -62,7 +63,13 @@ class ImageStream:
         Raises:
             DataError: As `__iter__`.
         """
-        return self._read(self.rows.shuffle(seed=seed, buffer_size=self.config.shuffle_buffer))
+        how: Dict[str, Any] = {}
+        # datasets 5 reads several files in turn, and then waits five seconds for its threads; one
+        # file has no turns.
+        if "max_buffer_input_shards" in signature(self.rows.shuffle).parameters:
+            how = {"max_buffer_input_shards": min(10, self.rows.num_shards)}
+        rows = self.rows.shuffle(seed=seed, buffer_size=self.config.shuffle_buffer, **how)
+        return self._read(rows)
 
     def decode(self, row: Row) -> Image.Image:
         """An upright RGB image.
