@@ -24,8 +24,7 @@ import torch
 from celeba import DEFAULT
 
 from se_zoo.errors import InvalidInputError
-from se_zoo.train import Config, train
-from se_zoo.train.engine import FREE
+from se_zoo.train import Config, engine, train
 from se_zoo.train.output import difference, plain
 from se_zoo.train.recipe import Options, one_line_errors, read_options
 from se_zoo.train.state import write_json
@@ -65,10 +64,8 @@ def check(given: ParityOptions) -> None:
 
 
 def computed(config: Dict[str, Any], processes: int) -> Dict[str, Any]:
-    """What decides the result of a run: its options but for the free ones, and the whole batch."""
-    kept = {**config, "run": {k: v for k, v in config["run"].items() if k not in FREE - {"init"}}}
-    kept["optim"] = {**config["optim"], "batch_size": config["optim"]["batch_size"] * processes}
-    return kept
+    """What decides the result of a run, the weights that it starts from too."""
+    return engine.computed(config, processes, engine.FREE - {"init"})
 
 
 def figures_of(config: Config) -> Dict[str, Any]:

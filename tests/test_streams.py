@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 library = pytest.importorskip("datasets", reason="streams need se_zoo[train]")
-accelerate = pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
+pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
 
 from safetensors.torch import load_file  # noqa: E402
 
@@ -30,11 +30,7 @@ SIZES = {"train": 37, "valid": 7, "test": 5}
 CLASSES = ["cat", "dog", "owl"]
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Any:
-    yield
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    accelerate.state.GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 def rows_of(count: int, seed: int) -> Dict[str, List[Any]]:

@@ -23,13 +23,7 @@ from se_zoo.train.schedule import lr_at  # noqa: E402
 
 from .train_run import make_config  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Any:
-    """Accelerate keeps the first Accelerator's settings for the whole process."""
-    yield
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    accelerate.state.GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture(scope="module")

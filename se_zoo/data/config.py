@@ -43,3 +43,7 @@ class DataConfig:
     """Train on so many images, evenly spaced over the split."""
     limit_eval: Optional[int] = None
     """Validate and test on so many images at most, likewise."""
+
+    def limit_of(self, split: str) -> Optional[int]:
+        """The limit that holds for a split."""
+        return self.limit if split == self.splits[0] else self.limit_eval

@@ -1,7 +1,7 @@
 """Where the bytes of an image come from: files in a folder, or rows of a table."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -29,6 +29,26 @@ class FileImages:
         return (self.root / self.names[row]).read_bytes()
 
 
+def read_cell(cell: Optional[Dict[str, Any]]) -> bytes:
+    """The encoded image of a cell of ``Image(decode=False)``.
+
+    Raises:
+        OSError: If it names a file that is missing or cannot be read.
+        ValueError: If it holds no image.
+    """
+    if cell is None or (cell["bytes"] is None and not cell["path"]):
+        raise ValueError("the row holds no image")
+    if cell["bytes"] is not None:
+        return cell["bytes"]
+    if "://" not in cell["path"]:
+        return Path(cell["path"]).read_bytes()
+    import fsspec  # comes with datasets; a streamed row may name a file on the Hub
+
+    with fsspec.open(cell["path"], "rb") as file:
+        data: bytes = file.read()  # type: ignore[union-attr]
+    return data
+
+
 class RowImages:
     """Images in a column of a ``datasets.Dataset``, cast to ``Image(decode=False)``."""
 
@@ -51,10 +71,7 @@ class RowImages:
             OSError: If the row names a file that is missing or cannot be read.
             ValueError: If the row holds no image.
         """
-        cell = self.rows[row][self.column]
-        if cell is None or (cell["bytes"] is None and not cell["path"]):
-            raise ValueError("the row holds no image")
-        return Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
+        return read_cell(self.rows[row][self.column])
 
 
 class Content(NamedTuple):

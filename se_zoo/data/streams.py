@@ -3,7 +3,7 @@
 import io
 from inspect import signature
 from itertools import islice
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Tuple
 
 import torch
 from PIL import Image
@@ -13,6 +13,7 @@ from .columns import check_attribute_types, load_rows
 from .config import DataConfig
 from .declared import check_columns, check_same_classes, described
 from .images import read_rgb
+from .sources import read_cell
 from .tables import Target, layout_of
 
 #: Rows that are asked for at a time.
@@ -78,7 +79,7 @@ class ImageStream:
             DataError: For a missing or corrupt image, with split and row.
         """
         try:
-            return read_rgb(io.BytesIO(_bytes(row.cell)))
+            return read_rgb(io.BytesIO(read_cell(row.cell)))
         except (OSError, ValueError) as error:
             raise DataError(f"{self.name}, row {row.place} as it was read: {error}") from error
 
@@ -111,18 +112,6 @@ class ImageStream:
             yield int(value)
 
 
-def _bytes(cell: Optional[Dict[str, Any]]) -> bytes:
-    if cell is None or (cell["bytes"] is None and not cell["path"]):
-        raise ValueError("the row holds no image")
-    if cell["bytes"] is not None:
-        return cell["bytes"]
-    import fsspec  # comes with datasets
-
-    with fsspec.open(cell["path"], "rb") as file:  # a file here, or one on the Hub
-        data: bytes = file.read()  # type: ignore[union-attr]
-    return data
-
-
 def open_stream(config: DataConfig, split: str) -> ImageStream:
     """A split of a Hub data set or of parquet files, its columns checked.
 
@@ -134,14 +123,18 @@ def open_stream(config: DataConfig, split: str) -> ImageStream:
     if layout not in ("hub", "parquet"):
         raise DataError(f"streaming is for Hub data and parquet files; {config.path} is neither.")
     where = described(split, config)
-    rows = load_rows(config, split)
-    if rows.features is None:
-        rows = rows._resolve_features()  # reads the first row
+    rows = _load(config, split)
     check_columns(rows.column_names, config, where)
     size = _size(config, split, rows, where)
-    labels = config.attributes or _classes(config, split, rows, where)
     if config.attributes:
+        labels = config.attributes
         check_attribute_types(rows.features, config, where)
+    else:
+        labels = _classes(config, rows, where)
+        train = config.splits[0]
+        if split != train:
+            expected = _classes(config, _load(config, train), described(train, config))
+            check_same_classes(labels, expected, where, "Write all splits with one ClassLabel.")
     import datasets
 
     wanted = [config.image, *(config.attributes or [config.label])]
@@ -150,8 +143,15 @@ def open_stream(config: DataConfig, split: str) -> ImageStream:
             f"column {config.image} of {where} holds no images but {rows.features[config.image]}."
         )
     rows = rows.select_columns(wanted).cast_column(config.image, datasets.Image(decode=False))
-    limit = config.limit if split == config.splits[0] else config.limit_eval
-    return ImageStream(where, config, rows if limit is None else rows.take(size), labels, size)
+    if config.limit_of(split) is not None:
+        rows = rows.take(size)
+    return ImageStream(where, config, rows, labels, size)
+
+
+def _load(config: DataConfig, split: str) -> Any:
+    """The split as a ``datasets.IterableDataset`` that knows its columns."""
+    rows = load_rows(config, split)
+    return rows._resolve_features() if rows.features is None else rows  # reads the first row
 
 
 def _size(config: DataConfig, split: str, rows: Any, where: str) -> int:
@@ -159,7 +159,7 @@ def _size(config: DataConfig, split: str, rows: Any, where: str) -> int:
     known = (rows.info.splits or {}).get(split)
     count = known.num_examples if known else None
     train = split == config.splits[0]
-    limit = config.limit if train else config.limit_eval
+    limit = config.limit_of(split)
     if layout_of(config) == "parquet":
         import pyarrow.parquet
 
@@ -174,18 +174,13 @@ def _size(config: DataConfig, split: str, rows: Any, where: str) -> int:
     return min(n for n in (count, limit) if n)
 
 
-def _classes(config: DataConfig, split: str, rows: Any, where: str) -> Tuple[str, ...]:
+def _classes(config: DataConfig, rows: Any, where: str) -> Tuple[str, ...]:
     names = getattr(rows.features[config.label], "names", None)
     if names is None:
         raise DataError(
             f"column {config.label} of {where} is no ClassLabel, so its classes are known only "
             "when all rows are read; leave streaming out."
         )
-    if split != config.splits[0]:
-        first = load_rows(config, config.splits[0])
-        first = first if first.features is not None else first._resolve_features()
-        expected = first.features[config.label].names
-        check_same_classes(names, expected, where, "Write all splits with one ClassLabel.")
     return tuple(names)
 
 

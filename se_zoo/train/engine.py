@@ -10,7 +10,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Collection, Dict, List, Optional, Tuple, Type
 
 import torch
 from accelerate import Accelerator
@@ -41,6 +41,16 @@ from .stop import Stop
 #: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
 FREE = frozenset({"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every",
                   "trackers", "dry_run", "init"})  # fmt: skip
+
+
+def computed(
+    config: Dict[str, Any], processes: int, free: Collection[str] = FREE
+) -> Dict[str, Any]:
+    """What of a configuration decides the result: all but the free options of the run, and the
+    batch of all processes instead of that of one."""
+    run = {k: v for k, v in config["run"].items() if k not in free}
+    optim = {**config["optim"], "batch_size": config["optim"]["batch_size"] * processes}
+    return {**config, "run": run, "optim": optim}
 
 
 def train(
@@ -81,8 +91,9 @@ def train(
     accelerator.wait_for_everyone()
     if last:
         accelerator.end_training()
-    for tracker in [] if last else accelerator.trackers:
-        tracker.finish()
+    else:
+        for tracker in accelerator.trackers:
+            tracker.finish()
     return config.run.output
 
 
@@ -146,12 +157,8 @@ class Trainer:
 
     def computes(self) -> Dict[str, Any]:
         """What decides the result of the run; the same for a run that goes on."""
-        found = asdict(self.config)
-        found["run"] = {k: v for k, v in found["run"].items() if k not in FREE}
-        found["optim"]["batch_size"] = self.plan.batch_size * self.plan.processes
-        found["samples"] = self.plan.samples
-        found["sharded"] = self.sharded
-        return output.plain(found)
+        found = computed(output.plain(asdict(self.config)), self.plan.processes)
+        return {**found, "samples": self.plan.samples, "sharded": self.sharded}
 
     def description(self) -> str:
         """What ``--run.dry-run`` prints."""
@@ -369,7 +376,7 @@ class Trainer:
         scored = self.scored.whole()
         model = self.whole(scored)
         export.round(model)  # so the scores are those of the export
-        splits = self.config.data.splits[1:]
+        splits = dict.fromkeys(self.config.data.splits[1:])  # one may serve twice
         with output.full_precision():
             scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
         if self.accelerator.is_main_process:

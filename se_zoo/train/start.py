@@ -123,8 +123,9 @@ def open_all(config: DataConfig, first: bool) -> Dict[str, AnyTable]:
     Raises:
         DataError: For splits, columns and images that are not as declared.
     """
+    splits = dict.fromkeys(config.splits)  # one may serve twice
     if config.streaming:
-        streams = {name: open_stream(config, name) for name in config.splits}
+        streams = {name: open_stream(config, name) for name in splits}
         for stream in streams.values() if first else ():
             look(stream, LOOKED_AT)
         return {**streams}
@@ -133,7 +134,7 @@ def open_all(config: DataConfig, first: bool) -> Dict[str, AnyTable]:
         if not report.ok:
             first_error = report.errors[0].rstrip(".")
             raise DataError(f"{first_error}. All of it: se-zoo check {config.path}")
-    return {name: open_table(config, name) for name in config.splits}
+    return {name: open_table(config, name) for name in splits}
 
 
 def check_task(config: Config, plan: Plan, labels: Sequence[str], multi_label: bool) -> None:
