@@ -158,7 +158,15 @@ def main(given: ParityOptions) -> None:
 
 def report(given: ParityOptions, output: Path, runs: Dict[str, List[Dict[str, Any]]]) -> None:
     table = compare(runs)
-    content = {"command": sys.argv, "seeds": given.seeds, "figures": table, "runs": runs}
+    every = [run for side in runs.values() for run in side]
+    content = {
+        "command": sys.argv,
+        "commit": " ".join(dict.fromkeys(run["commit"] for run in every)),
+        "environment": every[0]["environment"],
+        "seeds": given.seeds,
+        "figures": table,
+        "runs": runs,
+    }
     write_json(output / "parity.json", content)
     text = to_markdown(table, len(given.seeds))
     (output / "parity.md").write_text(text + "\n", encoding="utf-8")

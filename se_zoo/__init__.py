@@ -17,8 +17,7 @@ from .errors import (
 from .explain import Explanation, channel_logits, explain
 from .layers import SqueezeExcite
 from .models import list_models, squeeze, unsqueeze
-
-__version__ = "0.1.0"
+from .version import __version__
 
 __all__ = [
     "Explanation",

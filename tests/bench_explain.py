@@ -2,6 +2,7 @@
 
     python -m tests.bench_explain                                  # the table of the README
     python -m tests.bench_explain --models resnet50 --runs 15 --threads 2
+    python -m tests.bench_explain --models se_zoo/resnet18_slim_celeba --out speed.json
     python -m tests.bench_explain --import-time                    # `import se_zoo` over timm
 
 The plain side is timm's own model with the same weights. Peak memory is the growth of the process
@@ -13,15 +14,17 @@ import statistics
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import timm
 import torch
 import tyro
 
 import se_zoo
+from se_zoo.provenance import provenance
 
 METHODS = ("gate", "contribution")
 
@@ -31,7 +34,7 @@ class Bench:
     """What to measure."""
 
     models: Tuple[str, ...] = ("resnet50", "convnext_tiny", "vit_base_patch16_224")
-    """timm names of backbones."""
+    """timm names of backbones, or a zoo's model, which is measured at its own image size."""
     batch: int = 8
     size: int = 224
     runs: int = 9
@@ -41,18 +44,26 @@ class Bench:
     """Measure peak memory too."""
     memory_runs: int = 7
     """Processes per figure of the peak memory."""
+    out: Optional[Path] = None
+    """Write the figures of the one model as JSON too."""
     import_time: bool = False
     """Measure the import instead."""
     peak_of: str = ""
     """Internal: print the peak memory growth of one side ("plain" or a method) and exit."""
 
 
-def sides(name: str, images: torch.Tensor) -> Dict[str, Callable[[], object]]:
+def sides(name: str, batch: int, size: int) -> Dict[str, Callable[[], object]]:
     """The plain forward and predict + explain, on models with equal backbone weights."""
     torch.manual_seed(0)
-    plain = timm.create_model(name).eval()
-    squeezed = timm.create_model("timm_sehead", backbone=name).eval()
-    squeezed.load_state_dict(plain.state_dict(), strict=False)
+    if name.startswith("se_zoo/"):
+        squeezed = timm.create_model(name, pretrained=True).eval()
+        plain = se_zoo.unsqueeze(deepcopy(squeezed))
+        images = torch.randn(batch, *squeezed.pretrained_cfg["input_size"])
+    else:
+        plain = timm.create_model(name).eval()
+        squeezed = timm.create_model("timm_sehead", backbone=name).eval()
+        squeezed.load_state_dict(plain.state_dict(), strict=False)
+        images = torch.randn(batch, 3, size, size)
 
     def forward() -> torch.Tensor:
         with torch.inference_mode():
@@ -80,8 +91,7 @@ def _status(key: str) -> int:
 def print_peak(bench: Bench) -> None:
     """One figure, in a process of its own, of its first call: an allocator that has been used keeps
     what it had, and would hide the growth."""
-    images = torch.randn(bench.batch, 3, bench.size, bench.size)
-    print(peak_growth(sides(bench.models[0], images)[bench.peak_of]))
+    print(peak_growth(sides(bench.models[0], bench.batch, bench.size)[bench.peak_of]))
 
 
 def measure_peak(bench: Bench, name: str, side: str) -> float:
@@ -98,8 +108,7 @@ def measure_peak(bench: Bench, name: str, side: str) -> float:
 
 def measure_time(bench: Bench, name: str) -> Dict[str, List[float]]:
     """Seconds of each side, taken in turn, so that drift of the machine hits all alike."""
-    images = torch.randn(bench.batch, 3, bench.size, bench.size)
-    calls = sides(name, images)
+    calls = sides(name, bench.batch, bench.size)
     seconds: Dict[str, List[float]] = {side: [] for side in calls}
     for run in range(bench.runs + 2):
         for side, call in calls.items():
@@ -153,10 +162,17 @@ def main(bench: Bench) -> None:
     if bench.peak_of:
         print_peak(bench)
         return
+    if bench.out is not None and len(bench.models) != 1:
+        sys.exit("--out takes the figures of one model; name one with --models.")
     print(f"torch {torch.__version__}, timm {timm.__version__}, {bench.threads} threads, batch "
           f"{bench.batch}, {bench.size} px, median of {bench.runs} alternating runs")  # fmt: skip
     for name in bench.models:
-        print(json.dumps(row(bench, name)), flush=True)
+        figures = row(bench, name)
+        print(json.dumps(figures), flush=True)
+        if bench.out is not None:
+            settings = {"batch": bench.batch, "runs": bench.runs}
+            report = {**provenance(), **settings, **figures}
+            bench.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo  # registers the models
+from se_zoo.provenance import provenance
 
 #: Boxes x0, y0, x1, y1 in fractions of width and height.
 EYES, NOSE = (0.28, 0.44, 0.72, 0.57), (0.40, 0.53, 0.58, 0.67)
@@ -150,7 +151,9 @@ def main(options: Measure) -> None:
     print(f"channels selected by: {rules}")
     if options.out is not None:
         settings = {"model": options.model, "images": options.images, "least": options.least}
-        options.out.write_text(json.dumps({**settings, "rules": rules, **report}, indent=1) + "\n")
+        options.out.write_text(
+            json.dumps({**provenance(), **settings, "rules": rules, **report}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

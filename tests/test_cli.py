@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 
 from se_zoo import InvalidInputError, cli
-
-MODEL = cli.DEFAULT_MODEL
+from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
+from se_zoo.cli.explain import DEMO_TARGETS
+from se_zoo.models import photos
+from se_zoo.models.load import load_model
 
 
 def run(*args: object) -> None:
@@ -43,12 +45,12 @@ def photo(tmp_path: Path) -> Path:
 def test_demo_explains_the_portrait(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run("explain", "--out", tmp_path / "demo.png")
     printed = capsys.readouterr().out
-    for label in cli.DEMO_TARGETS:
+    for label in DEMO_TARGETS:
         assert label in printed
     with Image.open(tmp_path / "demo.png") as picture:
-        assert picture.width > 4 * cli.DRAWN_WIDTH  # the photo and three maps
+        assert picture.width > 4 * photos.DRAWN_WIDTH  # the photo and three maps
     report = json.loads((tmp_path / "demo.json").read_text())
-    assert [row["label"] for row in report["rows"]] == list(cli.DEMO_TARGETS)
+    assert [row["label"] for row in report["rows"]] == list(DEMO_TARGETS)
     assert report["exact"]
 
 
@@ -83,7 +85,7 @@ def test_prediction_is_that_of_the_usual_preprocessing(photo: Path, tmp_path: Pa
     from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
 
-    model = cli.load_model(MODEL)
+    model = load_model(MODEL)
     transform = create_transform(**resolve_data_config(model=model))
     with Image.open(photo) as image:
         expected = model(transform(image)[None]).sigmoid()[0]  # type: ignore[operator, index]
@@ -93,27 +95,27 @@ def test_prediction_is_that_of_the_usual_preprocessing(photo: Path, tmp_path: Pa
 
 
 def test_crop_is_applied(photo: Path) -> None:
-    assert cli.load_photo(photo, (10, 20, 40, 60)).size == (30, 40)
+    assert photos.load_photo(photo, (10, 20, 40, 60)).size == (30, 40)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
 def test_other_modes_are_converted(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     Image.new(mode, (20, 30)).save(path)
-    image = cli.load_photo(path)
+    image = photos.load_photo(path)
     assert image.mode == "RGB" and image.size == (20, 30)
 
 
 def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert cli.load_photo(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    assert photos.load_photo(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert cli.load_photo(tmp_path / "turned.jpg").size == (20, 40)
+    assert photos.load_photo(tmp_path / "turned.jpg").size == (20, 40)
 
 
 @pytest.mark.parametrize("mode", ["F", "I;16", "I"])
@@ -121,13 +123,13 @@ def test_pixels_of_unknown_range_are_refused(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "deep.tif"
     Image.new(mode, (8, 8)).save(path)
     with pytest.raises(InvalidInputError, match="convert it to 8 bit"):
-        cli.load_photo(path)
+        photos.load_photo(path)
 
 
 def test_nan_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)).save(tmp_path / "nan.tif")
     with pytest.raises(InvalidInputError, match="range is unknown"):
-        cli.load_photo(tmp_path / "nan.tif")
+        photos.load_photo(tmp_path / "nan.tif")
 
 
 def test_missing_file(capsys: pytest.CaptureFixture) -> None:
@@ -178,7 +180,7 @@ def test_crop_that_shows_nothing(photo: Path, capsys: pytest.CaptureFixture, box
 
 def test_crop_beyond_the_photo_goes_on_with_its_edge(photo: Path) -> None:
     """A tightly cut face needs a margin: these models expect one."""
-    inner, outer = cli.load_photo(photo), cli.load_photo(photo, (-20, -10, 99, 119))
+    inner, outer = photos.load_photo(photo), photos.load_photo(photo, (-20, -10, 99, 119))
     assert outer.size == (119, 129)
     assert outer.crop((20, 10, 109, 119)).tobytes() == inner.tobytes()
     assert outer.getpixel((0, 0)) == inner.getpixel((0, 0))
@@ -281,9 +283,9 @@ def test_region_that_is_drawn_is_what_timm_shows_the_model(mode: str, crop_pct: 
     common: Dict[str, Any] = dict(input_size=(3, 96, 96), interpolation="bilinear")
     whole: Any = create_transform(**common, crop_pct=crop_pct, crop_mode=mode)
     cut: Any = create_transform(**common, crop_pct=1.0, crop_mode="squash")
-    seen = cli.visible_region(wide, (96, 96), crop_pct, mode)
+    seen = photos.visible_region(wide, (96, 96), crop_pct, mode)
     shown = whole(wide)
     assert (shown - cut(seen)).abs().mean() < 0.1
     assert (shown - cut(wide.rotate(180))).abs().mean() > 0.5  # another region would differ so much
-    with pytest.raises(cli.InvalidInputError, match="border"):
-        cli.visible_region(wide, (96, 96), crop_pct, "border")
+    with pytest.raises(InvalidInputError, match="border"):
+        photos.visible_region(wide, (96, 96), crop_pct, "border")

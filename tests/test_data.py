@@ -17,6 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from se_zoo import cli
+from se_zoo.cli.check import Check, data_config
 from se_zoo.data import DataConfig, ImageTable, check, open_table
 from se_zoo.data.images import read_rgb
 from se_zoo.data.sources import Content
@@ -846,10 +847,10 @@ def test_command_celeba(tmp_path: Path, datasets: Any, capsys: pytest.CaptureFix
 
 
 def test_command_celeba_of_the_hub() -> None:
-    config = cli.data_config(cli.Check("flwrlabs/celeba", celeba=True))
+    config = data_config(Check("flwrlabs/celeba", celeba=True))
     assert config.name == "img_align+identity+attr" and config.ignore == ("celeb_id",)
     assert config.attributes == CELEBA_ATTRIBUTES
-    assert cli.data_config(cli.Check("folder", celeba=True)).name is None
+    assert data_config(Check("folder", celeba=True)).name is None
 
 
 # --------------------------------------------------------------------------------- real data

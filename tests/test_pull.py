@@ -2,7 +2,6 @@
 because it reads its endpoint when it is imported."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from timm.models import save_for_hf
 import se_zoo
 from se_zoo import WeightsNotFoundError
 
-from .hub_server import HubServer
+from .hub_server import HubServer, client_environment
 from .tester import randomise
 
 
@@ -73,21 +72,17 @@ CASES = (
 
 def ask(cases: Any, endpoint: str, cache: Path, **environment: str) -> Dict[str, Any]:
     """What each (key, model name, arguments) gives in a fresh process."""
-    env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    env.update(
-        HF_ENDPOINT=endpoint, HF_HOME=str(cache), HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1",
-        OMP_NUM_THREADS="1", **environment,
-    )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(cases)],
-        env=env, capture_output=True, text=True, timeout=300,
+        env={**client_environment(endpoint, cache), **environment},
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def publish(root: Path, repo: str, model: Any, weights: str = "model.safetensors") -> None:
-    """Lay a model where the server finds it, a pickle that must not be loaded beside it."""
+    """Lay a model down to be served, a pickle that must not be loaded beside it."""
     folder = root / repo
     save_for_hf(model, str(folder), model_args=getattr(model, "_model_args", {}))
     (folder / "model.safetensors").unlink(missing_ok=True)
@@ -113,7 +108,9 @@ def answers(tmp_path_factory: Any) -> Iterator[Dict[str, Any]]:
     publish(root, "se-zoo/resnet18_celeba", ours)
     publish(root, "se-zoo/convnext_tiny_celeba", ours, weights="")
     publish(root, "my-team/resnet50_celeba", timm.create_model("se_zoo/resnet50_celeba"))
-    with HubServer(root) as server:
+    with HubServer() as server:
+        for folder in root.glob("*/*"):
+            server.add_folder(folder.relative_to(root).as_posix(), folder)
         found = ask(CASES, server.url, cache)
         elsewhere = (("there", "se_zoo/resnet50_celeba", {}), ("not", "se_zoo/resnet18_celeba", {}))
         found["team"] = ask(elsewhere, server.url, cache, SE_ZOO_HUB_ORG="my-team")

@@ -15,7 +15,8 @@ from . import families as _families  # noqa: F401  (fills FAMILIES)
 from .cfgs import own_model_args
 from .labels import imagenet_labels
 from .probe import probe_layout
-from .pull import clear_errors, local_source, restore_source
+from .pull import check_finite, local_source, restore_source, source_name
+from .pull_errors import clear_errors
 from .sehead import attach_se
 
 
@@ -130,4 +131,6 @@ def create_sehead(
             **kwargs,
         )
     restore_source(model, cfg)
+    if pretrained:
+        check_finite(model, source_name(cfg))
     return model

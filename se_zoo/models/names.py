@@ -14,6 +14,7 @@ from timm.models import _factory, is_model
 from timm.models._registry import get_arch_pretrained_cfgs
 
 from ..errors import UnknownModelError
+from .manifest import manifest
 from .pull import BUNDLED
 
 PREFIX = "se_zoo/"
@@ -72,7 +73,7 @@ def list_models(pretrained: bool = False, declared: bool = False) -> List[str]:
     if declared:
         return sorted(PREFIX + alias for alias in ALIASES)
     if pretrained:
-        return sorted(BUNDLED)
+        return sorted({*BUNDLED, *(PREFIX + own for own in manifest())})
     return sorted(m for m in timm.list_models("*_sehead"))
 
 

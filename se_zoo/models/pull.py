@@ -1,17 +1,16 @@
-"""Where weights come from: only safetensors, and one clear error when they cannot be had."""
+"""Where weights come from: only safetensors, of a known commit where there is one."""
 
 import os
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Optional, Tuple
 
-import timm
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
+import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
 from ..errors import UnknownModelError, WeightsNotFoundError
+from .manifest import published, sha256_of
 
 #: The organisation on the Hugging Face Hub; ``SE_ZOO_HUB_ORG`` overrides it.
 HUB_ORG = "se-zoo"
@@ -28,11 +27,72 @@ def bundled_file(backbone: str, tag: str) -> Path:
 
 
 def hub_repo(cfg: Dict[str, Any]) -> str:
-    """The Hub repository of a config's weights, ``SE_ZOO_HUB_ORG`` heeded; may end in @revision."""
+    """The Hub repository of a config's weights, ``SE_ZOO_HUB_ORG`` heeded; ends in @revision where
+    one was named, or where the zoo's manifest knows the commit."""
     repo: str = cfg.get("hf_hub_id") or ""
-    if cfg.get("source") != "hf-hub" and repo.startswith(f"{HUB_ORG}/"):
-        return f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{repo.split('/', 1)[1]}"
-    return repo
+    if cfg.get("source") == "hf-hub" or not repo.startswith(f"{HUB_ORG}/"):
+        return repo
+    repo = f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{repo.split('/', 1)[1]}"
+    known = published(repo)
+    return repo if "@" in repo or known is None else f"{repo}@{known.commit}"
+
+
+def source_name(cfg: Dict[str, Any]) -> str:
+    """Where a config's weights come from, for messages: a file or a repository, in timm's order."""
+    return str(cfg.get("file") or hub_repo(cfg))
+
+
+def fetch(repo: str, cache_dir: Any = None) -> Path:
+    """The safetensors file of a repository, downloaded unless it is in the cache.
+
+    The Hub's client compares sizes alone, so what was downloaded is hashed once: its SHA-256 has to
+    be the manifest's, or else the one under which the Hub keeps large files.
+
+    Args:
+        repo: Repository, with ``@revision`` or without.
+        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
+
+    Raises:
+        WeightsNotFoundError: If the file is not the one that was published; it is removed again.
+        HfHubHTTPError, OSError: From the Hub's client.
+    """
+    name, _, revision = repo.partition("@")
+    before = try_to_load_from_cache(name, WEIGHTS_NAME, cache_dir, revision or None)
+    path = Path(hf_hub_download(name, WEIGHTS_NAME, revision=revision or None, cache_dir=cache_dir))
+    if str(path) == before:
+        return path
+    expected = _expected_hash(name, revision, path)
+    if expected is not None and (found := sha256_of(path)) != expected:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise WeightsNotFoundError(
+            f"{WEIGHTS_NAME} of {repo} was damaged on its way: its SHA-256 is {found}, not "
+            f"{expected}. It was removed from the cache; run again. If that does not help, "
+            "something between here and the Hub changes files, or the repository was altered."
+        )
+    return path
+
+
+def _expected_hash(repo: str, revision: str, path: Path) -> Optional[str]:
+    known = published(repo)
+    if known is not None and known.commit == revision:
+        return known.sha256[WEIGHTS_NAME]
+    blob = path.resolve().name  # the Hub's ETag: SHA-256 of files in large file storage
+    return blob if len(blob) == 64 else None
+
+
+def check_finite(model: torch.nn.Module, source: str) -> None:
+    """Refuse weights that are not numbers, which would explain nothing and say so nowhere.
+
+    Raises:
+        WeightsNotFoundError: With the first such tensor.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise WeightsNotFoundError(
+                f"The weights from {source} are broken: {name} holds NaN or infinite values. Ask "
+                "their publisher for others."
+            )
 
 
 def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
@@ -67,10 +127,7 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
                 f"{file} is not a .safetensors file; se_zoo loads no pickle."
             )
     elif cfg.get("hf_hub_id"):
-        repo, _, revision = hub_repo(cfg).partition("@")
-        path = Path(
-            hf_hub_download(repo, WEIGHTS_NAME, revision=revision or None, cache_dir=cache_dir)
-        )
+        path = fetch(hub_repo(cfg), cache_dir)
     else:
         url = cfg.get("url")
         raise WeightsNotFoundError(
@@ -112,39 +169,3 @@ def restore_source(model: Any, cfg: Dict[str, Any]) -> None:
     if kept.get("hf_hub_id"):
         kept["hf_hub_id"] = hub_repo(cfg)
     model.pretrained_cfg = model.default_cfg = kept
-
-
-@contextmanager
-def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
-    """Turn a failed download, or a file that cannot be read, into one error that says what was
-    asked and what to do.
-
-    Args:
-        variant: Registry name of the architecture.
-        cfg: The pretrained cfg whose weights are being loaded.
-
-    Raises:
-        WeightsNotFoundError: From the client's own error, whose cause it quotes.
-    """
-    try:
-        yield
-    except (HfHubHTTPError, HFValidationError, OSError, SafetensorError) as error:
-        tag = cfg.get("tag") or ""
-        name = f"{variant}.{tag}" if tag else variant
-        repo = cfg.get("file") or hub_repo(cfg)  # in timm's order
-        cause = " ".join(str(error).split())
-        train = ""
-        if tag == "celeba":
-            ours = timm.is_model(variant.removesuffix("_sehead"))
-            options = f"--model.name {variant}" + (" --model.pretrained" if ours else "")
-            train = f" Train it, in a clone of the project: `python recipes/celeba.py {options}`."
-        elif tag == "in1k":
-            train = " No recipe of this project trains on ImageNet-1k yet."
-        own = repo.startswith(f"{HUB_ORG}/") and not cfg.get("file")
-        unpublished = " This version of se_zoo knows of no publication." if own else ""
-        raise WeightsNotFoundError(
-            f"The weights of {name} could not be had from {repo}.{unpublished}"
-            f" {type(error).__name__}: {cause} Only {WEIGHTS_NAME} is ever asked for."
-            f" Bundled with the package: {', '.join(BUNDLED)}.{train}"
-            " Use pretrained=False for random weights."
-        ) from error

@@ -24,7 +24,8 @@ from ..layers.grid import Features
 from .labels import imagenet_labels
 from .names import closest_names
 from .probe import name_of, probe_layout
-from .pull import clear_errors, described_model, local_source, restore_source
+from .pull import check_finite, described_model, local_source, restore_source, source_name
+from .pull_errors import clear_errors
 
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
 FAMILIES: Dict[type, type] = {}
@@ -268,6 +269,8 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
             architecture, pretrained=pretrained, pretrained_cfg=local, **kwargs
         )
     restore_source(model, cfg)
+    if pretrained:
+        check_finite(model, source_name(cfg))
     return model
 
 

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast
 from tqdm import tqdm
 
+from .. import provenance
 from ..data import ImageStream
 from ..errors import InvalidInputError
 from . import loader, output, schedule
@@ -152,7 +153,7 @@ class Trainer:
         self.checkpoints = Checkpoints(
             self.folder.states, accelerator, self.model, self.scored, computes, config.run.keep
         )
-        self.commit = output.commit()  # now: the files may change while the run goes on
+        self.commit = provenance.commit()  # now: the files may change while the run goes on
         self.decoded: Dict[str, loader.Decoded] = {}
 
     def computes(self) -> Dict[str, Any]:

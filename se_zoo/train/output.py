@@ -3,30 +3,25 @@
 import csv
 import json
 import os
-import platform
-import re
 import shutil
-import subprocess
 import sys
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Union
+from typing import Any, Dict, Iterator, List, Mapping, Set, Union
 
 import accelerate
-import timm
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save
-from timm.models import save_for_hf
 from torch import nn
 
-from .. import __version__
+from .. import provenance
 from ..data import ImageStream, ImageTable
 from ..errors import InvalidInputError
 from ..explain import explain
 from ..models import SEHeadMixin
+from ..models.export import write_export
 from .build import fp16_state, model_args
 from .config import Config
 from .order import Plan
@@ -161,35 +156,11 @@ class RunFolder:
             write_json(self.path / "best" / "metrics.json", figures)
 
 
-def commit() -> Optional[str]:
-    """The commit of the checkout that this code lies in, "-dirty" if changed; None where it was
-    installed without one."""
-    if shutil.which("git") is None:
-        return None
-
-    def git(*arguments: str) -> str:
-        command, folder = ["git", *arguments], Path(__file__).parent
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
-
-    if not git("ls-files", Path(__file__).name):  # a virtual environment inside another checkout
-        return None
-    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
-
-
-def _cpu() -> str:
-    listing = Path("/proc/cpuinfo")  # Linux, where platform.processor() is empty
-    names = re.findall(r"model name\s*: (.*)", listing.read_text()) if listing.exists() else []
-    return names[0] if names else platform.processor()
-
-
 def environment(accelerator: Accelerator) -> Dict[str, Any]:
     """Versions and machine that a figure was made with."""
     gpu = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else None
-    return {
-        "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
-        "accelerate": accelerate.__version__, "se_zoo": __version__, "cpu": _cpu(),
-        "threads": torch.get_num_threads(), "gpu": gpu, "processes": accelerator.num_processes,
-    }  # fmt: skip
+    versions = {"accelerate": accelerate.__version__}
+    return provenance.environment(versions, gpu=gpu, processes=accelerator.num_processes)
 
 
 @contextmanager
@@ -260,16 +231,10 @@ class Export:
         if isinstance(model, SEHeadMixin):
             args = model_args(self.config.model, self.tag)
             args["multi_label"] = model.is_multi_label()
-            # A copy, because safetensors refuses tensors in channels_last.
-            packed = deepcopy(model).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            save_for_hf(packed, str(temporary), model_args=args, safe_serialization=True)
-            config = json.loads((temporary / "config.json").read_text("utf-8"))
-            # timm from 1.0.29 on adds every argument of create_model: num_classes, which
-            # transformers would then pass twice, and drop_rate, which is the run's business.
-            config["model_args"] = args
-            write_json(temporary / "config.json", config)
-        (temporary / "model.safetensors").unlink(missing_ok=True)
-        (temporary / "model.safetensors").write_bytes(save(self.weights, metadata={"format": "pt"}))
+            write_export(model, temporary, args, self.weights)
+        else:
+            weights = save(self.weights, metadata={"format": "pt"})
+            (temporary / "model.safetensors").write_bytes(weights)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
 

@@ -1,0 +1,42 @@
+"""The command line ``se-zoo``."""
+
+import sys
+from typing import Annotated, Any, Callable, Dict, Optional, Sequence, Union
+
+import tyro
+
+from ..errors import SEZooError
+from .check import Check, run_check
+from .explain import Explain, run_explain
+from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
+
+COMMANDS: Dict[type, Callable[[Any], None]] = {
+    Explain: run_explain,
+    Check: run_check,
+    Card: run_card,
+    Publish: run_publish,
+    Verify: run_verify,
+    ListModels: run_list,
+}
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Entry point of ``se-zoo``; errors take one line and exit status 1."""
+    command = tyro.cli(
+        Union[  # type: ignore[arg-type]
+            Annotated[Explain, tyro.conf.subcommand("explain")],
+            Annotated[Check, tyro.conf.subcommand("check")],
+            Annotated[Card, tyro.conf.subcommand("card")],
+            Annotated[Publish, tyro.conf.subcommand("publish")],
+            Annotated[Verify, tyro.conf.subcommand("verify")],
+            Annotated[ListModels, tyro.conf.subcommand("list")],
+        ],
+        prog="se-zoo",
+        description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",
+        args=argv,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+    try:
+        COMMANDS[type(command)](command)
+    except SEZooError as error:
+        sys.exit(f"se-zoo: {' '.join(str(error).split())}")

@@ -1,0 +1,150 @@
+"""``se-zoo list``, ``card``, ``publish`` and ``verify``: the zoo, and what goes to the Hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import tyro
+
+from ..errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class ListModels:
+    """List the models that timm.create_model takes after `import se_zoo`."""
+
+    pretrained: bool = False
+    """The zoo's own trained models, and where their weights are."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Print a model's card, or start one for a run.
+
+    Every figure in it comes from a file that says how it was measured.
+    """
+
+    model: tyro.conf.Positional[str]
+    """se_zoo/<name> or an architecture's tag (resnet50_sehead.a1_in1k); or the folder of a run."""
+    repo: Optional[str] = None
+    """The repository that a run's card names."""
+    new: bool = False
+    """Write RUN/card/facts.yaml, a draft of what only you can state, to be filled in."""
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Upload what a recipe trained to the Hugging Face Hub, and pull it back to be sure.
+
+    Everything goes up in one commit, after the same was pulled into an empty cache and had given
+    equal logits and explanations, to the bit. If anything fails, the Hub stays as it was.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a finished run, or of a model that timm's save_for_hf wrote."""
+    repo: Optional[str] = None
+    """Repository, <user or organisation>/<name>; for a model of the zoo, by default its own."""
+    pr: bool = False
+    """Open a pull request instead of committing; for repositories that you may not write to."""
+    private: bool = False
+    """Make a new repository private."""
+    dry_run: bool = False
+    """Write RUN/upload, the folder that would be uploaded, and ask nothing of the Hub."""
+    tag: Optional[str] = None
+    """Tag of the commit; by default the next of v1, v2, ..."""
+    overwrite: bool = False
+    """Replace files of the repository that something else than se-zoo wrote."""
+    no_metrics: bool = False
+    """The model was trained without a recipe, and its card says that nothing was measured."""
+    record: Optional[Path] = None
+    """For the zoo's own models: hub_cards of your checkout, where the commit, the hashes and the
+    files of figures are recorded, so that the next version of se_zoo pulls exactly this commit."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Fetch a model and compare its files with the hashes that were published, then load it."""
+
+    model: tyro.conf.Positional[str]
+    """se_zoo/<name> or hf-hub:<repository>."""
+
+
+def run_list(args: ListModels) -> None:
+    """Run ``se-zoo list``."""
+    from ..models import list_models
+    from ..models.manifest import manifest
+    from ..models.names import ALIASES, PREFIX
+    from ..models.pull import BUNDLED
+
+    if not args.pretrained:
+        print("\n".join(list_models()))
+        return
+    width = max(map(len, ALIASES)) + len(PREFIX) + 2
+    print(f"{'name':<{width}}{'architecture.tag':<40}weights")
+    for name in list_models(declared=True):
+        own = name[len(PREFIX) :]
+        where = "in this package" if name in BUNDLED else "not published yet"
+        if own in manifest() and manifest()[own].repo:
+            where = f"{manifest()[own].repo}@{manifest()[own].commit}"
+        print(f"{name:<{width}}{ALIASES[own]:<40}{where}")
+
+
+def run_card(args: Card) -> None:
+    """Run ``se-zoo card``.
+
+    Raises:
+        InvalidInputError: If the facts are not complete, or there is a card already.
+    """
+    from ..hub.card import render
+    from ..hub.run import read_run, write_draft
+    from ..hub.stage import stage
+    from ..hub.zoo import zoo_subject
+
+    folder = Path(args.model)
+    if args.new:
+        print(f"{write_draft(folder)}: fill it in, then `se-zoo card {folder}` shows the card")
+        return
+    if folder.is_dir():
+        with stage(read_run(folder, args.repo or "user/name", metrics=False)) as staged:
+            print((staged.folder / "README.md").read_text("utf-8"))
+    else:
+        print(render(zoo_subject(args.model)))
+
+
+def run_publish(args: Publish) -> None:
+    """Run ``se-zoo publish``.
+
+    Raises:
+        InvalidInputError, PublishError: If anything is not in order; the Hub is then as it was.
+    """
+    from ..hub.publish import publish
+    from ..hub.record import record
+    from ..hub.run import read_run
+    from ..hub.stage import stage, write_upload
+
+    run = read_run(args.run, args.repo, metrics=not args.no_metrics)
+    if args.dry_run:
+        folder = write_upload(run)
+        names = sorted(str(p.relative_to(folder)) for p in folder.iterdir())
+        print(f"{folder}: {', '.join(names)}\nwould be {run.repo}; nothing was asked of the Hub")
+        return
+    if args.record is not None and not (args.record / "manifest.json").is_file():
+        raise InvalidInputError(f"--record {args.record} is no hub_cards folder of a checkout.")
+    with stage(run) as staged:
+        done = publish(
+            staged, pr=args.pr, private=args.private, tag=args.tag, overwrite=args.overwrite
+        )
+        print(done.text())
+        if args.record is not None:
+            print(record(staged, done, args.record))
+
+
+def run_verify(args: Verify) -> None:
+    """Run ``se-zoo verify``.
+
+    Raises:
+        VerifyError: If a file is not the one that was published.
+    """
+    from ..hub.verify import verify
+
+    print(verify(args.model))

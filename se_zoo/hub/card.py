@@ -1,0 +1,175 @@
+"""Model cards: the facts and the figures of a model, rendered with the template of ``hub_cards``.
+
+A card's figures come from its files of figures alone (:mod:`se_zoo.hub.sources`); a text that
+quotes one that no file has is an error.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, pass_context
+
+from ..errors import InvalidInputError
+from ..models import SEHeadMixin
+from ..models.manifest import cards_folder
+from .facts import Facts
+from .words import FILTERS, labels_text, license_text
+
+#: Figures of a split that a card shows, in this order, as far as they were measured.
+METRICS = ("accuracy", "balanced_accuracy", "average_precision", "top5_accuracy")
+GALLERY = "gallery.png"
+CURVES = "curves.png"
+
+
+@dataclass
+class Subject:
+    """A model, and all that its card says of it.
+
+    Attributes:
+        name: Title: ``resnet50_sehead.celeba``, or a repository.
+        model: The SE model; its weights are not looked at.
+        facts: What people state.
+        sources: Files of figures by name, ``<name>.json`` beside the card. The template knows
+            ``training`` and ``control`` (a recipe's summary, with and without the block),
+            ``parity``, ``regions`` and ``speed``; texts may quote any.
+        size: See :func:`se_zoo.hub.size.size_facts`.
+        status: ``bundled``, ``published``, ``untrained``, or ``timm`` for timm's own weights.
+        load_name: What ``timm.create_model`` takes.
+        repo: Repository on the Hub.
+        backbone: Of a ``timm_sehead``.
+        pictures: Which of gallery.png and curves.png lie beside the card.
+        weights_size: Of the weights file, in bytes.
+    """
+
+    name: str
+    model: SEHeadMixin
+    facts: Facts
+    sources: Mapping[str, Dict[str, Any]]
+    size: Optional[Mapping[str, Any]]
+    status: str
+    load_name: str
+    repo: Optional[str] = None
+    backbone: Optional[str] = None
+    pictures: List[str] = field(default_factory=list)
+    weights_size: Optional[int] = None
+
+
+def render(subject: Subject) -> ModelCard:
+    """The model card, with a ``model-index`` of the test split's figures.
+
+    Raises:
+        InvalidInputError: If a text quotes a figure that no file has, or is no valid template.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(cards_folder()), undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip
+    environment.filters.update(FILTERS)
+    environment.filters["text"] = _text
+    context = _context(subject)
+    try:
+        body = environment.get_template("template.md").render(context)
+        license_id = environment.from_string(subject.facts.license.id).render(context)
+    except TemplateError as error:
+        raise InvalidInputError(
+            f"The card of {subject.name} cannot be rendered: {error}. Every figure that a text "
+            "quotes has to be in a .json file beside the facts."
+        ) from error
+    header = _metadata(subject, license_id).to_yaml()
+    return ModelCard(f"---\n{header}\n---\n\n{_tidy(body)}")
+
+
+@pass_context
+def _text(context: Any, value: str) -> str:
+    """A stated text with the figures that it quotes filled in."""
+    return context.environment.from_string(value.strip()).render(context.get_all())
+
+
+def _tidy(body: str) -> str:
+    """At most one empty line between two paragraphs."""
+    while "\n\n\n" in body:
+        body = body.replace("\n\n\n", "\n\n")
+    return body.strip() + "\n"
+
+
+def _context(subject: Subject) -> Dict[str, Any]:
+    """All that the template may ask for; the sources by their names."""
+    model, facts, sources = subject.model, subject.facts, subject.sources
+    cfg: Dict[str, Any] = dict(model.pretrained_cfg)
+    labels = model.class_labels()
+    shown = list(labels or ())[:1] if model.is_multi_label() else []
+    if facts.gallery:
+        shown = list(facts.gallery.targets[:1])
+    context: Dict[str, Any] = {
+        **vars(subject), **sources,
+        "files": {name: f"{name}.json" for name in sources}, "cfg": cfg,
+        "architecture": cfg.get("architecture"), "backbone": subject.backbone, **model.se_args,
+        "labels_text": labels_text(labels, model.num_classes, model.is_multi_label()),
+        "pretrained": subject.status != "untrained",
+        "example_target": f', target="{shown[0]}"' if shown else "",
+        "license_text": license_text(facts.license),
+        "picture": facts.gallery if GALLERY in subject.pictures else None,
+        "has_curves": CURVES in subject.pictures,
+    }  # fmt: skip
+    if "training" in sources:
+        training = sources["training"]
+        split = test_split(training)
+        context.update(split=split, metrics=[m for m in METRICS if m in training[split]])
+    return context
+
+
+def test_split(training: Mapping[str, Any]) -> str:
+    """The split whose figures a recipe's summary gives last: the one to be judged by.
+
+    Raises:
+        InvalidInputError: If the summary has no figures of any split.
+    """
+    declared = training.get("config", {}).get("data", {})
+    named = (
+        declared["splits"][-1] if isinstance(declared, dict) and "splits" in declared else "test"
+    )
+    if not isinstance(training.get(named), dict) or "accuracy" not in training[named]:
+        raise InvalidInputError(f"The run's summary.json has no figures of the split {named}.")
+    return str(named)
+
+
+def _metadata(subject: Subject, license_id: str) -> ModelCardData:
+    """The YAML header, as the Hub reads it."""
+    facts = subject.facts
+    results = _eval_results(subject)
+    base = facts.base_model
+    header = ModelCardData(
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["timm", "transformers", "se_zoo", "image-classification"],
+        license=license_id,
+        license_name=facts.license.name,
+        license_link=facts.license.link,
+        datasets=[facts.data.hub_id] if facts.data.hub_id else None,
+        metrics=sorted({r.metric_type for r in results}) or None,
+        base_model=base,
+        model_name=subject.name if results else None,
+        eval_results=results or None,
+    )
+    if base:
+        header["base_model_relation"] = "finetune"
+    return header
+
+
+def _eval_results(subject: Subject) -> List[EvalResult]:
+    """The test split's figures, each with the split that it was measured on."""
+    if "training" not in subject.sources:
+        return []
+    training, data = subject.sources["training"], subject.facts.data
+    split = test_split(training)
+    return [
+        EvalResult(
+            task_type="image-classification", task_name="Image Classification",
+            dataset_type=data.hub_id or data.name, dataset_name=data.name, dataset_split=split,
+            metric_type=metric, metric_name=metric.replace("_", " "),
+            metric_value=training[split][metric],
+        )
+        for metric in METRICS
+        if metric in training[split]
+    ]  # fmt: skip

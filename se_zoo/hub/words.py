@@ -1,0 +1,118 @@
+"""Figures and facts in words, as the card's template writes them."""
+
+import shlex
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
+
+from .facts import License
+
+#: More labels than this are counted, not listed.
+_LISTED = 50
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.88845 as "88.8 %"."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def fixed(value: float, digits: int) -> str:
+    """With so many digits behind the point."""
+    return f"{value:.{digits}f}"
+
+
+def signed(value: float, digits: int) -> str:
+    """Likewise, with a sign."""
+    return f"{value:+.{digits}f}"
+
+
+def count(value: int) -> str:
+    """8000 as "8,000"."""
+    return f"{value:,}"
+
+
+def millions(value: int) -> str:
+    """1948200 as "1.95"."""
+    return f"{value / 1e6:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """1908.3 as "32 minutes"."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def command(value: Union[str, Sequence[str]]) -> str:
+    """A command line as it can be typed again."""
+    if isinstance(value, str):
+        return value
+    return shlex.join(["python", *value] if value[0].endswith(".py") else list(value))
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """The machine and the versions of a measurement."""
+    threads, gpu = environment.get("threads"), environment.get("gpu")
+    processor = gpu or f"{environment['cpu']}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{processor}; torch {environment['torch']}, timm {environment['timm']}"
+
+
+def samples(value: Mapping[str, int]) -> str:
+    """The images of each split."""
+    return ", ".join(f"{name} {n:,} images" for name, n in value.items())
+
+
+def title_of(metric: str) -> str:
+    """``balanced_accuracy`` as "balanced accuracy"."""
+    return {"accuracy": "accuracy", "top5_accuracy": "top-5 accuracy"}.get(
+        metric, metric.replace("_", " ")
+    )
+
+
+def majority(figures: Mapping[str, Any], metric: str) -> str:
+    """What always giving the most frequent answer scores, where that is known."""
+    if metric == "accuracy":
+        return percent(figures["majority_accuracy"])
+    classes = len(figures["label_recall"]) if "label_recall" in figures else 2
+    return percent(1 / classes) if metric == "balanced_accuracy" else ""
+
+
+def extremes(figures: Mapping[str, Any], number: int = 3) -> str:
+    """The labels that are answered best and worst, by balanced accuracy or recall."""
+    names = ("label_balanced_accuracy", "attribute_balanced_accuracy", "label_recall")
+    name = next((n for n in names if n in figures), "")
+    known = {k: v for k, v in figures.get(name, {}).items() if v is not None}
+    if len(known) < 2 * number:
+        return ""
+    order = sorted(known, key=lambda label: known[label], reverse=True)
+    best, worst = (
+        ", ".join(f"{label} {percent(known[label])}" for label in chosen)
+        for chosen in (order[:number], order[: -number - 1 : -1])
+    )
+    what = "recall" if name == "label_recall" else "balanced accuracy"
+    return f"Best by {what}: {best}; worst: {worst}."
+
+
+def megabytes(size: int) -> str:
+    """A file's size in MB (10^6 bytes)."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def labels_text(labels: Optional[Sequence[str]], number: int, multi_label: bool) -> str:
+    """How many labels, of which kind, and which."""
+    if not number:
+        return "none; give `num_classes` and train"
+    kind = "independent, any number may hold (sigmoid)" if multi_label else "one holds (softmax)"
+    listed = f": {', '.join(labels)}" if labels and number <= _LISTED else ""
+    return f"{number:,}, {kind}{listed}"
+
+
+def license_text(facts: License) -> str:
+    """The terms of the weights, with their link."""
+    name = facts.name or facts.id
+    return f"[{name}]({facts.link})." if facts.link else f"{name}."
+
+
+FILTERS: Dict[str, Callable[..., str]] = {
+    f.__name__: f
+    for f in (percent, fixed, signed, count, millions, duration, command, machine, samples,
+              title_of, majority, extremes, megabytes)
+}  # fmt: skip

@@ -1,0 +1,120 @@
+"""Failed downloads and unreadable weights, as one error that names the cause and the next step."""
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Type
+
+import timm
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+
+from ..errors import WeightsNotFoundError
+from .manifest import published
+from .pull import BUNDLED, HUB_ORG, WEIGHTS_NAME, source_name
+
+#: What the client raises when a connection breaks: its HTTP library's own, which changed its name.
+CONNECTION_ERROR: Type[Exception] = HfHubHTTPError.__mro__[1]
+
+
+@contextmanager
+def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
+    """Turn a failed download, or a file that cannot be read or does not fit, into one error that
+    says what was asked and what to do.
+
+    Args:
+        variant: Registry name of the architecture.
+        cfg: The pretrained cfg whose weights are being loaded.
+
+    Raises:
+        WeightsNotFoundError: From the client's own error, whose cause it quotes.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, WeightsNotFoundError) or "loading state_dict" not in str(error):
+            raise
+        first = next(line.strip() for line in str(error).splitlines()[1:])
+        raise WeightsNotFoundError(
+            f"The weights from {source_name(cfg)} do not fit the model that their config.json, or "
+            f"you, describe ({variant}). {first}"
+        ) from error
+    except (OSError, HFValidationError, SafetensorError, CONNECTION_ERROR) as error:
+        tag = cfg.get("tag") or ""
+        name = f"{variant}.{tag}" if tag else variant
+        raise WeightsNotFoundError(
+            f"The weights of {name} could not be had from {source_name(cfg)}.{_unpublished(cfg)}"
+            f" {type(error).__name__}: {' '.join(str(error).split())}"
+            f" {next_step(error, source_name(cfg))}Only {WEIGHTS_NAME} is ever asked for."
+            f" Bundled with the package: {', '.join(BUNDLED)}.{_training(variant, tag)}"
+            " Use pretrained=False for random weights."
+        ) from error
+
+
+def _unpublished(cfg: Dict[str, Any]) -> str:
+    repo = source_name(cfg).partition("@")[0]
+    own = repo.startswith(f"{HUB_ORG}/") and not cfg.get("file") and published(repo) is None
+    return " This version of se_zoo knows of no publication." if own else ""
+
+
+def _training(variant: str, tag: str) -> str:
+    """How to come by the weights without the Hub."""
+    if tag == "celeba":
+        ours = timm.is_model(variant.removesuffix("_sehead"))
+        options = f"--model.name {variant}" + (" --model.pretrained" if ours else "")
+        return f" Train it, in a clone of the project: `python recipes/celeba.py {options}`."
+    return " No recipe of this project trains on ImageNet-1k yet." if tag == "in1k" else ""
+
+
+def next_step(error: BaseException, place: str) -> str:
+    """What to do about an error of the Hub's client, as a sentence and a space; the kinds that
+    explain themselves give nothing.
+
+    Args:
+        error: What the client raised.
+        place: Repository that was asked, with ``@revision`` or without.
+    """
+    repo = place.partition("@")[0]
+    page, login = f"{constants.ENDPOINT}/{repo}", "log in (`hf auth login`, or set HF_TOKEN)"
+    if isinstance(error, GatedRepoError):
+        return f"The repository is gated: accept its terms at {page} and {login}. "
+    if isinstance(error, RevisionNotFoundError):
+        return f"The repository no longer has that revision; see {page} for those it has. "
+    if isinstance(error, RepositoryNotFoundError) or _status(error) in (401, 403):
+        return f"Either there is no such repository, or it is private: then {login}. "
+    if isinstance(error, LocalEntryNotFoundError):
+        if constants.HF_HUB_OFFLINE:
+            return (
+                "Offline mode is on and the cache does not have it: unset HF_HUB_OFFLINE, or run "
+                "once with a network. "
+            )
+        return (
+            f"The Hub at {constants.ENDPOINT} did not answer as it should"
+            f"{_behind(error)}: check the network, the proxy and HF_ENDPOINT, then run again. "
+        )
+    if isinstance(error, EntryNotFoundError):
+        return "The repository has no such file; a pickle is not loaded. "
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        cache = os.environ.get("HF_HOME") or constants.HF_HOME
+        return f"Free some space in {cache}, or set HF_HOME to another disk. "
+    if isinstance(error, CONNECTION_ERROR) or "Consistency check" in str(error):
+        return "The download broke off and nothing of it was kept for later; run again. "
+    return ""
+
+
+def _status(error: BaseException) -> Any:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _behind(error: BaseException) -> str:
+    cause = error.__cause__
+    return "" if cause is None else f" ({type(cause).__name__}: {' '.join(str(cause).split())})"

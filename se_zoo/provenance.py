@@ -1,0 +1,70 @@
+"""Where a figure comes from: the command, the commit and the machine."""
+
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+import timm
+import torch
+
+from .version import __version__
+
+
+def commit() -> Optional[str]:
+    """The commit of the checkout that this code lies in, "-dirty" if changed; None where it was
+    installed without one."""
+    if shutil.which("git") is None:
+        return None
+
+    def git(*arguments: str) -> str:
+        command, folder = ["git", *arguments], Path(__file__).parent
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
+
+    if not git("ls-files", Path(__file__).name):  # a virtual environment inside another checkout
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+
+
+def _cpu() -> str:
+    listing = Path("/proc/cpuinfo")  # Linux, where platform.processor() is empty
+    names = re.findall(r"model name\s*: (.*)", listing.read_text()) if listing.exists() else []
+    return names[0] if names else platform.processor()
+
+
+def environment(versions: Optional[Mapping[str, str]] = None, **machine: Any) -> Dict[str, Any]:
+    """Versions and machine that a figure was made with.
+
+    Args:
+        versions: Of further packages.
+        **machine: Further facts of the machine.
+    """
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        **(versions or {}),
+        "se_zoo": __version__,
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        **machine,
+    }
+
+
+def provenance(command: Optional[str] = None) -> Dict[str, Any]:
+    """What a file of figures says of how it was made: ``command``, ``commit``, ``environment``.
+
+    Args:
+        command: How the figures are had; by default the command line of this process.
+    """
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    given = ["python", "-m", main.name.removesuffix(".__main__")] if main else [sys.argv[0]]
+    return {
+        "command": command or shlex.join([*given, *sys.argv[1:]]),
+        "commit": commit(),
+        "environment": environment(),
+    }
