@@ -37,6 +37,7 @@ class Subject:
         status: ``bundled``, ``published``, ``untrained``, or ``timm`` for timm's own weights.
         load_name: What ``timm.create_model`` takes.
         repo: Repository on the Hub.
+        base_model: Repository of the weights that it was fine-tuned from.
         backbone: Of a ``timm_sehead``.
         pictures: Which of gallery.png and curves.png lie beside the card.
         weights_size: Of the weights file, in bytes.
@@ -50,6 +51,7 @@ class Subject:
     status: str
     load_name: str
     repo: Optional[str] = None
+    base_model: Optional[str] = None
     backbone: Optional[str] = None
     pictures: List[str] = field(default_factory=list)
     weights_size: Optional[int] = None
@@ -138,7 +140,7 @@ def _metadata(subject: Subject, license_id: str) -> ModelCardData:
     """The YAML header, as the Hub reads it."""
     facts = subject.facts
     results = _eval_results(subject)
-    base = facts.base_model
+    base = subject.base_model
     header = ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",

@@ -36,6 +36,8 @@ def naming_the_step(step: str, repo: str) -> Iterator[None]:
         if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
             error = error.__cause__  # a failed upload, which the client wraps
         cause = " ".join(str(error).split())
+        if isinstance(error, SEZooError):  # says itself what to do
+            raise PublishError(f"{repo}, {step}: {cause}") from error
         raise PublishError(
             f"{repo}, {step}: {type(error).__name__}: {cause} {next_step(error, repo)}"
         ) from error

@@ -196,9 +196,12 @@ class Remote:
         """Only a repository that this publication made, and that nobody has committed to since."""
         if not self._created:
             return
-        found = Remote.look(self.api, self.repo)
-        if found.head is not None and set(found.files) <= {".gitattributes"}:
-            self.api.delete_repo(self.repo, missing_ok=True)
+        try:
+            found = self.api.model_info(self.repo)
+        except RepositoryNotFoundError:
+            return
+        if {file.rfilename for file in found.siblings or []} <= {".gitattributes"}:
+            self.api.delete_repo(self.repo)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import timm
 import yaml
 
 from ..errors import InvalidInputError
-from ..models.cfgs import OWN_TAGS
+from ..models.cfgs import is_declared
 from ..models.load import load_model
 from ..models.manifest import cards_folder
 from ..models.names import ALIASES
@@ -75,11 +75,18 @@ def read_run(folder: Path, repo: Optional[str] = None, metrics: bool = True) -> 
             f"{export / 'config.json'} names no labels for the {model.num_classes} classes; set "
             "model.pretrained_cfg.update(num_classes=..., label_names=[...]) and save again."
         )
-    summary = _read_summary(folder, metrics)
+    card = _card_folder(folder, repo, own)
+    summary = _read_summary(folder, card, metrics)
     if summary is not None and list(summary.get("labels", labels)) != list(labels):
         raise InvalidInputError(
             f"{folder / 'summary.json'} is of other labels than {export / 'config.json'}."
         )
+    facts = read_facts(card / FACTS)
+    return Run(folder, repo, export, config, model, summary, facts, card, own)
+
+
+def _card_folder(folder: Path, repo: str, own: Optional[str]) -> Path:
+    """Where the facts are: in the run, or in the zoo's cards for the zoo's own repositories."""
     card = folder / CARD
     if not (card / FACTS).is_file() and own is not None and repo == declared_repo(own):
         card = cards_folder() / own
@@ -88,8 +95,7 @@ def read_run(folder: Path, repo: Optional[str] = None, metrics: bool = True) -> 
             f"{card / FACTS} is missing: licence, data, limits and bias, which only you can state. "
             f"`se-zoo card {folder} --new` writes a draft."
         )
-    facts = read_facts(card / FACTS)
-    return Run(folder, repo, export, config, model, summary, facts, card, own)
+    return card
 
 
 def declared_repo(own: str) -> str:
@@ -125,9 +131,11 @@ def _read_export(folder: Path) -> Any:
     return export, config
 
 
-def _read_summary(folder: Path, metrics: bool) -> Optional[Dict[str, Any]]:
-    """The recipe's summary with the figures of the test split."""
+def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str, Any]]:
+    """The recipe's summary with the figures of the test split: the run's, or the card's."""
     file = folder / "summary.json"
+    if not file.is_file():
+        file = card / "training.json"
     if not file.is_file():
         if metrics:
             raise InvalidInputError(
@@ -142,10 +150,13 @@ def _read_summary(folder: Path, metrics: bool) -> Optional[Dict[str, Any]]:
 
 
 def own_of(config: Dict[str, Any]) -> Optional[str]:
-    """``resnet50_celeba`` for a config of one of the zoo's declared models."""
-    backbone = str(config.get("architecture", "")).removesuffix("_sehead")
-    tag = config.get("pretrained_cfg", {}).get("tag")
-    return f"{backbone}_{tag}" if tag in OWN_TAGS.get(backbone, []) else None
+    """``resnet50_celeba`` for a config of one of the zoo's declared models, labels included."""
+    cfg = config.get("pretrained_cfg", {})
+    architecture, tag = str(config.get("architecture", "")), str(cfg.get("tag"))
+    labels = config.get("label_names") or cfg.get("label_names") or ()
+    if not is_declared(architecture, tag, labels):
+        return None
+    return f"{architecture.removesuffix('_sehead')}_{tag}"
 
 
 def write_draft(folder: Path) -> Path:

@@ -7,19 +7,20 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 import timm
 
 from ..errors import InvalidInputError
 from ..models.export import complete_config
-from ..models.manifest import sha256_of
+from ..models.manifest import manifest, sha256_of
 from ..models.names import ALIASES
-from ..models.pull import WEIGHTS_NAME
+from ..models.pull import BUNDLED, WEIGHTS_NAME
 from ..provenance import provenance
 from ..version import __version__
 from .card import CURVES, GALLERY, Subject, render
 from .gallery import draw_gallery
+from .publish_errors import naming_the_step
 from .run import Run, declared_repo
 from .size import size_facts
 from .sources import read_sources
@@ -65,6 +66,12 @@ def check_declared(run: Run) -> None:
         )
     declared: Any = timm.create_model(ALIASES[owner], device="meta")
     ours, theirs = dict(run.model.pretrained_cfg), dict(declared.pretrained_cfg)
+    if f"se_zoo/{owner}" in BUNDLED and sha256_of(run.export / WEIGHTS_NAME) not in (
+        manifest()[owner].sha256.values()
+    ):
+        raise InvalidInputError(
+            f"{run.repo} is for the weights that lie in the package, and these are others."
+        )
     pairs = {k: (as_list(ours.get(k)), as_list(theirs.get(k))) for k in _PREPROCESSING}
     differ = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
     if run.model.se_args != declared.se_args:
@@ -92,15 +99,15 @@ def stage(run: Run) -> Iterator[Staged]:
     Raises:
         InvalidInputError: If the card cannot be rendered, or the run is not what the repository is
             declared for.
-        OSError: If the disk is full.
+        PublishError: If the disk is full.
     """
     check_declared(run)
     with tempfile.TemporaryDirectory(prefix="se-zoo-") as name:
         folder = Path(name)
-        _write(run, folder)
-        hashes = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
-        manifest = {"se_zoo": __version__, "files": hashes}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        with naming_the_step("before anything was asked of the Hub", run.repo):
+            _write(run, folder)
+            hashes = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+            write_json(folder / MANIFEST, {"se_zoo": __version__, "files": hashes})
         yield Staged(folder, run, {**hashes, MANIFEST: sha256_of(folder / MANIFEST)})
 
 
@@ -134,6 +141,7 @@ def run_subject(run: Run) -> Subject:
         status="published",
         load_name=load_name(run),
         repo=run.repo,
+        base_model=run.facts.base_model or _base_model(run),
         backbone=(run.config.get("model_args") or {}).get("backbone"),
         pictures=_pictures(run),
         weights_size=(run.export / WEIGHTS_NAME).stat().st_size,
@@ -144,6 +152,15 @@ def load_name(run: Run) -> str:
     """What ``timm.create_model`` takes once it is published."""
     ours = run.own is not None and declared_repo(run.own) == run.repo
     return f"se_zoo/{run.own}" if ours else f"hf-hub:{run.repo}"
+
+
+def _base_model(run: Run) -> Optional[str]:
+    """The repository of timm's weights that a run started from, if it did."""
+    chosen = (run.summary or {}).get("config", {}).get("model", {})
+    if not isinstance(chosen, dict) or not chosen.get("pretrained"):
+        return None
+    cfg: Any = timm.get_pretrained_cfg(chosen.get("backbone") or chosen["name"])
+    return getattr(cfg, "hf_hub_id", None)
 
 
 def _pictures(run: Run) -> Any:
@@ -159,7 +176,7 @@ def _size(run: Run) -> Dict[str, Any]:
 def _write(run: Run, folder: Path) -> None:
     """All files but the manifest."""
     shutil.copyfile(run.export / WEIGHTS_NAME, folder / WEIGHTS_NAME)
-    _write_json(folder / "config.json", complete_config(run.config))
+    write_json(folder / "config.json", complete_config(run.config))
     if run.facts.gallery is not None:
         draw_gallery(run.model, run.facts.gallery, folder, run.card)
     if (run.folder / CURVES).is_file():
@@ -167,7 +184,7 @@ def _write(run: Run, folder: Path) -> None:
     subject = run_subject(run)
     for name, figures in subject.sources.items():
         if not (folder / f"{name}.json").exists():  # the gallery's is newer than the card folder's
-            _write_json(folder / f"{name}.json", figures)
+            write_json(folder / f"{name}.json", figures)
     subject = Subject(**{**vars(subject), "sources": _sources(folder)})
     (folder / "README.md").write_text(str(render(subject)), encoding="utf-8")
 
@@ -177,7 +194,7 @@ def _sources(folder: Path) -> Dict[str, Dict[str, Any]]:
             for k in (f.stem for f in sorted(folder.glob("*.json"))) if k != "config"}  # fmt: skip
 
 
-def _write_json(file: Path, content: Any) -> None:
+def write_json(file: Path, content: Any) -> None:
     """JSON without the home directory of whoever publishes: paths of the run name the user."""
     text = json.dumps(content, indent=2).replace(json.dumps(str(Path.home()))[1:-1], "~")
     file.write_text(text + "\n", encoding="utf-8")

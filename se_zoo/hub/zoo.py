@@ -50,13 +50,15 @@ def zoo_subject(name: str) -> Subject:
     status, load_name = "timm", registry
     if own is not None:
         status, load_name = _status(own), PREFIX + own
+    facts = read_facts(folder / FACTS)
     return Subject(
         name=registry,
         model=model,
-        facts=read_facts(folder / FACTS),
+        facts=facts,
         sources=read_sources(folder),
         size=read_source(cards_folder() / "sizes.json")["models"].get(registry),
         status=status,
+        base_model=facts.base_model,
         load_name=load_name,
         repo=hub_repo(model.pretrained_cfg).partition("@")[0],
         pictures=[name for name in (GALLERY, CURVES) if (folder / name).is_file()],

@@ -1,13 +1,13 @@
 """Pretrained configs of the registered architectures: timm's tags of each backbone, and our own."""
 
 from dataclasses import asdict
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Sequence, Union
 
 import timm
 from timm.models._pretrained import PretrainedCfg
 from timm.models._registry import get_arch_pretrained_cfgs, split_model_name_tag
 
-from .labels import CELEBA_ATTRIBUTES
+from .labels import CELEBA_ATTRIBUTES, imagenet_labels
 from .names import add_alias
 from .pull import HUB_ORG, WEIGHTS_NAME, bundled_file
 
@@ -44,6 +44,14 @@ def own_model_args(variant: str, tag: str) -> Dict[str, Any]:
         # name that it has in timm's weights.
         args.update(global_pool="avg", fc_norm=False)
     return args
+
+
+def is_declared(architecture: str, tag: str, labels: Sequence[str]) -> bool:
+    """Whether the zoo declares an own model of this architecture and tag, for these labels."""
+    if tag not in OWN_TAGS.get(architecture.removesuffix("_sehead"), []):
+        return False
+    declared = CELEBA_ATTRIBUTES if tag == "celeba" else imagenet_labels()
+    return list(labels) == list(declared)
 
 
 def _slim_cfg(**kwargs: Any) -> Dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import InvalidInputError, WeightsNotFoundError
 from ..models import unsqueeze
-from ..models.cfgs import own_model_args
+from ..models.cfgs import is_declared, own_model_args
 from .config import ModelConfig
 
 #: What a pretrained configuration says of timm's weights.
@@ -97,6 +97,8 @@ def build_model(
     if not config.pretrained:  # nothing of these weights is in the run
         cfg = {k: v for k, v in cfg.items() if k not in _OF_WEIGHTS}
     cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
+    if is_declared(architecture, tag, labels):
+        cfg["tag"] = tag
     cfg.update({k: v for k in ("mean", "std") if (v := getattr(config, k)) is not None})
     if config.input_size is not None:
         cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
