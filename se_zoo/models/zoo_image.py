@@ -26,6 +26,8 @@ _FEATURES = {
     "vit": {"out_indices": 3, "feature_cls": "getter"},
     "swin": {"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
 }
+#: Arguments of ``timm_sehead`` that are not the architecture's, or that config.json has anyway.
+_NOT_SAVED = ("pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop")
 #: timm's registry reads this name: the module's configs by architecture and tag.
 
 default_cfgs = generate_default_cfgs(all_cfgs())
@@ -195,7 +197,11 @@ def timm_sehead(
             raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
         kwargs["pretrained_cfg"] = {**asdict(base), "architecture": "timm_sehead"}
     features = _feature_cfg(name) if kwargs.get("features_only") else None
-    return create_sehead("timm_sehead", pretrained, name, None, features, **kwargs)
+    model = create_sehead("timm_sehead", pretrained, name, None, features, **kwargs)
+    # What save_for_hf needs to be told; timm itself keeps it from 1.0.29 on.
+    args = {k: v for k, v in kwargs.items() if not k.startswith(_NOT_SAVED)}
+    model._model_args = {"backbone": backbone, **args, **getattr(model, "se_args", {})}  # type: ignore[assignment]
+    return model
 
 
 def _feature_cfg(backbone: str) -> Dict[str, Any]:
