@@ -487,8 +487,11 @@ def test_tensorboard_is_told(folder: Path, tmp_path: Path) -> None:
     events = list(output.rglob("events.out.*"))
     assert events and any(b"valid/accuracy" in e.read_bytes() for e in events)
     (output / "summary.json").unlink()
+    (output / "card").mkdir()
+    (output / "card" / "facts.yaml").write_text("what a person wrote")
     again = {"trackers": ["tensorboard"], "overwrite": True}  # its own files are its own
     run(folder, tmp_path / "run", run=again)
+    assert (output / "card" / "facts.yaml").is_file()
 
 
 # The head alone

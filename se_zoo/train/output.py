@@ -30,8 +30,10 @@ from .state import Progress, write_json
 #: What a run writes into its folder; anything else in it is someone else's.
 _OWN = {
     "state", "best", "export", "metrics.jsonl", "summary.csv", "summary.json", "curves.png",
-    "samples.png", "samples.json", "logs", "features",
+    "samples.png", "samples.json", "logs", "features", "upload",
 }  # fmt: skip
+#: Where a person writes the facts of the model's card; never removed.
+CARD = "card"
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -87,7 +89,7 @@ class RunFolder:
             InvalidInputError: Naming what is there.
         """
         present = self._present()
-        strange = sorted(n for n in present if n.removesuffix(".tmp") not in _OWN)
+        strange = sorted(n for n in present if n.removesuffix(".tmp") not in {*_OWN, CARD})
         if strange:
             raise InvalidInputError(
                 f"--run.output {self.path} holds {strange[0]}, which no run wrote; name another "
@@ -107,7 +109,7 @@ class RunFolder:
         self.accelerator.wait_for_everyone()  # all processes have looked before the main one writes
         if self.accelerator.is_main_process:
             if overwrite:
-                for name in self._present():
+                for name in self._present() - {CARD}:
                     path = self.path / name
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             try:
