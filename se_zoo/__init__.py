@@ -16,10 +16,11 @@ from .errors import (
 )
 from .explain import Explanation, channel_logits, explain
 from .layers import SqueezeExcite
-from .models import list_models, squeeze, unsqueeze
+from .models import ClipConfig, list_models, resolve_clip_config, squeeze, unsqueeze
 from .version import __version__
 
 __all__ = [
+    "ClipConfig",
     "Explanation",
     "InvalidInputError",
     "SEZooError",
@@ -32,6 +33,7 @@ __all__ = [
     "channel_logits",
     "explain",
     "list_models",
+    "resolve_clip_config",
     "squeeze",
     "unsqueeze",
 ]

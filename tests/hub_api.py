@@ -7,6 +7,8 @@ from email.message import Message
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Pattern, Tuple
 from urllib.parse import parse_qs, unquote
 
+import yaml
+
 from .hub_state import Blob, HubState, Pull, Refusal, Repo, User, is_large
 
 DATE = "2026-01-01T00:00:00.000Z"
@@ -96,14 +98,30 @@ def agent_harnesses(call: Call) -> Any:
     return {"standardEnvVars": [], "harnesses": {}}
 
 
+#: Some of the licences that the Hub knows.
+LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "other", "unknown")
+ID = re.compile(r"^(?:[\w-]+\/)?[\w\-.]+$")
+
+
 @route("POST", "/api/validate-yaml")
 def validate_yaml(call: Call) -> Any:
-    """A card without a license is an error: one that a test can make."""
+    """What the Hub refuses in a card: licences that it does not know, ids that are none."""
     front = re.match(r"---\n(.*?)\n---", call.json()["content"], re.DOTALL)
-    if front and re.search(r"^license:", front[1], re.MULTILINE):
-        return {"errors": [], "warnings": []}
-    error = '"license" is required'
-    raise Refusal(400, error, errors=[{"message": error}], warnings=[])
+    card = yaml.safe_load(front[1]) if front else {}
+    found = []
+    if card.get("license") not in LICENSES:
+        found.append(f'"license" must be one of [{", ".join(LICENSES)}]')
+    ids = [(f"datasets[{i}]", name) for i, name in enumerate(card.get("datasets") or ())]
+    ids += [("base_model", card["base_model"])] if "base_model" in card else []
+    for model in card.get("model-index") or ():
+        ids += [("model-index.dataset.type", r["dataset"]["type"]) for r in model["results"]]
+    found += [
+        f'"{key}" with value "{name}" is not valid' for key, name in ids if not ID.match(name)
+    ]
+    if found:
+        errors = [{"message": error} for error in found]
+        raise Refusal(400, found[0], errors=errors, warnings=[])
+    return {"errors": [], "warnings": []}
 
 
 def full_name(call: Call) -> str:
@@ -127,7 +145,8 @@ def create_repo(call: Call) -> Any:
         raise Refusal(403, error)
     if repo in call.state.repos:
         raise Refusal(409, "You already created this model repo", url=url)
-    call.state.repos[repo] = Repo(repo, is_private(call.json()))
+    private = is_private(call.json(), call.state.private_by_default)
+    call.state.repos[repo] = Repo(repo, private)
     return {"url": url, "name": repo, "id": repo}
 
 

@@ -204,6 +204,7 @@ class HubState:
     def __init__(self, tokens: Mapping[str, User]):
         self.tokens = tokens
         self.repos: Dict[str, Repo] = {}
+        self.private_by_default = False  # as organisations can choose
 
     def user(self, authorization: Optional[str]) -> Optional[User]:
         """Who asks; nobody where no token was sent."""

@@ -26,6 +26,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo  # registers the models
+from se_zoo.models.manifest import manifest
 from se_zoo.provenance import provenance
 
 #: Boxes x0, y0, x1, y1 in fractions of width and height.
@@ -124,6 +125,12 @@ def summary(options: Measure, method: str) -> Dict[str, Any]:
     }
 
 
+def weights_hash(model: str) -> Dict[str, str]:
+    """SHA-256 of the weights that were measured, where the zoo's manifest knows it."""
+    entry = manifest().get(model.removeprefix("se_zoo/"))
+    return {} if entry is None else {"weights_sha256": entry.sha256["model.safetensors"]}
+
+
 def rule_counts(options: Measure) -> Dict[str, int]:
     """How many images have their channels selected by which rule."""
     model, batch, _ = model_and_images(options)
@@ -151,9 +158,9 @@ def main(options: Measure) -> None:
     print(f"channels selected by: {rules}")
     if options.out is not None:
         settings = {"model": options.model, "images": options.images, "least": options.least}
-        options.out.write_text(
-            json.dumps({**provenance(), **settings, "rules": rules, **report}, indent=1) + "\n"
-        )
+        origin = {**provenance(), **weights_hash(options.model)}
+        content = {**origin, **settings, "rules": rules, **report}
+        options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

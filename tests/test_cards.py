@@ -27,7 +27,7 @@ FACTS_FILES = sorted(cards_folder().rglob("*.yaml"))
 #: A figure as people write it: 88.8 %, 0.62, 1,000; and what looks like one.
 _FIGURE = re.compile(r"\d+(\.\d+)?\s?%|\d+\.\d+|\d,\d{3}")
 _NOT_FIGURES = re.compile(
-    r"\{\{.*?\}\}|\{%.*?%\}|arXiv \d{4}\.\d{5}|--optim\.lr \S+|10,000[- ]image|1,000 classes",
+    r"\{\{.*?\}\}|\{%.*?%\}|arXiv \d{4}\.\d{4,5}|--optim\.lr \S+|10,000[- ]image|1,000 classes",
     re.S,
 )
 

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save
 from timm.models import save_for_hf
 
+import se_zoo
+
 from .hub_server import Fault, HubServer, User
 from .hub_worker import HubWorker
 from .tester import randomise
@@ -160,6 +162,66 @@ def test_config_that_describes_something_else(
     assert isinstance(message, str) and says in message, message
 
 
+@pytest.mark.parametrize("way", ["timm.create_model", "se_zoo.squeeze"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"checkpoint_path": "HARM"},
+        {"pretrained_cfg_overlay": {"file": "HARM"}},
+        {"pretrained_cfg_overlay": {"source": "hf-hub", "hf_hub_id": "evil/model",
+                                    "hf_hub_filename": "harm.bin"}},
+        {"pretrained_cfg": {"file": "HARM"}},
+        {"cache_dir": "elsewhere"},
+        {"pretrained_strict": False},
+        {"pretrained_custom_load": True},
+    ],
+    ids=lambda args: str(args)[:40],
+)  # fmt: skip
+def test_config_that_says_how_to_load(bench: Bench, way: str, args: Dict[str, Any]) -> None:
+    """Neither a plain architecture through squeeze nor ours lets a config.json choose the file."""
+    local = bench.home / "caches" / "harm.bin"
+    local.write_bytes(PICKLE)
+    text = json.dumps(args).replace("HARM", str(local))
+    plain = way.endswith("squeeze")
+    described = {"architecture": "test_resnet"} if plain else {}
+    own = {} if plain else TINY
+    config = config_of(bench, **described, model_args={**own, **json.loads(text)})
+    bench.hub.add("evil/model", {**bench.good, "config.json": config, "harm.bin": PICKLE})
+    with pytest.raises(RuntimeError, match=r"UnknownModelError|TypeError"):
+        bench.client.python(f"""
+import os
+os.chdir({str(bench.home)!r})
+{way}("hf-hub:evil/model", pretrained=True)
+""")
+    assert "harm.bin" not in bench.hub.asked("evil/model")
+
+
+def test_config_is_read_once(bench: Bench) -> None:
+    """The command line makes the model from what it has looked at, and the weights are of the same
+    commit: between two readings a repository could change."""
+    first = bench.hub.add("evil/model", bench.good)
+    code = """
+from se_zoo.models.pull import described_model
+answer = described_model("hf-hub:evil/model")[1]["hf_hub_id"]
+"""
+    assert bench.client.python(code) == f"evil/model@{first}"
+    before = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
+    bench.client.python("answer = run('explain', '--model', 'hf-hub:evil/model', '--out', '/no/x')")
+    bench.client.python(
+        "from se_zoo.models.load import load_model; load_model('hf-hub:evil/model')"
+    )
+    after = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
+    assert after - before <= 1  # 0 from the cache
+
+
+@pytest.mark.parametrize("wrong", [{"pretrained_cfg": [1]}, {"model_args": [1]},
+                                   {"architecture": 7}], ids=str)  # fmt: skip
+def test_config_of_other_types(bench: Bench, wrong: Dict[str, Any]) -> None:
+    bench.hub.add("evil/model", {**bench.good, "config.json": config_of(bench, **wrong)})
+    message, _ = bench.client.python("answer = run('explain', '--model', 'hf-hub:evil/model')")
+    assert str(message).startswith("se-zoo: ") and "\n" not in message, message
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a": 1}'])
 def test_config_that_is_none(bench: Bench, content: bytes) -> None:
     bench.hub.add("evil/model", {**bench.good, "config.json": content})
@@ -241,8 +303,37 @@ def test_damaged_download_is_not_trusted_later(bench: Bench, tmp_path: Path) -> 
     bench.hub.add("evil/model", bench.good)
     bench.hub.fail(Fault("corrupt", "/resolve/.*safetensors", "GET"))
     message = bench.pull(cache=tmp_path)
-    assert "damaged on its way" in message and "removed from the cache" in message
+    assert "is damaged" in message and "removed from the cache" in message
     assert len(bench.pull(cache=tmp_path)) == 3
+
+
+def test_file_that_was_damaged_in_the_cache(bench: Bench, tmp_path: Path) -> None:
+    """By whatever: another program, a broken disk, a process that was killed in between."""
+    bench.hub.add("evil/model", bench.good)
+    assert len(bench.pull(cache=tmp_path)) == 3
+    (file,) = tmp_path.glob("models--evil--model/snapshots/*/model.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.resolve().write_bytes(data)
+    assert "is damaged" in bench.pull(cache=tmp_path)
+    assert len(bench.pull(cache=tmp_path)) == 3
+
+
+@pytest.mark.parametrize("text, says", [
+    ("Data processing error: CAS service error : ReqwestMiddleware Error", "run again"),
+    ("I/O error: No space left on device (os error 28)", "Free some space"),
+])  # fmt: skip
+def test_errors_of_the_other_transport(
+    monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    """hf_xet, which the client uses where it is installed, raises RuntimeError for everything."""
+
+    def download(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr("se_zoo.models.pull.hf_hub_download", download)
+    with pytest.raises(se_zoo.WeightsNotFoundError, match=says):
+        timm.create_model("se_zoo/resnet18_celeba", pretrained=True)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_zoo_model_by_its_alias(fresh: Bench, data: Dict[str, Path], tmp_path: P
     output = tmp_path / "run"
     env_run = _train_declared(data["faces"], output)
     assert env_run.returncode == 0, env_run.stderr
+    config = (output / "export" / "config.json").read_text()
+    other = config.replace('"crop_mode": "center"', '"crop_mode": "squash"')
+    assert other != config
+    (output / "export" / "config.json").write_text(other)
+    wrong = fresh.client.se_zoo("publish", output)
+    assert "crop_mode is squash, declared as center" in str(wrong.code), wrong
+    (output / "export" / "config.json").write_text(config)
     cards = tmp_path / "hub_cards"
     shutil.copytree(Path(__file__).parents[1] / "hub_cards", cards)
     done = fresh.client.se_zoo("publish", output, "--record", cards)
@@ -99,7 +106,7 @@ CASES = [
     Case("creating, answer lost", Fault("lost", "/repos/create"), "network"),
     Case("too many requests", Fault(429, "/repos/create", times=ALWAYS), "later"),
     Case("listing", Fault(500, "/tree/", times=ALWAYS), "trouble"),
-    Case("refs", Fault(500, "/refs"), "trouble"),
+    Case("refs", Fault(500, "/refs"), "only the tag", published=True),
     Case("branch", Fault(500, "/branch/"), "trouble"),
     Case("branch, answer lost", Fault("lost", "/branch/", method="POST"), "network"),
     Case("preupload", Fault(500, "/preupload/", times=ALWAYS), "trouble"),
@@ -110,7 +117,7 @@ CASES = [
     Case("first commit", Fault(500, "/commit/se-zoo-publish"), "trouble"),
     Case("first commit, cut", Fault("drop", "/commit/se-zoo-publish"), "network"),
     Case("first commit, answer lost", Fault("lost", "/commit/se-zoo-publish"), "network"),
-    Case("card refused", Fault(400, "/validate-yaml"), "publish again"),
+    Case("card refused", Fault(400, "/validate-yaml"), "Mend the facts"),
     Case("pulled config missing", Fault(404, "/resolve/.*config.json", code="EntryNotFound"),
          "again"),
     Case("pulled config", Fault(500, "/resolve/.*config.json", times=ALWAYS), "again"),

@@ -14,6 +14,7 @@ from timm.models import save_for_hf
 pytest.importorskip("datasets", reason="trains a model: needs se_zoo[train]")
 pytest.importorskip("accelerate", reason="trains a model: needs se_zoo[train]")
 
+from .hub_server import Fault
 from .hub_worker import Done, HubWorker
 from .publishing import COMPARE, FACTS, Bench, bench, data, fresh, trained  # noqa: F401  (fixtures)
 
@@ -66,17 +67,16 @@ def test_card_says_what_was_measured(fresh: Bench) -> None:
     assert summary["commit"] in card.text
 
 
-def test_repository_tells_nothing_of_the_home_directory(
-    fresh: Bench, copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    summary = json.loads((copy / "summary.json").read_text())
-    summary["config"]["data"]["path"] = str(Path.home() / "secret" / "faces")
-    (copy / "summary.json").write_text(json.dumps(summary))
+def test_repository_tells_nothing_of_the_machine(fresh: Bench, copy: Path) -> None:
+    """No absolute path goes up: they name users, projects and disks."""
     done = fresh.client.se_zoo("publish", copy, "--repo", "me/faces", "--dry-run")
     assert done.code == 0
-    assert json.loads((copy / "upload" / "training.json").read_text())["config"]["data"][
-        "path"
-    ] == str(Path("~") / "secret" / "faces")
+    for file in (copy / "upload").glob("*.*"):
+        if file.suffix in (".json", ".md"):
+            text = file.read_text()
+            assert str(copy.parent) not in text and "/tmp/" not in text, file
+    training = json.loads((copy / "upload" / "training.json").read_text())
+    assert training["config"]["data"]["path"].startswith(".../")
 
 
 def test_second_publication_is_one_commit_and_drops_what_is_gone(fresh: Bench, copy: Path) -> None:
@@ -110,6 +110,39 @@ def test_edited_card_is_not_overwritten(fresh: Bench, copy: Path) -> None:
     assert fresh.hub.snapshot() == before
     assert fresh.client.se_zoo("publish", copy, "--repo", "me/faces", "--overwrite").code == 0
     assert b"My own words" not in fresh.hub.files("me/faces")["README.md"]
+
+
+def test_edited_file_that_is_gone_is_not_deleted(fresh: Bench, copy: Path) -> None:
+    assert fresh.client.se_zoo("publish", copy, "--repo", "me/faces").code == 0
+    files = fresh.hub.files("me/faces")
+    fresh.hub.add("me/faces", {**files, "curves.png": b"drawn by hand"})
+    (copy / "curves.png").unlink()
+    refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "curves.png")
+    assert fresh.hub.files("me/faces")["curves.png"] == b"drawn by hand"
+
+
+def test_branches_of_others_stay(fresh: Bench) -> None:
+    """Only branches with nothing of their own are cleared up, whatever they are called."""
+    fresh.hub.add("me/faces", {"notes.md": b"notes"})
+    repo = fresh.hub.state.repos["me/faces"]
+    repo.point("refs/heads/se-zoo-publish-0123abcd", repo.refs["refs/heads/main"])
+    from .hub_state import Blob
+
+    repo.record("refs/heads/se-zoo-publish-theirs", {"other.md": Blob(b"work", lfs=False)})
+    assert fresh.publish().code == 0
+    branches = fresh.hub.snapshot()["me/faces"]["branches"]
+    assert sorted(branches) == ["main", "se-zoo-publish-theirs"]
+
+
+def test_organisation_that_keeps_new_repositories_private(fresh: Bench) -> None:
+    """Without --private the choice is the owner's, and the command says which it was."""
+    fresh.hub.state.private_by_default = True
+    try:
+        done = fresh.publish()
+    finally:
+        fresh.hub.state.private_by_default = False
+    assert done.code == 0 and "me/faces (private): published" in done.printed
+    assert fresh.hub.snapshot()["me/faces"]["private"]
 
 
 def test_somebody_elses_weights_are_not_overwritten(fresh: Bench) -> None:
@@ -149,11 +182,32 @@ def test_pull_request(fresh: Bench, tmp_path: Path) -> None:
     assert [set(p) >= {"model.safetensors", "README.md"} for p in after["pulls"].values()] == [True]
 
 
+def test_earlier_pull_request_stays_open(fresh: Bench, copy: Path, tmp_path: Path) -> None:
+    fresh.hub.add("me/faces", {"notes.md": b"notes"})
+    with HubWorker(fresh.hub.url, tmp_path / "hf", "theirs") as guest:
+        publish = ("publish", copy, "--repo", "me/faces", "--pr")
+        assert guest.se_zoo(*publish).code == 0
+        edit(copy / "card" / "facts.yaml", "A test.", "Another test.")
+        before = fresh.hub.snapshot()
+        fresh.hub.fail(Fault(500, "/preupload/", times=None))
+        refused(guest.se_zoo(*publish))
+        assert fresh.hub.snapshot() == before
+
+
+def test_pull_request_without_changes(fresh: Bench, tmp_path: Path) -> None:
+    assert fresh.publish().code == 0
+    before = fresh.hub.snapshot()
+    with HubWorker(fresh.hub.url, tmp_path, "theirs") as guest:
+        done = guest.se_zoo("publish", fresh.run, "--repo", "me/faces", "--pr")
+        assert done.code == 0 and "nothing had changed" in done.printed
+        for option in (["--tag", "v9"], ["--private"]):
+            refused(guest.se_zoo("publish", fresh.run, "--repo", "me/faces", "--pr", *option))
+    assert fresh.hub.snapshot() == before
+
+
 @pytest.mark.parametrize("pattern", ["/commit/main", "/resolve/.*config.json"])
 def test_failed_pull_request_is_closed(fresh: Bench, tmp_path: Path, pattern: str) -> None:
     """Also where the Hub opened it and its answer was lost."""
-    from .hub_server import Fault
-
     fresh.hub.add("me/faces", {"notes.md": b"notes"})
     before = fresh.hub.snapshot()
     fresh.hub.fail(Fault("lost", pattern))
@@ -178,6 +232,23 @@ finally:
     constants.HF_HUB_OFFLINE = False
 """
     refused(Done(*fresh.client.python(code.format(str(fresh.run)))), "HF_HUB_OFFLINE")
+
+
+@pytest.mark.parametrize("name", ["v 1", "", "-v", "a..lock", "v1.lock", "é"])
+def test_tag_that_is_no_name(fresh: Bench, name: str) -> None:
+    refused(fresh.publish(f"--tag={name}"), "no name for a tag")
+    assert not fresh.hub.state.repos
+
+
+def test_tag_of_another_commit(fresh: Bench, copy: Path) -> None:
+    """Found before anything is changed, and also where nothing has to be."""
+    assert fresh.client.se_zoo("publish", copy, "--repo", "me/faces").code == 0
+    edit(copy / "card" / "facts.yaml", "A test.", "Another test.")
+    assert fresh.client.se_zoo("publish", copy, "--repo", "me/faces").code == 0
+    refused(
+        fresh.client.se_zoo("publish", copy, "--repo", "me/faces", "--tag", "v1"),
+        "before anything was changed", "has a tag v1 already",
+    )  # fmt: skip
 
 
 # What is refused before the Hub is asked
@@ -246,6 +317,13 @@ def test_summary_of_another_model(fresh: Bench, copy: Path) -> None:
         ("bias: None was measured.", "bias: no", "expected str"),
         ("limits: [It knows nothing.]", "limits: text", "expected a tuple"),
         ("summary:", "summary: [", "cannot be read"),
+        ("A test.", "A {{ size | percent }}", "TypeError"),
+        ("A test.", "A {{ 1 / 0 }}", "ZeroDivisionError"),
+        ("A test.", "A {{ ''.__class__ }}", "unsafe"),
+        ("A test.", "A {{ cycler.__init__.__globals__ }}", "unsafe"),
+        ("summary: A test.", "like: facts.yaml", "holds no facts"),
+        ("id: mit", "id: my-own", '"license" must be one of'),
+        ("name: made up", "name: made up, hub_id: 'not an id'", "no id on the Hub"),
     ],
 )
 def test_facts_that_are_not_in_order(
@@ -262,13 +340,67 @@ def test_figures_without_their_origin_are_refused(fresh: Bench, copy: Path) -> N
     )
 
 
+@pytest.mark.parametrize("name", ["config", "manifest", "facts", "status", "picture"])
+def test_names_that_figures_cannot_have(fresh: Bench, copy: Path, name: str) -> None:
+    origin = {"command": "c", "commit": "1", "environment": {}}
+    (copy / "card" / f"{name}.json").write_text(json.dumps(origin))
+    refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), f"{name}.json")
+
+
+def test_figures_of_other_weights(fresh: Bench, copy: Path) -> None:
+    origin = {"command": "c", "commit": "1", "environment": {}, "weights_sha256": "0" * 64}
+    (copy / "card" / "regions.json").write_text(json.dumps(origin))
+    refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "on other weights")
+
+
+def test_control_differs_in_the_block_alone(fresh: Bench, copy: Path) -> None:
+    summary = json.loads((copy / "summary.json").read_text())
+    control = copy / "card" / "control.json"
+    summary["config"]["model"]["se"] = False
+    summary["config"]["run"]["output"] = "elsewhere"
+    control.write_text(json.dumps(summary))
+    shown = fresh.client.se_zoo("card", copy)
+    assert shown.code == 0 and "without it, same recipe and seed" in shown.printed
+    summary["config"]["run"]["seed"] = 7
+    control.write_text(json.dumps(summary))
+    refused(fresh.client.se_zoo("card", copy), "no control of this run", "run.seed")
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, "high", 71.2])
+def test_figures_that_are_none(fresh: Bench, copy: Path, value: Any) -> None:
+    summary = json.loads((copy / "summary.json").read_text())
+    summary["test"]["accuracy"] = value
+    (copy / "summary.json").write_text(json.dumps(summary))
+    refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "accuracy")
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("/home/al/faces", ".../faces"), ("--x=/data/al/run", "--x=.../run"), ("a/b", "a/b"),
+    ("python x.py --in /mnt/al/in --out runs/out", "python x.py --in .../in --out runs/out"),
+    ("https://arxiv.org/abs/1", "https://arxiv.org/abs/1"), ("t-shirt/top", "t-shirt/top"),
+    ("~/faces", "~/faces"), ("../faces", "../faces"),
+])  # fmt: skip
+def test_paths_are_cut_to_their_last_part(text: str, shown: str) -> None:
+    from se_zoo.hub.stage import without_paths
+
+    assert without_paths({"a": [text, 1]}) == {"a": [shown, 1]}
+
+
+def test_photo_lies_beside_the_facts(fresh: Bench, copy: Path) -> None:
+    gallery = "gallery: {photo: /etc/hostname, targets: [Smiling], caption: x}\n"
+    edit(copy / "card" / "facts.yaml", "bias: None", f"{gallery}bias: None")
+    refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "beside the facts")
+
+
 def test_repository_that_the_zoo_declares_for_another_model(fresh: Bench) -> None:
     refused(fresh.publish(repo="se-zoo/resnet50_celeba"), "resnet50_sehead.celeba")
     refused(fresh.client.se_zoo("publish", fresh.run), "--repo")
 
 
 def test_recording_is_for_the_zoo(fresh: Bench, tmp_path: Path) -> None:
-    refused(fresh.publish("--record", tmp_path), "no hub_cards folder")
+    refused(fresh.publish("--record", tmp_path), "own repositories")
+    refused(fresh.publish("--record", tmp_path, "--pr"), "without --pr")
+    assert not fresh.hub.state.repos, "published, though it could not be recorded"
 
 
 def test_draft_of_the_facts(fresh: Bench, copy: Path) -> None:

@@ -38,5 +38,5 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     )
     try:
         COMMANDS[type(command)](command)
-    except SEZooError as error:
+    except (SEZooError, OSError) as error:
         sys.exit(f"se-zoo: {' '.join(str(error).split())}")

@@ -104,9 +104,14 @@ def run_card(args: Card) -> None:
     if args.new:
         print(f"{write_draft(folder)}: fill it in, then `se-zoo card {folder}` shows the card")
         return
-    if folder.is_dir():
-        with stage(read_run(folder, args.repo or "user/name", metrics=False)) as staged:
+    if args.model and folder.is_dir():
+        metrics = (folder / "summary.json").is_file()
+        with stage(read_run(folder, args.repo or "user/name", metrics)) as staged:
             print((staged.folder / "README.md").read_text("utf-8"))
+    elif ":" in args.model or not args.model:
+        raise InvalidInputError("A card is of a model of the zoo, or of a run's folder.")
+    elif args.model.startswith((".", "/", "runs")):
+        raise InvalidInputError(f"no such folder: {args.model}")
     else:
         print(render(zoo_subject(args.model)))
 
@@ -118,7 +123,7 @@ def run_publish(args: Publish) -> None:
         InvalidInputError, PublishError: If anything is not in order; the Hub is then as it was.
     """
     from ..hub.publish import publish
-    from ..hub.record import record
+    from ..hub.record import check_record, record
     from ..hub.run import read_run
     from ..hub.stage import stage, write_upload
 
@@ -128,8 +133,10 @@ def run_publish(args: Publish) -> None:
         names = sorted(str(p.relative_to(folder)) for p in folder.iterdir())
         print(f"{folder}: {', '.join(names)}\nwould be {run.repo}; nothing was asked of the Hub")
         return
-    if args.record is not None and not (args.record / "manifest.json").is_file():
-        raise InvalidInputError(f"--record {args.record} is no hub_cards folder of a checkout.")
+    if args.record is not None:
+        if args.pr:
+            raise InvalidInputError("--record goes without --pr: a pull request may not be merged.")
+        check_record(run, args.record)
     with stage(run) as staged:
         done = publish(
             staged, pr=args.pr, private=args.private, tag=args.tag, overwrite=args.overwrite

@@ -70,17 +70,23 @@ def check_model(model: nn.Module) -> SEModel:
 def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The images on the model's device and in its dtype, or one clear error.
 
+    Clip models take (B, C, T, H, W); images (B, C, H, W) are clips of one frame to them.
+
     Raises:
-        InvalidInputError: For anything but a non-empty, finite float tensor (B, C, H, W).
+        InvalidInputError: For anything but a non-empty, finite float tensor of such a shape.
     """
+    clips = bool(getattr(model, "takes_clips", False))
+    shape = "(B, C, T, H, W)" if clips else "(B, C, H, W)"
     if not isinstance(images, torch.Tensor):
         raise InvalidInputError(
-            f"images must be a tensor (B, C, H, W), not {type(images).__name__}; use timm's "
+            f"images must be a tensor {shape}, not {type(images).__name__}; use timm's "
             "create_transform(**resolve_data_config(model=model)) on PIL images."
         )
-    if images.dim() != 4 or images.numel() == 0:
+    if clips and images.dim() == 4:
+        images = images.unsqueeze(2)
+    if images.dim() != 4 + clips or images.numel() == 0:
         raise InvalidInputError(
-            f"images must have shape (B, C, H, W) and not be empty, got {tuple(images.shape)}"
+            f"images must have shape {shape} and not be empty, got {tuple(images.shape)}"
             + ("; add the batch axis with images[None]." if images.dim() == 3 else ".")
         )
     if not images.is_floating_point():
@@ -123,7 +129,8 @@ def explain(
 
     Args:
         model: Model with an SE head: registered ``*_sehead`` or the result of ``squeeze``.
-        images: Normalised images, (B, C, H, W); moved to the model's device and dtype.
+        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W), for a clip model;
+            moved to the model's device and dtype.
         target: Class index or label name; a sequence of them (one heatmap per image and target);
             a tensor (B,) with one class per image; or None: the top-1 class, for a multi-label
             model every label with probability above 0.5 and at least the top one.
@@ -168,7 +175,7 @@ def explain(
             other = _other_class(se_model, state, rows, method, versus)
             computed = _compute(se_model, state, rows, other, method)
             native_size = maps.normalise(computed.raw, method in maps.SIGNED_METHODS, normalize)
-            heatmap = maps.upsample(native_size, image_size).clamp(0, 1).float()
+            heatmap = maps.upsample(native_size, tuple(batch.shape[2:])).clamp(0, 1).float()
     labels = se_model.class_labels()
     mean, std = se_model.image_stats()
     return Explanation(
@@ -188,7 +195,7 @@ def explain(
         weights=computed.source,
         label_names=None if labels is None else tuple(labels),
         multi_label=se_model.is_multi_label(),
-        images=images,
+        images=images.unsqueeze(2) if images.dim() < batch.dim() else images,
         mean=mean,
         std=std,
     )

@@ -145,7 +145,8 @@ def probe_head(
     share[: positions // 2] = 2
     share[positions // 2 : (positions + 1) // 2] = 1  # the middle one of an odd number
     if features.numel() != grid.numel():
-        features.copy_(-means[:, None])  # prefix tokens; tokens are channels last
+        # Prefix tokens; tokens are channels last.
+        features.copy_(-means.view(len(means), *[1] * (features.dim() - 2), channels))
     grid.copy_((means[:, :, None] * share).view(grid.shape))
     others = take(like, torch.zeros(_PROBES, dtype=torch.long, device=features.device))
     return Probe(means, model.classify(with_feature_map(others, features)))  # type: ignore[operator]

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import InvalidInputError
+from . import clips
 from .maps import upsample
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ _MIN_TILE_WIDTH = 160
 
 
 def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
-    """Images as (B, H, W, 3) uint8 pixels; heatmaps are drawn at the images' size.
+    """Images as (B, H, W, 3) uint8 pixels, clips as (B, T, H, W, 3); heatmaps are drawn at their
+    size.
 
     Args:
         explanation: Gives mean, std and number of images.
         images: Normalised float tensor (B, C, H, W), uint8 array (B, H, W, 3), list of PIL
-            images of one size, or None for the explained images.
+            images of one size, or None for the explained images; with a time axis T in front of H
+            for clips, which are no PIL images.
 
     Raises:
         InvalidInputError: If number or form of the images does not fit the explanation.
@@ -47,11 +50,13 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
         array = np.asarray(images)
     if array.shape[-1:] == (1,):
         array = np.repeat(array, 3, axis=-1)
-    fits = array.ndim == 4 and array.shape[0] == len(explanation) and array.shape[3] == 3
-    if not fits or array.dtype != np.uint8:
+    clip = explanation.heatmap.shape[1:2] if explanation.is_clip else ()
+    fits = array.ndim == 4 + len(clip) and array.shape[0] == len(explanation)
+    if not fits or array.shape[-1] != 3 or array.dtype != np.uint8:
+        wanted = ", ".join(map(str, (len(explanation), *("T" for _ in clip), "H", "W", 3)))
         raise InvalidInputError(
-            f"Images to draw on must be uint8 ({len(explanation)}, H, W, 3), a float tensor or PIL "
-            f"images; got {array.dtype} {array.shape}."
+            f"Images to draw on must be uint8 ({wanted}), a float tensor or PIL images; got "
+            f"{array.dtype} {array.shape}."
         )
     return array
 
@@ -59,9 +64,10 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
 def _denormalised(
     images: torch.Tensor, mean: Tuple[float, ...], std: Tuple[float, ...]
 ) -> np.ndarray:
-    """Normalised images (B, C, H, W) back as uint8 pixels (B, H, W, C)."""
-    means, stds = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
-    channels = images.shape[1] if images.dim() == 4 else 0
+    """Normalised images (B, C, H, W) back as uint8 pixels (B, H, W, C), with T in clips."""
+    shape = (1, -1, *(1 for _ in images.shape[2:]))
+    means, stds = torch.tensor(mean).view(shape), torch.tensor(std).view(shape)
+    channels = images.shape[1] if images.dim() in (4, 5) else 0
     if channels == 1:  # a grey image of a model whose config still speaks of three channels
         means, stds = means.mean(1, keepdim=True), stds.mean(1, keepdim=True)
     elif channels != means.shape[1]:
@@ -80,11 +86,11 @@ def overlay(
     alpha: float = 0.6,
     cmap: Optional[str] = None,
 ) -> np.ndarray:
-    """Maps over their images, (N, H, W, 3) uint8; see :meth:`Explanation.overlay`."""
+    """Maps over their images, (N, [T,] H, W, 3) uint8; see :meth:`Explanation.overlay`."""
     if not 0 <= alpha <= 1:
         raise InvalidInputError(f"alpha lies in [0, 1], got {alpha}.")
     pixels = to_pixels(explanation, images)[explanation.image_index.cpu().numpy()] / 255
-    heat = _at_size(explanation.evidence, pixels.shape[1:3])
+    heat = _at_size(explanation.evidence, pixels.shape[1:-1])
     name = cmap or ("bwr" if explanation.signed else "turbo")
     colours = matplotlib.colormaps[name]((heat + 1) / 2 if explanation.signed else heat)[..., :3]
     # The opacity grows with the evidence: where there is none, one sees the photograph.
@@ -95,7 +101,7 @@ def overlay(
 
 def _at_size(heat: torch.Tensor, size: Tuple[int, ...]) -> np.ndarray:
     """Maps at the size of the pixels they are drawn on, clipped: bicubic overshoots."""
-    if tuple(heat.shape[-2:]) != tuple(size):
+    if tuple(heat.shape[1:]) != tuple(size):
         heat = upsample(heat, tuple(size)).clamp(float(heat.min()), float(heat.max()))
     return heat.cpu().numpy()
 
@@ -103,8 +109,11 @@ def _at_size(heat: torch.Tensor, size: Tuple[int, ...]) -> np.ndarray:
 def grid(
     explanation: "Explanation", images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None
 ) -> Image.Image:
-    """One line per image: the image, then its overlays with captions."""
+    """One line per image: the image, then its overlays with captions; of a clip, one line of
+    frames for the clip and one for each of its maps."""
     pixels = to_pixels(explanation, images)
+    if explanation.is_clip:
+        return draw_tiles(clips.strip_lines(explanation, pixels, alpha, cmap))
     overlays = overlay(explanation, pixels, alpha, cmap)
     titles = explanation.titles()
     rows = explanation.image_index.tolist()
@@ -112,10 +121,11 @@ def grid(
     for i in range(len(explanation)):
         tiles = [(overlays[n], titles[n]) for n, image in enumerate(rows) if image == i]
         lines.append([(pixels[i], "image"), *tiles])
-    return _draw(lines)
+    return draw_tiles(lines)
 
 
-def _draw(lines: List[List[Tuple[np.ndarray, str]]]) -> Image.Image:
+def draw_tiles(lines: List[List[Tuple[np.ndarray, str]]]) -> Image.Image:
+    """Pictures of one size in lines, each with its caption."""
     height, width = lines[0][0][0].shape[:2]
     zoom = max(1, -(-_MIN_TILE_WIDTH // width))
     height, width = height * zoom, width * zoom
@@ -147,24 +157,30 @@ def save(
     path: Union[str, os.PathLike],
     images: Any = None,
     facts: Optional[Dict[str, Any]] = None,
+    fps: float = 25.0,
 ) -> None:
-    """PNG and JSON under temporary names first, so that a failure leaves nothing half-written."""
+    """Both files under temporary names first, so that a failure leaves nothing half-written."""
     target = Path(path)
-    if target.suffix.lower() != ".png":
+    suffix = target.suffix.lower()
+    known = (".png", ".mp4") if explanation.is_clip else (".png",)
+    if suffix not in known:
         raise InvalidInputError(
-            f"Explanations are saved as .png (plus a .json beside), not {target}."
+            f"Explanations are saved as {' or '.join(known)} (plus a .json beside), not {target}."
         )
     if not target.parent.is_dir():
         raise InvalidInputError(f"The folder {target.parent} does not exist; create it first.")
     for taken in (target, target.with_suffix(".json")):
         if taken.is_dir():
             raise InvalidInputError(f"{taken} is a folder.")
-    picture = grid(explanation, images)
     content = {**(facts or {}), **explanation.to_dict()}
     text = json.dumps(content, indent=1, allow_nan=False)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        picture.save(Path(folder) / "grid.png")
+        drawn = Path(folder) / f"grid{suffix}"
+        if suffix == ".mp4":
+            clips.write_video(drawn, clips.side_by_side(explanation, images), fps)
+        else:
+            grid(explanation, images).save(drawn)
         (Path(folder) / "grid.json").write_text(text, encoding="utf-8")
         # The picture first: it is the one that another program may hold, and then neither changes.
-        os.replace(Path(folder) / "grid.png", target)
+        os.replace(drawn, target)
         os.replace(Path(folder) / "grid.json", target.with_suffix(".json"))

@@ -20,8 +20,9 @@ class Explanation:
     belongs to image i in any case.
 
     Attributes:
-        heatmap: (N, H, W) float32 in [0, 1] at input size. For the signed methods
-            (contribution, difference) it is the evidence for the target; see :attr:`evidence`.
+        heatmap: (N, H, W) float32 in [0, 1] at input size, (N, T, H, W) of clips. For the signed
+            methods (contribution, difference) it is the evidence for the target; see
+            :attr:`evidence`.
         raw: (N, *grid) float32, the map itself: signed, unnormalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
             (for ``"difference"`` the difference of the two logits).
@@ -40,7 +41,7 @@ class Explanation:
             token's weights on the patch tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
         label_names: Label names of all classes, if the model has any.
         multi_label: Whether probabilities are sigmoids (else softmax).
-        images: The images as they were given, (B, 3, H, W); not copied.
+        images: The images as they were given, (B, 3, H, W), or clips, (B, 3, T, H, W); not copied.
         mean: Channel means that the images were normalised with.
         std: Channel standard deviations that the images were normalised with.
     """
@@ -106,8 +107,37 @@ class Explanation:
 
     @property
     def native_grid(self) -> Tuple[int, ...]:
-        """Resolution that the map truly has, (rows, columns); the heatmap is interpolated."""
+        """Resolution that the map truly has, (rows, columns), for clips (time steps, rows,
+        columns); the heatmap is interpolated."""
         return tuple(self.raw.shape[1:])
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether the explained inputs are clips, whose maps have a time axis."""
+        return self.heatmap.dim() == 4
+
+    @property
+    def frame_weights(self) -> torch.Tensor:
+        """What each frame of a clip adds to the map, (N, T): the mean of the raw map over the
+        frame, interpolated linearly where the backbone has fewer time steps. Of an exact map its
+        mean over the frames plus ``constant`` is the logit, as far as the interpolation keeps it.
+
+        Raises:
+            InvalidInputError: If the explained inputs are images.
+        """
+        from .clips import frame_weights
+
+        return frame_weights(self)
+
+    def temporal(self) -> Any:
+        """The frame weights as a plot, a matplotlib ``Figure``: one line a row.
+
+        Raises:
+            InvalidInputError: If the explained inputs are images.
+        """
+        from .clips import draw_temporal
+
+        return draw_temporal(self)
 
     @property
     def signed(self) -> bool:
@@ -167,7 +197,7 @@ class Explanation:
         return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist(), strict=True)]
 
     def overlay(self, images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None) -> Any:
-        """Maps over their images, (N, H, W, 3) uint8 numpy array.
+        """Maps over their images, (N, H, W, 3) uint8 numpy array; clips have T in front of H.
 
         Signed maps are drawn with their sign: red speaks for the target, blue against it.
 
@@ -189,20 +219,30 @@ class Explanation:
 
         return grid(self, images, alpha, cmap)
 
-    def save(self, path: Any, images: Any = None, facts: Optional[Dict[str, Any]] = None) -> None:
-        """Write the grid as PNG and :meth:`to_dict` as JSON beside it; both or neither.
+    def save(
+        self,
+        path: Any,
+        images: Any = None,
+        facts: Optional[Dict[str, Any]] = None,
+        fps: float = 25.0,
+    ) -> None:
+        """Write the grid as PNG, or overlaid clips as MP4, and :meth:`to_dict` as JSON beside it;
+        both or neither.
 
         Args:
-            path: Where the picture goes, ``.png``; the JSON has the same name and ``.json``.
+            path: Where the picture goes, ``.png``; of clips, ``.png`` is a strip of frames and
+                ``.mp4`` a video. The JSON has the same name and ``.json``.
             images: What to draw on, as in :meth:`overlay`.
             facts: What else the JSON is to say, such as the model's name.
+            fps: Frames a second of a video.
 
         Raises:
-            InvalidInputError: If the path does not end in ``.png`` or its folder does not exist.
+            InvalidInputError: If the path ends in something else, its folder does not exist, or
+                PyAV is not installed for a video.
         """
         from .render import save
 
-        save(self, path, images, facts)
+        save(self, path, images, facts, fps)
 
     def to_dict(self) -> Dict[str, Any]:
         """Everything but pixels, as JSON-ready Python: predictions, maps, gates and rules."""

@@ -4,21 +4,27 @@ A card's figures come from its files of figures alone (:mod:`se_zoo.hub.sources`
 quotes one that no file has is an error.
 """
 
+import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
+import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, pass_context
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, pass_context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import InvalidInputError
 from ..models import SEHeadMixin
 from ..models.manifest import cards_folder
 from .facts import Facts
-from .words import FILTERS, labels_text, license_text
+from .words import FILTERS, labels_text, license_text, linked
 
 #: Figures of a split that a card shows, in this order, as far as they were measured.
 METRICS = ("accuracy", "balanced_accuracy", "average_precision", "top5_accuracy")
 GALLERY = "gallery.png"
+#: The Hub's names of what the models do.
+IMAGES, CLIPS = "image-classification", "video-classification"
 CURVES = "curves.png"
 
 
@@ -34,7 +40,8 @@ class Subject:
             ``training`` and ``control`` (a recipe's summary, with and without the block),
             ``parity``, ``regions`` and ``speed``; texts may quote any.
         size: See :func:`se_zoo.hub.size.size_facts`.
-        status: ``bundled``, ``published``, ``untrained``, or ``timm`` for timm's own weights.
+        status: ``bundled``, ``published``, ``untrained``, or ``timm`` or ``torchvision`` for
+            their own weights.
         load_name: What ``timm.create_model`` takes.
         repo: Repository on the Hub.
         base_model: Repository of the weights that it was fine-tuned from.
@@ -63,7 +70,7 @@ def render(subject: Subject) -> ModelCard:
     Raises:
         InvalidInputError: If a text quotes a figure that no file has, or is no valid template.
     """
-    environment = Environment(
+    environment = ImmutableSandboxedEnvironment(  # facts may come with a run from elsewhere
         loader=FileSystemLoader(cards_folder()), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
@@ -73,13 +80,14 @@ def render(subject: Subject) -> ModelCard:
     try:
         body = environment.get_template("template.md").render(context)
         license_id = environment.from_string(subject.facts.license.id).render(context)
-    except TemplateError as error:
+    except Exception as error:  # a template can raise whatever Python can
+        kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
         raise InvalidInputError(
-            f"The card of {subject.name} cannot be rendered: {error}. Every figure that a text "
-            "quotes has to be in a .json file beside the facts."
+            f"The card of {subject.name} cannot be rendered: {kind}{error}. Every figure that a "
+            "text quotes has to be in a .json file beside the facts."
         ) from error
     header = _metadata(subject, license_id).to_yaml()
-    return ModelCard(f"---\n{header}\n---\n\n{_tidy(body)}")
+    return ModelCard(f"---\n{header}\n---\n\n{linked(_tidy(body))}")
 
 
 @pass_context
@@ -104,16 +112,26 @@ def _context(subject: Subject) -> Dict[str, Any]:
     if facts.gallery:
         shown = list(facts.gallery.targets[:1])
     context: Dict[str, Any] = {
-        **vars(subject), **sources,
+        "name": subject.name, "facts": facts, "size": subject.size, "status": subject.status,
+        "load_name": subject.load_name, "repo": subject.repo, "base_model": subject.base_model,
+        "weights_size": subject.weights_size,
         "files": {name: f"{name}.json" for name in sources}, "cfg": cfg,
         "architecture": cfg.get("architecture"), "backbone": subject.backbone, **model.se_args,
         "labels_text": labels_text(labels, model.num_classes, model.is_multi_label()),
-        "pretrained": subject.status != "untrained",
-        "example_target": f', target="{shown[0]}"' if shown else "",
+        "clips": model.takes_clips, "pretrained": subject.status != "untrained",
+        "example_target": f", target={json.dumps(shown[0])}" if shown else "",
+        "multi_label": model.is_multi_label(), "classes": model.num_classes,
         "license_text": license_text(facts.license),
         "picture": facts.gallery if GALLERY in subject.pictures else None,
         "has_curves": CURVES in subject.pictures,
     }  # fmt: skip
+    taken = sorted((set(context) - {"size"}) & set(sources))
+    if taken:
+        raise InvalidInputError(
+            f"{', '.join(f'{name}.json' for name in taken)}: a file of figures cannot have this "
+            "name; rename it."
+        )
+    context.update(sources)
     if "training" in sources:
         training = sources["training"]
         split = test_split(training)
@@ -131,20 +149,45 @@ def test_split(training: Mapping[str, Any]) -> str:
     named = (
         declared["splits"][-1] if isinstance(declared, dict) and "splits" in declared else "test"
     )
-    if not isinstance(training.get(named), dict) or "accuracy" not in training[named]:
+    figures = training.get(named)
+    if not isinstance(figures, dict) or "accuracy" not in figures:
         raise InvalidInputError(f"The run's summary.json has no figures of the split {named}.")
+    for name in (*METRICS, "majority_accuracy"):
+        value = figures.get(name, 0.0)
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise InvalidInputError(f"The run's summary.json says {name} = {value} of {named}.")
     return str(named)
+
+
+def base_model(training: Optional[Mapping[str, Any]]) -> Optional[str]:
+    """The repository of timm's weights that a recipe's run started from, if it did."""
+    config = (training or {}).get("config", {})
+    chosen = config.get("model") if isinstance(config, dict) else None
+    if not isinstance(chosen, dict) or not chosen.get("pretrained"):
+        return None
+    cfg: Any = timm.get_pretrained_cfg(chosen.get("backbone") or chosen["name"])
+    return getattr(cfg, "hf_hub_id", None)
+
+
+def dataset_id(facts: Facts) -> str:
+    """The data set as the Hub takes it in a model-index: its id there, or its name as one."""
+    return facts.data.hub_id or re.sub(r"[^\w.-]+", "-", facts.data.name).strip("-")
+
+
+def task_of(subject: Subject) -> str:
+    """The Hub's name of what the model does."""
+    return CLIPS if subject.model.takes_clips else IMAGES
 
 
 def _metadata(subject: Subject, license_id: str) -> ModelCardData:
     """The YAML header, as the Hub reads it."""
-    facts = subject.facts
+    facts, task = subject.facts, task_of(subject)
     results = _eval_results(subject)
     base = subject.base_model
     header = ModelCardData(
         library_name="timm",
-        pipeline_tag="image-classification",
-        tags=["timm", "transformers", "se_zoo", "image-classification"],
+        pipeline_tag=task,
+        tags=["timm", *(["transformers"] if task == IMAGES else []), "se_zoo", task],
         license=license_id,
         license_name=facts.license.name,
         license_link=facts.license.link,
@@ -167,8 +210,8 @@ def _eval_results(subject: Subject) -> List[EvalResult]:
     split = test_split(training)
     return [
         EvalResult(
-            task_type="image-classification", task_name="Image Classification",
-            dataset_type=data.hub_id or data.name, dataset_name=data.name, dataset_split=split,
+            task_type=task_of(subject), task_name=task_of(subject).replace("-", " ").title(),
+            dataset_type=dataset_id(subject.facts), dataset_name=data.name, dataset_split=split,
             metric_type=metric, metric_name=metric.replace("_", " "),
             metric_value=training[split][metric],
         )

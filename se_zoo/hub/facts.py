@@ -6,6 +6,7 @@ beside the facts that holds them: ``{{ training.test.accuracy | percent }}`` is 
 ``training.json``.
 """
 
+import re
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -16,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ..errors import InvalidInputError
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 #: Stands in a draft where a person has to write; such a card is not complete.
 TODO = "TODO"
 
@@ -113,7 +115,22 @@ def read_facts(file: Path) -> Facts:
     facts = _build(Facts, content, str(file))
     if open_points := _unwritten(content):
         raise InvalidInputError(f"{file} is not filled in yet: {', '.join(open_points)}.")
+    _check(facts, file)
     return facts
+
+
+def _check(facts: Facts, file: Path) -> None:
+    """What the Hub would refuse, and what a card must not lack."""
+    wrong = []
+    if facts.license.id == "other" and not (facts.license.name and facts.license.link):
+        wrong.append("license: other needs a name and a link")
+    for key, name in (("data.hub_id", facts.data.hub_id), ("base_model", facts.base_model)):
+        if name is not None and _HUB_ID.fullmatch(name) is None:
+            wrong.append(f"{key}: {name!r} is no id on the Hub, <owner>/<name>")
+    if not facts.limits:
+        wrong.append("limits: name at least one")
+    if wrong:
+        raise InvalidInputError(f"{file}: {'; '.join(wrong)}.")
 
 
 def read_raw(file: Path) -> Any:
@@ -127,7 +144,11 @@ def read_raw(file: Path) -> Any:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidInputError(f"{file} cannot be read: {error}") from error
     if isinstance(content, dict) and "like" in content:
-        content = {**read_raw(file.parent / str(content.pop("like"))), **content}
+        other = file.parent / str(content.pop("like"))
+        base = {} if other.resolve() == file.resolve() else read_raw(other)
+        if not isinstance(base, dict) or not base:
+            raise InvalidInputError(f"{file}: like: {other.name} holds no facts.")
+        content = {**base, **content}
     return content
 
 

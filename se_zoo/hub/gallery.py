@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ..errors import InvalidInputError
 from ..models.photos import DEMO_PHOTO, demo_photo, explain_photos, load_photo
 from ..provenance import provenance
 from .card import GALLERY
@@ -25,6 +26,8 @@ def draw_gallery(model: Any, facts: Gallery, folder: Path, photos: Path = Path()
         InvalidInputError: If the photo cannot be read.
         UnknownLabelError: If the model has no such label.
     """
+    if Path(facts.photo).name != facts.photo:
+        raise InvalidInputError(f"gallery: put {facts.photo} beside the facts, and name it alone.")
     own = photos / facts.photo
     bundled = facts.photo == DEMO_PHOTO and not own.is_file()
     photo = load_photo(demo_photo() if bundled else own, facts.crop)

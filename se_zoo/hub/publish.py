@@ -6,23 +6,24 @@ to ``main``, in one commit on top of the one that was looked at. The branch goes
 tag comes last, so that it only ever marks what was checked.
 """
 
+import re
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional
 
 import timm
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants, get_session
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from .publish_errors import PublishError, naming_the_step
 from .remote import Changes, Remote, foreign_files
-from .stage import Staged, as_list, load_name
+from .stage import Staged, load_name, preprocessing
 
-#: Where the files wait until they were pulled back and compared.
-BRANCH = "se-zoo-publish"
-#: Of the pulled config, what decides how an image is preprocessed and what an answer is called.
-_CONFIG = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation", "num_classes")
+#: A tag that git takes, and that reads as one.
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Publication:
         pull_request: Address of the pull request, if that was asked for.
         changed: Whether anything had to be uploaded.
         load_name: What ``timm.create_model`` takes.
+        private: Whether only members see the repository.
     """
 
     repo: str
@@ -44,13 +46,15 @@ class Publication:
     pull_request: Optional[str]
     changed: bool
     load_name: str
+    private: bool = False
 
     def text(self) -> str:
         """For the command line."""
         state = "" if self.changed else " (nothing had changed)"
         tagged = f", tag {self.tag}" if self.tag else ""
         lines = [
-            f"{self.repo}: published, pulled back and compared to the bit{state}",
+            f"{self.repo}{' (private)' if self.private else ''}: published, pulled back and "
+            f"compared to the bit{state}",
             f"commit {self.commit}{tagged}",
             f"pinned: hf_hub_id={self.repo}@{self.commit}",
         ]
@@ -89,6 +93,8 @@ def publish(
         left = remote.undo()
         if left and isinstance(error, Exception):
             raise PublishError(f"{error}{left}") from error
+        if left:
+            print(f"se-zoo: {staged.run.repo}:{left}", file=sys.stderr)
         raise
 
 
@@ -96,27 +102,53 @@ def _prepare(
     staged: Staged, pr: bool, private: bool, tag: Optional[str], overwrite: bool
 ) -> Remote:
     """Everything that can be refused is, before the Hub is changed."""
+    if pr and (private or tag):
+        raise PublishError("--pr goes without --private and without --tag.")
+    if tag is not None and (_TAG.fullmatch(tag) is None or tag.endswith((".", ".lock"))):
+        raise PublishError(f"--tag {tag!r} is no name for a tag; use letters, digits, . _ -")
     api, repo = HfApi(), staged.run.repo
     api.whoami()
+    validate_card((staged.folder / "README.md").read_text("utf-8"))
     remote = Remote.look(api, repo)
-    if remote.head is None and pr:
-        raise PublishError(f"{repo} does not exist; a pull request needs a repository.")
     if remote.head is None:
+        if pr:
+            raise PublishError(f"{repo} does not exist; a pull request needs a repository.")
         remote.private = private
         return remote
     if private and not remote.private:
         raise PublishError(
             f"{repo} exists and is public; make it private in its settings, or leave out --private."
         )
-    strange = [] if overwrite else foreign_files(remote, staged)
+    changes = Changes.between(remote, staged)
+    strange = [] if overwrite else foreign_files(remote, changes)
     if strange:
         raise PublishError(
             f"{repo} holds {', '.join(strange)}, not as se-zoo wrote them; what they say would be "
             "lost. Take it over into the card's facts, then publish with --overwrite."
         )
-    if tag is not None and tag in remote.tags() and Changes.between(remote, staged):
-        raise PublishError(f"{repo} has a tag {tag} already; name another --tag.")
+    taken = None if tag is None else remote.tags().get(tag)
+    if taken is not None and (changes or taken != remote.head):
+        raise PublishError(f"{repo} has a tag {tag} already, of {taken}; name another --tag.")
     return remote
+
+
+def validate_card(text: str) -> None:
+    """Have the Hub look at a card before anything is made; it knows the licences and ids.
+
+    Raises:
+        PublishError: With what the Hub finds wrong.
+        HfHubHTTPError: If the Hub answers something else.
+    """
+    # Not ModelCard.validate, which asks huggingface.co itself in huggingface_hub 1.0.
+    answer = get_session().post(
+        f"{constants.ENDPOINT}/api/validate-yaml",
+        json={"repoType": "model", "content": text},
+        headers=build_hf_headers(),
+    )
+    if answer.status_code == 400:
+        found = "; ".join(error["message"] for error in answer.json().get("errors", []))
+        raise PublishError(f"The Hub refuses the card's header: {found}. Mend the facts.")
+    hf_raise_for_status(answer)
 
 
 def _upload(remote: Remote, staged: Staged, pr: bool, tag: Optional[str]) -> Publication:
@@ -126,54 +158,60 @@ def _upload(remote: Remote, staged: Staged, pr: bool, tag: Optional[str]) -> Pub
         with step("making the repository", repo):
             remote.create()
     changes, name = Changes.between(remote, staged), load_name(staged.run)
+    commit = str(remote.head)
     if pr and changes:
         with step("opening the pull request", repo):
             commit = remote.commit_pull_request(changes)
-        with step("comparing what came back", repo):
-            compare(staged, commit)
-        return Publication(repo, commit, None, remote.pull_request, True, name)
-    commit = str(remote.head)
-    if changes:
+    elif changes:
         with step("uploading", repo):
-            commit = remote.commit_branch(BRANCH, changes)
+            commit = remote.commit_branch(changes)
     with step("comparing what came back", repo):
         compare(staged, commit)
+    if pr:
+        return Publication(repo, commit, None, remote.pull_request, bool(changes), name)
     if changes:
         with step("committing to main", repo):
             commit = remote.commit_main(changes, staged)
     with step(f"tagging (everything is published as {commit}, only the tag is missing)", repo):
-        remote.drop_branch(BRANCH)
+        remote.drop_leftovers(commit)
         tag = remote.tag(commit, tag)
-    return Publication(repo, commit, tag, None, bool(changes), name)
+    return Publication(repo, commit, tag, None, bool(changes), name, bool(remote.private))
 
 
 def compare(staged: Staged, commit: str) -> None:
-    """Pull a commit into an empty cache and compare its answers with the local model's.
+    """Pull a commit into an empty cache, by every name that it will have, and compare what the
+    model answers with what the local one does.
 
     Raises:
         PublishError: If logits, explanation, labels or preprocessing differ in any bit.
     """
-    local, repo = staged.run.model, staged.run.repo
-    with tempfile.TemporaryDirectory(prefix="se-zoo-") as cache:
-        pulled: Any = timm.create_model(
-            f"hf-hub:{repo}@{commit}", pretrained=True, cache_dir=Path(cache)
-        ).eval()
-    size = tuple(local.pretrained_cfg["input_size"])
-    images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
-    ours, theirs = local.explain(images, target=0), pulled.explain(images, target=0)
-    different = [
-        name
-        for name, same in (
-            ("logits", torch.equal(ours.logits, theirs.logits)),
-            ("heatmap", torch.equal(ours.heatmap, theirs.heatmap)),
-            ("gate", torch.equal(ours.gate, theirs.gate)),
-            ("labels", list(local.class_labels()) == list(pulled.class_labels() or ())),
-            *((k, as_list(local.pretrained_cfg.get(k)) == as_list(pulled.pretrained_cfg.get(k)))
-              for k in _CONFIG),
-        )
-        if not same
-    ]  # fmt: skip
-    if different:
-        raise PublishError(
-            f"What {repo}@{commit} gives differs from the local model: {', '.join(different)}."
-        )
+    run = staged.run
+    place = f"{run.repo}@{commit}"
+    names: Dict[str, Dict[str, Any]] = {f"hf-hub:{place}": {}}
+    if load_name(run).startswith("se_zoo/"):  # whose architecture the registry decides
+        names[load_name(run)] = {"pretrained_cfg_overlay": {"hf_hub_id": place}}
+    images = torch.randn(2, *run.model.input_shape(), generator=torch.Generator().manual_seed(0))
+    for name, arguments in names.items():
+        with tempfile.TemporaryDirectory(prefix="se-zoo-") as cache:
+            arguments["cache_dir"] = Path(cache)
+            pulled: Any = timm.create_model(name, pretrained=True, **arguments).eval()
+        different = differences(run.model, pulled, images)
+        if different:
+            raise PublishError(
+                f"What {name} gives at {commit} differs from the local model: "
+                f"{', '.join(different)}."
+            )
+
+
+def differences(ours: Any, theirs: Any, images: torch.Tensor) -> List[str]:
+    """In what two SE models differ: answers, maps, gates, labels, preprocessing."""
+    mine, other = ours.explain(images, target=0), theirs.explain(images, target=0)
+    equal = {
+        "logits": torch.equal(mine.logits, other.logits),
+        "heatmap": torch.equal(mine.heatmap, other.heatmap),
+        "gate": torch.equal(mine.gate, other.gate),
+        "labels": list(ours.class_labels() or ()) == list(theirs.class_labels() or ()),
+        "kind of labels": ours.is_multi_label() == theirs.is_multi_label(),
+        "preprocessing": preprocessing(ours) == preprocessing(theirs),
+    }
+    return [name for name, same in equal.items() if not same]

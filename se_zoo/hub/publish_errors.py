@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from ..errors import SEZooError
-from ..models.pull_errors import CONNECTION_ERROR
+from ..models.pull_errors import CONNECTION_ERROR, as_sentence
 
 
 class PublishError(SEZooError, RuntimeError):
@@ -35,7 +35,7 @@ def naming_the_step(step: str, repo: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, CONNECTION_ERROR) as error:
         if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
             error = error.__cause__  # a failed upload, which the client wraps
-        cause = " ".join(str(error).split())
+        cause = as_sentence(error)
         if isinstance(error, SEZooError):  # says itself what to do
             raise PublishError(f"{repo}, {step}: {cause}") from error
         raise PublishError(
@@ -50,7 +50,7 @@ def next_step(error: BaseException, repo: str) -> str:
     if isinstance(error, LocalTokenNotFoundError):
         return "Log in first: `hf auth login`, or set HF_TOKEN to a token that may write."
     if isinstance(error, HfHubHTTPError):
-        return _of_status(error.response.status_code, repo)
+        return _of_status(error.response.status_code, str(error.response.url), repo)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"Free some space in {tempfile.gettempdir()}, or set TMPDIR to another disk."
     if isinstance(error, (ConnectionError, CONNECTION_ERROR)):
@@ -58,13 +58,15 @@ def next_step(error: BaseException, repo: str) -> str:
     return "Mend that, then publish again."
 
 
-def _of_status(status: int, repo: str) -> str:
+def _of_status(status: int, url: str, repo: str) -> str:
+    if status in (401, 403) and not url.startswith(constants.ENDPOINT):
+        return "The Hub's storage refused the upload: its link may be too old; publish again."
     if status == 401:
         return "The token is not valid: `hf auth login`, or set HF_TOKEN."
     if status == 403:
         return (
-            f"You may not write to {repo}: use a token with write access, ask its owner, open a "
-            "pull request with --pr, or name another --repo."
+            f"You may not write to {repo}: use a token with write access, ask its owner, name "
+            "another --repo, or, if it exists, open a pull request with --pr."
         )
     if status in (409, 412):
         return "The repository was changed by someone else at the same time; publish again."

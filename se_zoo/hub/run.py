@@ -7,6 +7,8 @@ from typing import Any, Dict, Optional
 
 import timm
 import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InvalidInputError
 from ..models.cfgs import is_declared
@@ -68,6 +70,7 @@ def read_run(folder: Path, repo: Optional[str] = None, metrics: bool = True) -> 
         if own is None:
             raise InvalidInputError("Name the repository: --repo <user or organisation>/<name>.")
         repo = declared_repo(own)
+    _check_repo(repo)
     model = load_model(f"local-dir:{export}")
     labels = model.class_labels()
     if not labels:
@@ -96,6 +99,18 @@ def _card_folder(folder: Path, repo: str, own: Optional[str]) -> Path:
             f"`se-zoo card {folder} --new` writes a draft."
         )
     return card
+
+
+def _check_repo(repo: str) -> None:
+    """Refuse what is no name of a repository, before anything is done for it."""
+    try:
+        validate_repo_id(repo)
+        if repo.count("/") != 1:
+            raise HFValidationError("the owner is missing")
+    except HFValidationError as error:
+        raise InvalidInputError(
+            f"--repo {repo!r} is no repository, <user or organisation>/<name>: {error}"
+        ) from None
 
 
 def declared_repo(own: str) -> str:
@@ -128,12 +143,16 @@ def _read_export(folder: Path) -> Any:
         ) from None
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{export / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("pretrained_cfg", {}), dict):
+        raise InvalidInputError(f"{export / 'config.json'} is none of timm's; save it again.")
     return export, config
 
 
 def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str, Any]]:
     """The recipe's summary with the figures of the test split: the run's, or the card's."""
     file = folder / "summary.json"
+    if file.is_file() and not metrics:
+        raise InvalidInputError(f"{file} has figures; leave out --no-metrics.")
     if not file.is_file():
         file = card / "training.json"
     if not file.is_file():
@@ -172,14 +191,17 @@ def write_draft(folder: Path) -> Path:
     file = folder / CARD / FACTS
     if file.exists():
         raise InvalidInputError(f"{file} is there already; edit it.")
-    file.parent.mkdir(exist_ok=True)
     content, own = dict(_DRAFT), own_of(config)
     if own is not None:  # of the data set most is known
         known = read_raw(cards_folder() / f"{own.rpartition('_')[2]}.yaml")
         content.update({k: v for k, v in known.items() if k != "to_train"})
         content["data"] = {**known["data"], "text": f"{TODO}: check.\n{known['data']['text']}"}
     text = yaml.dump(content, Dumper=_Blocks, sort_keys=False, allow_unicode=True, width=96)
-    file.write_text(_DRAFT_HEAD + text, encoding="utf-8")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(_DRAFT_HEAD + text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be written: {error}") from error
     return file
 
 

@@ -29,16 +29,16 @@ class _Activations(TorchDispatchMode):
 
 
 def measure_size(model: nn.Module) -> Dict[str, Any]:
-    """Parameters, multiply-accumulates and activations of one image of the model's own size.
+    """Parameters, multiply-accumulates and activations of one input of the model's own size.
 
     Args:
         model: An SE model with a config, on any device.
 
     Returns:
         ``parameters``, ``gmacs`` (10^9, attention included), ``mactivations`` (10^6 elements),
-        ``input_size`` (C, H, W), ``map`` (rows, columns) and ``channels``.
+        ``input_size`` (C, [T,] H, W), ``map`` ([time steps,] rows, columns) and ``channels``.
     """
-    size: Tuple[int, ...] = tuple(model.pretrained_cfg["input_size"])  # type: ignore
+    size: Tuple[int, ...] = model.input_shape()  # type: ignore[operator]
     # Counted without computing: fused attention of a CPU or GPU would hide its products.
     model = deepcopy(model).to("meta").eval()
     image = torch.zeros(1, *size, device="meta", dtype=next(model.parameters()).dtype)
@@ -62,6 +62,6 @@ def size_facts(model: nn.Module) -> Dict[str, Any]:
     Args:
         model: An SE model with weights of any kind; it computes one explanation.
     """
-    image = torch.randn(1, *model.pretrained_cfg["input_size"])  # type: ignore[index]
+    image = torch.randn(1, *model.input_shape())  # type: ignore[operator]
     exact = bool(model.num_classes) and explain(model.eval(), image).exact
     return {**measure_size(model), "exact": exact, "counted_by": COUNTED_BY}

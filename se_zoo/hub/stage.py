@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List
 
 import timm
 
@@ -18,7 +19,7 @@ from ..models.names import ALIASES
 from ..models.pull import BUNDLED, WEIGHTS_NAME
 from ..provenance import provenance
 from ..version import __version__
-from .card import CURVES, GALLERY, Subject, render
+from .card import CURVES, GALLERY, Subject, base_model, render
 from .gallery import draw_gallery
 from .publish_errors import naming_the_step
 from .run import Run, declared_repo
@@ -28,8 +29,8 @@ from .sources import read_sources
 #: In the repository: the hash of every file that this package put there.
 MANIFEST = "manifest.json"
 UPLOAD = "upload"
-#: What preprocesses an image; a declared model must have been trained with its declaration's.
-_PREPROCESSING = ("input_size", "mean", "std", "crop_pct", "interpolation", "num_classes")
+#: What preprocesses an image.
+_PREPROCESSING = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,14 @@ def check_declared(run: Run) -> None:
             "another --repo."
         )
     declared: Any = timm.create_model(ALIASES[owner], device="meta")
-    ours, theirs = dict(run.model.pretrained_cfg), dict(declared.pretrained_cfg)
     if f"se_zoo/{owner}" in BUNDLED and sha256_of(run.export / WEIGHTS_NAME) not in (
         manifest()[owner].sha256.values()
     ):
         raise InvalidInputError(
             f"{run.repo} is for the weights that lie in the package, and these are others."
         )
-    pairs = {k: (as_list(ours.get(k)), as_list(theirs.get(k))) for k in _PREPROCESSING}
-    differ = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
-    if run.model.se_args != declared.se_args:
-        differ["gate"] = (run.model.se_args, declared.se_args)
+    ours, theirs = settings(run.model), settings(declared)
+    differ = {k: (ours[k], theirs[k]) for k in ours if ours[k] != theirs[k]}
     if differ:
         text = "; ".join(f"{k} is {a}, declared as {b}" for k, (a, b) in differ.items())
         raise InvalidInputError(
@@ -84,9 +82,21 @@ def check_declared(run: Run) -> None:
         )
 
 
-def as_list(value: Any) -> Any:
-    """A tuple as the list that it is in JSON."""
-    return list(value) if isinstance(value, tuple) else value
+def preprocessing(model: Any) -> Dict[str, Any]:
+    """What decides how an image becomes the model's input, as JSON's own types."""
+    cfg = {**model.pretrained_cfg}
+    cfg["crop_mode"] = cfg.get("crop_mode") or "center"
+    return json.loads(json.dumps({k: cfg.get(k) for k in _PREPROCESSING}))
+
+
+def settings(model: Any) -> Dict[str, Any]:
+    """All that a declared model has in common with its declaration."""
+    pooling = getattr(model, "global_pool", "")  # a module, where the architecture has but one
+    return {
+        **preprocessing(model), **model.se_args, "classes": model.num_classes,
+        "independent labels": model.is_multi_label(),
+        "pooling": pooling if isinstance(pooling, str) else "",
+    }  # fmt: skip
 
 
 @contextmanager
@@ -117,18 +127,25 @@ def write_upload(run: Run) -> Path:
     Returns:
         The folder.
     """
+    final, temporary = run.folder / UPLOAD, run.folder / f"{UPLOAD}.tmp"
     with stage(run) as staged:
-        final, temporary = run.folder / UPLOAD, run.folder / f"{UPLOAD}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(staged.folder, temporary)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            for file in staged.folder.iterdir():
+                shutil.copyfile(file, temporary / file.name)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(temporary, final)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise InvalidInputError(f"{final} cannot be written: {error}") from error
     return final
 
 
 def run_subject(run: Run) -> Subject:
     """What a run's card is made from, as far as it is known before it is staged."""
     sources = read_sources(run.card)
+    check_sources(run, sources)
     if run.summary is not None:
         sources["training"] = run.summary
     sources["size"] = _size(run)
@@ -141,26 +158,59 @@ def run_subject(run: Run) -> Subject:
         status="published",
         load_name=load_name(run),
         repo=run.repo,
-        base_model=run.facts.base_model or _base_model(run),
+        base_model=run.facts.base_model or base_model(run.summary),
         backbone=(run.config.get("model_args") or {}).get("backbone"),
         pictures=_pictures(run),
         weights_size=(run.export / WEIGHTS_NAME).stat().st_size,
     )
 
 
+def check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
+    """Figures beside the facts are of this model: of its weights where they say of which, and the
+    control differs in the block alone.
+
+    Raises:
+        InvalidInputError: Naming the file that is not.
+    """
+    ours = sha256_of(run.export / WEIGHTS_NAME)
+    if taken := sorted({"config", "manifest"} & set(sources)):
+        raise InvalidInputError(
+            f"{run.card / taken[0]}.json: the repository has a file of that name; rename it."
+        )
+    for name, figures in sources.items():
+        if figures.get("weights_sha256") not in (None, ours):
+            raise InvalidInputError(
+                f"{run.card / name}.json was measured on other weights; measure again, or move it "
+                "away."
+            )
+    if "control" in sources and run.summary is not None:
+        other = control_differences(run.summary, sources["control"])
+        if other:
+            raise InvalidInputError(
+                f"{run.card}/control.json is no control of this run: besides the block, "
+                f"{', '.join(other)} differ."
+            )
+
+
+def control_differences(with_se: Dict[str, Any], without: Dict[str, Any]) -> List[str]:
+    """Options in which two runs differ, beside the block and where they were written."""
+    ours, theirs = flat(with_se.get("config", {})), flat(without.get("config", {}))
+    names = {n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)}
+    return sorted(n for n in names if n.rpartition(".")[2] not in ("se", "output", "overwrite"))
+
+
+def flat(config: Any, prefix: str = "") -> Dict[str, Any]:
+    """Nested options by dotted names."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    return {k: v for name, value in config.items()
+            for k, v in flat(value, f"{prefix}.{name}".strip(".")).items()}  # fmt: skip
+
+
 def load_name(run: Run) -> str:
     """What ``timm.create_model`` takes once it is published."""
     ours = run.own is not None and declared_repo(run.own) == run.repo
     return f"se_zoo/{run.own}" if ours else f"hf-hub:{run.repo}"
-
-
-def _base_model(run: Run) -> Optional[str]:
-    """The repository of timm's weights that a run started from, if it did."""
-    chosen = (run.summary or {}).get("config", {}).get("model", {})
-    if not isinstance(chosen, dict) or not chosen.get("pretrained"):
-        return None
-    cfg: Any = timm.get_pretrained_cfg(chosen.get("backbone") or chosen["name"])
-    return getattr(cfg, "hf_hub_id", None)
 
 
 def _pictures(run: Run) -> Any:
@@ -176,7 +226,12 @@ def _size(run: Run) -> Dict[str, Any]:
 def _write(run: Run, folder: Path) -> None:
     """All files but the manifest."""
     shutil.copyfile(run.export / WEIGHTS_NAME, folder / WEIGHTS_NAME)
-    write_json(folder / "config.json", complete_config(run.config))
+    config = complete_config(run.config)
+    config["pretrained_cfg"] = {
+        **run.config.get("pretrained_cfg", {}),
+        "license": run.facts.license.id,
+    }
+    write_json(folder / "config.json", config)
     if run.facts.gallery is not None:
         draw_gallery(run.model, run.facts.gallery, folder, run.card)
     if (run.folder / CURVES).is_file():
@@ -184,7 +239,7 @@ def _write(run: Run, folder: Path) -> None:
     subject = run_subject(run)
     for name, figures in subject.sources.items():
         if not (folder / f"{name}.json").exists():  # the gallery's is newer than the card folder's
-            write_json(folder / f"{name}.json", figures)
+            write_json(folder / f"{name}.json", without_paths(figures))
     subject = Subject(**{**vars(subject), "sources": _sources(folder)})
     (folder / "README.md").write_text(str(render(subject)), encoding="utf-8")
 
@@ -195,6 +250,14 @@ def _sources(folder: Path) -> Dict[str, Dict[str, Any]]:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """JSON without the home directory of whoever publishes: paths of the run name the user."""
-    text = json.dumps(content, indent=2).replace(json.dumps(str(Path.home()))[1:-1], "~")
-    file.write_text(text + "\n", encoding="utf-8")
+    """Write JSON."""
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def without_paths(content: Any) -> Any:
+    """Figures with absolute paths cut to their last part: the rest names users, projects, disks."""
+    if isinstance(content, str):
+        return re.sub(r"(?<![\w.:~/-])/(?:[^\s/'\"=]+/)+", ".../", content)
+    if isinstance(content, dict):
+        return {key: without_paths(value) for key, value in content.items()}
+    return [without_paths(v) for v in content] if isinstance(content, list) else content

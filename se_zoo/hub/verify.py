@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Dict, Mapping, NamedTuple, Optional
+from typing import Dict, Mapping, NamedTuple, Optional, Set
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from ..errors import SEZooError
@@ -12,7 +12,7 @@ from ..models.load import load_model
 from ..models.manifest import manifest, sha256_of
 from ..models.names import ALIASES, PREFIX
 from ..models.pull import BUNDLED, WEIGHTS_NAME, bundled_file
-from ..models.pull_errors import CONNECTION_ERROR, next_step
+from ..models.pull_errors import CONNECTION_ERROR, as_sentence, next_step
 from .stage import MANIFEST
 from .zoo import own_name
 
@@ -22,11 +22,12 @@ class VerifyError(SEZooError, RuntimeError):
 
 
 class _Expected(NamedTuple):
-    """Files, their hashes, and who vouches for them."""
+    """Files, their hashes, who vouches for them, and the name that loads exactly them."""
 
     files: Dict[str, Path]
     sha256: Mapping[str, str]
     voucher: str
+    place: str
 
 
 def verify(name: str) -> str:
@@ -45,18 +46,21 @@ def verify(name: str) -> str:
     """
     expected = _of_hub(name) if name.startswith("hf-hub:") else _of_zoo(name)
     lines, wrong = [], []
+    damaged: Set[str] = set()
     for file, path in expected.files.items():
         found = sha256_of(path)
         same = found == expected.sha256[file]
         lines.append(f"{'ok ' if same else 'BAD'} {found}  {file}")
         if not same:
             wrong.append(f"{path} has SHA-256 {found}, published was {expected.sha256[file]}")
+            damaged |= {str(path), str(path.resolve())}  # a link, and what it leads to
     if wrong:
         raise VerifyError(
-            f"{name} is not what was published: {'; '.join(wrong)}. Delete the file and pull "
-            "again; if that does not help, do not use it."
+            f"{name} is not what was published: {'; '.join(wrong)}. Delete "
+            f"{' and '.join(sorted(damaged))}, and pull again; if that does not help, "
+            "do not use it."
         )
-    model = load_model(name)
+    model = load_model(expected.place)
     parameters = sum(p.numel() for p in model.parameters())
     return "\n".join(
         [
@@ -75,10 +79,11 @@ def _of_zoo(name: str) -> _Expected:
     if PREFIX + own in BUNDLED:
         architecture, _, tag = ALIASES[own].partition(".")
         file = bundled_file(architecture.removesuffix("_sehead"), tag)
-        return _Expected({WEIGHTS_NAME: file}, entry.sha256, "hub_cards/manifest.json")
+        return _Expected({WEIGHTS_NAME: file}, entry.sha256, "hub_cards/manifest.json", name)
     files = {f: _fetch(str(entry.repo), f, entry.commit) for f in entry.sha256}
-    voucher = f"hub_cards/manifest.json, {entry.repo}@{entry.commit}"
-    return _Expected(files, entry.sha256, voucher)
+    asked = _whether_asked(str(entry.repo))
+    voucher = f"hub_cards/manifest.json, {entry.repo}@{entry.commit}{asked}"
+    return _Expected(files, entry.sha256, voucher, name)
 
 
 def _of_hub(name: str) -> _Expected:
@@ -90,8 +95,19 @@ def _of_hub(name: str) -> _Expected:
         raise VerifyError(f"{repo} has a {MANIFEST}, but not one of se-zoo's: {error}") from error
     if WEIGHTS_NAME not in hashes:
         raise VerifyError(f"{repo}: its {MANIFEST} does not name {WEIGHTS_NAME}.")
-    files = {f: _fetch(repo, f, revision or None) for f in hashes}
-    return _Expected(files, hashes, f"by the repository's own {MANIFEST}")
+    commit = file.parent.name  # of all files alike, though main may move
+    files = {f: _fetch(repo, f, commit) for f in hashes}
+    voucher = f"by the repository's own {MANIFEST}, commit {commit}{_whether_asked(repo)}"
+    return _Expected(files, hashes, voucher, f"hf-hub:{repo}@{commit}")
+
+
+def _whether_asked(repo: str) -> str:
+    """The client falls back on its cache without a word; then it has to be said here."""
+    try:
+        HfApi().model_info(repo, timeout=10)
+    except (OSError, CONNECTION_ERROR) as error:
+        return f"; files of the cache, because the Hub did not answer: {type(error).__name__}"
+    return ""
 
 
 def _fetch(repo: str, file: str, revision: Optional[str]) -> Path:
@@ -106,7 +122,5 @@ def _fetch(repo: str, file: str, revision: Optional[str]) -> Path:
 
 
 def _failed(repo: str, file: str, error: BaseException) -> VerifyError:
-    cause = " ".join(str(error).split())
-    return VerifyError(
-        f"{file} of {repo}: {type(error).__name__}: {cause} {next_step(error, repo)}"
-    )
+    cause = f"{type(error).__name__}: {as_sentence(error)} {next_step(error, repo)}"
+    return VerifyError(f"{file} of {repo}: {cause}")

@@ -1,5 +1,6 @@
 """Figures and facts in words, as the card's template writes them."""
 
+import re
 import shlex
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
@@ -68,27 +69,38 @@ def title_of(metric: str) -> str:
 
 
 def majority(figures: Mapping[str, Any], metric: str) -> str:
-    """What always giving the most frequent answer scores, where that is known."""
-    if metric == "accuracy":
-        return percent(figures["majority_accuracy"])
-    classes = len(figures["label_recall"]) if "label_recall" in figures else 2
-    return percent(1 / classes) if metric == "balanced_accuracy" else ""
+    """What always giving the most frequent answer scores, where that was measured."""
+    value = figures.get(f"majority_{metric}")
+    return "not measured" if value is None else percent(value)
 
 
-def extremes(figures: Mapping[str, Any], number: int = 3) -> str:
-    """The labels that are answered best and worst, by balanced accuracy or recall."""
-    names = ("label_balanced_accuracy", "attribute_balanced_accuracy", "label_recall")
-    name = next((n for n in names if n in figures), "")
-    known = {k: v for k, v in figures.get(name, {}).items() if v is not None}
-    if len(known) < 2 * number:
+def per_label(figures: Mapping[str, Any]) -> str:
+    """Every label's own figures as a Markdown table, or nothing where there are none."""
+    old = {"attribute_accuracy": "label_accuracy",
+           "attribute_balanced_accuracy": "label_balanced_accuracy"}  # fmt: skip
+    known = {old.get(k, k): v for k, v in figures.items()}
+    columns = [
+        c for c in ("label_accuracy", "label_balanced_accuracy", "label_recall") if c in known
+    ]
+    if not columns or len(known[columns[0]]) > _LISTED:
         return ""
-    order = sorted(known, key=lambda label: known[label], reverse=True)
-    best, worst = (
-        ", ".join(f"{label} {percent(known[label])}" for label in chosen)
-        for chosen in (order[:number], order[: -number - 1 : -1])
-    )
-    what = "recall" if name == "label_recall" else "balanced accuracy"
-    return f"Best by {what}: {best}; worst: {worst}."
+    titles = [title_of(c.removeprefix("label_")) for c in columns]
+    lines = [f"| label | {' | '.join(titles)} |", "|---|" + "---|" * len(columns)]
+    for label in known[columns[0]]:
+        values = (known[c].get(label) for c in columns)
+        shown = ("no case" if v is None else percent(v) for v in values)
+        lines.append(f"| {plain_text(label)} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def plain_text(label: str) -> str:
+    """A label as Markdown shows it letter by letter."""
+    return re.sub(r"([\\`*<>|\[\]])", r"\\\1", label)
+
+
+def linked(text: str) -> str:
+    """Every "arXiv 2412.05134" as a link."""
+    return re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
 
 
 def megabytes(size: int) -> str:
@@ -101,7 +113,7 @@ def labels_text(labels: Optional[Sequence[str]], number: int, multi_label: bool)
     if not number:
         return "none; give `num_classes` and train"
     kind = "independent, any number may hold (sigmoid)" if multi_label else "one holds (softmax)"
-    listed = f": {', '.join(labels)}" if labels and number <= _LISTED else ""
+    listed = f": {', '.join(map(plain_text, labels))}" if labels and number <= _LISTED else ""
     return f"{number:,}, {kind}{listed}"
 
 
@@ -114,5 +126,5 @@ def license_text(facts: License) -> str:
 FILTERS: Dict[str, Callable[..., str]] = {
     f.__name__: f
     for f in (percent, fixed, signed, count, millions, duration, command, machine, samples,
-              title_of, majority, extremes, megabytes)
+              title_of, majority, per_label, megabytes)
 }  # fmt: skip

@@ -9,7 +9,8 @@ import torch
 from ..models.manifest import cards_folder, manifest
 from ..models.names import ALIASES, PREFIX, registry_name
 from ..models.pull import BUNDLED, bundled_file, hub_repo
-from .card import CURVES, GALLERY, Subject, test_split
+from ..models.zoo_video import TORCHVISION
+from .card import CURVES, GALLERY, Subject, base_model, test_split
 from .facts import read_facts
 from .sources import read_source, read_sources
 from .words import percent
@@ -17,6 +18,8 @@ from .words import percent
 FACTS = "facts.yaml"
 #: Folder of the facts of all tags that stand for timm's own weights.
 _TIMMS = "timm_weights"
+#: The same of torchvision's.
+_TORCHVISIONS = "torchvision_weights"
 
 
 def own_name(name: str) -> Optional[str]:
@@ -46,19 +49,20 @@ def zoo_subject(name: str) -> Subject:
     architecture, tag = model.pretrained_cfg["architecture"], model.pretrained_cfg["tag"]
     registry = f"{architecture}.{tag}"
     own = own_name(registry)
-    folder = cards_folder() / (own or _TIMMS)
-    status, load_name = "timm", registry
+    others = _TORCHVISIONS if tag == TORCHVISION else _TIMMS
+    folder = cards_folder() / (own or others)
+    status, load_name = others.partition("_")[0], registry
     if own is not None:
         status, load_name = _status(own), PREFIX + own
-    facts = read_facts(folder / FACTS)
+    facts, sources = read_facts(folder / FACTS), read_sources(folder)
     return Subject(
         name=registry,
         model=model,
         facts=facts,
-        sources=read_sources(folder),
+        sources=sources,
         size=read_source(cards_folder() / "sizes.json")["models"].get(registry),
         status=status,
-        base_model=facts.base_model,
+        base_model=facts.base_model or base_model(sources.get("training")),
         load_name=load_name,
         repo=hub_repo(model.pretrained_cfg).partition("@")[0],
         pictures=[name for name in (GALLERY, CURVES) if (folder / name).is_file()],
@@ -83,6 +87,14 @@ def card_folder(own: str) -> Path:
     return cards_folder() / own
 
 
+def _scores(training: Optional[Dict[str, Any]]) -> List[str]:
+    """Accuracy and balanced accuracy of the test split, in words."""
+    if training is None:
+        return ["not measured", "not measured"]
+    found = training[test_split(training)]
+    return [percent(found[name]) for name in ("accuracy", "balanced_accuracy")]
+
+
 def models_table() -> str:
     """The zoo's own models as a Markdown table, with the figures of their cards."""
     rows = [
@@ -95,19 +107,11 @@ def models_table() -> str:
         if status == "untrained":
             waiting.setdefault(ALIASES[own].partition(".")[2], []).append(f"`{PREFIX}{own}`")
             continue
-        figures = [
-            {k: percent(found[test_split(found)][k]) for k in ("accuracy", "balanced_accuracy")}
-            for n in ("training", "control")
-            if (found := sources.get(n)) is not None
-        ]
+        ours, control = (_scores(sources.get(name)) for name in ("training", "control"))
         where = "in this package" if status == "bundled" else "on the Hub"
-        ours, control = (
-            figures[0],
-            " / ".join(figures[1].values()) if figures[1:] else "not measured",
-        )
         rows.append(
             f"| `{PREFIX}{own}` | {where} ([card](hub_cards/{own}/README.md)) | "
-            f"{ours['accuracy']} | {ours['balanced_accuracy']} | {control} |"
+            f"{' | '.join(ours)} | {' / '.join(dict.fromkeys(control))} |"
         )
     rows += [f"| {', '.join(names)} | **not trained yet** | | | |" for names in waiting.values()]
     return "\n".join(rows)

@@ -89,10 +89,13 @@ class Layout:
         kind: Axis order. ``NLC`` are tokens: (B, prefix + patches, C); ``NCL`` is a grid that the
             backbone flattened.
         prefix_tokens: Class and register tokens in front of the patch tokens (``NLC`` only).
+        grid: The patch tokens' grid where the backbone takes one size only, (T, H, W) of a clip;
+            by default it is found from the image size.
     """
 
     kind: Kind
     prefix_tokens: int = 0
+    grid: Optional[Tuple[int, ...]] = None
 
     def __post_init__(self) -> None:
         if self.kind not in _CHANNEL_AXIS:
@@ -147,11 +150,14 @@ class Layout:
             return tensor
         if self.kind in ("NHWC", "NTHWC"):
             return tensor.movedim(-1, 1)
-        if image_size is None:
+        if image_size is None and self.grid is None:
             raise ValueError("Token features need the image size to be laid out on their grid.")
         patches = tensor
         if self.kind == "NLC":
             patches = tensor[:, self.prefix_tokens :].transpose(1, 2)
+        if self.grid is not None:
+            return patches.unflatten(2, self.grid)
+        assert image_size is not None
         return patches.unflatten(2, token_grid(patches.shape[2], image_size))
 
     def from_grid(self, view: torch.Tensor, prefix: Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -173,3 +179,42 @@ class Layout:
         if prefix is None or prefix.shape[1] != self.prefix_tokens:
             raise ValueError(f"This layout needs its {self.prefix_tokens} prefix tokens back.")
         return torch.cat([prefix, patches], dim=1)
+
+
+@dataclass(frozen=True)
+class FrameLayout:
+    """Layout of the features of a clip's frames, one after the other: (B, T, *frame).
+
+    Args:
+        frame: Layout of one frame's features, as an image backbone gives them.
+    """
+
+    frame: Layout
+
+    def channels(self, features: Features) -> int:
+        """Number of channels C of the features."""
+        return self.frame.channels(self._flat(features))
+
+    def squeeze(self, features: Features) -> torch.Tensor:
+        """Mean over time and grid, (B, C); prefix tokens do not count."""
+        tensor = feature_map(features)
+        return self.frame.squeeze(self._flat(features)).unflatten(0, tensor.shape[:2]).mean(1)
+
+    def scale(self, features: Features, gate: torch.Tensor) -> Features:
+        """Features times a gate (B, C), the same for every frame."""
+        tensor = feature_map(features)
+        frames = gate.repeat_interleave(tensor.shape[1], 0)
+        scaled = self.frame.scale(self._flat(features), frames)
+        return feature_map(scaled).unflatten(0, tensor.shape[:2])
+
+    def to_grid(
+        self, features: Features, image_size: Optional[Tuple[int, int]] = None
+    ) -> torch.Tensor:
+        """The (B, C, T, H, W) view of the features (no copy; prefix tokens left out)."""
+        tensor = feature_map(features)
+        grid = self.frame.to_grid(tensor.flatten(0, 1), image_size)
+        return grid.unflatten(0, tensor.shape[:2]).transpose(1, 2)
+
+    @staticmethod
+    def _flat(features: Features) -> torch.Tensor:
+        return feature_map(features).flatten(0, 1)

@@ -1,9 +1,19 @@
 """Models: the SE head, ``squeeze``, and the architectures registered with timm."""
 
-from . import zoo_image
+from . import zoo_image, zoo_video
+from .clip_config import ClipConfig, resolve_clip_config
 from .names import install_alias, list_models
 from .sehead import SEHeadMixin, squeeze, unsqueeze
 
 install_alias()
 
-__all__ = ["SEHeadMixin", "list_models", "squeeze", "unsqueeze", "zoo_image"]
+__all__ = [
+    "ClipConfig",
+    "SEHeadMixin",
+    "list_models",
+    "resolve_clip_config",
+    "squeeze",
+    "unsqueeze",
+    "zoo_image",
+    "zoo_video",
+]

@@ -1,5 +1,6 @@
 """Creating an SE variant through timm's own builder, with the right weights in the right place."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Callable, Dict, Optional, Union
 
@@ -7,13 +8,16 @@ import timm
 import torch
 from timm.models import build_model_with_cfg, model_entrypoint
 from timm.models._builder import resolve_pretrained_cfg
+from timm.models._registry import split_model_name_tag
 from torch import nn
 
-from ..errors import WeightsNotFoundError
+from ..errors import UnknownModelError, WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
 from .cfgs import own_model_args
+from .framewise import attach_framewise_se
 from .labels import imagenet_labels
+from .names import closest_names
 from .probe import probe_layout
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
@@ -24,10 +28,13 @@ def _build(
     create: Callable[..., nn.Module],
     layout: Optional[Layout],
     se_args: Dict[str, Any],
+    clip: Optional[Dict[str, int]],
     **kwargs: Any,
 ) -> nn.Module:
     """Make the backbone and put the SE head on; what timm's builder calls as the model class."""
     model = create(**kwargs)
+    if clip is not None:
+        return attach_framewise_se(model, se_args=se_args, img_size=kwargs.get("img_size"), **clip)
     if layout is None:
         layout, channels = probe_layout(model, kwargs.get("img_size"))
     else:
@@ -36,7 +43,7 @@ def _build(
     return attach_se(model, layout, channels, **se_args)  # type: ignore[arg-type]
 
 
-def _fill_se(
+def fill_se(
     state_dict: Dict[str, torch.Tensor], model: nn.Module, of_backbone: bool
 ) -> Dict[str, torch.Tensor]:
     """A backbone's own weights, given as a file, come without ``se.*``: then the gate stays at
@@ -63,6 +70,21 @@ def _is_timms(backbone: str, cfg: Dict[str, Any]) -> bool:
     return timms is not None and timms.hf_hub_id == cfg.get("hf_hub_id")
 
 
+#: Arguments of timm's builder that a config.json could loosen the loading with.
+_BUILDERS_OWN = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load")
+
+
+def check_arguments(variant: str, kwargs: Dict[str, Any]) -> None:
+    """Refuse arguments that are the builder's business: weights are always loaded strictly.
+
+    Raises:
+        TypeError: As for any unknown argument.
+    """
+    strange = [name for name in _BUILDERS_OWN if name in kwargs]
+    if strange:
+        raise TypeError(f"{variant} got an unexpected keyword argument {strange[0]!r}")
+
+
 def create_sehead(
     variant: str,
     pretrained: bool,
@@ -76,6 +98,7 @@ def create_sehead(
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
     cache_dir: Any = None,
+    clip: Optional[Dict[str, int]] = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Create an SE variant: timm's weights into the backbone, the zoo's into the whole model.
@@ -93,8 +116,10 @@ def create_sehead(
         pretrained_cfg: Tag or config, as timm passes it.
         pretrained_cfg_overlay: Changes to that config.
         cache_dir: Where downloads are kept.
+        clip: ``num_frames`` and ``frame_stride`` of a model that takes clips frame by frame.
         **kwargs: Model arguments of the backbone.
     """
+    check_arguments(variant, kwargs)
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
     tag = cfg.get("tag") or ""
     overlay = pretrained_cfg_overlay or {}
@@ -108,7 +133,7 @@ def create_sehead(
     own_gate = own.pop("gate", "identity")
     gate, kwargs = gate or own_gate, {**own, **kwargs}
     se_args = {"reduction": reduction, "gate": gate, "multi_label": multi_label}
-    with clear_errors(variant, cfg):
+    with clear_errors(variant, cfg, cache_dir):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
         into_backbone = False
         if isinstance(create, str):
@@ -120,12 +145,12 @@ def create_sehead(
                 pretrained_cfg=inner if into_backbone else None,
             )
         model = build_model_with_cfg(
-            partial(_build, create, layout, se_args),
+            partial(_build, create, layout, se_args, clip),
             variant,
             pretrained and not into_backbone,
             pretrained_cfg=local,
             pretrained_filter_fn=partial(
-                _fill_se, of_backbone=bool(cfg.get("file") and not cfg.get("source"))
+                fill_se, of_backbone=bool(cfg.get("file") and not cfg.get("source"))
             ),
             feature_cfg=dict(feature_cfg or {}),
             **kwargs,
@@ -133,4 +158,57 @@ def create_sehead(
     restore_source(model, cfg)
     if pretrained:
         check_finite(model, source_name(cfg))
+    return model
+
+
+#: Arguments of a model that are not the architecture's, or that config.json has anyway.
+NOT_SAVED = ("pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop")
+
+
+def create_any(
+    variant: str,
+    pretrained: bool,
+    backbone: Optional[str],
+    feature_cfg: Optional[Dict[str, Any]] = None,
+    clip: Optional[Dict[str, int]] = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """An SE variant of any timm backbone, which is an argument of the model.
+
+    Args:
+        variant: ``timm_sehead`` or ``framewise_sehead``.
+        pretrained: timm's weights for the backbone; or, where the config comes with weights of its
+            own (Hub, local folder), those.
+        backbone: timm name, with or without a tag; resnet18 by default.
+        feature_cfg: timm's settings for ``features_only``.
+        clip: See :func:`create_sehead`.
+        **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
+
+    Raises:
+        UnknownModelError: If timm does not know the backbone.
+        UnsupportedBackboneError: If it cannot be squeezed.
+    """
+    given = kwargs.get("pretrained_cfg")
+    if backbone is None and isinstance(given, dict) and given.get("source"):
+        raise UnknownModelError(
+            "The config.json names no backbone; save with "
+            "save_for_hf(model, ..., model_args=model._model_args)."
+        )
+    backbone = backbone or "resnet18"
+    name, tag = split_model_name_tag(backbone)
+    if not timm.is_model(name) or "_sehead" in name:
+        raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
+    if not kwargs.get("pretrained_cfg"):
+        try:
+            base = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+        except RuntimeError as error:  # timm's answer to a tag that it does not know
+            raise UnknownModelError(f"timm has no backbone {backbone!r}: {error}") from error
+        if base is None:
+            raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
+        kwargs["pretrained_cfg"] = {**asdict(base), "architecture": variant}
+    model: Any = create_sehead(variant, pretrained, name, None, feature_cfg, clip=clip, **kwargs)
+    # What save_for_hf needs to be told; timm itself keeps it from 1.0.29 on.
+    args = {k: v for k, v in kwargs.items() if not k.startswith(NOT_SAVED)}
+    args.update(backbone=backbone, **(clip or {}), **getattr(model, "se_args", {}))
+    model._model_args = args
     return model

@@ -20,6 +20,12 @@ OWN_TAGS: Dict[str, List[str]] = {
     "vit_small_patch16_224": ["celeba"],
     "vit_base_patch16_224": ["in1k"],
 }
+#: The same of the clip backbones.
+OWN_CLIP_TAGS: Dict[str, List[str]] = {
+    "r2plus1d_18": ["k400", "ucf101"],
+    "mvit_v2_s": ["k400"],
+    "swin3d_t": ["k400"],
+}
 BACKBONES = (
     "resnet18_slim", "resnet10t", "resnet18", "resnet34", "resnet50", "resnet101",
     "convnext_zepto_rms", "convnext_atto", "convnext_tiny", "convnext_small", "convnext_base",

@@ -6,29 +6,37 @@ import timm
 
 from ..errors import SEZooError, UnknownModelError, WeightsNotFoundError
 from .names import registry_name
-from .pull import described_model
+from .pull import UNREADABLE, described_model
 
 
-def load_model(name: str) -> Any:
+def load_model(name: str, cache_dir: Any = None) -> Any:
     """The model in eval mode, with weights.
+
+    Whatever has no SE head never reaches timm's own loader, which may unpickle: a repository's
+    config.json is read once, and what it describes is made from that reading.
 
     Args:
         name: ``se_zoo/<name>``, an architecture ``*_sehead``, ``hf-hub:<repository>`` or
             ``local-dir:<folder>``.
+        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
 
     Raises:
         UnknownModelError: With the closest names.
         WeightsNotFoundError: If the weights cannot be had or do not fit.
     """
-    # Whatever has no SE head never reaches timm's own loader, which may unpickle.
-    architecture = described_model(name)[0] if ":" in name else registry_name(name)
+    described: Any = {}
+    if ":" in name:
+        architecture, cfg, args = described_model(name, cache_dir)
+        described = {**args, "pretrained_cfg": cfg}
+    else:
+        architecture = registry_name(name)
     if "_sehead" not in architecture:
         raise UnknownModelError(
             f"{name} is a {architecture} without an SE head; in Python, se_zoo.squeeze gives it one"
         )
     try:
-        model = timm.create_model(name if ":" in name else architecture, pretrained=True)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        model = timm.create_model(architecture, pretrained=True, cache_dir=cache_dir, **described)
+    except (*UNREADABLE, RuntimeError) as error:
         if isinstance(error, SEZooError):
             raise
         raise WeightsNotFoundError(f"{name}: {type(error).__name__}: {error}") from error

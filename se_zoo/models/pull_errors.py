@@ -1,7 +1,6 @@
 """Failed downloads and unreadable weights, as one error that names the cause and the next step."""
 
 import errno
-import os
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Type
 
@@ -27,13 +26,14 @@ CONNECTION_ERROR: Type[Exception] = HfHubHTTPError.__mro__[1]
 
 
 @contextmanager
-def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
+def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> Iterator[None]:
     """Turn a failed download, or a file that cannot be read or does not fit, into one error that
     says what was asked and what to do.
 
     Args:
         variant: Registry name of the architecture.
         cfg: The pretrained cfg whose weights are being loaded.
+        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
 
     Raises:
         WeightsNotFoundError: From the client's own error, whose cause it quotes.
@@ -53,11 +53,18 @@ def clear_errors(variant: str, cfg: Dict[str, Any]) -> Iterator[None]:
         name = f"{variant}.{tag}" if tag else variant
         raise WeightsNotFoundError(
             f"The weights of {name} could not be had from {source_name(cfg)}.{_unpublished(cfg)}"
-            f" {type(error).__name__}: {' '.join(str(error).split())}"
-            f" {next_step(error, source_name(cfg))}Only {WEIGHTS_NAME} is ever asked for."
+            f" {type(error).__name__}: {as_sentence(error)}"
+            f" {next_step(error, source_name(cfg), cache_dir)}"
+            f"Only {WEIGHTS_NAME} is ever asked for."
             f" Bundled with the package: {', '.join(BUNDLED)}.{_training(variant, tag)}"
             " Use pretrained=False for random weights."
         ) from error
+
+
+def as_sentence(error: BaseException) -> str:
+    """An error's text on one line, with an end."""
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _unpublished(cfg: Dict[str, Any]) -> str:
@@ -75,13 +82,14 @@ def _training(variant: str, tag: str) -> str:
     return " No recipe of this project trains on ImageNet-1k yet." if tag == "in1k" else ""
 
 
-def next_step(error: BaseException, place: str) -> str:
+def next_step(error: BaseException, place: str, folder: Any = None) -> str:
     """What to do about an error of the Hub's client, as a sentence and a space; the kinds that
     explain themselves give nothing.
 
     Args:
         error: What the client raised.
         place: Repository that was asked, with ``@revision`` or without.
+        folder: Where files were being written; the Hub's cache by default.
     """
     repo = place.partition("@")[0]
     page, login = f"{constants.ENDPOINT}/{repo}", "log in (`hf auth login`, or set HF_TOKEN)"
@@ -104,9 +112,11 @@ def next_step(error: BaseException, place: str) -> str:
     if isinstance(error, EntryNotFoundError):
         return "The repository has no such file; a pickle is not loaded. "
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        cache = os.environ.get("HF_HOME") or constants.HF_HOME
-        return f"Free some space in {cache}, or set HF_HOME to another disk. "
-    if isinstance(error, CONNECTION_ERROR) or "Consistency check" in str(error):
+        return (
+            f"Free some space on the disk of {folder or constants.HF_HUB_CACHE}, or use another. "
+        )
+    broken = isinstance(error, (CONNECTION_ERROR, ConnectionError))
+    if broken or "Consistency check" in str(error):
         return "The download broke off and nothing of it was kept for later; run again. "
     return ""
 

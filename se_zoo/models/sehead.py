@@ -51,6 +51,9 @@ class SEHeadMixin:
         se_args: ``reduction`` and ``gate``, as ``timm_sehead`` takes them.
     """
 
+    #: Whether inputs are clips (B, C, T, H, W), with a time axis.
+    takes_clips = False
+
     if TYPE_CHECKING:
         se: Any
         se_layout: Layout
@@ -85,7 +88,7 @@ class SEHeadMixin:
         """
         cfg = self._config()
         names = cfg.get("label_names")
-        if names and len(names) == self.num_classes:
+        if isinstance(names, (list, tuple)) and 0 < len(names) == self.num_classes:
             return tuple(names)
         tag = cfg.get("tag") or ""
         return imagenet_labels() if tag.endswith("in1k") and self.num_classes == 1000 else None
@@ -96,6 +99,12 @@ class SEHeadMixin:
         cfg = self._config()
         mean, std = cfg.get("mean"), cfg.get("std")
         return tuple(mean or IMAGENET_DEFAULT_MEAN), tuple(std or IMAGENET_DEFAULT_STD)
+
+    def input_shape(self) -> Tuple[int, ...]:
+        """Shape of one input that the model is made for: (C, H, W), of clips (C, T, H, W)."""
+        channels, *size = self._config()["input_size"]
+        frames = [self.num_frames] if self.takes_clips else []  # type: ignore[attr-defined]
+        return (channels, *frames, *size)
 
     def _config(self) -> Dict[str, Any]:
         # A model that was made by hand, not by timm's factory, has no config.
@@ -254,7 +263,7 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
     overlay, cache_dir = kwargs.pop("pretrained_cfg_overlay", None), kwargs.get("cache_dir")
     if ":" in name:
         architecture, cfg, args = described_model(name, cache_dir)
-        kwargs = {**args, **kwargs}
+        kwargs = {**args, **kwargs}  # of the architecture alone: described_model sees to it
     else:
         architecture, tag = split_model_name_tag(name.removeprefix("se_zoo/"))
         cfg = cfg or tag
@@ -263,7 +272,7 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
     if not timm.is_model(architecture):
         raise UnknownModelError(f"timm has no model {architecture!r}.{closest_names(architecture)}")
     cfg = resolve_pretrained_cfg(architecture, cfg, overlay).to_dict()
-    with clear_errors(name, cfg):
+    with clear_errors(name, cfg, cache_dir):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
         model = timm.create_model(
             architecture, pretrained=pretrained, pretrained_cfg=local, **kwargs

@@ -5,7 +5,6 @@ backbone under an identity gate, so the logits are timm's to the bit. The tags `
 ``in1k`` are this zoo's own models (arXiv 2412.05134 trains on CelebA).
 """
 
-from dataclasses import asdict
 from typing import Any, Dict, Optional
 
 import timm
@@ -14,11 +13,9 @@ from timm.models._registry import split_model_name_tag
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
-from ..errors import UnknownModelError
 from ..layers import Layout
-from .build import create_sehead
+from .build import create_any, create_sehead
 from .cfgs import all_cfgs
-from .names import closest_names
 
 _NCHW, _NHWC = Layout("NCHW"), Layout("NHWC")
 _FEATURES = {
@@ -26,8 +23,6 @@ _FEATURES = {
     "vit": {"out_indices": 3, "feature_cls": "getter"},
     "swin": {"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
 }
-#: Arguments of ``timm_sehead`` that are not the architecture's, or that config.json has anyway.
-_NOT_SAVED = ("pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop")
 #: timm's registry reads this name: the module's configs by architecture and tag.
 
 default_cfgs = generate_default_cfgs(all_cfgs())
@@ -178,30 +173,11 @@ def timm_sehead(
         UnknownModelError: If timm does not know the backbone.
         UnsupportedBackboneError: If it cannot be squeezed.
     """
-    given = kwargs.get("pretrained_cfg")
-    if backbone is None and isinstance(given, dict) and given.get("source"):
-        raise UnknownModelError(
-            "The config.json names no backbone; save with "
-            "save_for_hf(model, ..., model_args=model._model_args)."
-        )
-    backbone = backbone or "resnet18"
-    name, tag = split_model_name_tag(backbone)
-    if not timm.is_model(name) or "_sehead" in name:
-        raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
-    if not kwargs.get("pretrained_cfg"):
-        try:
-            base = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
-        except RuntimeError as error:  # timm's answer to a tag that it does not know
-            raise UnknownModelError(f"timm has no backbone {backbone!r}: {error}") from error
-        if base is None:
-            raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
-        kwargs["pretrained_cfg"] = {**asdict(base), "architecture": "timm_sehead"}
-    features = _feature_cfg(name) if kwargs.get("features_only") else None
-    model = create_sehead("timm_sehead", pretrained, name, None, features, **kwargs)
-    # What save_for_hf needs to be told; timm itself keeps it from 1.0.29 on.
-    args = {k: v for k, v in kwargs.items() if not k.startswith(_NOT_SAVED)}
-    model._model_args = {"backbone": backbone, **args, **getattr(model, "se_args", {})}  # type: ignore[assignment]
-    return model
+    named = backbone and split_model_name_tag(backbone)[0]
+    features = None
+    if kwargs.get("features_only") and named and timm.is_model(named):
+        features = _feature_cfg(named)
+    return create_any("timm_sehead", pretrained, backbone, features, **kwargs)
 
 
 def _feature_cfg(backbone: str) -> Dict[str, Any]:

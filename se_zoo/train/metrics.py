@@ -81,12 +81,15 @@ class Scores:
             result["accuracy"] = float(accuracy.mean())
             result["balanced_accuracy"] = float(balanced.mean())
             result["majority_accuracy"] = float((torch.maximum(tp + fn, tn + fp) / samples).mean())
+            both = ((tp + fn) > 0) & ((tn + fp) > 0)
+            result["majority_balanced_accuracy"] = float(torch.where(both, 0.5, 1.0).mean())
             result["label_accuracy"] = self._named(accuracy)
             result["label_balanced_accuracy"] = self._named(balanced)
         else:
             result["accuracy"] = float(tp.sum() / samples[0])
             result["balanced_accuracy"] = float(recall[present].mean())
             result["majority_accuracy"] = float((tp + fn).max() / samples[0])
+            result["majority_balanced_accuracy"] = 1 / int(present.sum())
             if "top5" in found:
                 result["top5_accuracy"] = float(found["top5"])
             result["label_recall"] = self._named(recall)
