@@ -64,7 +64,9 @@ def narrowed(original: Any) -> Any:
     def list_models(filter: Any = "", module: Any = "", pretrained: Any = False, **kwargs: Any):
         if pretrained:
             return []  # these tests download
-        names = set(original(filter, **kwargs)) & set(original("*_sehead*", **kwargs))
+        names = set(original(filter, **kwargs)) & set(
+            original("*_sehead*", module="zoo_image", **kwargs)
+        )
         if module:
             prefixes = tuple(p for m in _as_list(module) for p in FAMILIES.get(m, ()))
             names = {n for n in names if n.startswith(prefixes)}

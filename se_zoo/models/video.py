@@ -156,7 +156,7 @@ class S3DSE(ClipMixin, S3D):
             x = self.run(block, x)
         if min(x.shape[2] / 2, x.shape[3] / 7, x.shape[4] / 7) < 1:
             raise InvalidInputError(
-                "S3D takes clips of at least 14 frames of 193 x 193 pixels, got "
+                "S3D takes clips of at least 13 frames of 209 x 209 pixels, got "
                 f"{clips.shape[2]} of {clips.shape[3]} x {clips.shape[4]}."
             )
         return x
