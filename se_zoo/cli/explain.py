@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import tyro
 from PIL import Image
 
+from ..data.videos import Video, clip_indices, is_video, open_video, read_frames
 from ..errors import InvalidInputError
 from ..explain.targets import label_index
+from ..models.clip_config import ClipConfig, resolve_clip_config
+from ..models.clip_photos import explain_frames
 from ..models.load import load_model
-from ..models.photos import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
+from ..models.photos import DEMO_PHOTO, Box, cut_box, demo_photo, explain_photos, load_photo
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 #: Without a photo, the portrait that comes with matplotlib is explained.
@@ -21,14 +25,15 @@ DEMO_TARGETS = ("Smiling", "Wearing_Hat", "Eyeglasses")
 
 @dataclass(frozen=True)
 class Explain:
-    """Predict, explain and draw photos. Without a photo: a portrait that comes with matplotlib.
+    """Predict, explain and draw photos or a video. Without one: a portrait that comes with
+    matplotlib.
 
     Models trained on CelebA expect a face framed as there: upright, eyes in the middle, hair and
     chin inside. Cut other photos with --crop.
     """
 
     photos: tyro.conf.Positional[Tuple[Path, ...]] = ()
-    """Image files."""
+    """Image files; or one video, for a clip model."""
     model: str = DEFAULT_MODEL
     """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
     target: Tuple[str, ...] = ()
@@ -38,10 +43,13 @@ class Explain:
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""
     crop: Optional[Box] = None
-    """x0 y0 x1 y1 in pixels, applied to every photo before the model's own resizing; what reaches
-    outside the photo is filled with its edge."""
-    out: Path = Path("explanation.png")
-    """Where the picture goes; a .json with the numbers is written beside it."""
+    """x0 y0 x1 y1 in pixels, applied to every photo or frame before the model's own resizing; what
+    reaches outside is filled with the edge."""
+    start: Optional[float] = None
+    """Second of the video at which the explained clip starts; by default it is the middle one."""
+    out: Optional[Path] = None
+    """Where the picture goes, explanation.png by default; of a video, explanation.mp4 (a .png is a
+    strip of frames). A .json with the numbers is written beside it."""
 
 
 def _photos_and_targets(args: Explain) -> Tuple[List[Tuple[str, Image.Image]], Tuple[str, ...]]:
@@ -63,25 +71,89 @@ def _as_target(text: str, labels: Optional[Sequence[str]], classes: int) -> int:
 
 def run_explain(args: Explain) -> None:
     """Run ``se-zoo explain``."""
-    if args.out.suffix.lower() != ".png" or not args.out.parent.is_dir():
-        raise InvalidInputError(f"--out {args.out} must be a .png file in an existing folder")
+    video = any(is_video(path) for path in args.photos)
+    out = args.out or Path("explanation.mp4" if video else "explanation.png")
+    known = (".mp4", ".png") if video else (".png",)
+    if out.suffix.lower() not in known or not out.parent.is_dir():
+        raise InvalidInputError(
+            f"--out {out} must be a {' or '.join(known)} file in an existing folder"
+        )
+    if video:
+        return _explain_video(args, out)
+    if args.start is not None:
+        raise InvalidInputError("--start is for videos.")
     photos, wanted = _photos_and_targets(args)
     model = load_model(args.model)
-    labels, classes = model.class_labels(), model.num_classes
-    targets = [_as_target(t, labels, classes) for t in wanted] or None
-    versus = None if args.versus is None else _as_target(args.versus, labels, classes)
+    if model.takes_clips:
+        raise InvalidInputError(f"{args.model} takes clips: name a video.")
+    targets, versus = _classes(args, model, wanted)
     opened = [photo for _, photo in photos]
     explanation, drawn = explain_photos(model, opened, targets, args.method, versus)
-    try:
-        explanation.save(args.out, drawn, _facts(args, photos))
-    except OSError as error:
-        raise InvalidInputError(f"--out {args.out} cannot be written: {error}") from error
+    _save(explanation, out, drawn, _facts(args, [name for name, _ in photos]))
     for i, (name, _) in enumerate(photos):
         print(_table(name, explanation[i]))
-    print(f"\n{args.out}: {args.method} map, {_what_it_shows(explanation)}")
+    print(f"\n{out}: {args.method} map, {_what_it_shows(explanation)}")
 
 
-def _facts(args: Explain, photos: Sequence[Tuple[str, Any]]) -> Dict[str, Any]:
+def _classes(
+    args: Explain, model: Any, wanted: Sequence[str]
+) -> Tuple[Optional[List[int]], Optional[int]]:
+    """The targets, and the class of ``--versus``, as the model counts them."""
+    labels, classes = model.class_labels(), model.num_classes
+    targets = [_as_target(t, labels, classes) for t in wanted] or None
+    return targets, None if args.versus is None else _as_target(args.versus, labels, classes)
+
+
+def _save(
+    explanation: Any, out: Path, drawn: Any, facts: Dict[str, Any], fps: float = 25.0
+) -> None:
+    try:
+        explanation.save(out, drawn, facts, fps)
+    except OSError as error:
+        raise InvalidInputError(f"--out {out} cannot be written: {error}") from error
+
+
+def _explain_video(args: Explain, out: Path) -> None:
+    """The same for one clip of one video."""
+    if len(args.photos) != 1:
+        raise InvalidInputError("Name one video, and no photos beside it.")
+    video = open_video(args.photos[0])
+    model = load_model(args.model)
+    config = resolve_clip_config(model)
+    indices = _clip_of(video, config, args.start)
+    frames = read_frames(video, indices)
+    if args.crop is not None:
+        cut = [cut_box(Image.fromarray(f), args.crop, video.path) for f in frames]
+        frames = np.stack([np.asarray(f) for f in cut])
+    targets, versus = _classes(args, model, args.target)
+    explanation, drawn = explain_frames(model, frames, targets, args.method, versus)
+    facts = {**_facts(args, [str(video.path)]), "frames": indices}
+    _save(explanation, out, drawn, facts, fps=max(1.0, video.fps / config.frame_stride))
+    print(_table(str(video.path), explanation[0]))
+    first, last = video.seconds(indices[0]), video.seconds(indices[-1])
+    print(
+        f"\n{out}: {args.method} map of second {first:.2f} to {last:.2f}, "
+        f"{_what_it_shows(explanation)}"
+    )
+
+
+def _clip_of(video: Video, config: ClipConfig, start: Optional[float]) -> List[int]:
+    """The frames to explain: from a second on, or from the middle.
+
+    Raises:
+        InvalidInputError: If the video has no such second.
+    """
+    if start is None:
+        return clip_indices(len(video), config.num_frames, config.frame_stride)
+    later = [i for i in range(len(video)) if video.seconds(i) >= start]
+    if start < 0 or not later:
+        length = video.seconds(len(video) - 1)
+        raise InvalidInputError(f"--start {start} is outside the video, 0 to {length:.2f} seconds.")
+    found = clip_indices(len(later), config.num_frames, config.frame_stride, offset=0.0)
+    return [later[i] for i in found]
+
+
+def _facts(args: Explain, names: List[str]) -> Dict[str, Any]:
     """What the JSON needs for the picture to be made again."""
     from .. import __version__
 
@@ -89,7 +161,7 @@ def _facts(args: Explain, photos: Sequence[Tuple[str, Any]]) -> Dict[str, Any]:
     return {
         "se_zoo": __version__,
         "model": args.model,
-        "photos": [name for name, _ in photos],
+        "photos": names,
         "crop": None if crop is None else list(crop),
     }
 
@@ -111,8 +183,10 @@ def _table(name: str, explanation: Any) -> str:
 
 
 def _what_it_shows(explanation: Any) -> str:
-    rows, columns = explanation.native_grid
+    *steps, rows, columns = explanation.native_grid
     parts = [f"{rows} x {columns} cells"]
+    if steps:
+        parts.append(f"{steps[0]} time step{'' if steps[0] == 1 else 's'}")
     if explanation.signed:
         parts.append("* = explained")
     if explanation.versus:

@@ -43,21 +43,22 @@ def load_photo(path: Path, crop: Optional[Box] = None) -> Image.Image:
         image = read_rgb(path)
     except ValueError as error:
         raise InvalidInputError(f"{path}: {error}") from None
-    if crop is None:
-        return image
-    x0, y0, x1, y1 = crop
+    return image if crop is None else cut_box(image, crop, path)
+
+
+def cut_box(image: Image.Image, box: Box, path: Path) -> Image.Image:
+    """The box of an image; where it reaches outside, the nearest pixels go on.
+
+    Raises:
+        InvalidInputError: If the box does not meet the image of that path.
+    """
+    x0, y0, x1, y1 = box
     if not (x0 < x1 and y0 < y1 and max(0, x0) < min(x1, image.width)
             and max(0, y0) < min(y1, image.height)):  # fmt: skip
         raise InvalidInputError(
-            f"--crop {x0} {y0} {x1} {y1} shows nothing of {path} ({image.width} x {image.height}); "
-            "give x0 y0 x1 y1 with x0 < x1 and y0 < y1."
+            f"the crop {x0} {y0} {x1} {y1} shows nothing of {path} ({image.width} x "
+            f"{image.height}); give x0 y0 x1 y1 with x0 < x1 and y0 < y1."
         )
-    return _cut(image, crop)
-
-
-def _cut(image: Image.Image, box: Box) -> Image.Image:
-    """The box of an image; where it reaches outside, the nearest pixels go on."""
-    x0, y0, x1, y1 = box
     columns = np.clip(np.arange(x0, x1), 0, image.width - 1)
     rows = np.clip(np.arange(y0, y1), 0, image.height - 1)
     return Image.fromarray(np.asarray(image)[rows[:, None], columns])

@@ -1,0 +1,55 @@
+"""Frames of a video for a clip model: cut and normalised as its config says, and explained."""
+
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..explain import Explanation
+from .clip_config import resolve_clip_config
+from .photos import DRAWN_WIDTH, visible_region
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}  # fmt: skip
+
+
+def explain_frames(
+    model: Any,
+    frames: np.ndarray,
+    targets: Optional[Sequence[Union[int, str]]] = None,
+    method: Optional[str] = None,
+    versus: Union[int, str, None] = None,
+) -> Tuple[Explanation, np.ndarray]:
+    """Explain one clip.
+
+    Args:
+        model: A clip model in eval mode.
+        frames: (T, H, W, 3) uint8, of any size.
+        targets: Labels or class indices; by default what the model predicts.
+        method: Which map; see :func:`se_zoo.explain`.
+        versus: The other class of a difference map.
+
+    Returns:
+        The explanation, and what the model saw, (1, T, H', W', 3) uint8, large enough to draw on.
+
+    Raises:
+        InvalidInputError: If it is no clip model, or does not take such a clip.
+    """
+    config = resolve_clip_config(model)
+    cut = [visible_region(Image.fromarray(f), config.size, config.crop_pct, "center")
+           for f in frames]  # fmt: skip
+    height, width = config.size
+    resampling = _FILTERS.get(config.interpolation, Image.Resampling.BILINEAR)
+    small = np.stack([np.asarray(f.resize((width, height), resampling)) for f in cut])
+    mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in (config.mean, config.std))
+    clip = (torch.from_numpy(small).permute(3, 0, 1, 2).float() / 255 - mean) / std
+    explanation = model.explain(
+        clip[None], None if targets is None else list(targets), method, versus=versus
+    )
+    zoom = max(1, -(-DRAWN_WIDTH // width))
+    size = (width * zoom, height * zoom)
+    drawn: List[np.ndarray] = [np.asarray(f.resize(size, Image.Resampling.LANCZOS)) for f in cut]
+    return explanation, np.stack(drawn)[None]

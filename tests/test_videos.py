@@ -1,0 +1,232 @@
+"""Video files: every frame is the one that was asked for, and broken files say so."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, List, Sequence
+
+import numpy as np
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+
+from se_zoo import cli
+from se_zoo.data.videos import clip_indices, is_video, open_video, read_frames
+from se_zoo.errors import DataError
+
+av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
+
+SIZE = 64
+#: A frame's number is drawn as so many black and white squares.
+BITS = 8
+
+
+def numbered(number: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
+    """A picture that shows its number in squares, robust to what h264 does to pictures."""
+    picture = np.full((height, width, 3), 128, dtype=np.uint8)
+    for bit in range(BITS):
+        row, column = divmod(bit, 4)
+        value = 235 if number >> bit & 1 else 20
+        picture[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = value
+    return picture
+
+
+def number_of(picture: np.ndarray) -> int:
+    """The number that a picture shows."""
+    found = 0
+    for bit in range(BITS):
+        row, column = divmod(bit, 4)
+        centre = picture[16 * row + 4 : 16 * row + 12, 16 * column + 4 : 16 * column + 12]
+        found |= int(centre.mean() > 128) << bit
+    return found
+
+
+def write(
+    path: Path, frames: int, codec: str = "libx264", times: Sequence[int] = (), **options: str
+) -> Path:
+    """A file of numbered frames; ``times`` are presentation times in 1/1000 s."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, 25)
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        stream.options = options
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(numbered(i))
+            if times:
+                frame.pts, frame.time_base = times[i], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+KINDS = {
+    "B-frames": {"codec": "libx264", "g": "12", "bf": "3"},
+    "one keyframe": {"codec": "libx264", "g": "500", "bf": "2"},
+    "keyframes alone": {"codec": "libx264", "g": "1"},
+    "mpeg4": {"codec": "mpeg4", "g": "10"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_are_those_that_were_asked_for(tmp_path: Path, kind: str, suffix: str) -> None:
+    video = open_video(write(tmp_path / f"numbers{suffix}", 60, **KINDS[kind]))
+    assert len(video) == 60 and abs(video.fps - 25) < 0.5
+    for wanted in ([0], [59], [17], [3, 4, 5], [40, 10, 55, 10], list(range(60)), [30, 31, 58]):
+        found = [number_of(picture) for picture in read_frames(video, wanted)]
+        assert found == wanted, (kind, wanted)
+
+
+def test_several_keyframes_were_sought() -> None:
+    """The files above are worth the test: B-frames are reordered, and there is where to seek."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "n.mp4", 60, **KINDS["B-frames"])
+        assert len(open_video(path).keyframes) >= 5
+        with av.open(str(path)) as container:
+            packets = [p.pts for p in container.demux(video=0) if p.pts is not None]
+        assert packets != sorted(packets)
+
+
+def test_variable_frame_rate(tmp_path: Path) -> None:
+    """Frames are numbered as they are shown, and seconds are those of the file."""
+    times = [0, 40, 80, 500, 540, 1500, 1510, 1520, 3000, 3040]
+    video = open_video(write(tmp_path / "vfr.mkv", 10, times=times))
+    assert [number_of(p) for p in read_frames(video, list(range(10)))] == list(range(10))
+    assert [round(1000 * video.seconds(i)) for i in range(10)] == times
+    assert video.fps == pytest.approx(9 / 3.04, rel=1e-3)
+
+
+def test_file_that_was_cut(tmp_path: Path) -> None:
+    """What is there can be read; what is not is an error that names the frame or the file."""
+    whole = write(tmp_path / "whole.mkv", 60, **KINDS["B-frames"]).read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole[: len(whole) // 2])
+    video = open_video(cut)
+    assert 0 < len(video) < 60
+    assert number_of(read_frames(video, [2])[0]) == 2
+    (tmp_path / "stub.mp4").write_bytes(whole[:40])
+    with pytest.raises(DataError, match=r"stub\.mp4 cannot be read as a video"):
+        open_video(tmp_path / "stub.mp4")
+
+
+def test_files_that_are_no_videos(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty.mp4").touch()
+    for name in ("text.mp4", "empty.mp4"):
+        with pytest.raises(DataError, match=name):
+            open_video(tmp_path / name)
+    with pytest.raises(DataError, match="no such file"):
+        open_video(tmp_path / "nothing.mp4")
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", 16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(DataError, match="only sound"):
+        open_video(tmp_path / "sound.mp4")
+    assert is_video(Path("A.MP4")) and not is_video(Path("a.png"))
+
+
+def test_frames_that_are_not_there(tmp_path: Path) -> None:
+    video = open_video(write(tmp_path / "n.mp4", 5))
+    for wanted in ([5], [-1], []):
+        with pytest.raises(IndexError, match="frames 0 to 4"):
+            read_frames(video, wanted)
+
+
+@pytest.mark.parametrize(
+    "frames, num, stride, offset, expected",
+    [
+        (100, 4, 10, 0.0, [0, 10, 20, 30]),
+        (100, 4, 10, 1.0, [69, 79, 89, 99]),
+        (101, 4, 10, 0.5, [35, 45, 55, 65]),
+        (31, 4, 10, 0.5, [0, 10, 20, 30]),
+        (30, 4, 10, 0.5, [0, 10, 19, 29]),
+        (2, 4, 10, 0.5, [0, 0, 1, 1]),
+        (1, 3, 1, 0.5, [0, 0, 0]),
+        (9, 1, 5, 0.5, [4]),
+    ],
+)
+def test_which_frames_make_a_clip(
+    frames: int, num: int, stride: int, offset: float, expected: List[int]
+) -> None:
+    assert clip_indices(frames, num, stride, offset) == expected
+
+
+# On the command line
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: Any) -> Path:
+    """A clip model on disk."""
+    torch.manual_seed(0)
+    clips: Any = timm.create_model(
+        "framewise_sehead", backbone="test_resnet", num_classes=3, num_frames=4, gate="sigmoid"
+    )
+    clips.pretrained_cfg.update(num_classes=3, label_names=["run", "jump", "sit"])
+    folder = tmp_path_factory.mktemp("model")
+    save_for_hf(clips, str(folder), model_args=clips._model_args, safe_serialization=True)
+    return folder
+
+
+def explain(*args: object) -> None:
+    cli.main(["explain", *map(str, args)])
+
+
+def test_explains_a_video(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    video = write(tmp_path / "numbers.mp4", 60, **KINDS["B-frames"])
+    out = tmp_path / "why.mp4"
+    explain(video, "--model", f"local-dir:{model}", "--target", "jump", "--out", out)
+    assert "4 time steps" in capsys.readouterr().out
+    assert len(open_video(out)) == 4
+    content = json.loads(out.with_suffix(".json").read_text())
+    assert content["frames"] == clip_indices(60, 4, 4) and content["rows"][0]["label"] == "jump"
+    explain(video, "--model", f"local-dir:{model}", "--out", tmp_path / "why.png", "--start", "1.0")
+    content = json.loads((tmp_path / "why.json").read_text())
+    assert content["frames"] == [25, 29, 33, 37]
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        (["VIDEO", "--model", "MODEL", "--start", "9"], "outside the video"),
+        (["VIDEO", "--model", "MODEL", "--start", "-1"], "outside the video"),
+        (["VIDEO", "VIDEO", "--model", "MODEL"], "one video"),
+        (["VIDEO", "--model", "se_zoo/resnet18_slim_celeba"], "takes images"),
+        (["VIDEO", "--model", "MODEL", "--target", "walk"], "walk"),
+        (["VIDEO", "--model", "MODEL", "--out", "why.gif"], ".mp4 or .png"),
+        (["VIDEO", "--model", "MODEL", "--crop", "90", "0", "99", "9"], "shows nothing"),
+        (["--model", "MODEL"], "name a video"),
+        (["--start", "1"], "for videos"),
+        (["nothing.mp4", "--model", "MODEL"], "no such file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_mistakes_take_one_line(
+    model: Path, tmp_path: Path, options: List[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"VIDEO": write(tmp_path / "n.mp4", 5), "MODEL": f"local-dir:{model}"}
+    with pytest.raises(SystemExit) as stop:
+        explain(*(names.get(o, o) for o in options))
+    assert says in str(stop.value.code) and "\n" not in str(stop.value.code)
+    assert {p.name for p in tmp_path.iterdir()} == {"n.mp4"}
+
+
+@pytest.mark.data
+def test_real_clip(model: Path, data_dir: Path, tmp_path: Path) -> None:
+    """A clip of the GRID corpus: MPEG-1, 75 frames, 25 a second."""
+    path = sorted((data_dir / "grid" / "video").glob("*.mpg"))[0]
+    video = open_video(path)
+    assert len(video) == 75 and video.fps == pytest.approx(25, rel=0.01)
+    with av.open(str(path)) as container:
+        plain = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    found = read_frames(video, [0, 37, 74])
+    assert all(np.array_equal(found[n], plain[i]) for n, i in enumerate((0, 37, 74)))
+    explain(path, "--model", f"local-dir:{model}", "--out", tmp_path / "why.mp4")
+    assert (tmp_path / "why.mp4").is_file()
