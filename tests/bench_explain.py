@@ -3,6 +3,7 @@
     python -m tests.bench_explain                                  # the table of the README
     python -m tests.bench_explain --models resnet50 --runs 15 --threads 2
     python -m tests.bench_explain --models se_zoo/resnet18_slim_celeba --out speed.json
+    python -m tests.bench_explain --models r2plus1d_18 swin3d_t --batch 1        # clips
     python -m tests.bench_explain --import-time                    # `import se_zoo` over timm
 
 The plain side is timm's own model with the same weights. Peak memory is the growth of the process
@@ -21,9 +22,11 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 import timm
 import torch
+import torchvision
 import tyro
 
 import se_zoo
+from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
 
 METHODS = ("gate", "contribution")
@@ -34,7 +37,8 @@ class Bench:
     """What to measure."""
 
     models: Tuple[str, ...] = ("resnet50", "convnext_tiny", "vit_base_patch16_224")
-    """timm names of backbones, or a zoo's model, which is measured at its own image size."""
+    """timm names of backbones; or torchvision's of clip backbones, or a zoo's model, which are
+    measured at their own size."""
     batch: int = 8
     size: int = 224
     runs: int = 9
@@ -59,6 +63,11 @@ def sides(name: str, batch: int, size: int) -> Dict[str, Callable[[], object]]:
         squeezed = timm.create_model(name, pretrained=True).eval()
         plain = se_zoo.unsqueeze(deepcopy(squeezed))
         images = torch.randn(batch, *squeezed.pretrained_cfg["input_size"])
+    elif name in CLIPS:
+        plain = getattr(torchvision.models.video, name)().eval()
+        squeezed = timm.create_model(f"{name}_sehead").eval()
+        squeezed.load_state_dict(plain.state_dict(), strict=False)
+        images = torch.randn(batch, *squeezed.input_shape())
     else:
         plain = timm.create_model(name).eval()
         squeezed = timm.create_model("timm_sehead", backbone=name).eval()

@@ -10,6 +10,7 @@ import timm
 import torch
 import torchvision
 from timm.models import save_for_hf
+from timm.models._hub import save_config_for_hf
 
 import se_zoo
 from se_zoo import InvalidInputError
@@ -38,10 +39,8 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("r3d_18", (8, 32, 48), (1, 2, 3)),
     Case("mc3_18", (4, 32, 48), (4, 2, 3)),
     Case("r2plus1d_18", (8, 32, 48), (1, 2, 3)),
-    Case("s3d", (13, 209, 209), (2, 7, 7)),
     Case("swin3d_t", (4, 64, 96), (2, 2, 3)),
     Case("framewise", (3, 64, 96), (3, 2, 3), kwargs={"backbone": "resnet10t"}),
     Case("framewise", (3, 64, 96), (3, 2, 3), kwargs={"backbone": "convnext_atto"}),
@@ -52,7 +51,10 @@ CASES = [
     Case("framewise", (2, 64, 64), (2, 2, 2), kwargs={"backbone": "swin_tiny_patch4_window7_224",
          "img_size": 64, "window_size": 2}),
 ]  # fmt: skip
-LARGE = [
+#: Of classes that are tested above, or too slow for all of it.
+OTHERS = [
+    Case("r3d_18", (8, 32, 48), (1, 2, 3)),
+    Case("s3d", (13, 209, 209), (2, 7, 7)),
     Case("mvit_v2_s", (16, 224, 224), (8, 7, 7), False),
     Case("swin3d_s", (2, 32, 32), (1, 1, 1)),
     Case("swin3d_b", (2, 32, 32), (1, 1, 1)),
@@ -158,16 +160,24 @@ def test_timms_interface(case: Case) -> None:
     assert config.size == tuple(model.pretrained_cfg["input_size"][1:])
 
 
-@pytest.mark.parametrize("case", LARGE, ids=lambda c: c.name)
-def test_large_models(case: Case) -> None:
-    explanation = case.model().eval().explain(case.clips(1), target=0)
+@pytest.mark.parametrize("case", OTHERS, ids=lambda c: c.name)
+def test_the_others(case: Case, tmp_path: Path) -> None:
+    """Forward, backward, explain, and once more from config.json."""
+    model, clips = case.model(), case.clips(1)
+    model.train()(clips).sum().backward()
+    assert model.se.fc2.weight.grad.abs().sum() > 0
+    explanation = model.eval().explain(clips, target=0)
     assert explanation.native_grid == case.grid
     assert explanation.exact == case.exact
     assert explanation.weights == ("folded" if case.exact else "projection")
+    save_config_for_hf(model, str(tmp_path / "config.json"), model_args=model._model_args)
+    back: Any = timm.create_model(f"local-dir:{tmp_path}")
+    back.load_state_dict(model.state_dict())
+    assert torch.equal(back.eval()(clips), explanation.logits)
 
 
 def test_all_registered_clip_models_are_tested() -> None:
-    tested = {f"{case.name}_sehead" for case in CASES + LARGE}
+    tested = {f"{case.name}_sehead" for case in CASES + OTHERS}
     assert tested == set(timm.list_models("*_sehead", module="zoo_video"))
 
 
@@ -264,7 +274,7 @@ def test_options_that_cannot_be() -> None:
 
 
 def explained() -> Any:
-    case = CASES[1]
+    case = CASES[0]
     model = trained_looking(case)
     model.pretrained_cfg.update(num_classes=CLASSES, label_names=list("abcde"))
     return model.explain(case.clips(), ["a", "c"])
