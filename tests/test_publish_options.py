@@ -99,6 +99,19 @@ def test_second_publication_is_one_commit_and_drops_what_is_gone(fresh: Bench, c
     refused(taken, "has a tag better already")
 
 
+def test_another_machine_is_no_change(fresh: Bench) -> None:
+    """Sizes are counted at each publication, and name the machine; that alone is no change."""
+    assert fresh.publish().code == 0
+    before = fresh.hub.snapshot()
+    fresh.client.python("torch.set_num_threads(2)")
+    try:
+        again = fresh.publish()
+    finally:
+        fresh.client.python("torch.set_num_threads(1)")
+    assert again.code == 0 and "nothing had changed" in again.printed
+    assert fresh.hub.snapshot() == before
+
+
 def test_edited_card_is_not_overwritten(fresh: Bench, copy: Path) -> None:
     assert fresh.publish().code == 0
     files = fresh.hub.files("me/faces")

@@ -22,6 +22,8 @@ from .publish_errors import PublishError, naming_the_step
 from .remote import Changes, Remote, foreign_files
 from .stage import Staged, load_name, preprocessing
 
+#: Files of figures that publishing itself makes.
+COUNTED = ("size.json", "gallery.json")
 #: A tag that git takes, and that reads as one.
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -119,6 +121,7 @@ def _prepare(
         raise PublishError(
             f"{repo} exists and is public; make it private in its settings, or leave out --private."
         )
+    keep_figures(remote, staged)
     changes = Changes.between(remote, staged)
     strange = [] if overwrite else foreign_files(remote, changes)
     if strange:
@@ -130,6 +133,17 @@ def _prepare(
     if taken is not None and (changes or taken != remote.head):
         raise PublishError(f"{repo} has a tag {tag} already, of {taken}; name another --tag.")
     return remote
+
+
+def keep_figures(remote: Remote, staged: Staged) -> None:
+    """Where only the machine or the commit of our own counting changed, keep what is there."""
+    kept = []
+    with tempfile.TemporaryDirectory(prefix="se-zoo-") as folder:
+        for name in COUNTED:
+            if name in staged.sha256 and name in remote.files and remote.is_published(name):
+                kept.append(staged.keep(remote.download(name, folder)))
+    if any(kept):
+        staged.write_manifest()
 
 
 def validate_card(text: str) -> None:

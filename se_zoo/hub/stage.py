@@ -24,7 +24,7 @@ from .gallery import draw_gallery
 from .publish_errors import naming_the_step
 from .run import Run, declared_repo
 from .size import size_facts
-from .sources import read_sources
+from .sources import PROVENANCE, read_sources
 
 #: In the repository: the hash of every file that this package put there.
 MANIFEST = "manifest.json"
@@ -46,6 +46,31 @@ class Staged:
     folder: Path
     run: Run
     sha256: Dict[str, str]
+
+    def write_manifest(self) -> None:
+        """Hash all files anew, and write the manifest of them."""
+        files = sorted(f for f in self.folder.iterdir() if f.name != MANIFEST)
+        hashes = {file.name: sha256_of(file) for file in files}
+        write_json(self.folder / MANIFEST, {"se_zoo": __version__, "files": hashes})
+        self.sha256.clear()
+        self.sha256.update({**hashes, MANIFEST: sha256_of(self.folder / MANIFEST)})
+
+    def keep(self, earlier: Path) -> bool:
+        """Take an earlier file of figures in the place of its newer one, if they differ in nothing
+        but machine and commit: counting again on another machine is no change of the model.
+
+        Returns:
+            Whether it was taken; the manifest has to be written again then.
+        """
+        ours = self.folder / earlier.name
+        try:
+            old, new = (json.loads(f.read_text("utf-8")) for f in (earlier, ours))
+            same = {**old, **{k: new[k] for k in PROVENANCE}} == new and old != new
+        except (ValueError, TypeError, KeyError):
+            return False
+        if same:
+            shutil.copyfile(earlier, ours)
+        return same
 
 
 def check_declared(run: Run) -> None:
@@ -116,9 +141,9 @@ def stage(run: Run) -> Iterator[Staged]:
         folder = Path(name)
         with naming_the_step("before anything was asked of the Hub", run.repo):
             _write(run, folder)
-            hashes = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
-            write_json(folder / MANIFEST, {"se_zoo": __version__, "files": hashes})
-        yield Staged(folder, run, {**hashes, MANIFEST: sha256_of(folder / MANIFEST)})
+            staged = Staged(folder, run, {})
+            staged.write_manifest()
+        yield staged
 
 
 def write_upload(run: Run) -> Path:

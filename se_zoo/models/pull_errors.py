@@ -79,7 +79,8 @@ def _training(variant: str, tag: str) -> str:
         ours = timm.is_model(variant.removesuffix("_sehead"))
         options = f"--model.name {variant}" + (" --model.pretrained" if ours else "")
         return f" Train it, in a clone of the project: `python recipes/celeba.py {options}`."
-    return " No recipe of this project trains on ImageNet-1k yet." if tag == "in1k" else ""
+    sets = {"in1k": "ImageNet-1k", "k400": "Kinetics-400", "ucf101": "UCF101"}
+    return f" No recipe of this project trains on {sets[tag]} yet." if tag in sets else ""
 
 
 def next_step(error: BaseException, place: str, folder: Any = None) -> str:
