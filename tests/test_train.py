@@ -345,6 +345,7 @@ def test_workers_give_the_same_losses(folder: Path, tmp_path: Path, usual: Path)
         ({"run": {"mixed_precision": "fp16"}}, "needs a GPU"),
         ({"run": {"trackers": ["comet_ml"]}}, "comet_ml"),
         ({"model": {"name": "resnet18"}}, "no SE head"),
+        ({"model": {"name": "r3d_18_sehead"}}, "takes clips"),
         ({"model": {"name": "resnet18_sehead"}}, "--model.backbone"),
     ],
 )

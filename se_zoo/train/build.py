@@ -70,11 +70,13 @@ def build_model(
         WeightsNotFoundError: If ``pretrained`` weights cannot be had.
     """
     architecture = config.name.partition(".")[0]
-    known = timm.list_models("*_sehead")
+    known = timm.list_models("*_sehead", module="zoo_image")
     if architecture not in known:
+        clips = timm.is_model(architecture) and architecture.endswith("_sehead")
+        why = "takes clips, and the recipes train on images" if clips else "has no SE head"
         raise InvalidInputError(
-            f"--model.name {config.name} has no SE head; choose one of: {', '.join(known)}. Any "
-            "timm backbone: --model.name timm_sehead --model.backbone NAME."
+            f"--model.name {config.name} {why}; choose one of: {', '.join(known)}. Any timm "
+            "backbone: --model.name timm_sehead --model.backbone NAME."
         )
     if (config.backbone is not None) != (architecture == "timm_sehead"):
         raise InvalidInputError("--model.backbone goes with --model.name timm_sehead, and only so.")
