@@ -120,29 +120,22 @@ def create_sehead(
         **kwargs: Model arguments of the backbone.
     """
     check_arguments(variant, kwargs)
-    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
+    cfg = _config(variant, pretrained_cfg, pretrained_cfg_overlay or {})
     tag = cfg.get("tag") or ""
-    overlay = pretrained_cfg_overlay or {}
-    if overlay.get("hf_hub_id") and "file" not in overlay:
-        cfg.pop("file", None)  # another repository was asked for than the bundled weights
     own = own_model_args(variant, tag)
-    if tag == "in1k" and own:
-        cfg["label_names"] = imagenet_labels()
     if multi_label is None:
         multi_label = tag == "celeba" and kwargs.get("num_classes", 40) == 40
     own_gate = own.pop("gate", "identity")
-    gate, kwargs = gate or own_gate, {**own, **kwargs}
-    se_args = {"reduction": reduction, "gate": gate, "multi_label": multi_label}
+    se_args = {"reduction": reduction, "gate": gate or own_gate, "multi_label": multi_label}
     with clear_errors(variant, cfg, cache_dir):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
-        into_backbone = False
+        into_backbone = isinstance(create, str) and _is_timms(create, cfg)
         if isinstance(create, str):
-            into_backbone = _is_timms(create, cfg)
-            inner = {k: v for k, v in local.items() if k not in ("architecture", "tag")}
+            own_cfg = {k: v for k, v in local.items() if k not in ("architecture", "tag")}
             create = partial(
                 model_entrypoint(create),
                 pretrained=pretrained and into_backbone,
-                pretrained_cfg=inner if into_backbone else None,
+                pretrained_cfg=own_cfg if into_backbone else None,
             )
         model = build_model_with_cfg(
             partial(_build, create, layout, se_args, clip),
@@ -153,12 +146,22 @@ def create_sehead(
                 fill_se, of_backbone=bool(cfg.get("file") and not cfg.get("source"))
             ),
             feature_cfg=dict(feature_cfg or {}),
-            **kwargs,
+            **{**own, **kwargs},
         )
     restore_source(model, cfg)
     if pretrained:
         check_finite(model, source_name(cfg))
     return model
+
+
+def _config(variant: str, pretrained_cfg: Any, overlay: Dict[str, Any]) -> Dict[str, Any]:
+    """The pretrained config in force."""
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay or None).to_dict()
+    if overlay.get("hf_hub_id") and "file" not in overlay:
+        cfg.pop("file", None)  # another repository was asked for than the bundled weights
+    if cfg.get("tag") == "in1k" and own_model_args(variant, "in1k"):
+        cfg["label_names"] = imagenet_labels()
+    return cfg
 
 
 #: Arguments of a model that are not the architecture's, or that config.json has anyway.
