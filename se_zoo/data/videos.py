@@ -141,7 +141,9 @@ def _decode(video: Video, times: List[int], start: Optional[int]) -> Dict[int, n
     try:
         with av.open(str(video.path)) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            # Decoder threads report through Python: one that waits for the interpreter while the
+            # file is being closed waits for ever. Loader processes are what decodes in parallel.
+            stream.codec_context.thread_count = 1
             if start is not None:
                 container.seek(start, stream=stream)
             for frame in container.decode(stream):

@@ -114,6 +114,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
         stream: Any = container.add_stream("libx264", Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "18"}
+        stream.codec_context.thread_count = 1  # the same file on every machine
         for image in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]))
             container.mux(stream.encode(picture))
