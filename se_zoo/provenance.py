@@ -55,6 +55,15 @@ def environment(versions: Optional[Mapping[str, str]] = None, **machine: Any) ->
     }
 
 
+def options(config: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
+    """A nested configuration by option names, ``run.mixed-precision``."""
+    found: Dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key.replace('_', '-')}"
+        found.update(options(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return found
+
+
 def provenance(command: Optional[str] = None) -> Dict[str, Any]:
     """What a file of figures says of how it was made: ``command``, ``commit``, ``environment``.
 

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -17,7 +17,7 @@ from ..models.export import complete_config
 from ..models.manifest import manifest, sha256_of
 from ..models.names import ALIASES
 from ..models.pull import BUNDLED, WEIGHTS_NAME
-from ..provenance import provenance
+from ..provenance import options, provenance
 from ..version import __version__
 from .card import CURVES, GALLERY, Subject, base_model, render
 from .gallery import draw_gallery
@@ -197,13 +197,13 @@ def check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
     Raises:
         InvalidInputError: Naming the file that is not.
     """
-    ours = sha256_of(run.export / WEIGHTS_NAME)
     if taken := sorted({"config", "manifest"} & set(sources)):
         raise InvalidInputError(
             f"{run.card / taken[0]}.json: the repository has a file of that name; rename it."
         )
     for name, figures in sources.items():
-        if figures.get("weights_sha256") not in (None, ours):
+        measured = figures.get("weights_sha256")
+        if measured is not None and measured != sha256_of(run.export / WEIGHTS_NAME):
             raise InvalidInputError(
                 f"{run.card / name}.json was measured on other weights; measure again, or move it "
                 "away."
@@ -219,17 +219,9 @@ def check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
 
 def control_differences(with_se: Dict[str, Any], without: Dict[str, Any]) -> List[str]:
     """Options in which two runs differ, beside the block and where they were written."""
-    ours, theirs = flat(with_se.get("config", {})), flat(without.get("config", {}))
+    ours, theirs = (options(run.get("config", {})) for run in (with_se, without))
     names = {n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)}
     return sorted(n for n in names if n.rpartition(".")[2] not in ("se", "output", "overwrite"))
-
-
-def flat(config: Any, prefix: str = "") -> Dict[str, Any]:
-    """Nested options by dotted names."""
-    if not isinstance(config, dict):
-        return {prefix: config}
-    return {k: v for name, value in config.items()
-            for k, v in flat(value, f"{prefix}.{name}".strip(".")).items()}  # fmt: skip
 
 
 def load_name(run: Run) -> str:
@@ -265,7 +257,7 @@ def _write(run: Run, folder: Path) -> None:
     for name, figures in subject.sources.items():
         if not (folder / f"{name}.json").exists():  # the gallery's is newer than the card folder's
             write_json(folder / f"{name}.json", without_paths(figures))
-    subject = Subject(**{**vars(subject), "sources": _sources(folder)})
+    subject = replace(subject, sources=_sources(folder))
     (folder / "README.md").write_text(str(render(subject)), encoding="utf-8")
 
 

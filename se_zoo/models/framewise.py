@@ -5,51 +5,29 @@ before the backbone's own head, whose pooling, norm and classifier therefore sta
 as they are for images.
 """
 
-from typing import Any, Dict, Optional, Tuple, Type
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 from torch import nn
 
-from ..errors import InvalidInputError, UnsupportedBackboneError
-from ..layers import FrameLayout, SqueezeExcite
+from ..errors import UnsupportedBackboneError
+from ..layers import FrameLayout
+from .clip_head import ClipSEHead
 from .probe import name_of, probe_layout
-from .sehead import SEHeadMixin, plain_class
-
-_CLASSES: Dict[type, type] = {}
+from .sehead import SEHeadMixin, attach_se
 
 
-class FramewiseMixin(SEHeadMixin):
-    """An image class of timm that takes clips, (B, C, T, H, W).
+class FramewiseMixin(ClipSEHead):
+    """An image class of timm that takes clips of any number of frames."""
 
-    Attributes:
-        num_frames: Frames of the clips that the model is made for; any number works.
-        frame_stride: Of so many frames of a video, one is taken into a clip.
-    """
-
-    takes_clips = True
-    num_frames: int
-    frame_stride: int
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of clips (B, C, T, H, W); an image (B, C, H, W) is a clip of one frame."""
-        return self.forward_head(self.forward_features(x))
+    class_prefix = "Framewise"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Features of every frame, (B, T, *frame) in the backbone's own layout."""
-        if x.dim() == 4:
-            x = x.unsqueeze(2)
-        if x.dim() != 5:
-            raise InvalidInputError(
-                f"{type(self).__name__} takes clips (B, C, T, H, W) or images (B, C, H, W), got "
-                f"{tuple(x.shape)}."
-            )
+        x = self.as_clips(x)
         frames = x.transpose(1, 2).flatten(0, 1)
         features = super().forward_features(frames)  # type: ignore[misc]
         return features.unflatten(0, (x.shape[0], x.shape[2]))
-
-    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Gate, mean over time, and the backbone's own head."""
-        return self.classify(self.gated(x), pre_logits)  # type: ignore[arg-type]
 
     def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         kwargs = {"pre_logits": True} if pre_logits else {}
@@ -62,22 +40,6 @@ class FramewiseMixin(SEHeadMixin):
             NotImplementedError: Always; squeeze the image backbone instead.
         """
         raise NotImplementedError("Intermediate features are for image models, not for clips.")
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return _rebuild, (plain_class(type(self)),), self.__dict__.copy()
-
-
-def framewise_class(cls: type) -> type:
-    """The framewise SE class of a timm class; made once."""
-    if cls not in _CLASSES:
-        name, bases = f"Framewise{cls.__name__}SE", (FramewiseMixin, cls)
-        _CLASSES[cls] = type(name, bases, {"__module__": __name__})
-    return _CLASSES[cls]
-
-
-def _rebuild(cls: type) -> nn.Module:
-    made: Type[nn.Module] = framewise_class(cls)
-    return made.__new__(made)
 
 
 def attach_framewise_se(
@@ -104,15 +66,6 @@ def attach_framewise_se(
         raise UnsupportedBackboneError(
             f"{name_of(model)} gives a list of features, which framewise_sehead does not take."
         )
-    parameter = next(model.parameters())
-    kept = {k: se_args[k] for k in ("reduction", "gate")}
-    block = SqueezeExcite(channels, **kept, device=parameter.device, dtype=parameter.dtype)
-    model.__class__ = framewise_class(type(model))
-    model.se = block.train(model.training)
-    settings: Dict[str, Any] = {
-        "se_layout": FrameLayout(layout), "se_args": kept, "multi_label": se_args["multi_label"],
-        "num_frames": num_frames, "frame_stride": frame_stride,
-    }  # fmt: skip
-    for name, value in settings.items():
-        setattr(model, name, value)
+    attach_se(model, FrameLayout(layout), channels, head=FramewiseMixin, **se_args)
+    model.num_frames, model.frame_stride = num_frames, frame_stride  # type: ignore[assignment]
     return model

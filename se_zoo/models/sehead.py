@@ -19,7 +19,7 @@ from ..explain import Explanation
 from ..explain import channel_logits as _channel_logits
 from ..explain import explain as _explain
 from ..explain.targets import Target
-from ..layers import Layout, SqueezeExcite
+from ..layers import FrameLayout, Layout, SqueezeExcite
 from ..layers.grid import Features
 from .labels import imagenet_labels
 from .names import closest_names
@@ -29,7 +29,7 @@ from .pull_errors import clear_errors
 
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
 FAMILIES: Dict[type, type] = {}
-_SE_CLASSES: Dict[type, type] = {}
+_SE_CLASSES: Dict[Tuple[type, type], type] = {}
 
 
 class NoGate(nn.Module):
@@ -53,6 +53,8 @@ class SEHeadMixin:
 
     #: Whether inputs are clips (B, C, T, H, W), with a time axis.
     takes_clips = False
+    #: In front of the names of classes that are made for it.
+    class_prefix = ""
 
     if TYPE_CHECKING:
         se: Any
@@ -159,7 +161,8 @@ class SEHeadMixin:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Classes made by squeeze() have no importable name; rebuild them from timm's class.
-        return _rebuild, (plain_class(type(self)),), self.__dict__.copy()
+        made_of = (plain_class(type(self)), type(self).__bases__[0])
+        return _rebuild, made_of, self.__dict__.copy()
 
 
 class GenericSEHead(SEHeadMixin):
@@ -178,32 +181,40 @@ def plain_class(cls: type) -> type:
     return next(c for c in cls.__mro__ if not issubclass(c, SEHeadMixin))
 
 
-def _se_class(cls: type) -> type:
-    """The SE class of a timm class; made once, so that two squeezed models share it."""
-    if cls in FAMILIES:
+def _se_class(cls: type, head: type = SEHeadMixin) -> type:
+    """The SE class of a timm class; made once, so that two squeezed models share it.
+
+    Args:
+        cls: timm's class.
+        head: What it is to have; any SE head by default, a hand-written one if there is one.
+    """
+    if cls in FAMILIES and issubclass(FAMILIES[cls], head):
         return FAMILIES[cls]
-    if cls not in _SE_CLASSES:
-        _SE_CLASSES[cls] = type(f"{cls.__name__}SE", (GenericSEHead, cls), {"__module__": __name__})
-    return _SE_CLASSES[cls]
+    head = GenericSEHead if head is SEHeadMixin else head
+    if (cls, head) not in _SE_CLASSES:
+        name = f"{head.class_prefix}{cls.__name__}SE"  # type: ignore[attr-defined]
+        _SE_CLASSES[cls, head] = type(name, (head, cls), {"__module__": __name__})
+    return _SE_CLASSES[cls, head]
 
 
-def _rebuild(cls: type) -> nn.Module:
-    se_class: Type[nn.Module] = _se_class(cls)
+def _rebuild(cls: type, head: type) -> nn.Module:
+    se_class: Type[nn.Module] = _se_class(cls, head)
     return se_class.__new__(se_class)
 
 
 def attach_se(
     model: nn.Module,
-    layout: Layout,
+    layout: Union[Layout, FrameLayout],
     channels: int,
     reduction: int,
     gate: str,
     multi_label: Optional[bool] = None,
+    head: type = SEHeadMixin,
 ) -> nn.Module:
     """Turn a timm model into its SE variant, in place, without looking at its features."""
     parameter = next(model.parameters())
     block = SqueezeExcite(channels, reduction, gate, device=parameter.device, dtype=parameter.dtype)
-    model.__class__ = _se_class(type(model))
+    model.__class__ = _se_class(type(model), head)
     model.se = block.train(model.training)
     model.se_layout = layout  # type: ignore[assignment]
     model.se_args = {"reduction": reduction, "gate": gate}  # type: ignore[assignment]

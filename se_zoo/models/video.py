@@ -17,53 +17,26 @@ from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from ..errors import InvalidInputError
 from ..layers import Layout
-from .sehead import FAMILIES, SEHeadMixin, attach_se
+from .clip_head import ClipSEHead
+from .sehead import FAMILIES, attach_se
 
 
-class ClipMixin(SEHeadMixin):
-    """What all clip classifiers have in common.
+class ClipMixin(ClipSEHead):
+    """What torchvision's clip classifiers have in common.
 
     Attributes:
-        num_frames: Frames of the clips that the model is made for.
-        frame_stride: Of so many frames of a video, one is taken into a clip.
         grad_checkpointing: Whether a training pass computes activations twice to keep fewer.
     """
 
-    takes_clips = True
-    num_frames: int
-    frame_stride: int
     grad_checkpointing: bool = False
     #: Where the classifier is: a module that maps pooled features to logits.
     classifier_name: str
     drop_rate: float = 0.0
     num_features: int
 
-    def as_clips(self, x: torch.Tensor) -> torch.Tensor:
-        """The input as clips, (B, 3, T, H, W).
-
-        Raises:
-            InvalidInputError: If it has another number of axes.
-        """
-        if x.dim() == 4:
-            x = x.unsqueeze(2)
-        if x.dim() != 5:
-            raise InvalidInputError(
-                f"{type(self).__name__} takes clips (B, 3, T, H, W) or images (B, 3, H, W), got "
-                f"{tuple(x.shape)}."
-            )
-        return x
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of clips (B, 3, T, H, W), (B, num_classes)."""
-        return self.forward_head(self.forward_features(x))
-
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """The last feature map."""
         raise NotImplementedError
-
-    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Gate, the backbone's own pooling, and the classifier unless ``pre_logits``."""
-        return self.classify(self.gated(x), pre_logits)  # type: ignore[arg-type]
 
     def run(self, stage: Any, *args: Any) -> Any:
         """A stage's output, with checkpointing where it is on."""

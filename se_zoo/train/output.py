@@ -22,6 +22,7 @@ from ..errors import InvalidInputError
 from ..explain import explain
 from ..models import SEHeadMixin
 from ..models.export import write_export
+from ..provenance import options
 from .build import fp16_state, model_args
 from .config import Config
 from .order import Plan
@@ -50,29 +51,16 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def to_text(config: Mapping[str, Any], prefix: str = "") -> str:
+def to_text(config: Mapping[str, Any]) -> str:
     """A nested configuration as option names and values, one a line."""
-    lines: List[str] = []
-    for key, value in config.items():
-        name = f"{prefix}{key.replace('_', '-')}"
-        nested = isinstance(value, Mapping)
-        lines.append(to_text(value, f"{name}.") if nested else f"--{name} {value}")
-    return "\n".join(lines)
+    return "\n".join(f"--{name} {value}" for name, value in options(config).items())
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The options that differ, as ``--name before -> now``."""
-    left, right = (dict(_flat(c)) for c in (before, now))
+    left, right = options(before), options(now)
     names = [n for n in {**left, **right} if left.get(n) != right.get(n)]
     return ", ".join(f"--{n} {left.get(n)} -> {right.get(n)}" for n in names)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> List[Any]:
-    found: List[Any] = []
-    for key, value in config.items():
-        name = f"{prefix}{key.replace('_', '-')}"
-        found += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return found
 
 
 class RunFolder:

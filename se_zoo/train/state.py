@@ -5,7 +5,6 @@ the averaged weights, ``progress.json``, and ``manifest.json`` with the size and
 file. It is written under another name and renamed when complete.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import SEZooError
+from ..models.manifest import sha256_of
 
 _STEP = re.compile(r"step_(\d+)")
 MANIFEST = "manifest.json"
@@ -55,14 +55,6 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(temporary, path)
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _files(folder: Path) -> List[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
 
@@ -82,7 +74,7 @@ def finish(temporary: Path, progress: Progress, keep: int) -> Path:
     """Complete a state: progress, manifest, its real name; then drop all but the last ``keep``."""
     write_json(temporary / "progress.json", asdict(progress))
     listed = {
-        str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": _digest(p)}
+        str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
         for p in _files(temporary)
     }
     write_json(temporary / MANIFEST, listed)
@@ -115,7 +107,7 @@ def problem_of(folder: Path) -> Optional[str]:
             return f"{path} is missing"
         if path.stat().st_size != entry["bytes"]:
             return f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']}"
-        if _digest(path) != entry["sha256"]:
+        if sha256_of(path) != entry["sha256"]:
             return f"{path} was changed (its SHA-256 is another one)"
     return None
 
