@@ -188,7 +188,7 @@ def refused(config: DataConfig, *parts: str, split: str = "train") -> None:
 
 def original_row(table: ImageTable, row: int) -> int:
     """Folders are read class by class, and their files carry the row they were written as."""
-    return int(Path(table.images.name(row) or f"{row}").stem)
+    return int(Path(table.stored.name(row) or f"{row}").stem)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -460,7 +460,7 @@ def test_corrupt_image_is_named(tmp_path: Path, datasets: Any, damage: str) -> N
     config = make_folders(tmp_path / "data")
     (tmp_path / "data" / "train" / "cat" / "1.png").write_bytes(data)
     table = open_table(config, "train")
-    row = [table.images.name(i) for i in range(6)].index("train/cat/1.png")
+    row = [table.stored.name(i) for i in range(6)].index("train/cat/1.png")
     with pytest.raises(DataError, match=rf"train split .* row {row} \(train/cat/1.png\): {reason}"):
         table[row]
 
@@ -479,7 +479,7 @@ def test_row_without_an_image(tmp_path: Path, datasets: Any) -> None:
     content["image"][2] = {"bytes": None, "path": "nowhere.png"}
     write_parquet(tmp_path / "data", "train", content)
     table = open_table(replace(MULTI, path=str(tmp_path / "data")), "train")
-    with pytest.raises(DataError, match="row 1: the row holds no image"):
+    with pytest.raises(DataError, match="row 1: the row is empty"):
         table[1]
     with pytest.raises(DataError, match=r"row 2 \(nowhere.png\): no such file"):
         table[2]
@@ -640,10 +640,10 @@ def test_folders_without_classes_or_images(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     refused(DataConfig(str(tmp_path)), "a folder per class")
     (tmp_path / "train" / "cat").mkdir()
-    refused(DataConfig(str(tmp_path)), "is empty")
+    refused(DataConfig(str(tmp_path)), "has no images")
     for file in ("notes.txt", ".hidden.jpg"):
         (tmp_path / "train" / "cat" / file).write_text("no image")
-    refused(DataConfig(str(tmp_path)), "is empty")
+    refused(DataConfig(str(tmp_path)), "has no images")
 
 
 # ------------------------------------------------------------------------------------ check
@@ -754,7 +754,7 @@ def test_process_that_dies_is_an_error() -> None:
     from se_zoo.data.probe import decode
 
     table = ImageTable("faces", Content(_Deadly(), ("a",), torch.zeros(64).long()))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"decoded faces died after .* of 64 images"):
+    with pytest.raises(DataError, match=r"decoded faces died after .* of 64 samples"):
         list(decode(table, range(64), workers=1))
 
 
@@ -861,7 +861,7 @@ def test_celeba_sample(data_dir: Path, datasets: Any) -> None:
     config = DataConfig(str(data_dir / "celeba10k"), attributes=CELEBA_ATTRIBUTES)
     report = check(config, fast=True)
     assert report.ok and not report.warnings
-    assert [n.images for n in report.counts.values()] == [8000, 1000, 1000]
+    assert [n.samples for n in report.counts.values()] == [8000, 1000, 1000]
     assert report.counts["train"].width == (89, 89) and report.counts["train"].height == (109, 109)
     table = open_table(config, "test")
     assert table.targets.shape == (1000, 40)
@@ -876,7 +876,7 @@ def test_cifar10_sample(data_dir: Path, datasets: Any) -> None:
     config = DataConfig(str(data_dir / "cifar10"), splits=splits, label="label")
     report = check(config, fast=True)
     assert report.ok and report.labels[:3] == ("airplane", "automobile", "bird")
-    assert report.counts["train"].images == 20000 and report.counts["test"].images == 4000
+    assert report.counts["train"].samples == 20000 and report.counts["test"].samples == 4000
 
 
 @pytest.mark.data

@@ -12,7 +12,8 @@ import torch
 from timm.models import save_for_hf
 
 from se_zoo import cli
-from se_zoo.data.videos import clip_indices, is_video, open_video, read_frames
+from se_zoo.data.sampling import clip_indices
+from se_zoo.data.videos import is_video, open_video, read_frames
 from se_zoo.errors import DataError
 
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Literal, Optional, Tuple
 
 import tyro
 
-from ..data.config import DataConfig
+from ..data.config import ClipDataConfig, DataConfig, TableConfig
 from ..errors import DataError
 
 #: CelebA on the Hub: the configuration that has the attributes.
@@ -15,50 +15,79 @@ CELEBA_HUB, CELEBA_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
 
 @dataclass(frozen=True)
 class Check:
-    """Decode a data set's every image and report what would fail or mislead in training.
+    """Decode a data set's every image or video and report what would fail or mislead in training.
 
     Exit status 1 on errors: corrupt or missing files, splits, columns and classes that are not as
     declared. A folder per class needs no option, tables need --label, --attributes or --celeba.
     """
 
     data: tyro.conf.Positional[str]
-    """Hub id; or a folder: with <split>.parquet, with <split>/<class>/*.jpg, or with the images
-    that --csv lists."""
+    """Hub id; or a folder: with <split>.parquet, with <split>/<class>/*, or with the files that
+    --csv lists."""
+    videos: bool = False
+    """The samples are videos, not images; --video, --layout, --lists, --fold, --crop and
+    --min-frames are for them."""
     celeba: bool = False
     """The 40 attributes of CelebA, by the names and types of flwrlabs/celeba."""
     name: Optional[str] = None
     """Configuration (subset) of a Hub data set that has several."""
     csv: Optional[Path] = None
-    """Table of the images in the folder: file names in the column --image, the label or the
-    attributes (true/false or 1/0), and, for more than one split, a column "split"."""
+    """Table of the files in the folder: their names in the column --image or --video, the label or
+    the attributes (true/false or 1/0), and, for more than one split, a column "split"; of videos
+    also columns "start" and "end", in seconds, for parts of them."""
     splits: Tuple[str, str, str] = ("train", "valid", "test")
     """Names of the splits to train, validate and test on; one may stand twice."""
     image: str = "image"
     """Column of the images; in a csv, of their file names relative to the folder."""
+    video: str = "video"
+    """Column of the videos, likewise."""
     label: Optional[str] = None
-    """Column of the class, for one class an image."""
+    """Column of the class, for one class a sample."""
     attributes: Tuple[str, ...] = ()
-    """Boolean columns, for several labels an image."""
+    """Boolean columns, for several labels a sample."""
     ignore: Tuple[str, ...] = ()
     """Columns that may be there and are not used; any other column is an error."""
+    layout: Literal["auto", "ucf101", "kinetics"] = "auto"
+    """ucf101 or kinetics: videos by the official lists, which auto finds in the data's folder."""
+    lists: Optional[Path] = None
+    """Folder of the official lists, where it is another one."""
+    fold: Literal[1, 2, 3] = 1
+    """Which of ucf101's three splits into training and test."""
+    crop: Optional[Tuple[int, int, int, int]] = None
+    """x0 y0 x1 y1 in pixels that are to be cut out of every frame."""
+    min_frames: int = 1
+    """Videos with fewer frames are errors."""
     workers: Optional[int] = None
     """Processes that decode; by default one a CPU."""
     fast: bool = False
-    """Decode 64 images of every split instead of all."""
+    """Decode 64 samples of every split instead of all."""
     every: bool = False
     """Print every error and warning, not the first 20."""
 
 
-def data_config(args: Check) -> DataConfig:
+def data_config(args: Check) -> TableConfig:
     """The declaration that the options amount to.
 
     Raises:
-        DataError: If --celeba meets an option that says otherwise.
+        DataError: If options contradict each other.
     """
-    config = DataConfig(
-        args.data, args.name, args.csv, args.splits, args.image, args.label, args.attributes,
-        args.ignore,
-    )  # fmt: skip
+    given = (args.data, args.name, args.csv, args.splits, args.label, args.attributes, args.ignore)
+    if args.videos:
+        if args.celeba:
+            raise DataError("--celeba is for images; leave out --videos.")
+        return ClipDataConfig(
+            *given, video=args.video, layout=args.layout, lists=args.lists, fold=args.fold,
+            crop=args.crop, min_frames=args.min_frames,
+        )  # fmt: skip
+    if (args.layout, args.lists, args.fold, args.crop, args.min_frames) != (
+        "auto",
+        None,
+        1,
+        None,
+        1,
+    ):
+        raise DataError("--layout, --lists, --fold, --crop and --min-frames go with --videos.")
+    config = DataConfig(*given, image=args.image)
     if not args.celeba:
         return config
     from ..models.labels import CELEBA_ATTRIBUTES

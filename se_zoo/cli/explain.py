@@ -8,7 +8,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from ..data.videos import Video, clip_indices, is_video, open_video, read_frames
+from ..data.sampling import at_rate, clip_indices
+from ..data.videos import Video, is_video, open_video, read_frames
 from ..errors import InvalidInputError
 from ..explain.targets import label_index
 from ..models.clip_config import ClipConfig, resolve_clip_config
@@ -123,13 +124,19 @@ def _explain_video(args: Explain, out: Path) -> None:
     indices = _clip_of(video, config, args.start)
     frames = read_frames(video, indices)
     if args.crop is not None:
-        cut = [cut_box(Image.fromarray(f), args.crop, video.path) for f in frames]
+        cut = [cut_box(Image.fromarray(f), args.crop, video.name) for f in frames]
         frames = np.stack([np.asarray(f) for f in cut])
     targets, versus = _classes(args, model, args.target)
     explanation, drawn = explain_frames(model, frames, targets, args.method, versus)
-    facts = {**_facts(args, [str(video.path)]), "frames": indices}
-    _save(explanation, out, drawn, facts, fps=max(1.0, video.fps / config.frame_stride))
-    print(_table(str(video.path), explanation[0]))
+    facts = {**_facts(args, [str(video.name)]), "frames": indices}
+    _save(
+        explanation,
+        out,
+        drawn,
+        facts,
+        fps=max(1.0, (config.fps or video.fps) / config.frame_stride),
+    )
+    print(_table(str(video.name), explanation[0]))
     first, last = video.seconds(indices[0]), video.seconds(indices[-1])
     print(
         f"\n{out}: {args.method} map of second {first:.2f} to {last:.2f}, "
@@ -143,14 +150,18 @@ def _clip_of(video: Video, config: ClipConfig, start: Optional[float]) -> List[i
     Raises:
         InvalidInputError: If the video has no such second.
     """
-    if start is None:
-        return clip_indices(len(video), config.num_frames, config.frame_stride)
-    later = [i for i in range(len(video)) if video.seconds(i) >= start]
-    if start < 0 or not later:
-        length = video.seconds(len(video) - 1)
-        raise InvalidInputError(f"--start {start} is outside the video, 0 to {length:.2f} seconds.")
-    found = clip_indices(len(later), config.num_frames, config.frame_stride, offset=0.0)
-    return [later[i] for i in found]
+    frames = at_rate([video.seconds(i) for i in range(len(video))], config.fps)
+    if start is not None:
+        later = [i for i in frames if video.seconds(i) >= start]
+        if start < 0 or not later:
+            length = video.seconds(len(video) - 1)
+            raise InvalidInputError(
+                f"--start {start} is outside the video, 0 to {length:.2f} seconds."
+            )
+        frames = later
+    offset = 0.5 if start is None else 0.0
+    found = clip_indices(len(frames), config.num_frames, config.frame_stride, offset)
+    return [frames[i] for i in found]
 
 
 def _facts(args: Explain, names: List[str]) -> Dict[str, Any]:

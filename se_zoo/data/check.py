@@ -1,45 +1,47 @@
 """A preflight of a data set: everything that would fail, or quietly mislead, in mid-training."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 
 from ..errors import DataError
-from .config import DataConfig
+from .config import ClipDataConfig, TableConfig
 from .declared import listed
-from .folders import is_image
-from .probe import Finding, decode
+from .folders import is_sample
+from .opening import open_split
+from .probe import available_processes, decode
 from .report import Report, SplitCounts
-from .sources import FileImages
-from .tables import ImageTable, open_split
+from .sources import StoredFiles
+from .tables import Finding, Table
 
-#: The fast form decodes this many images of every split, evenly spaced.
+#: The fast form decodes this many samples of every split, evenly spaced.
 FAST_SAMPLES = 64
 #: A message names this many examples.
 EXAMPLES = 5
 
-Tables = Dict[str, ImageTable]
+Tables = Dict[str, Table]
 
 
 def check(
-    config: DataConfig,
+    config: TableConfig,
     workers: Optional[int] = None,
     fast: bool = False,
     progress: bool = True,
 ) -> Report:
-    """Open every split and decode its images, all of them whatever `limit` is.
+    """Open every split and decode its samples, all of them whatever `limit` is.
 
-    Errors are splits, columns and classes that are not as declared, missing and corrupt images,
+    Errors are splits, columns and classes that are not as declared, missing and corrupt files,
     and classes that only an evaluation split has. Warnings are labels that never or always occur,
-    images that no row names, images of one split that are also in another (the same bytes), and a
+    files that no row names, samples of one split that are also in another (the same bytes), and a
     split that serves two purposes.
 
     Args:
         workers: Processes that decode, started as loader processes are; 0 decodes in this one.
             By default as many as there are CPUs, or 0 for the fast form.
-        fast: Decode 64 evenly spaced images of every split, and look for no doubles.
+        fast: Decode 64 evenly spaced samples of every split, and look for no doubles.
         progress: Show a bar on stderr, where that is a terminal.
 
     Raises:
@@ -47,15 +49,23 @@ def check(
     """
     if workers is not None and workers < 0:
         raise DataError(f"workers is {workers}; it must be 0 or more.")
+    leaves_out = isinstance(config, ClipDataConfig) and config.broken == "skip"
+    if isinstance(config, ClipDataConfig):
+        config = replace(config, broken="error")  # all of them are looked at here
     tables, errors = _open_all(config)
     warnings = _shared_splits(config)
     label_errors, label_warnings = _label_problems(tables)
-    missing, unused = _compare_files(tables, Path(config.path))
-    findings = _decode_all(tables, missing, _processes(workers, fast), fast, progress)
+    missing, unused = _compare_files(tables, config)
+    findings = _decode_all(tables, missing, _processes(workers, fast), fast, progress, config.noun)
     errors += label_errors
+    unusable: List[str] = []
     for split, table in tables.items():
-        errors += [f"{table.where(row)}: no such file" for row in sorted(missing[split])]
-        errors += [finding.error for finding in findings[split] if finding.error]
+        unusable += [f"{table.where(row)}: no such file" for row in sorted(missing[split])]
+        unusable += [finding.error for finding in findings[split] if finding.error]
+    if leaves_out:
+        warnings += [f"left out: {reason}" for reason in unusable]
+    else:
+        errors += unusable
     warnings += label_warnings + unused + ([] if fast else _doubles(tables, findings))
     train = tables[config.splits[0]]
     counts = {split: _counts(table, findings[split]) for split, table in tables.items()}
@@ -64,13 +74,14 @@ def check(
         labels=train.labels,
         multi_label=train.multi_label,
         fast=fast,
+        noun=config.noun,
         counts=counts,
         errors=tuple(errors),
         warnings=tuple(warnings),
     )
 
 
-def _open_all(config: DataConfig) -> Tuple[Tables, List[str]]:
+def _open_all(config: TableConfig) -> Tuple[Tables, List[str]]:
     """The splits that can be opened, and why others cannot."""
     train, *others = dict.fromkeys(config.splits)
     tables, errors = {train: open_split(config, train)}, []
@@ -83,7 +94,7 @@ def _open_all(config: DataConfig) -> Tuple[Tables, List[str]]:
     return tables, errors
 
 
-def _shared_splits(config: DataConfig) -> List[str]:
+def _shared_splits(config: TableConfig) -> List[str]:
     purposes: Dict[str, List[str]] = {}
     for split, purpose in zip(config.splits, ("training", "validation", "test"), strict=True):
         purposes.setdefault(split, []).append(purpose)
@@ -94,7 +105,7 @@ def _shared_splits(config: DataConfig) -> List[str]:
     ]
 
 
-def _label_counts(table: ImageTable) -> List[int]:
+def _label_counts(table: Table) -> List[int]:
     if table.multi_label:
         return table.targets.sum(0, dtype=torch.float64).long().tolist()
     return torch.bincount(table.targets, minlength=len(table.labels)).tolist()
@@ -121,18 +132,19 @@ def _label_problems(tables: Tables) -> Tuple[List[str], List[str]]:
         only_here = [name for name, count in counts.items() if count and name in untrained]
         if only_here and not table.multi_label:
             errors.append(
-                f"{table.name} has images of classes without any in the training split: "
+                f"{table.name} has {table.noun}s of classes without any in the training split: "
                 f"{listed(only_here, 10)}"
             )
     return errors, warnings
 
 
-def _compare_files(tables: Tables, root: Path) -> Tuple[Dict[str, Set[int]], List[str]]:
-    """Rows by split whose file is missing, and what is said of images that no row names."""
+def _compare_files(tables: Tables, config: TableConfig) -> Tuple[Dict[str, Set[int]], List[str]]:
+    """Rows by split whose file is missing, and what is said of files that no row names."""
     missing: Dict[str, Set[int]] = {split: set() for split in tables}
-    sources = {s: t.images for s, t in tables.items() if isinstance(t.images, FileImages)}
+    sources = {s: t.stored for s, t in tables.items() if isinstance(t.stored, StoredFiles)}
     if not sources:
         return missing, []
+    root = next(iter(sources.values())).root
     present, used = _files(root), set()
     for split, source in sources.items():
         for row, name in enumerate(source.names):
@@ -141,10 +153,10 @@ def _compare_files(tables: Tables, root: Path) -> Tuple[Dict[str, Set[int]], Lis
             # Names that lead out of the folder, or through a link, are looked up one by one.
             if path not in present and not (root / name).is_file():
                 missing[split].add(row)
-    unused = sorted(path for path in present - used if is_image(Path(path).name))
+    unused = sorted(path for path in present - used if is_sample(Path(path).name, config))
     if not unused:
         return missing, []
-    text = f"{len(unused):,} images in {root} belong to no row and are not used"
+    text = f"{len(unused):,} {config.noun}s in {root} belong to no row and are not used"
     return missing, [f"{text}: {listed(unused, EXAMPLES)}"]
 
 
@@ -160,14 +172,16 @@ def _files(root: Path) -> Set[str]:
 def _processes(workers: Optional[int], fast: bool) -> int:
     if workers is not None:
         return workers
-    if fast:
-        return 0
-    available = getattr(os, "sched_getaffinity", None)  # the CPUs this process may use, on Linux
-    return len(available(0)) if available else os.cpu_count() or 1
+    return 0 if fast else available_processes()
 
 
 def _decode_all(
-    tables: Tables, missing: Dict[str, Set[int]], workers: int, fast: bool, progress: bool
+    tables: Tables,
+    missing: Dict[str, Set[int]],
+    workers: int,
+    fast: bool,
+    progress: bool,
+    noun: str,
 ) -> Dict[str, List[Finding]]:
     """Findings of every split, in the order of the rows."""
     from tqdm import tqdm
@@ -175,7 +189,7 @@ def _decode_all(
     rows = {split: _rows(table, missing[split], fast) for split, table in tables.items()}
     findings: Dict[str, List[Finding]] = {split: [] for split in tables}
     total = sum(map(len, rows.values()))
-    with tqdm(total=total, unit=" images", disable=None if progress else True) as bar:
+    with tqdm(total=total, unit=f" {noun}s", disable=None if progress else True) as bar:
         for split, table in tables.items():
             bar.set_description(f"check {split}")
             for chunk in decode(table, rows[split], workers):
@@ -184,7 +198,7 @@ def _decode_all(
     return findings
 
 
-def _rows(table: ImageTable, missing: Set[int], fast: bool) -> List[int]:
+def _rows(table: Table, missing: Set[int], fast: bool) -> List[int]:
     count = len(table)
     rows: Sequence[int] = range(count)
     if fast and count > FAST_SAMPLES:
@@ -192,20 +206,22 @@ def _rows(table: ImageTable, missing: Set[int], fast: bool) -> List[int]:
     return [row for row in rows if row not in missing]
 
 
-def _counts(table: ImageTable, findings: List[Finding]) -> SplitCounts:
+def _counts(table: Table, findings: List[Finding]) -> SplitCounts:
     sizes = [finding.size for finding in findings if finding.size]
+    frames = [finding.frames for finding in findings if finding.size]
     widths, heights = [width for width, _ in sizes], [height for _, height in sizes]
     return SplitCounts(
-        images=len(table),
+        samples=len(table),
         decoded=len(sizes),
         labels=tuple(_label_counts(table)),
         width=(min(widths), max(widths)) if widths else None,
         height=(min(heights), max(heights)) if heights else None,
+        frames=(min(frames), max(frames)) if frames else None,
     )
 
 
 def _doubles(tables: Tables, findings: Dict[str, List[Finding]]) -> List[str]:
-    """Images of a split that an earlier one has too; trained on and tested with, they flatter."""
+    """Samples of a split that an earlier one has too; trained on and tested with, they flatter."""
     first: Dict[bytes, Tuple[str, int]] = {}
     pairs: Dict[Tuple[str, str], List[str]] = {}
     for split in tables:
@@ -217,7 +233,7 @@ def _doubles(tables: Tables, findings: Dict[str, List[Finding]]) -> List[str]:
                 other = f"row {finding.row} = row {row}"
                 pairs.setdefault((split, earlier), []).append(other)
     return [
-        f"{len(rows):,} images of {tables[split].name} are in {earlier} too (same bytes): "
-        f"{listed(rows, EXAMPLES)}"
+        f"{len(rows):,} {tables[split].noun}s of {tables[split].name} are in {earlier} too (same "
+        f"bytes): {listed(rows, EXAMPLES)}"
         for (split, earlier), rows in pairs.items()
     ]

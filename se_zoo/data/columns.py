@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional, Tuple
 import torch
 
 from ..errors import DataError
-from .config import DataConfig
+from .config import ClipDataConfig, TableConfig
 from .declared import (
     check_columns,
     check_same_classes,
@@ -15,13 +15,13 @@ from .declared import (
     described,
     listed,
 )
-from .sources import Content, RowImages
+from .sources import Content, StoredRows
 
 
 def read_columns(
-    config: DataConfig, split: str, classes: Optional[Tuple[str, ...]] = None
+    config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None
 ) -> Content:
-    """A split's image column and its targets; classes: those of the training split.
+    """A split's samples and its targets; classes: those of the training split.
 
     Raises:
         DataError: If the split cannot be had, or its columns are not the declared ones in name
@@ -30,13 +30,13 @@ def read_columns(
     where = described(split, config)
     rows = load_rows(config, split)
     check_columns(rows.column_names, config, where)
-    images = RowImages(_encoded(rows, config.image, where), config.image)
+    samples = StoredRows(_encoded(rows, config, where), config.column)
     if config.attributes:
-        return Content(images, config.attributes, _attributes(rows, config, where))
-    return Content(images, *_classes(rows, config.label or "", classes, where))
+        return Content(samples, config.attributes, _attributes(rows, config, where))
+    return Content(samples, *_classes(rows, config.label or "", classes, where))
 
 
-def load_rows(config: DataConfig, split: str) -> Any:
+def load_rows(config: TableConfig, split: str) -> Any:
     """The split as a ``datasets.Dataset``, or ``datasets.IterableDataset`` if it is streamed.
 
     Raises:
@@ -74,15 +74,20 @@ def load_rows(config: DataConfig, split: str) -> Any:
         ) from error
 
 
-def _encoded(rows: Any, column: str, where: str) -> Any:
-    """The image column alone, as bytes or paths: PIL decodes, so that errors name the row."""
+def _encoded(rows: Any, config: TableConfig, where: str) -> Any:
+    """The samples' column alone, as bytes or paths: what decodes here names the row in errors."""
     import datasets
 
+    column, feature = config.column, datasets.Image(decode=False)
+    if isinstance(config, ClipDataConfig):
+        if not hasattr(datasets, "Video"):
+            raise DataError("columns of videos need datasets 3.2 or newer.")
+        feature = datasets.Video(decode=False)
     try:
-        return rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        return rows.select_columns([column]).cast_column(column, feature)
     except (TypeError, ValueError, NotImplementedError) as error:  # pyarrow's derive from these
         raise DataError(
-            f"column {column} of {where} holds no images but {rows.features[column]}."
+            f"column {column} of {where} holds no {config.noun}s but {rows.features[column]}."
         ) from error
 
 
@@ -98,14 +103,14 @@ def _column(rows: Any, name: str, where: str) -> Any:
     return column
 
 
-def _attributes(rows: Any, config: DataConfig, where: str) -> torch.Tensor:
+def _attributes(rows: Any, config: TableConfig, where: str) -> torch.Tensor:
     """float (N, A) of 0 and 1."""
     check_attribute_types(rows.features, config, where)
     columns = [torch.tensor(_column(rows, n, where).to_numpy()) for n in config.attributes]
     return torch.stack(columns, dim=1).float()
 
 
-def check_attribute_types(features: Any, config: DataConfig, where: str) -> None:
+def check_attribute_types(features: Any, config: TableConfig, where: str) -> None:
     """Attributes are bool.
 
     Raises:
@@ -145,6 +150,6 @@ def _classes(
         raise DataError(
             f"column {name} of {where} holds {int(outside.sum())} values outside of its "
             f"{len(names)} classes, the first is {int(targets[first])} in row {first} (-1 marks "
-            "an image without a label)."
+            "a sample without a label)."
         )
     return tuple(names), targets

@@ -6,13 +6,13 @@ from typing import Collection, Optional, Sequence, Tuple
 import torch
 
 from ..errors import DataError
-from .config import DataConfig
+from .config import TableConfig
 
 #: A class index beyond this is an identity or a time stamp, not a class.
 MAX_CLASSES = 1_000_000
 
 
-def described(split: str, config: DataConfig) -> str:
+def described(split: str, config: TableConfig) -> str:
     """How messages call a split."""
     return f"the {split} split of {config.path}"
 
@@ -25,7 +25,7 @@ def listed(names: Collection[object], most: int = 60) -> str:
 
 
 def check_columns(
-    found: Sequence[str], config: DataConfig, where: str, optional: Tuple[str, ...] = ()
+    found: Sequence[str], config: TableConfig, where: str, optional: Tuple[str, ...] = ()
 ) -> None:
     """Every declared column is there, and no other but the ignored ones.
 
@@ -33,7 +33,7 @@ def check_columns(
         DataError: With the columns that are needed and those that were found.
     """
     task = config.attributes or (() if config.label is None else (config.label,))
-    needed = [config.image, *task]
+    needed = [config.column, *task]
     missing = [name for name in needed if name not in found]
     allowed = {*needed, *config.ignore, *optional}
     unexpected = [name for name in found if name not in allowed]
@@ -44,8 +44,8 @@ def check_columns(
     differences = "; ".join(f"{word}: {listed(names)}" for word, names in said.items() if names)
     raise DataError(
         f"wrong columns in {where}. {differences}. Needed: {listed(needed)}; found: "
-        f"{listed(found)}. Set image, label or attributes to the columns' names; what is not "
-        "needed goes into ignore."
+        f"{listed(found)}. Set {config.noun}, label or attributes to the columns' names; what is "
+        "not needed goes into ignore."
     )
 
 
@@ -65,7 +65,7 @@ def class_names(values: Collection[str], where: str) -> Tuple[str, ...]:
     if lowest < 0 or highest >= MAX_CLASSES:
         raise DataError(
             f"the classes of {where} are numbers from {lowest} to {highest}; class indices count "
-            f"from 0 and stay below {MAX_CLASSES:,} (-1 usually marks an image without a label)."
+            f"from 0 and stay below {MAX_CLASSES:,} (-1 usually marks a sample without a label)."
         )
     return tuple(str(index) for index in range(highest + 1))
 

@@ -1,4 +1,4 @@
-"""A folder per class: ``<path>/<split>/<class>/<image>``."""
+"""A folder per class: ``<path>/<split>/<class>/<file>``."""
 
 from pathlib import Path
 from typing import List, Optional, Tuple
@@ -6,10 +6,9 @@ from typing import List, Optional, Tuple
 import torch
 
 from ..errors import DataError
-from .config import DataConfig
+from .config import TableConfig
 from .declared import check_same_classes, described, listed
-from .images import IMAGE_SUFFIXES
-from .sources import Content, FileImages
+from .sources import Content, StoredFiles
 
 
 def subfolders(folder: Path) -> List[str]:
@@ -17,12 +16,12 @@ def subfolders(folder: Path) -> List[str]:
     return sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
 
 
-def is_image(name: str) -> bool:
-    """Whether a file counts as an image, by its ending."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+def is_sample(name: str, config: TableConfig) -> bool:
+    """Whether a file counts as an image, or as a video, by its ending."""
+    return not name.startswith(".") and Path(name).suffix.lower() in config.suffixes
 
 
-def folder_classes(config: DataConfig, split: str) -> Tuple[str, ...]:
+def folder_classes(config: TableConfig, split: str) -> Tuple[str, ...]:
     """The classes of a split: the names of its folders, sorted; empty folders count.
 
     Raises:
@@ -37,25 +36,27 @@ def folder_classes(config: DataConfig, split: str) -> Tuple[str, ...]:
     classes = tuple(subfolders(root / split))
     if not classes:
         raise DataError(
-            f"{root / split} holds no folders. Needed: {split}/<class>/<image>, a folder per class."
+            f"{root / split} holds no folders. Needed: {split}/<class>/<{config.noun}>, a folder "
+            "per class."
         )
     return classes
 
 
 def read_folder(
-    config: DataConfig, split: str, classes: Optional[Tuple[str, ...]] = None
+    config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None
 ) -> Content:
-    """A split's images by class, then by name; classes: those of the training split.
+    """A split's files by class, then by name; classes: those of the training split.
 
     Raises:
         DataError: If the split is missing or has other classes.
     """
     found = folder_classes(config, split)
-    fix = "Every split needs the same class folders; one without images stays empty."
+    fix = "Every split needs the same class folders; one without files stays empty."
     check_same_classes(found, classes, described(split, config), fix)
     root, names, targets = Path(config.path), [], []
     for place, label in enumerate(found):
-        files = sorted(e.name for e in (root / split / label).iterdir() if is_image(e.name))
+        inside = (root / split / label).iterdir()
+        files = sorted(e.name for e in inside if is_sample(e.name, config))
         names += [f"{split}/{label}/{file}" for file in files]
         targets += [place] * len(files)
-    return Content(FileImages(root, names), found, torch.tensor(targets, dtype=torch.long))
+    return Content(StoredFiles(root, names), found, torch.tensor(targets, dtype=torch.long))

@@ -1,67 +1,60 @@
-"""Decode the images of a table in parallel; what is wrong with one is a finding, not an end."""
+"""Decode the samples of a table in parallel; what is wrong with one is a finding, not an end."""
 
-import hashlib
-import io
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+import os
+from typing import Iterator, List, Sequence, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
-from .images import read_rgb
-from .tables import ImageTable
+from .tables import Finding, Table
 
 #: Rows that a process decodes between two messages.
 CHUNK = 16
 
 
-class Finding(NamedTuple):
-    """What came of decoding one image."""
-
-    row: int
-    digest: bytes = b""
-    size: Optional[Tuple[int, int]] = None
-    """Width and height of the upright image."""
-    error: str = ""
+TableKind = TypeVar("TableKind", bound=Table)
 
 
 class _Probe(Dataset[Finding]):
     """Decodes rows of a table; an error is a finding."""
 
-    def __init__(self, table: ImageTable, rows: Sequence[int]):
+    def __init__(self, table: Table, rows: Sequence[int], glance: bool):
         self.table = table
         self.rows = rows
+        self.glance = glance
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Finding:
         row = self.rows[index]
-        try:
-            data = self.table.encoded(row)
-        except DataError as error:
-            return Finding(row, error=str(error))
-        try:
-            size = read_rgb(io.BytesIO(data)).size
-        except ValueError as error:
-            return Finding(row, error=f"{self.table.where(row)}: {error}")
-        return Finding(row, hashlib.blake2b(data, digest_size=16).digest(), size)
+        return self.table.glance(row) if self.glance else self.table.inspect(row)
 
 
 def _chunk(findings: List[Finding]) -> List[Finding]:
     return findings
 
 
-def decode(table: ImageTable, rows: Sequence[int], workers: int) -> Iterator[List[Finding]]:
+def available_processes() -> int:
+    """The CPUs that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # on Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def decode(
+    table: Table, rows: Sequence[int], workers: int, glance: bool = False
+) -> Iterator[List[Finding]]:
     """Findings in the order of the rows, some at a time.
 
     By loader processes, so that the data is read as training will read it; 0: in this process.
+    ``glance`` looks at as little of each as tells whether it can be used.
 
     Raises:
         DataError: If a process dies.
     """
     loader = DataLoader(
-        _Probe(table, rows),
+        _Probe(table, rows, glance),
         batch_size=CHUNK,
         num_workers=min(workers, -(-len(rows) // CHUNK)),
         collate_fn=_chunk,
@@ -76,6 +69,23 @@ def decode(table: ImageTable, rows: Sequence[int], workers: int) -> Iterator[Lis
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
-            f"a process that decoded {table.name} died after about {done} of {len(rows)} images "
-            "(out of memory, or an image that crashes Pillow); workers 0 decodes in one process."
+            f"a process that decoded {table.name} died after about {done} of {len(rows)} "
+            "samples (out of memory, or a file that crashes the decoder); workers 0 decodes in one "
+            "process."
         ) from error
+
+
+def without_broken(table: TableKind) -> TableKind:
+    """The table of the samples that can be used; its ``skipped`` says what the others lack.
+
+    Raises:
+        DataError: If none can be.
+    """
+    workers = 0 if len(table) < 4 * CHUNK else available_processes()
+    findings = [f for chunk in decode(table, range(len(table)), workers, True) for f in chunk]
+    kept = [finding.row for finding in findings if not finding.error]
+    if not kept:
+        raise DataError(f"{table.name} has nothing that can be used: {findings[0].error}")
+    found = table.of_rows(kept)
+    found.skipped = tuple(finding.error for finding in findings if finding.error)
+    return found

@@ -11,14 +11,16 @@ LISTED_LABELS = 60
 class SplitCounts:
     """One split in numbers."""
 
-    images: int
+    samples: int
     decoded: int
-    """Images that were decoded without an error; in the fast form a sample."""
+    """Samples that were decoded without an error; in the fast form a sample."""
     labels: Tuple[int, ...]
     """How often each class or attribute occurs, in the order of the report's labels."""
     width: Optional[Tuple[int, int]]
-    """Lowest and highest, in pixels, of the upright images; None if none was decoded."""
+    """Lowest and highest, in pixels, upright; None if none was decoded."""
     height: Optional[Tuple[int, int]]
+    frames: Optional[Tuple[int, int]] = None
+    """Of the shortest and the longest video."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Report:
     labels: Tuple[str, ...]
     multi_label: bool
     fast: bool
+    noun: str
+    """What a sample is: image or video."""
     counts: Dict[str, SplitCounts]
     """By split, those that could be opened."""
     errors: Tuple[str, ...]
@@ -45,10 +49,10 @@ class Report:
 
     def text(self, most: Optional[int] = 20) -> str:
         """As tables, with at most so many errors and warnings (None: all)."""
-        total = sum(split.images for split in self.counts.values())
+        total = sum(split.samples for split in self.counts.values())
         kind = "attributes" if self.multi_label else "classes"
         parts = [
-            f"{self.name}: {total:,} images, {len(self.labels):,} {kind}",
+            f"{self.name}: {total:,} {self.noun}s, {len(self.labels):,} {kind}",
             _aligned(self._split_rows()),
             _aligned(self._label_rows()),
         ]
@@ -56,10 +60,15 @@ class Report:
         return "\n\n".join(parts)
 
     def _split_rows(self) -> List[List[str]]:
-        rows = [["split", "images", "decoded", "width", "height"]]
+        video = self.noun == "video"
+        frames = ["frames"] if video else []
+        rows = [["split", f"{self.noun}s", "decoded", "width", "height", *frames]]
         for split, n in self.counts.items():
             decoded = f"{n.decoded:,}{' (sample)' if self.fast else ''}"
-            rows.append([split, f"{n.images:,}", decoded, _range(n.width), _range(n.height)])
+            lengths = [_range(n.frames)] if video else []
+            rows.append(
+                [split, f"{n.samples:,}", decoded, _range(n.width), _range(n.height), *lengths]
+            )
         return rows
 
     def _label_rows(self) -> List[List[str]]:
@@ -69,7 +78,7 @@ class Report:
             for place, label in enumerate(self.labels):
                 rows.append([label, *(_share(n, place) for n in self.counts.values())])
             return rows
-        rows = [[f"images a {kind}", "fewest", "median", "most"]]
+        rows = [[f"{self.noun}s a {kind}", "fewest", "median", "most"]]
         for split, n in self.counts.items():
             order = sorted(range(len(n.labels)), key=n.labels.__getitem__)
             picked = [order[0], order[len(order) // 2], order[-1]]
@@ -79,7 +88,7 @@ class Report:
 
 def _share(counts: SplitCounts, place: int) -> str:
     count = counts.labels[place]
-    return f"{count:,} {count / counts.images:6.1%}"
+    return f"{count:,} {count / counts.samples:6.1%}"
 
 
 def _range(ends: Optional[Tuple[int, int]]) -> str:

@@ -13,8 +13,9 @@ from .columns import check_attribute_types, load_rows
 from .config import DataConfig
 from .declared import check_columns, check_same_classes, described
 from .images import read_rgb
+from .layout import layout_of
 from .sources import read_cell
-from .tables import Target, layout_of
+from .tables import Target
 
 #: Rows that are asked for at a time.
 CHUNK = 64

@@ -5,35 +5,31 @@ them. So a number means the same frame for every way of reading, with B-frames, 
 rates, and after seeking.
 """
 
+import io
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from ..errors import DataError
 
-#: File name endings that are taken for videos.
-SUFFIXES = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".flv",
-    ".3gp",
+#: Files with these endings, in any case, are videos.
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
 )
+
+
+#: Where a video is: a file, or its bytes.
+Source = Union[Path, bytes]
+Decoder = Literal["pyav", "torchcodec"]
 
 
 def is_video(path: Path) -> bool:
     """Whether a file's name says that it is a video."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,20 @@ class Video:
     """What is known of a video file without decoding it.
 
     Attributes:
-        path: The file.
+        name: What messages call it.
+        source: The file, or its bytes.
         times: Presentation time of every frame, ascending, in units of ``time_base``.
         keyframes: Presentation times from which decoding can start, ascending.
         time_base: Seconds of one unit.
+        indexed: Whether the container can be sought in exactly.
     """
 
-    path: Path
+    name: str
+    source: Source = field(repr=False)
     times: Tuple[int, ...]
     keyframes: Tuple[int, ...]
     time_base: Fraction
+    indexed: bool = True
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -76,21 +76,30 @@ def _av() -> Any:
     return av
 
 
-def open_video(path: Path) -> Video:
-    """Number a file's frames.
+def _open(source: Source) -> Any:
+    return _av().open(str(source) if isinstance(source, Path) else io.BytesIO(source))
+
+
+def open_video(source: Source, name: str = "") -> Video:
+    """Number a video's frames.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What messages call it; by default the file's path.
 
     Raises:
         DataError: If PyAV is not installed, the file cannot be read, or it shows no frames.
     """
     av = _av()
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
+    name = name or (str(source) if isinstance(source, Path) else "the video")
+    if isinstance(source, Path) and not source.is_file():
+        raise DataError(f"no such file: {name}")
     times: List[int] = []
     keyframes: List[int] = []
     try:
-        with av.open(str(path)) as container:
+        with _open(source) as container:
             if not container.streams.video:
-                raise DataError(f"{path} has no pictures, only sound.")
+                raise DataError(f"{name} has no pictures, only sound.")
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if packet.pts is None or packet.size == 0:
@@ -99,85 +108,145 @@ def open_video(path: Path) -> Video:
                 if packet.is_keyframe:
                     keyframes.append(packet.pts)
             base = Fraction(stream.time_base)
+            indexed = container.format.name != "mpeg"  # a program stream has no index
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a video: {error}") from error
+        raise DataError(f"{name} cannot be read as a video: {error}") from error
     if not times:
-        raise DataError(f"{path} shows no frames.")
-    return Video(path, tuple(sorted(set(times))), tuple(sorted(keyframes)), base)
+        raise DataError(f"{name} shows no frames.")
+    return Video(name, source, tuple(sorted(set(times))), tuple(sorted(keyframes)), base, indexed)
 
 
-def read_frames(video: Video, indices: Sequence[int]) -> np.ndarray:
+def read_frames(video: Video, indices: Sequence[int], decoder: Decoder = "pyav") -> np.ndarray:
     """Frames by number, upright, as (N, H, W, 3) uint8; a number may occur several times.
 
     Args:
         video: See :func:`open_video`.
         indices: Numbers of frames, in any order.
+        decoder: What decodes; both give the same frames.
 
     Raises:
-        DataError: If a frame cannot be decoded, naming it.
+        DataError: If a frame cannot be decoded, naming it, or torchcodec cannot be had.
         IndexError: If there is no such frame.
     """
     if not len(indices) or min(indices) < 0 or max(indices) >= len(video):
-        raise IndexError(f"{video.path} has frames 0 to {len(video) - 1}, not {list(indices)}.")
+        raise IndexError(f"{video.name} has frames 0 to {len(video) - 1}, not {list(indices)}.")
+    if decoder == "torchcodec":
+        return _read_torchcodec(video, indices)
     wanted = sorted(set(indices))
-    times = [video.times[i] for i in wanted]
-    before = bisect_right(video.keyframes, times[0])
-    found = _decode(video, times, video.keyframes[before - 1] if before > 1 else None)
-    if len(found) < len(times):  # containers without an index are sought in by guessing
-        found = _decode(video, times, None)
-    missing = [i for i in wanted if video.times[i] not in found]
-    if missing:
-        raise DataError(f"{video.path}: frame {missing[0]} of {len(video)} cannot be decoded.")
-    shapes = {picture.shape for picture in found.values()}
-    if len(shapes) > 1:
-        raise DataError(f"{video.path} changes its size: {sorted(shapes)}.")
-    return np.stack([found[video.times[i]] for i in indices])
+    pictures = _Pictures(video, [video.times[i] for i in wanted])
+    _decode(video, _groups(video, pictures.times), pictures)
+    if pictures.missing:  # files without an index are sought in by guessing
+        _decode(video, [(None, pictures.times)], pictures)
+    if pictures.missing:
+        first = video.times.index(min(pictures.missing))
+        raise DataError(f"{video.name}: frame {first} of {len(video)} cannot be decoded.")
+    assert pictures.pixels is not None
+    if wanted == list(indices):
+        return pictures.pixels
+    return pictures.pixels[[wanted.index(i) for i in indices]]
 
 
-def _decode(video: Video, times: List[int], start: Optional[int]) -> Dict[int, np.ndarray]:
-    """Pictures by their presentation times, decoded from a keyframe on, or from the beginning."""
-    av, wanted = _av(), set(times)
-    found: Dict[int, np.ndarray] = {}
+class _Pictures:
+    """Decoded pictures by their times, (N, H, W, 3), made in their places: copies of large arrays
+    take as long as the decoding of small videos."""
+
+    def __init__(self, video: Video, times: List[int]):
+        from av.video.reformatter import VideoReformatter
+
+        self.video, self.times = video, times
+        self.missing = set(times)
+        self.pixels: Optional[np.ndarray] = None
+        self._places = {time: place for place, time in enumerate(times)}
+        self._reformatter = VideoReformatter()  # one for all: each sets up its own tables
+
+    def add(self, frame: Any) -> None:
+        """Keep a frame, if it is wanted."""
+        if frame.pts not in self.missing:
+            return
+        picture = _upright(self._rgb(frame), getattr(frame, "rotation", 0))
+        if self.pixels is None:
+            self.pixels = np.empty((len(self.times), *picture.shape), np.uint8)
+        if picture.shape != self.pixels.shape[1:]:
+            sizes = sorted([picture.shape[:2], self.pixels.shape[1:3]])
+            raise DataError(f"{self.video.name} changes its size: {sizes}.")
+        self.pixels[self._places[frame.pts]] = picture
+        self.missing.discard(frame.pts)
+
+    def _rgb(self, frame: Any) -> np.ndarray:
+        """A view of a frame's pixels, (H, W, 3), without the padding of its lines."""
+        rgb = self._reformatter.reformat(frame, format="rgb24")
+        plane: Any = rgb.planes[0]
+        lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        return lines[: rgb.height, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3)
+
+
+#: A keyframe from which to decode (None: the beginning), and the times that are wanted from there.
+Group = Tuple[Optional[int], List[int]]
+
+
+def _groups(video: Video, times: List[int]) -> List[Group]:
+    """Times by the last keyframe before them, so that nothing in between is decoded."""
+    if not video.indexed:
+        return [(None, times)]
+    groups: Dict[Optional[int], List[int]] = {}
+    for time in times:
+        before = bisect_right(video.keyframes, time)
+        groups.setdefault(video.keyframes[before - 1] if before > 1 else None, []).append(time)
+    return list(groups.items())
+
+
+def _decode(video: Video, groups: List[Group], pictures: _Pictures) -> None:
+    """Fill in the pictures that are wanted."""
+    av = _av()
     try:
-        with av.open(str(video.path)) as container:
+        with _open(video.source) as container:
             stream = container.streams.video[0]
             # Decoder threads report through Python: one that waits for the interpreter while the
             # file is being closed waits for ever. Loader processes are what decodes in parallel.
             stream.codec_context.thread_count = 1
-            if start is not None:
-                container.seek(start, stream=stream)
-            for frame in container.decode(stream):
-                if frame.pts in wanted:
-                    found[frame.pts] = _upright(frame)
-                if len(found) == len(wanted) or (frame.pts is not None and frame.pts > times[-1]):
-                    break
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"{video.path} cannot be decoded: {error}") from error
-    return found
+            for start, times in groups:
+                if start is not None:
+                    container.seek(start, stream=stream)
+                wanted = set(times)
+                for frame in container.decode(stream):
+                    pictures.add(frame)
+                    wanted.discard(frame.pts)
+                    if not wanted or (frame.pts is not None and frame.pts > times[-1]):
+                        break
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{video.name} cannot be decoded: {error}") from error
 
 
-def _upright(frame: Any) -> np.ndarray:
-    """A frame as it is meant to be seen: cameras that are held upright write it lying down."""
-    pixels: np.ndarray = frame.to_ndarray(format="rgb24")
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+def _read_torchcodec(video: Video, indices: Sequence[int]) -> np.ndarray:
+    try:
+        from torchcodec.decoders import VideoDecoder  # type: ignore
+    except (ImportError, RuntimeError) as error:
+        raise DataError(_NO_TORCHCODEC) from error
+    source = str(video.source) if isinstance(video.source, Path) else video.source
+    try:
+        decoder = VideoDecoder(
+            source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
+        )
+        frames = decoder.get_frames_at(list(indices)).data
+    except (RuntimeError, ValueError, IndexError) as error:
+        if "libtorchcodec" in str(error):  # the package imports without them
+            raise DataError(_NO_TORCHCODEC) from error
+        raise DataError(f"{video.name} cannot be decoded: {error}") from error
+    if len(decoder) != len(video):
+        raise DataError(
+            f"{video.name}: torchcodec sees {len(decoder)} frames, PyAV {len(video)}; take pyav."
+        )
+    pictures: np.ndarray = frames.numpy()
+    return pictures
 
 
-def clip_indices(frames: int, num_frames: int, stride: int, offset: float = 0.5) -> List[int]:
-    """Frames of one clip: ``num_frames``, every ``stride``-th, from a place in the video.
+_NO_TORCHCODEC = (
+    "the decoder torchcodec needs its package (pip install torchcodec) and FFmpeg's libraries "
+    "(apt install ffmpeg); pyav needs neither."
+)
 
-    Args:
-        frames: Frames of the video.
-        num_frames: Frames of the clip.
-        stride: Distance of two of them. Where the video is too short for it, the frames are spread
-            evenly over all of it, and those of a very short one repeat.
-        offset: Where the clip starts, from 0 (beginning) to 1 (as late as it fits).
 
-    Returns:
-        Ascending numbers.
-    """
-    span = (num_frames - 1) * stride + 1
-    if span > frames:
-        return [round(i * (frames - 1) / max(1, num_frames - 1)) for i in range(num_frames)]
-    start = round(offset * (frames - span))
-    return [start + i * stride for i in range(num_frames)]
+def _upright(pixels: np.ndarray, rotation: float) -> np.ndarray:
+    """A picture as it is meant to be seen: cameras that are held upright write it lying down."""
+    turns = round(rotation / 90) % 4
+    return np.rot90(pixels, turns) if turns else pixels

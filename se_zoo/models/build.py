@@ -28,13 +28,15 @@ def _build(
     create: Callable[..., nn.Module],
     layout: Optional[Layout],
     se_args: Dict[str, Any],
-    clip: Optional[Dict[str, int]],
+    clip: Optional[Dict[str, Any]],
     **kwargs: Any,
 ) -> nn.Module:
     """Make the backbone and put the SE head on; what timm's builder calls as the model class."""
     model = create(**kwargs)
     if clip is not None:
-        return attach_framewise_se(model, se_args=se_args, img_size=kwargs.get("img_size"), **clip)
+        return attach_framewise_se(
+            model, se_args=se_args, img_size=kwargs.get("img_size"), clip=clip
+        )
     if layout is None:
         layout, channels = probe_layout(model, kwargs.get("img_size"))
     else:
@@ -98,7 +100,7 @@ def create_sehead(
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
     cache_dir: Any = None,
-    clip: Optional[Dict[str, int]] = None,
+    clip: Optional[Dict[str, Any]] = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Create an SE variant: timm's weights into the backbone, the zoo's into the whole model.
@@ -116,7 +118,8 @@ def create_sehead(
         pretrained_cfg: Tag or config, as timm passes it.
         pretrained_cfg_overlay: Changes to that config.
         cache_dir: Where downloads are kept.
-        clip: ``num_frames`` and ``frame_stride`` of a model that takes clips frame by frame.
+        clip: ``num_frames``, ``frame_stride`` and ``fps`` of a model that takes clips frame by
+            frame.
         **kwargs: Model arguments of the backbone.
     """
     check_arguments(variant, kwargs)
@@ -173,7 +176,7 @@ def create_any(
     pretrained: bool,
     backbone: Optional[str],
     feature_cfg: Optional[Dict[str, Any]] = None,
-    clip: Optional[Dict[str, int]] = None,
+    clip: Optional[Dict[str, Any]] = None,
     **kwargs: Any,
 ) -> nn.Module:
     """An SE variant of any timm backbone, which is an argument of the model.

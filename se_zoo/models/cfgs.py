@@ -7,7 +7,7 @@ import timm
 from timm.models._pretrained import PretrainedCfg
 from timm.models._registry import get_arch_pretrained_cfgs, split_model_name_tag
 
-from .labels import CELEBA_ATTRIBUTES, imagenet_labels
+from .labels import CELEBA_ATTRIBUTES, UCF101_CLASSES, imagenet_labels
 from .names import add_alias
 from .pull import HUB_ORG, WEIGHTS_NAME, bundled_file
 
@@ -54,10 +54,20 @@ def own_model_args(variant: str, tag: str) -> Dict[str, Any]:
 
 def is_declared(architecture: str, tag: str, labels: Sequence[str]) -> bool:
     """Whether the zoo declares an own model of this architecture and tag, for these labels."""
-    if tag not in OWN_TAGS.get(architecture.removesuffix("_sehead"), []):
+    backbone = architecture.removesuffix("_sehead")
+    if tag not in (*OWN_TAGS.get(backbone, []), *OWN_CLIP_TAGS.get(backbone, [])):
         return False
-    declared = CELEBA_ATTRIBUTES if tag == "celeba" else imagenet_labels()
-    return list(labels) == list(declared)
+    return list(labels) == list(_labels_of(tag))
+
+
+def _labels_of(tag: str) -> Sequence[str]:
+    """Labels of the data set that a tag of the zoo names."""
+    if tag == "k400":
+        from torchvision.models.video import R3D_18_Weights
+
+        return R3D_18_Weights.KINETICS400_V1.meta["categories"]
+    known = {"celeba": CELEBA_ATTRIBUTES, "ucf101": UCF101_CLASSES}
+    return known[tag] if tag in known else imagenet_labels()
 
 
 def _slim_cfg(**kwargs: Any) -> Dict[str, Any]:

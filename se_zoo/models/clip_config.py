@@ -1,6 +1,6 @@
 """What a clip model takes: the counterpart of timm's ``resolve_data_config``."""
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from torch import nn
 
@@ -13,7 +13,9 @@ class ClipConfig(NamedTuple):
     Attributes:
         size: (H, W) in pixels.
         num_frames: Frames of a clip, T.
-        frame_stride: Of so many frames of the video, one is taken.
+        frame_stride: Of so many frames, one is taken.
+        fps: Frames a second that a video is brought to before, by repeating or leaving out frames;
+            None: its own.
         mean: Per channel, of values in [0, 1].
         std: Likewise.
         crop_pct: Share of the resized frame's shorter side that the centre crop keeps.
@@ -23,6 +25,7 @@ class ClipConfig(NamedTuple):
     size: Tuple[int, int]
     num_frames: int
     frame_stride: int
+    fps: Optional[float]
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
     crop_pct: float
@@ -46,6 +49,7 @@ def resolve_clip_config(model: nn.Module) -> ClipConfig:
         size=tuple(cfg["input_size"][-2:]),
         num_frames=int(model.num_frames),  # type: ignore[arg-type]
         frame_stride=int(model.frame_stride),  # type: ignore[arg-type]
+        fps=float(model.fps) or None,  # type: ignore[arg-type]
         mean=mean,
         std=std,
         crop_pct=cfg.get("crop_pct") or 0.875,

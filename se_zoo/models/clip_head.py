@@ -1,5 +1,7 @@
 """What every clip classifier with an SE head has in common, wherever its backbone comes from."""
 
+from typing import Any, Dict
+
 import torch
 
 from ..errors import InvalidInputError
@@ -12,11 +14,32 @@ class ClipSEHead(SEHeadMixin):
     Attributes:
         num_frames: Frames of the clips that the model is made for.
         frame_stride: Of so many frames of a video, one is taken into a clip.
+        fps: Frames a second that a video is brought to before; 0: its own.
     """
 
     takes_clips = True
     num_frames: int
     frame_stride: int
+    fps: float = 0.0
+
+    def set_clip(self, num_frames: int, frame_stride: int, fps: float) -> None:
+        """Say which clips the model is made for.
+
+        Raises:
+            ValueError: For numbers that cannot be.
+        """
+        if min(num_frames, frame_stride) < 1 or fps < 0:
+            raise ValueError(
+                f"num_frames ({num_frames}) and frame_stride ({frame_stride}) must be 1 or more, "
+                f"and fps ({fps}) must be 0 (a video's own) or more."
+            )
+        self.num_frames, self.frame_stride, self.fps = num_frames, frame_stride, float(fps)
+
+    @property
+    def clip_args(self) -> Dict[str, Any]:
+        """The same, as arguments that make such a model again."""
+        found = {"num_frames": self.num_frames, "frame_stride": self.frame_stride}
+        return {**found, "fps": self.fps}
 
     def as_clips(self, x: torch.Tensor) -> torch.Tensor:
         """The input as clips, (B, C, T, H, W).

@@ -3,17 +3,12 @@
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..explain import Explanation
 from .clip_config import resolve_clip_config
+from .clip_transforms import Views, as_frames
 from .photos import DRAWN_WIDTH, visible_region
-
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC,
-    "nearest": Image.Resampling.NEAREST,
-}  # fmt: skip
 
 
 def explain_frames(
@@ -42,12 +37,9 @@ def explain_frames(
     cut = [visible_region(Image.fromarray(f), config.size, config.crop_pct, "center")
            for f in frames]  # fmt: skip
     height, width = config.size
-    resampling = _FILTERS.get(config.interpolation, Image.Resampling.BILINEAR)
-    small = np.stack([np.asarray(f.resize((width, height), resampling)) for f in cut])
-    mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in (config.mean, config.std))
-    clip = (torch.from_numpy(small).permute(3, 0, 1, 2).float() / 255 - mean) / std
+    clip = Views(config)(as_frames(frames))  # as recipes score it
     explanation = model.explain(
-        clip[None], None if targets is None else list(targets), method, versus=versus
+        clip, None if targets is None else list(targets), method, versus=versus
     )
     zoom = max(1, -(-DRAWN_WIDTH // width))
     size = (width * zoom, height * zoom)

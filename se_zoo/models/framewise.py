@@ -44,8 +44,7 @@ class FramewiseMixin(ClipSEHead):
 
 def attach_framewise_se(
     model: nn.Module,
-    num_frames: int,
-    frame_stride: int,
+    clip: Dict[str, Any],
     se_args: Dict[str, Any],
     img_size: Optional[Tuple[int, int]] = None,
 ) -> nn.Module:
@@ -53,8 +52,7 @@ def attach_framewise_se(
 
     Args:
         model: The image model.
-        num_frames: Frames of the clips that it is made for.
-        frame_stride: Every so many frames of a video one is taken.
+        clip: See :meth:`ClipSEHead.set_clip`.
         se_args: ``gate``, ``reduction`` and ``multi_label``.
         img_size: What the model was created with as ``img_size``.
 
@@ -67,5 +65,5 @@ def attach_framewise_se(
             f"{name_of(model)} gives a list of features, which framewise_sehead does not take."
         )
     attach_se(model, FrameLayout(layout), channels, head=FramewiseMixin, **se_args)
-    model.num_frames, model.frame_stride = num_frames, frame_stride  # type: ignore[assignment]
+    model.set_clip(**clip)  # type: ignore[operator]
     return model

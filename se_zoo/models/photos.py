@@ -46,7 +46,7 @@ def load_photo(path: Path, crop: Optional[Box] = None) -> Image.Image:
     return image if crop is None else cut_box(image, crop, path)
 
 
-def cut_box(image: Image.Image, box: Box, path: Path) -> Image.Image:
+def cut_box(image: Image.Image, box: Box, path: object) -> Image.Image:
     """The box of an image; where it reaches outside, the nearest pixels go on.
 
     Raises:
@@ -80,13 +80,25 @@ def visible_region(
             f"the model's crop mode {crop_mode!r} is not supported here; transform the photo with "
             "timm and call model.explain"
         )
-    height, width = size
-    across, down = image.width / width, image.height / height
     if crop_mode == "center":
-        across = down = min(across, down)
-    cut = (max(1, round(width * across * crop_pct)), max(1, round(height * down * crop_pct)))
-    left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
-    return image.crop((left, top, left + cut[0], top + cut[1]))
+        width, height = seen_size((image.width, image.height), size, crop_pct)
+    else:
+        width, height = (max(1, round(side * crop_pct)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def seen_size(photo: Tuple[int, int], size: Tuple[int, int], crop_pct: float) -> Tuple[int, int]:
+    """Width and height, in its own pixels, of what a centre crop sees of a photo.
+
+    Args:
+        photo: Width and height of the photo.
+        size: Height and width of the model's input.
+        crop_pct: Share of the shorter side that is seen.
+    """
+    height, width = size
+    zoom = min(photo[0] / width, photo[1] / height) * crop_pct
+    return max(1, round(width * zoom)), max(1, round(height * zoom))
 
 
 def explain_photos(

@@ -203,22 +203,20 @@ FAMILIES.update(
 
 
 def attach_clip_se(
-    model: nn.Module, num_frames: int, frame_stride: int, drop_rate: float, se_args: Dict[str, Any]
+    model: nn.Module, clip: Dict[str, Any], drop_rate: float, se_args: Dict[str, Any]
 ) -> nn.Module:
     """Turn one of torchvision's clip classifiers into its SE variant, in place.
 
     Args:
         model: torchvision's model.
-        num_frames: Frames of the clips that it is made for.
-        frame_stride: Every so many frames of a video one is taken.
+        clip: See :meth:`ClipSEHead.set_clip`.
         drop_rate: Dropout in front of the classifier.
         se_args: ``gate``, ``reduction`` and ``multi_label``.
     """
     layout, channels = _layout_of(model)
     attach_se(model, layout, channels, **se_args)
-    settings = {"num_frames": num_frames, "frame_stride": frame_stride, "drop_rate": drop_rate}
-    for name, value in {**settings, "num_features": channels}.items():
-        setattr(model, name, value)
+    model.set_clip(**clip)  # type: ignore[operator]
+    model.drop_rate, model.num_features = drop_rate, channels  # type: ignore[assignment]
     model.num_classes = model.get_classifier().weight.shape[0]  # type: ignore[operator, union-attr]
     return model
 

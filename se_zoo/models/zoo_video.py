@@ -39,8 +39,9 @@ class _Clip(NamedTuple):
     stats: Dict[str, Any]
     classifier: str
     first_conv: str
+    #: Clips that the weights' figures are for.
     frames: int = 16
-    stride: int = 2
+    fps: float = 15.0
 
 
 CLIPS: Dict[str, _Clip] = {
@@ -59,7 +60,7 @@ CLIPS: Dict[str, _Clip] = {
     ),
     "mvit_v2_s": _Clip(
         torchvision_video.MViT_V2_S_Weights.KINETICS400_V1, 224, _MVIT_STATS, "head.1",
-        "conv_proj", stride=4,
+        "conv_proj", fps=7.5,
     ),
     "swin3d_t": _Clip(
         torchvision_video.Swin3D_T_Weights.KINETICS400_V1, 224, _SWIN_STATS, "head",
@@ -117,7 +118,8 @@ def _make(
     num_classes: int = 400,
     in_chans: int = 3,
     num_frames: Optional[int] = None,
-    frame_stride: Optional[int] = None,
+    frame_stride: int = 1,
+    fps: Optional[float] = None,
     drop_rate: float = 0.0,
     drop_path_rate: Optional[float] = None,
     **kwargs: Any,
@@ -132,9 +134,12 @@ def _make(
         kwargs["dropout"] = drop_rate
     create = getattr(torchvision_video, backbone)
     model = create(weights=None, num_classes=num_classes or 1, **kwargs)
-    attach_clip_se(
-        model, num_frames or clip.frames, frame_stride or clip.stride, drop_rate, se_args
-    )
+    made_for = {
+        "num_frames": clip.frames if num_frames is None else num_frames,
+        "frame_stride": frame_stride,
+        "fps": clip.fps if fps is None else fps,
+    }
+    attach_clip_se(model, made_for, drop_rate, se_args)
     if not num_classes:
         model.reset_classifier(0)
     return model
@@ -188,8 +193,7 @@ def _create(
     restore_source(model, cfg)
     if pretrained:
         check_finite(model, source_name(cfg))
-    clip = {"num_frames": model.num_frames, "frame_stride": model.frame_stride}
-    model._model_args = {**clip, **model.se_args}
+    model._model_args = {**model.clip_args, **model.se_args}
     return model
 
 
@@ -247,6 +251,7 @@ def framewise_sehead(
     backbone: Optional[str] = None,
     num_frames: int = 8,
     frame_stride: int = 4,
+    fps: float = 0.0,
     **kwargs: Any,
 ) -> nn.Module:
     """Any timm image backbone over the frames of a clip, mean over time, one gate for the clip.
@@ -257,6 +262,7 @@ def framewise_sehead(
         backbone: timm name, with or without a tag; resnet18 by default.
         num_frames: Frames of a clip; any number can be predicted on.
         frame_stride: Every so many frames of a video one is taken.
+        fps: Frames a second that a video is brought to before; 0: its own.
         **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
 
     Raises:
@@ -265,5 +271,5 @@ def framewise_sehead(
     """
     if kwargs.pop("features_only", False):
         raise ValueError("framewise_sehead gives no feature pyramid; call forward_features.")
-    clip = {"num_frames": num_frames, "frame_stride": frame_stride}
+    clip = {"num_frames": num_frames, "frame_stride": frame_stride, "fps": fps}
     return create_any("framewise_sehead", pretrained, backbone, clip=clip, **kwargs)

@@ -1,6 +1,14 @@
 """Training: the engine behind the recipes."""
 
-from .config import AugmentConfig, Config, ModelConfig, OptimConfig, RunConfig
+from .config import AugmentConfig, ClipModelConfig, Config, ModelConfig, OptimConfig, RunConfig
 from .engine import train
 
-__all__ = ["AugmentConfig", "Config", "ModelConfig", "OptimConfig", "RunConfig", "train"]
+__all__ = [
+    "AugmentConfig",
+    "ClipModelConfig",
+    "Config",
+    "ModelConfig",
+    "OptimConfig",
+    "RunConfig",
+    "train",
+]

@@ -14,7 +14,7 @@ from torch import nn
 from ..errors import InvalidInputError, WeightsNotFoundError
 from ..models import unsqueeze
 from ..models.cfgs import is_declared, own_model_args
-from .config import ModelConfig
+from .config import ClipModelConfig, ModelConfig
 
 #: What a pretrained configuration says of timm's weights.
 _OF_WEIGHTS = (
@@ -38,6 +38,9 @@ def model_args(config: ModelConfig, tag: str) -> Dict[str, Any]:
     """
     args = own_model_args(config.name.partition(".")[0], tag)
     args["gate"] = config.gate
+    if isinstance(config, ClipModelConfig):
+        clip = {name: getattr(config, name) for name in ("num_frames", "frame_stride", "fps")}
+        args.update({name: value for name, value in clip.items() if value is not None})
     if config.backbone is not None:
         args["backbone"] = config.backbone
     base = timm.get_pretrained_cfg(config.backbone or config.name)
@@ -70,16 +73,7 @@ def build_model(
         WeightsNotFoundError: If ``pretrained`` weights cannot be had.
     """
     architecture = config.name.partition(".")[0]
-    known = timm.list_models("*_sehead", module="zoo_image")
-    if architecture not in known:
-        clips = timm.is_model(architecture) and architecture.endswith("_sehead")
-        why = "takes clips, and the recipes train on images" if clips else "has no SE head"
-        raise InvalidInputError(
-            f"--model.name {config.name} {why}; choose one of: {', '.join(known)}. Any timm "
-            "backbone: --model.name timm_sehead --model.backbone NAME."
-        )
-    if (config.backbone is not None) != (architecture == "timm_sehead"):
-        raise InvalidInputError("--model.backbone goes with --model.name timm_sehead, and only so.")
+    _check_architecture(config, architecture)
     optional: Dict[str, Any] = {}
     if config.drop_path_rate:
         optional["drop_path_rate"] = config.drop_path_rate
@@ -106,6 +100,25 @@ def build_model(
         cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
     model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
     return model if config.se else unsqueeze(model)
+
+
+def _check_architecture(config: ModelConfig, architecture: str) -> None:
+    """Refuse what has no SE head, or takes other samples than the recipe has."""
+    clips = isinstance(config, ClipModelConfig)
+    known = timm.list_models("*_sehead", module="zoo_video" if clips else "zoo_image")
+    any_backbone = "framewise_sehead" if clips else "timm_sehead"
+    if architecture not in known:
+        why = "has no SE head"
+        if timm.is_model(architecture) and architecture.endswith("_sehead"):
+            why = "takes images, not clips" if clips else "takes clips, not images"
+        raise InvalidInputError(
+            f"--model.name {config.name} {why}; choose one of: {', '.join(known)}. Any timm "
+            f"backbone: --model.name {any_backbone} --model.backbone NAME."
+        )
+    if (config.backbone is not None) != (architecture == any_backbone):
+        raise InvalidInputError(
+            f"--model.backbone goes with --model.name {any_backbone}, and only so."
+        )
 
 
 def load_init(model: nn.Module, path: Path) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Optional, Tuple
 
-from ..data import DataConfig
+from ..data import TableConfig
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,23 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class ClipModelConfig(ModelConfig):
+    """Which clip model, and what it starts from."""
+
+    name: str = "framewise_sehead"
+    """Clip architecture *_sehead; framewise_sehead together with --model.backbone."""
+    num_frames: Optional[int] = None
+    """Frames of a clip; by default the architecture's."""
+    frame_stride: Optional[int] = None
+    """Of so many frames of a video one is taken into a clip; by default the architecture's."""
+    fps: Optional[float] = None
+    """Frames a second that videos are brought to before; 0: their own. By default the
+    architecture's."""
+
+
+@dataclass(frozen=True)
 class AugmentConfig:
-    """What timm's transforms do to a training image."""
+    """What timm's transforms, or for clips torchvision's, do to a training sample."""
 
     scale: Tuple[float, float] = (0.08, 1.0)
     """Share of the image's area that a crop keeps."""
@@ -47,7 +62,8 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     color_jitter: Optional[float] = 0.4
     auto_augment: Optional[str] = None
-    """timm's policy, such as rand-m9-mstd0.5; it takes the place of the colour jitter."""
+    """timm's policy, such as rand-m9-mstd0.5, or for clips rand-m9-n2 (torchvision's RandAugment);
+    it takes the place of the colour jitter."""
     reprob: float = 0.0
     """Probability of erasing a rectangle."""
     mixup: float = 0.0
@@ -119,7 +135,7 @@ class RunConfig:
 class Config:
     """A whole run."""
 
-    data: DataConfig
+    data: TableConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

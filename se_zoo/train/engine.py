@@ -18,15 +18,15 @@ from accelerate.utils import DistributedType, broadcast
 from tqdm import tqdm
 
 from .. import provenance
-from ..data import ImageStream
+from ..data import ImageTable
 from ..errors import InvalidInputError
 from . import loader, output, schedule
 from .build import build_model, load_init
 from .checkpoints import Checkpoints
 from .config import Config
 from .ema import Scored, ShardedScored
-from .evaluate import evaluate
-from .loss import criterion_of
+from .evaluate import evaluate, laid_out
+from .loss import criterion_of, mixed
 from .order import Plan, seed_all
 from .start import (
     check_options,
@@ -120,6 +120,8 @@ class Trainer:
         self.folder = output.RunFolder(config.run.output, accelerator)
         with accelerator.main_process_first():  # the others then read what it cached
             self.tables = open_all(config.data, accelerator.is_main_process)
+        for line in output.left_out(self.tables):
+            accelerator.print(line, file=sys.stderr)
         if not config.run.dry_run:
             self.folder.check(config.run.overwrite)
         first = self.tables[config.data.splits[0]]
@@ -135,7 +137,7 @@ class Trainer:
         self.source = self._starting_weights(model)
         layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
         model = model.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]
-        self.transforms = loader.transforms(model, config.augment)
+        self.transforms = loader.transforms(model, config)
         model = self.adapt(model)
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         self.scored = (ShardedScored if self.sharded else Scored)(model, config.optim.ema_decay)
@@ -164,14 +166,15 @@ class Trainer:
     def description(self) -> str:
         """What ``--run.dry-run`` prints."""
         plan, groups = self.plan, self.optimizer.param_groups
+        noun = self.config.data.noun
         splits = ", ".join(f"{name} {len(table):,}" for name, table in self.tables.items())
         return "\n".join(
             [
                 output.to_text(output.plain(asdict(self.config))),
                 schedule.describe_groups(groups),
-                f"images: {splits}; {len(self.labels)} "
+                f"{noun}s: {splits}; {len(self.labels)} "
                 f"{'attributes' if self.multi_label else 'classes'}",
-                f"an epoch: {plan.updates:,} updates of {plan.batch_size} images x "
+                f"an epoch: {plan.updates:,} updates of {plan.batch_size} {noun}s x "
                 f"{plan.processes} processes x {plan.accumulate} passes; {plan.total:,} in all",
                 f"starts from: {self.source}",
             ]
@@ -219,8 +222,8 @@ class Trainer:
     def samples(self, split: str) -> loader.Samples:
         """A split, decoded once if it is small."""
         table = self.tables[split]
-        if isinstance(table, ImageStream):
-            return table
+        if not isinstance(table, ImageTable):
+            return table  # videos are decoded by the clip
         if split not in self.decoded:
             self.decoded[split] = loader.Decoded(table)
         return self.decoded[split]
@@ -291,7 +294,7 @@ class Trainer:
             # Dropout and mixup: other ones in every pass and process, the same after a resume.
             seed_all(self.config.run.seed, update, number, self.accelerator.process_index)
             if self.mix is not None:
-                images, targets = self.mix(images, targets)
+                images, targets = mixed(self.mix, images, targets)
             last = number == passes - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
@@ -309,9 +312,7 @@ class Trainer:
 
     def _to_device(self, batch: List[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
         images, targets = (t.to(self.accelerator.device, non_blocking=True) for t in batch)
-        if self.config.run.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images, targets
+        return laid_out(images, self.config), targets
 
     def _mean(self, value: torch.Tensor) -> torch.Tensor:
         reduced: Any = self.accelerator.reduce(value.clone(), reduction="mean")
@@ -382,6 +383,6 @@ class Trainer:
             scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
         if self.accelerator.is_main_process:
             table = self.tables[self.config.data.splits[-1]]
-            shown = [self.transforms[1](image) for image in loader.some_images(table, 6)]
-            output.draw_samples(self.folder.path / "samples.png", model, torch.stack(shown))
+            shown = loader.some_inputs(table, self.transforms[1], 6)
+            output.draw_samples(self.folder.path / "samples.png", model, shown)
             export.write(model, self.tables, self.plan, self.progress, scores)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
+from .clips import mean_logits
 from .config import Config
 from .loader import Samples, evaluation_batches
 from .metrics import Scores
@@ -25,24 +26,22 @@ def evaluate(
 ) -> Dict[str, Any]:
     """Loss and figures of a model on a split.
 
-    Each process takes every n-th image, no image twice and none left out, so no padding has to be
+    Each process takes every n-th sample, no sample twice and none left out, so no padding has to be
     undone; the sums are then added up.
 
     Raises:
-        RuntimeError: If the images that were seen are not as many as the split has.
+        RuntimeError: If the samples that were seen are not as many as the split has.
     """
     model.eval()
     scores = Scores(labels, multi_label, len(samples), accelerator.device)
     batches = evaluation_batches(
         samples, transform, config, accelerator.process_index, accelerator.num_processes
     )
-    totals = torch.zeros(2, dtype=torch.float64)  # loss, images
+    totals = torch.zeros(2, dtype=torch.float64)  # loss, samples
     for images, targets in batches:
         images, targets = images.to(accelerator.device), targets.to(accelerator.device)
-        if config.run.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
         with accelerator.autocast() if mixed_precision else nullcontext():
-            logits = model(images).float()
+            logits = _logits(model, images, config, multi_label)
         scores.update(logits, targets)
         if multi_label:
             loss = F.binary_cross_entropy_with_logits(logits, targets.float(), reduction="sum")
@@ -53,5 +52,23 @@ def evaluate(
     exact = torch.float32 if accelerator.device.type == "mps" else torch.float64
     summed: Any = accelerator.reduce(totals.to(accelerator.device, exact), reduction="sum")
     if round(summed[1].item()) != len(samples):
-        raise RuntimeError(f"Evaluated {summed[1].item():.0f} of {len(samples)} images.")
+        raise RuntimeError(f"Evaluated {summed[1].item():.0f} of {len(samples)} samples.")
     return {"loss": round(summed[0].item() / len(samples), 6), **scores.compute()}
+
+
+def laid_out(images: torch.Tensor, config: Config) -> torch.Tensor:
+    """Images as ``--run.channels-last`` asks for; it is not for clips."""
+    if config.run.channels_last and images.dim() == 4:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
+
+
+def _logits(
+    model: torch.nn.Module, images: torch.Tensor, config: Config, multi_label: bool
+) -> torch.Tensor:
+    """(B, K); of clips (B, views, C, T, H, W), those of the mean probabilities of the views."""
+    if images.dim() < 6:
+        return model(laid_out(images, config)).float()
+    chunks = images.flatten(0, 1).split(config.optim.batch_size)  # one video may have many views
+    views = torch.cat([model(chunk) for chunk in chunks]).float()
+    return mean_logits(views.unflatten(0, images.shape[:2]), multi_label)

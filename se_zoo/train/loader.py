@@ -1,17 +1,18 @@
-"""From a table of images to batches: timm's transforms, with random numbers of the sample's own."""
+"""From a table to batches: timm's transforms, or those of clips, with random numbers of the
+sample's own."""
 
 from itertools import islice
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any, Dict, Tuple, Union
 
 import torch
-from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..data import ImageStream, ImageTable
+from ..data import ClipDataConfig, ImageStream, ImageTable, Table
 from ..errors import InvalidInputError
+from .clips import clip_transforms
 from .config import AugmentConfig, Config
 from .order import Batches, Key, Plan, seed_cpu
 from .streamed import streamed_evaluation, streamed_training
@@ -38,7 +39,7 @@ class Decoded(Dataset[Tuple[Any, Any]]):
 
 
 #: What an epoch reads.
-Samples = Union[Decoded, ImageStream]
+Samples = Union[Decoded, Table, ImageStream]
 
 
 class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
@@ -48,7 +49,7 @@ class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
     interrupted before.
     """
 
-    def __init__(self, samples: Decoded, transform: Any, seed: int):
+    def __init__(self, samples: Union[Table, Decoded], transform: Any, seed: int):
         self.samples, self.transform, self.seed = samples, transform, seed
 
     def __getitem__(self, key: Key) -> Tuple[torch.Tensor, Any]:  # type: ignore[override]
@@ -62,7 +63,7 @@ class Plain(Dataset[Tuple[torch.Tensor, Any]]):
 
     def __init__(
         self,
-        samples: Union[ImageTable, Decoded],
+        samples: Union[Table, Decoded],
         transform: Any,
         process: int,
         processes: int,
@@ -78,7 +79,18 @@ class Plain(Dataset[Tuple[torch.Tensor, Any]]):
         return self.transform(image), target
 
 
-def transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any]:
+def transforms(model: nn.Module, config: Config) -> Tuple[Any, Any]:
+    """What becomes of a sample in training, and in evaluation.
+
+    Raises:
+        InvalidInputError: For an augmentation that cannot be made.
+    """
+    if isinstance(config.data, ClipDataConfig):
+        return clip_transforms(model, config.data, config.augment)
+    return image_transforms(model, config.augment)
+
+
+def image_transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any]:
     """timm's transforms for training and for evaluation, of the model's size, mean and std.
 
     Evaluation keeps the model's own interpolation and crop, so that its figures hold for whoever
@@ -132,15 +144,23 @@ def evaluation_batches(
         return streamed_evaluation(samples, transform, config, process, processes)
     return DataLoader(
         Plain(samples, transform, process, processes),
-        batch_size=config.optim.batch_size,
+        batch_size=max(1, config.optim.batch_size // views_of(config)),
         num_workers=config.run.workers,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def some_images(table: Union[ImageTable, ImageStream], count: int) -> List[Image.Image]:
-    """Images that are evenly spaced over a split, or the first of one that streams."""
+def views_of(config: Config) -> int:
+    """Of how many views an evaluation sample is made."""
+    data = config.data
+    return data.clips * data.crops if isinstance(data, ClipDataConfig) else 1
+
+
+def some_inputs(table: Union[Table, ImageStream], transform: Any, count: int) -> torch.Tensor:
+    """A few samples as the model takes them: evenly spaced over a split, or the first of one that
+    streams; of a clip's views the middle one."""
     count = min(count, len(table))
     if isinstance(table, ImageStream):
-        return [table.decode(row) for row in islice(table, count)]
-    return [image for image, _ in table.spread(count)]
+        return torch.stack([transform(table.decode(row)) for row in islice(table, count)])
+    inputs = [transform(sample) for sample, _ in table.spread(count)]
+    return torch.stack([x[len(x) // 2] if x.dim() == 5 else x for x in inputs])

@@ -51,6 +51,16 @@ def mixing(augment: AugmentConfig, classes: int) -> Any:
     )
 
 
+def mixed(
+    mix: Any, inputs: torch.Tensor, targets: torch.Tensor
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """timm's mixup or cutmix of images, or of clips: the same rectangle in all frames."""
+    if inputs.dim() == 4:
+        return mix(inputs, targets)
+    images, targets = mix(inputs.flatten(1, 2), targets)  # a clip as an image of 3 T channels
+    return images.view_as(inputs), targets
+
+
 def label_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
     """Weights of rare labels, at most 10.
 

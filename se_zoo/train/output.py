@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 
 from .. import provenance
-from ..data import ImageStream, ImageTable
+from ..data import ImageStream, Table
 from ..errors import InvalidInputError
 from ..explain import explain
 from ..models import SEHeadMixin
@@ -178,7 +178,7 @@ class Export:
     def write(
         self,
         model: nn.Module,
-        tables: Mapping[str, Union[ImageTable, ImageStream]],
+        tables: Mapping[str, Union[Table, ImageStream]],
         plan: Plan,
         progress: Progress,
         scores: Dict[str, Dict[str, Any]],
@@ -199,6 +199,7 @@ class Export:
             "parameters": sum(p.numel() for p in model.parameters()),
             "labels": list(tables[splits[0]].labels),
             "samples": {name: len(table) for name, table in tables.items()},
+            **_skipped(tables),
             "updates": plan.total,
             "seconds": round(progress.seconds, 1),
             "weights": "after the last epoch, rounded to fp16, evaluated in fp32"
@@ -227,6 +228,22 @@ class Export:
             (temporary / "model.safetensors").write_bytes(weights)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
+
+
+def _skipped(tables: Mapping[str, Union[Table, ImageStream]]) -> Dict[str, Any]:
+    """What the user let be left out, by split, where there is any."""
+    found = {name: list(t.skipped) for name, t in tables.items() if isinstance(t, Table)}
+    return {"skipped": found} if any(found.values()) else {}
+
+
+def left_out(tables: Mapping[str, Union[Table, ImageStream]]) -> List[str]:
+    """What is said of samples that are left out: how many, and the first of them."""
+    return [
+        f"left out of the {name} split: {len(reasons)} of {len(reasons) + len(tables[name])}, "
+        f"the first: {reasons[0]}"
+        for name, reasons in _skipped(tables).get("skipped", {}).items()
+        if reasons
+    ]
 
 
 def write_table(path: Path, rows: List[Dict[str, Any]]) -> None:

@@ -3,13 +3,13 @@
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Iterator, Optional, Type, TypeVar
+from typing import Callable, Iterator, Optional, Type, TypeVar, Union
 
 import tyro
 
-from ..data import open_stream, open_table
+from ..data import DataConfig, open_stream, open_table
 from ..errors import SEZooError
-from .config import Config
+from .config import ClipModelConfig, Config
 from .engine import Trainer, train
 
 
@@ -19,7 +19,7 @@ class Options(Config):
 
     debug: bool = False
     """Does everything run? In the place of the model, its weights, the epochs, the batch size and
-    the precision: one epoch of a tiny model, at 32 px, on 64 images. In a folder of its own unless
+    the precision: one epoch of a tiny model, at 32 px, on 64 samples. In a folder of its own unless
     --run.output is given."""
 
     def config(self, default: Config) -> Config:
@@ -44,17 +44,23 @@ AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 def debugged(config: Config) -> Config:
-    """A configuration that runs in seconds on a CPU: test_resnet at 32 px on 64 images."""
+    """A configuration that runs in seconds on a CPU: test_resnet at 32 px on 64 samples."""
+    clips = isinstance(config.model, ClipModelConfig)
     model = replace(
-        config.model, name="timm_sehead", backbone="test_resnet", input_size=(32, 32),
-        pretrained=False, args=(),
+        config.model, name="framewise_sehead" if clips else "timm_sehead", backbone="test_resnet",
+        input_size=(32, 32), pretrained=False, args=(),
     )  # fmt: skip
+    if isinstance(model, ClipModelConfig):
+        model = replace(model, num_frames=4)
     optim = replace(config.optim, epochs=1, batch_size=16, warmup_epochs=0.25, ema_decay=0.5)
-    opened = open_stream if config.data.streaming else open_table
-    images = len(opened(replace(config.data, limit=None), config.data.splits[0]))
+    data, train_split = replace(config.data, limit=None), config.data.splits[0]
+    if isinstance(data, DataConfig) and data.streaming:
+        samples = len(open_stream(data, train_split))
+    else:
+        samples = len(open_table(data, train_split))
     return replace(
         config,
-        data=replace(config.data, limit=min(images, 64), limit_eval=64),
+        data=replace(config.data, limit=min(samples, 64), limit_eval=64),
         model=model,
         optim=optim,
         run=replace(config.run, log_every=1, mixed_precision="no", compile=False, init=None),
@@ -83,7 +89,7 @@ def one_line_errors() -> Iterator[None]:
 def run_recipe(
     default: Config,
     description: str,
-    tag: str = "",
+    tag: Union[str, Callable[[Config], str]] = "",
     trainer_class: Optional[Type[Trainer]] = None,
 ) -> None:
     """Read the command line and train.
@@ -91,10 +97,12 @@ def run_recipe(
     Args:
         default: The recipe's configuration; every field is an option.
         description: The recipe's docstring.
-        tag: Data set for which the zoo declares own tags, see :func:`se_zoo.train.train`.
+        tag: Data set for which the zoo declares own tags, see :func:`se_zoo.train.train`; or what
+            finds it out from the configuration.
         trainer_class: What trains, likewise.
     """
     options = Options(default.data, default.model, default.augment, default.optim, default.run)
     given = read_options(options, description)
     with one_line_errors():
-        train(given.config(default), tag, trainer_class)
+        config = given.config(default)
+        train(config, tag if isinstance(tag, str) else tag(config), trainer_class)

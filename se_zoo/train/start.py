@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
-from ..data import DataConfig, ImageStream, ImageTable, open_stream, open_table
+from ..data import DataConfig, ImageStream, Table, TableConfig, open_stream, open_table
 from ..data import check as check_data
 from ..data.streams import look
 from ..errors import DataError, InvalidInputError
@@ -17,7 +17,7 @@ from .metrics import metric_names
 from .order import Plan
 
 #: A split, held or streamed.
-AnyTable = Union[ImageTable, ImageStream]
+AnyTable = Union[Table, ImageStream]
 
 #: Images of each split that are decoded before a streamed run starts.
 LOOKED_AT = 16
@@ -117,14 +117,14 @@ def check_options(config: Config, accelerator: Accelerator) -> None:
         raise InvalidInputError(f"--run.output {run.output} is a file; name a folder.")
 
 
-def open_all(config: DataConfig, first: bool) -> Dict[str, AnyTable]:
+def open_all(config: TableConfig, first: bool) -> Dict[str, AnyTable]:
     """The splits of a data set; ``first`` looks at some of the images before.
 
     Raises:
         DataError: For splits, columns and images that are not as declared.
     """
     splits = dict.fromkeys(config.splits)  # one may serve twice
-    if config.streaming:
+    if isinstance(config, DataConfig) and config.streaming:
         streams = {name: open_stream(config, name) for name in splits}
         for stream in streams.values() if first else ():
             look(stream, LOOKED_AT)
@@ -145,7 +145,7 @@ def check_task(config: Config, plan: Plan, labels: Sequence[str], multi_label: b
     """
     if plan.passes == 0:
         raise InvalidInputError(
-            f"the training split holds {plan.samples} images, less than one batch of "
+            f"the training split holds {plan.samples} samples, less than one batch of "
             f"{plan.batch_size} on {plan.processes} processes; lower "
             "--optim.batch-size."
         )

@@ -1,0 +1,86 @@
+"""A data set's splits, opened as tables by the layout that they have."""
+
+from pathlib import Path
+from typing import Optional, Tuple
+
+from ..errors import DataError
+from .clips import ClipTable
+from .columns import read_columns
+from .config import ClipDataConfig, TableConfig
+from .declared import described, listed
+from .folders import folder_classes, read_folder
+from .layout import layout_of
+from .listing import read_listing
+from .official import read_kinetics, read_ucf101
+from .probe import without_broken
+from .tables import ImageTable, Table
+from .videos import is_video
+
+READERS = {
+    "hub": read_columns,
+    "parquet": read_columns,
+    "folder": read_folder,
+    "csv": read_listing,
+    "ucf101": read_ucf101,
+    "kinetics": read_kinetics,
+}
+
+
+def open_split(config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None) -> Table:
+    """A whole split; classes: those of the training split, which it must share.
+
+    Raises:
+        DataError: As `open_table`.
+    """
+    content = READERS[layout_of(config)](config, split, classes)
+    if not len(content.targets):
+        raise DataError(f"{described(split, config)} has no {config.noun}s.{_hint(config, split)}")
+    if not isinstance(config, ClipDataConfig):
+        return ImageTable(described(split, config), content)
+    table = ClipTable(described(split, config), content, config)
+    return without_broken(table) if config.broken == "skip" else table
+
+
+def _hint(config: TableConfig, split: str) -> str:
+    """What a folder holds instead."""
+    folder = Path(config.path) / split
+    videos = folder.is_dir() and any(is_video(path) for path in folder.glob("*/*"))
+    if isinstance(config, ClipDataConfig) or not videos:
+        return ""
+    return " It has videos: se-zoo check --videos, recipes/clips.py."
+
+
+def open_table(config: TableConfig, split: str) -> Table:
+    """A split of the data set, its columns and classes checked, its samples not yet.
+
+    Classes are a ClassLabel's, the class folders' sorted names, or those that occur in the
+    training split: whole numbers as they are, other values sorted. The other splits must agree.
+    `limit` holds for the training split, `limit_eval` for the others.
+
+    Raises:
+        DataError: For bad settings, and for splits, columns or classes that are not as declared,
+            with what is needed and what was found.
+    """
+    layout = layout_of(config)
+    if config.streaming:
+        raise DataError("streaming is set, but a table holds all rows; take open_stream.")
+    if split not in config.splits:
+        raise DataError(f"no split {split} is declared: splits is {listed(config.splits)}")
+    train = config.splits[0]
+    if split != train:
+        classes: Optional[Tuple[str, ...]] = None
+        if layout == "folder":
+            classes = folder_classes(config, train)
+        elif not config.attributes:
+            classes = open_split(config, train).labels
+        table = open_split(config, split, classes)
+        few = config.limit_eval is not None and config.limit_eval < len(table)
+        return table.spread(config.limit_eval or 1) if few else table
+    table = open_split(config, train)
+    if config.limit is None:
+        return table
+    if config.limit > len(table):
+        raise DataError(
+            f"limit is {config.limit}, but {table.name} has {len(table)} {config.noun}s."
+        )
+    return table.spread(config.limit)
