@@ -174,20 +174,44 @@ def test_spread_weights_learn_as_whole_ones_do(folder: Path, tmp_path: Path) -> 
     assert right == pytest.approx(left, rel=1e-4) and other != pytest.approx(left, rel=1e-4)
 
 
-def test_two_processes_with_half_the_batch_are_one(folder: Path, tmp_path: Path) -> None:
+#: Six views of a video, whose probabilities are averaged.
+VIEWS = {"clips": 2, "crops": 3, "splits": ("train", "test", "test")}
+
+
+@pytest.mark.parametrize("samples", ["images", "clips"])
+def test_two_processes_with_half_the_batch_are_one(
+    samples: str, folder: Path, tmp_path: Path
+) -> None:
     """Same samples, same augmentation; without BatchNorm and dropout the same sums as well. The
-    splits (53, 9 and 11 images) divide by nothing."""
+    splits (53, 9 and 11 images; 17 and 7 videos) divide by nothing."""
     check_gloo()
     options: Dict[str, Any] = {
         "model": {"backbone": "test_vit", "drop_rate": 0.0},
     }
+    if samples == "clips":
+        pytest.importorskip("av", reason="needs PyAV (extra: video)")
+        folder = folder_of_videos(tmp_path / "videos")
+        options["model"].update(name="framewise_sehead", num_frames=3, frame_stride=2)
+        options["data"] = VIEWS
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(folder, one, 1, optim={"batch_size": 8, "lr": 1e-3}, **options))
     finish(start(folder, two, 2, optim={"batch_size": 4, "lr": 1e-3}, **options))
+    assert len(rows(one)) > 2
     for a, b in zip(rows(one), rows(two), strict=True):
         for key in {"loss", "train_loss", "lr"} & a.keys():
             assert a[key] == pytest.approx(b[key], rel=1e-5)
     left, right = (json.loads((p / "summary.json").read_text()) for p in (one, two))
-    for split in ("valid", "test"):
+    for split in left["samples"].keys() - {"train"}:
         assert left[split].pop("loss") == pytest.approx(right[split].pop("loss"), abs=1e-5)
         assert left[split] == right[split]
+
+
+def folder_of_videos(path: Path) -> Path:
+    from .video_files import write
+
+    for split, count in (("train", 17), ("test", 7)):
+        for i in range(count):
+            target = path / split / f"class{i % 2}"
+            target.mkdir(parents=True, exist_ok=True)
+            write(target / f"{i}.mp4", 8 + i)
+    return path

@@ -1,9 +1,9 @@
 """Video files: every frame is the one that was asked for, and broken files say so."""
 
 import json
-from fractions import Fraction
+import struct
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -12,55 +12,14 @@ import torch
 from timm.models import save_for_hf
 
 from se_zoo import cli
+from se_zoo.data import videos
 from se_zoo.data.sampling import clip_indices
-from se_zoo.data.videos import is_video, open_video, read_frames
+from se_zoo.data.videos import Decoder, is_video, open_video, read_frames
 from se_zoo.errors import DataError
 
+from .video_files import number_of, write
+
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
-
-SIZE = 64
-#: A frame's number is drawn as so many black and white squares.
-BITS = 8
-
-
-def numbered(number: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
-    """A picture that shows its number in squares, robust to what h264 does to pictures."""
-    picture = np.full((height, width, 3), 128, dtype=np.uint8)
-    for bit in range(BITS):
-        row, column = divmod(bit, 4)
-        value = 235 if number >> bit & 1 else 20
-        picture[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = value
-    return picture
-
-
-def number_of(picture: np.ndarray) -> int:
-    """The number that a picture shows."""
-    found = 0
-    for bit in range(BITS):
-        row, column = divmod(bit, 4)
-        centre = picture[16 * row + 4 : 16 * row + 12, 16 * column + 4 : 16 * column + 12]
-        found |= int(centre.mean() > 128) << bit
-    return found
-
-
-def write(
-    path: Path, frames: int, codec: str = "libx264", times: Sequence[int] = (), **options: str
-) -> Path:
-    """A file of numbered frames; ``times`` are presentation times in 1/1000 s."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, 25)
-        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
-        stream.options = options
-        if times:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(numbered(i))
-            if times:
-                frame.pts, frame.time_base = times[i], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
 
 KINDS = {
     "B-frames": {"codec": "libx264", "g": "12", "bf": "3"},
@@ -70,14 +29,61 @@ KINDS = {
 }
 
 
+@pytest.fixture(scope="module", params=["pyav", "torchcodec"])
+def decoder(request: Any, tmp_path_factory: Any) -> Decoder:
+    """Each decoder that loads here."""
+    try:
+        read_frames(
+            open_video(write(tmp_path_factory.mktemp("n") / "n.mp4", 1)), [0], request.param
+        )
+    except DataError as error:
+        assert "FFmpeg's libraries" in str(error)
+        pytest.skip(str(error))
+    return request.param
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_frames_are_those_that_were_asked_for(tmp_path: Path, kind: str, suffix: str) -> None:
-    video = open_video(write(tmp_path / f"numbers{suffix}", 60, **KINDS[kind]))
-    assert len(video) == 60 and abs(video.fps - 25) < 0.5
-    for wanted in ([0], [59], [17], [3, 4, 5], [40, 10, 55, 10], list(range(60)), [30, 31, 58]):
-        found = [number_of(picture) for picture in read_frames(video, wanted)]
-        assert found == wanted, (kind, wanted)
+def test_frames_are_those_that_were_asked_for(
+    tmp_path: Path, kind: str, suffix: str, decoder: Decoder
+) -> None:
+    path = write(tmp_path / f"numbers{suffix}", 60, **KINDS[kind])
+    for source in (path, path.read_bytes()):
+        video = open_video(source, "numbers")
+        assert len(video) == 60 and abs(video.fps - 25) < 0.5
+        for wanted in ([0], [59], [3, 4, 5], [40, 10, 55, 10], list(range(60)), [1, 30, 31, 58]):
+            found = [number_of(picture) for picture in read_frames(video, wanted, decoder)]
+            assert found == wanted, (kind, wanted)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_pictures_are_upright(tmp_path: Path, degrees: int, decoder: Decoder) -> None:
+    """A phone that is held upright writes lying pictures, and how to turn them."""
+    path = write(tmp_path / "n.mp4", 3, bf="0")
+    lying = read_frames(open_video(path), [0, 2])
+    path.write_bytes(turned(path.read_bytes(), degrees))
+    upright = read_frames(open_video(path), [0, 2], decoder)
+    assert np.array_equal(upright, np.rot90(lying, -degrees // 90, axes=(1, 2)))
+
+
+def turned(mp4: bytes, degrees: int) -> bytes:
+    """The file with another display matrix (ISO 14496-12, section 8.3.2), clockwise."""
+    one = 1 << 16
+    a, b, c, d = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
+    at = mp4.index(b"tkhd") + 4 + 40
+    return mp4[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + mp4[at + 36 :]
+
+
+def test_long_gaps_are_sought_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long video only what is asked for, and what it builds on, is decoded."""
+    video = open_video(write(tmp_path / "n.mp4", 240, **KINDS["B-frames"]))
+    decoded: List[int] = []
+    add = videos._Pictures.add
+    monkeypatch.setattr(
+        videos._Pictures, "add", lambda self, frame: (decoded.append(1), add(self, frame))
+    )
+    found = read_frames(video, [5, 120, 235])
+    assert [number_of(p) for p in found] == [5, 120, 235] and len(decoded) < 3 * 16
 
 
 def test_several_keyframes_were_sought() -> None:

@@ -8,12 +8,23 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
-from se_zoo.data import DataConfig
-from se_zoo.train import AugmentConfig, Config, ModelConfig, OptimConfig, RunConfig, engine, train
+from se_zoo.data import ClipDataConfig, DataConfig
+from se_zoo.train import (
+    AugmentConfig,
+    ClipModelConfig,
+    Config,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    engine,
+    train,
+)
 
 
 def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
-    """A configuration from nested options; what stands in none is that of a tiny run."""
+    """A configuration from nested options; what stands in none is that of a tiny run. The model
+    says whether it is for clips."""
+    clips = options.get("model", {}).get("name") == "framewise_sehead"
     data: Dict[str, Any] = {"label": "label", **options.get("data", {})}
     model: Dict[str, Any] = {
         "name": "timm_sehead", "backbone": "test_resnet", "input_size": (32, 32),
@@ -27,9 +38,12 @@ def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
     run.update({k: Path(run[k]) for k in ("output", "resume", "init") if run.get(k)})
     augment: Dict[str, Any] = {"reprob": 0.3, **options.get("augment", {})}
     return Config(
-        DataConfig(**data), ModelConfig(**model), AugmentConfig(**augment), OptimConfig(**optim),
+        (ClipDataConfig if clips else DataConfig)(**data),
+        (ClipModelConfig if clips else ModelConfig)(**model),
+        AugmentConfig(**augment),
+        OptimConfig(**optim),
         RunConfig(**run),
-    )  # fmt: skip
+    )
 
 
 def spread_over_cpus() -> None:

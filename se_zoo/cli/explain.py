@@ -4,18 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
-import numpy as np
 import tyro
 from PIL import Image
 
-from ..data.sampling import at_rate, clip_indices
-from ..data.videos import Video, is_video, open_video, read_frames
+from ..data.videos import is_video, open_video, read_frames
 from ..errors import InvalidInputError
 from ..explain.targets import label_index
-from ..models.clip_config import ClipConfig, resolve_clip_config
-from ..models.clip_photos import explain_frames
+from ..models.clip_config import resolve_clip_config
+from ..models.clip_photos import clip_of, cut_frames, explain_frames
 from ..models.load import load_model
-from ..models.photos import DEMO_PHOTO, Box, cut_box, demo_photo, explain_photos, load_photo
+from ..models.photos import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 #: Without a photo, the portrait that comes with matplotlib is explained.
@@ -121,11 +119,10 @@ def _explain_video(args: Explain, out: Path) -> None:
     video = open_video(args.photos[0])
     model = load_model(args.model)
     config = resolve_clip_config(model)
-    indices = _clip_of(video, config, args.start)
+    indices = clip_of(video, config, args.start)
     frames = read_frames(video, indices)
     if args.crop is not None:
-        cut = [cut_box(Image.fromarray(f), args.crop, video.name) for f in frames]
-        frames = np.stack([np.asarray(f) for f in cut])
+        frames = cut_frames(frames, args.crop, video.name)
     targets, versus = _classes(args, model, args.target)
     explanation, drawn = explain_frames(model, frames, targets, args.method, versus)
     facts = {**_facts(args, [str(video.name)]), "frames": indices}
@@ -142,26 +139,6 @@ def _explain_video(args: Explain, out: Path) -> None:
         f"\n{out}: {args.method} map of second {first:.2f} to {last:.2f}, "
         f"{_what_it_shows(explanation)}"
     )
-
-
-def _clip_of(video: Video, config: ClipConfig, start: Optional[float]) -> List[int]:
-    """The frames to explain: from a second on, or from the middle.
-
-    Raises:
-        InvalidInputError: If the video has no such second.
-    """
-    frames = at_rate([video.seconds(i) for i in range(len(video))], config.fps)
-    if start is not None:
-        later = [i for i in frames if video.seconds(i) >= start]
-        if start < 0 or not later:
-            length = video.seconds(len(video) - 1)
-            raise InvalidInputError(
-                f"--start {start} is outside the video, 0 to {length:.2f} seconds."
-            )
-        frames = later
-    offset = 0.5 if start is None else 0.0
-    found = clip_indices(len(frames), config.num_frames, config.frame_stride, offset)
-    return [frames[i] for i in found]
 
 
 def _facts(args: Explain, names: List[str]) -> Dict[str, Any]:

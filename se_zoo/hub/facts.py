@@ -51,7 +51,7 @@ class Data:
 @strict
 @dataclass
 class Gallery:
-    """The picture of the card: a photo explained, ``gallery.png``.
+    """The picture of the card: a photo, or of a clip model a video, explained; ``gallery.png``.
 
     Attributes:
         photo: File beside the facts; ``grace_hopper.jpg`` is the portrait that matplotlib brings.

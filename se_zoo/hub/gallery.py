@@ -1,9 +1,12 @@
-"""The picture of a card: a photo explained by the model, with all its numbers beside it."""
+"""The picture of a card: a photo or a video explained by the model, with its numbers beside it."""
 
 from pathlib import Path
 from typing import Any
 
+from ..data.videos import is_video, open_video, read_frames
 from ..errors import InvalidInputError
+from ..models import resolve_clip_config
+from ..models.clip_photos import clip_of, cut_frames, explain_frames
 from ..models.photos import DEMO_PHOTO, demo_photo, explain_photos, load_photo
 from ..provenance import provenance
 from .card import GALLERY
@@ -18,21 +21,35 @@ def draw_gallery(model: Any, facts: Gallery, folder: Path, photos: Path = Path()
 
     Args:
         model: The SE model, with its weights, in eval mode.
-        facts: Photo, targets and crop.
+        facts: Photo or video, targets and crop.
         folder: Where to.
-        photos: Folder of the photo, if it is not matplotlib's portrait.
+        photos: Folder of the photo or video, if it is not matplotlib's portrait.
 
     Raises:
-        InvalidInputError: If the photo cannot be read.
+        InvalidInputError: If the photo cannot be read, or the model is not for such a file.
+        DataError: If the video cannot be read.
         UnknownLabelError: If the model has no such label.
     """
     if Path(facts.photo).name != facts.photo:
         raise InvalidInputError(f"gallery: put {facts.photo} beside the facts, and name it alone.")
     own = photos / facts.photo
+    crop = list(facts.crop) if facts.crop else None
+    if is_video(own) != model.takes_clips:
+        needed = "a video" if model.takes_clips else "a photo"
+        raise InvalidInputError(f"gallery: the model explains {needed}, not {facts.photo}.")
+    if model.takes_clips:
+        video = open_video(own)
+        numbers = clip_of(video, resolve_clip_config(model))
+        pixels = read_frames(video, numbers)
+        if facts.crop:
+            pixels = cut_frames(pixels, facts.crop, own)
+        explanation, drawn = explain_frames(model, pixels, list(facts.targets))
+        more = {"photo": facts.photo, "crop": crop, "frames": numbers}
+        explanation.save(folder / GALLERY, drawn, {**provenance(COMMAND), **more})
+        return
     bundled = facts.photo == DEMO_PHOTO and not own.is_file()
     photo = load_photo(demo_photo() if bundled else own, facts.crop)
     explanation, drawn = explain_photos(model, [photo], list(facts.targets))
-    crop = list(facts.crop) if facts.crop else None
     explanation.save(
         folder / GALLERY, drawn, {**provenance(COMMAND), "photo": facts.photo, "crop": crop}
     )

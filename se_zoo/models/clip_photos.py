@@ -5,10 +5,43 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image
 
+from ..data.sampling import at_rate, clip_indices
+from ..data.videos import Video
+from ..errors import InvalidInputError
 from ..explain import Explanation
-from .clip_config import resolve_clip_config
+from .clip_config import ClipConfig, resolve_clip_config
 from .clip_transforms import Views, as_frames
-from .photos import DRAWN_WIDTH, visible_region
+from .photos import DRAWN_WIDTH, Box, cut_box, visible_region
+
+
+def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> List[int]:
+    """The frames of a video that make one clip for a model.
+
+    Args:
+        video: The video.
+        config: What the model takes.
+        start: From this second on; by default the middle.
+
+    Raises:
+        InvalidInputError: If the video has no such second.
+    """
+    frames = at_rate([video.seconds(i) for i in range(len(video))], config.fps)
+    if start is not None:
+        later = [i for i in frames if video.seconds(i) >= start]
+        if start < 0 or not later:
+            length = video.seconds(len(video) - 1)
+            raise InvalidInputError(
+                f"--start {start} is outside the video, 0 to {length:.2f} seconds."
+            )
+        frames = later
+    offset = 0.5 if start is None else 0.0
+    found = clip_indices(len(frames), config.num_frames, config.frame_stride, offset)
+    return [frames[i] for i in found]
+
+
+def cut_frames(frames: np.ndarray, box: Box, name: object) -> np.ndarray:
+    """The box of every frame, (T, H, W, 3); see :func:`~se_zoo.models.photos.cut_box`."""
+    return np.stack([np.asarray(cut_box(Image.fromarray(f), box, name)) for f in frames])
 
 
 def explain_frames(
