@@ -17,8 +17,8 @@ unpacked (`ucfTrainTestlist` beside the videos, three official folds); Kinetics 
 frames at its stride, from a random place; evaluation takes the middle. The usual way to report is
 --data.clips 10 --data.crops 3 (SlowFast, arXiv 1812.03982, section 4), whose probabilities are
 averaged.
-Run time and score to expect: GRID_FIGURES. An interrupted run goes on when the same command is given
-again.
+Run time and score to expect: those of your data; `recipes/grid.py` is this recipe on a small set,
+with its figures. An interrupted run goes on when the same command is given again.
 """
 
 from pathlib import Path

@@ -12,21 +12,20 @@ Result: no difference beyond the deviation of the runs. Test accuracy 86.58 ± 0
 and 86.58 ± 0.10 % without, balanced 61.32 ± 0.27 % and 61.14 ± 0.13 %.
 """
 
-import json
 import os
 import statistics
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
 from celeba import DEFAULT
 
 from se_zoo.errors import InvalidInputError
-from se_zoo.train import Config, engine, train
-from se_zoo.train.output import difference, plain
+from se_zoo.train import Config
 from se_zoo.train.recipe import Options, one_line_errors, read_options
+from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
 from se_zoo.train.state import write_json
 
 FIGURES = ("accuracy", "balanced_accuracy", "average_precision")
@@ -50,49 +49,18 @@ OWN = ParityOptions(
 
 
 def check(given: ParityOptions) -> None:
-    if len(set(given.seeds)) != len(given.seeds) or min(given.seeds, default=-1) < 0:
-        raise InvalidInputError("--seeds must name at least one seed, none twice and none below 0.")
-    if given.run.resume is not None or given.run.overwrite:
-        raise InvalidInputError(
-            "--run.resume and --run.overwrite are for a single run; delete the folders of the runs "
-            f"in {given.run.output} that are to be trained again."
-        )
+    check_seeds(given.seeds, given.run, DEFAULT.run.seed)
     if not given.model.se:
         raise InvalidInputError("--model.no-se: the recipe trains with the block and without it.")
-    if given.run.seed != DEFAULT.run.seed:
-        raise InvalidInputError("--run.seed is for a single run; give --seeds.")
-
-
-def computed(config: Dict[str, Any], processes: int) -> Dict[str, Any]:
-    """What decides the result of a run, the weights that it starts from too."""
-    return engine.computed(config, processes, engine.FREE - {"init"})
 
 
 def figures_of(config: Config) -> Dict[str, Any]:
     """The test figures of a run, which is trained unless it is finished."""
-    file = config.run.output / "summary.json"
-    if not file.is_file():
-        train(config, "celeba", last=False)
-        if config.run.dry_run:
-            return {}
-    summary = json.loads(file.read_text("utf-8"))
-    before = computed(summary["config"], summary["environment"]["processes"])
-    now = computed(plain(asdict(config)), int(os.environ.get("WORLD_SIZE", "1")))
-    if before != now:
-        raise InvalidInputError(
-            f"{config.run.output} holds a finished run with other options: "
-            f"{difference(before, now)}. Give the same, or another --run.output."
-        )
-    return {
-        **summary[config.data.splits[2]],
-        "commit": summary["commit"],
-        "environment": summary["environment"],
-    }
-
-
-def spread(values: List[float]) -> Optional[float]:
-    """Standard deviation of the runs (n - 1); None of a single one, of which it is not known."""
-    return statistics.stdev(values) if len(values) > 1 else None
+    summary = summary_of(config, "celeba")
+    if not summary:
+        return {}
+    origin = {"commit": summary["commit"], "environment": summary["environment"]}
+    return {**summary[config.data.splits[2]], **origin}
 
 
 def compare(runs: Dict[str, List[Dict[str, Any]]]) -> Dict[str, Dict[str, Any]]:
@@ -116,10 +84,6 @@ def compare(runs: Dict[str, List[Dict[str, Any]]]) -> Dict[str, Dict[str, Any]]:
             "deviation": pooled,
         }
     return table
-
-
-def shown(mean: float, deviation: Optional[float], sign: str = "") -> str:
-    return f"{mean:{sign}.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def to_markdown(table: Dict[str, Dict[str, Any]], seeds: int) -> str:

@@ -218,15 +218,12 @@ def test_what_the_recipe_trains_loads_under_the_declared_name(name: str) -> None
     assert declared.explain(images, "Smiling").exact
 
 
-def test_parity_compares_weights_to_start_from_and_whole_batches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
-    from parity import OWN, computed
-
+def test_parity_compares_weights_to_start_from_and_whole_batches() -> None:
+    from recipes.celeba import DEFAULT
     from se_zoo.train.output import plain
+    from se_zoo.train.repeat import decides as computed
 
-    config = plain(asdict(OWN.config(OWN)))
+    config = plain(asdict(DEFAULT))
     assert computed(config, 1) != computed({**config, "run": {**config["run"], "init": "x"}}, 1)
     assert computed(config, 1) == computed({**config, "run": {**config["run"], "keep": 9}}, 1)
     halved = {**config, "optim": {**config["optim"], "batch_size": 32}}

@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import UnknownModelError, WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
+from .backbones import OWN_BACKBONE_CFGS, OWN_BACKBONES
 from .cfgs import own_model_args
 from .framewise import attach_framewise_se
 from .labels import imagenet_labels
@@ -185,7 +186,7 @@ def create_any(
         variant: ``timm_sehead`` or ``framewise_sehead``.
         pretrained: timm's weights for the backbone; or, where the config comes with weights of its
             own (Hub, local folder), those.
-        backbone: timm name, with or without a tag; resnet18 by default.
+        backbone: timm name, with or without a tag, or resnet18_slim; resnet18 by default.
         feature_cfg: timm's settings for ``features_only``.
         clip: See :func:`create_sehead`.
         **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
@@ -202,8 +203,11 @@ def create_any(
         )
     backbone = backbone or "resnet18"
     name, tag = split_model_name_tag(backbone)
-    if not timm.is_model(name) or "_sehead" in name:
+    own = OWN_BACKBONES.get(backbone)
+    if own is None and (not timm.is_model(name) or "_sehead" in name):
         raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
+    if own is not None and not kwargs.get("pretrained_cfg"):
+        kwargs["pretrained_cfg"] = {**OWN_BACKBONE_CFGS[name](), "architecture": variant}
     if not kwargs.get("pretrained_cfg"):
         try:
             base = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
@@ -212,7 +216,9 @@ def create_any(
         if base is None:
             raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
         kwargs["pretrained_cfg"] = {**asdict(base), "architecture": variant}
-    model: Any = create_sehead(variant, pretrained, name, None, feature_cfg, clip=clip, **kwargs)
+    model: Any = create_sehead(
+        variant, pretrained, own or name, None, feature_cfg, clip=clip, **kwargs
+    )
     # What save_for_hf needs to be told; timm itself keeps it from 1.0.29 on.
     args = {k: v for k, v in kwargs.items() if not k.startswith(NOT_SAVED)}
     args.update(backbone=backbone, **(clip or {}), **getattr(model, "se_args", {}))

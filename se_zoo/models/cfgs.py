@@ -7,6 +7,7 @@ import timm
 from timm.models._pretrained import PretrainedCfg
 from timm.models._registry import get_arch_pretrained_cfgs, split_model_name_tag
 
+from .backbones import slim_cfg
 from .labels import CELEBA_ATTRIBUTES, UCF101_CLASSES, imagenet_labels
 from .names import add_alias
 from .pull import HUB_ORG, WEIGHTS_NAME, bundled_file
@@ -70,15 +71,6 @@ def _labels_of(tag: str) -> Sequence[str]:
     return known[tag] if tag in known else imagenet_labels()
 
 
-def _slim_cfg(**kwargs: Any) -> Dict[str, Any]:
-    """The slim ResNet takes faces framed as in CelebA: 178 x 218, upright."""
-    return {
-        "num_classes": 40, "input_size": (3, 128, 104), "pool_size": (16, 13), "crop_pct": 1.0,
-        "interpolation": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
-        "first_conv": "conv1", "classifier": "fc", **kwargs,
-    }  # fmt: skip
-
-
 def _own_cfg(backbone: str, tag: str) -> Dict[str, Any]:
     """Config of one of the zoo's own models; preprocessing is the backbone's."""
     cfg: Dict[str, Any] = {
@@ -88,7 +80,7 @@ def _own_cfg(backbone: str, tag: str) -> Dict[str, Any]:
     if tag == "celeba":
         cfg.update(num_classes=40, label_names=CELEBA_ATTRIBUTES, license="other")
     if backbone == "resnet18_slim":
-        return _slim_cfg(**cfg, file=str(bundled_file(backbone, tag)))
+        return slim_cfg(**cfg, file=str(bundled_file(backbone, tag)))
     base = asdict(next(iter(get_arch_pretrained_cfgs(backbone).values())))
     kept = (
         "input_size", "fixed_input_size", "interpolation", "crop_pct", "mean", "std", "pool_size",

@@ -10,10 +10,10 @@ from typing import Any, Dict, Optional
 import timm
 from timm.models import generate_default_cfgs, register_model
 from timm.models._registry import split_model_name_tag
-from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from ..layers import Layout
+from .backbones import slim_resnet
 from .build import create_any, create_sehead
 from .cfgs import all_cfgs
 
@@ -26,22 +26,6 @@ _FEATURES = {
 #: timm's registry reads this name: the module's configs by architecture and tag.
 
 default_cfgs = generate_default_cfgs(all_cfgs())
-
-
-def _slim_resnet(**kwargs: Any) -> ResNet:
-    """ResNet-18 of half width (He et al., arXiv 1512.03385, table 1), one block moved from the
-    last stage to the third, output stride 8: 1.9 M parameters and a 16 x 13 map on 128 x 104.
-
-    The last two stages keep the resolution without dilation, unlike timm's ``output_stride``: the
-    smaller receptive field is what keeps a cell's features, and so the maps, close to its place.
-    """
-    defaults = {"block": BasicBlock, "layers": (2, 2, 3, 1), "channels": (32, 64, 128, 256),
-                "output_stride": 8}  # fmt: skip
-    model = ResNet(**{**defaults, **kwargs})
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.dilation != (1, 1):
-            module.dilation = module.padding = (1, 1)
-    return model
 
 
 def _resnet(backbone: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
@@ -63,7 +47,7 @@ def _vit(backbone: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
 @register_model
 def resnet18_slim_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Half-width ResNet-18 at output stride 8 with the paper's SE head; the bundled model."""
-    return create_sehead("resnet18_slim_sehead", pretrained, _slim_resnet, _NCHW, **kwargs)
+    return create_sehead("resnet18_slim_sehead", pretrained, slim_resnet, _NCHW, **kwargs)
 
 
 @register_model

@@ -1,0 +1,219 @@
+"""Train a small clip model on real videos of a talking face (GRID corpus), and see where it looks.
+
+    SE_ZOO_DATA=/path/to/data python recipes/grid.py word      # which command: bin, lay, place, set
+    SE_ZOO_DATA=/path/to/data python recipes/grid.py speaking  # speaks now, or is silent
+    SE_ZOO_DATA=/path/to/data python recipes/grid.py word --debug
+
+Data: `$SE_ZOO_DATA/grid`: `video/*.mpg` and `align/*.align` (`start end word`, 1,000 units a
+frame) of one speaker's 60 sentences (Cooke et al., doi 10.1121/1.2229005), every third of which is
+held out. The model is the bundled face model, frame by frame, from its weights.
+GRID_RESULT
+An interrupted run goes on when the same command is given again; finished ones are not trained
+again.
+"""
+
+import csv
+import os
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
+
+import timm
+import torch
+import tyro
+
+from se_zoo import resolve_clip_config
+from se_zoo.data import ClipDataConfig, open_table
+from se_zoo.errors import DataError
+from se_zoo.models.pull import bundled_file
+from se_zoo.provenance import provenance
+from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
+from se_zoo.train.clips import ClipViews
+from se_zoo.train.recipe import Options, one_line_errors
+from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
+from se_zoo.train.state import write_json
+
+FPS, UNITS = 25, 1000
+#: x0 y0 x1 y1 in the videos' pixels: all, around this speaker's mouth, and the mouth itself.
+FRAME = (0, 0, 360, 288)
+MOUTH_CROP, MOUTH = (100, 170, 212, 254), (110, 176, 206, 256)
+
+
+class Word(NamedTuple):
+    start: float
+    """In frames."""
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class GridOptions(Options):
+    """Every option of the recipe."""
+
+    task: tyro.conf.Suppress[Literal["word", "speaking"]] = "word"
+    seeds: Tuple[int, ...] = (0, 1, 2)
+    """One training each."""
+    fold: Literal[0, 1, 2] = 2
+    """Which third of the clips is held out."""
+
+
+def options_of(task: Literal["word", "speaking"]) -> GridOptions:
+    """What is trained for a task."""
+    word = task == "word"
+    folder = Path(os.environ.get("SE_ZOO_DATA", "data")) / "grid"
+    return GridOptions(
+        data=ClipDataConfig(
+            str(folder),
+            label="label",
+            splits=("train", "test", "test"),
+            crop=MOUTH_CROP if word else None,
+            sampling="segments",
+        ),
+        model=ClipModelConfig(
+            backbone="resnet18_slim",
+            input_size=(48, 64) if word else (112, 140),
+            num_frames=8 if word else 5,
+            frame_stride=1,
+        ),
+        augment=AugmentConfig(
+            scale=(0.8, 1.0), ratio=(1.2, 1.48) if word else (1.1, 1.4), color_jitter=0.2
+        ),
+        optim=OptimConfig(
+            epochs=40 if word else 4, batch_size=8 if word else 16, lr=2e-3 if word else 1e-3
+        ),
+        run=RunConfig(
+            output=Path("runs/grid"), init=bundled_file("resnet18_slim", "celeba"),
+            best="accuracy", log_every=1,
+        ),
+        task=task,
+    )  # fmt: skip
+
+
+def read_words(file: Path) -> List[Word]:
+    lines = [line.split() for line in file.read_text("utf-8").splitlines()]
+    return [Word(int(a) / UNITS, int(b) / UNITS, text) for a, b, text in lines]
+
+
+def word_window(words: Sequence[Word]) -> List[Tuple[int, int, str]]:
+    """The command is the first word; its lips come before and its end reaches into the next."""
+    first = next(word for word in words if word.text != "sil")
+    return [(max(0, round(first.end - 9)), round(first.end + 3), first.text)]
+
+
+def speaking_windows(words: Sequence[Word], length: int = 10) -> List[Tuple[int, int, str]]:
+    """Windows that lie wholly in the sentence, or wholly in the silence before or after it."""
+    spoken = [word for word in words if word.text != "sil"]
+    begin, end, last = spoken[0].start, spoken[-1].end, words[-1].end
+    found = []
+    for low, high, label in (
+        (0.0, begin, "silent"),
+        (begin, end, "speaking"),
+        (end, last, "silent"),
+    ):
+        start = -int(-low // 1)
+        while start + length <= high:
+            found.append((start, start + length, label))
+            start += length
+    return found
+
+
+def write_table(given: GridOptions, file: Path) -> None:
+    """The windows as a csv that the engine reads."""
+    windows_of = word_window if given.task == "word" else speaking_windows
+    alignments = sorted((Path(given.data.path) / "align").glob("*.align"))
+    if not alignments:
+        raise DataError(
+            f"no alignments in {given.data.path}/align: set SE_ZOO_DATA, or --data.path."
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # several processes may write it
+    with temporary.open("w", newline="", encoding="utf-8") as opened:
+        table = csv.writer(opened)
+        table.writerow(["video", "label", "start", "end", "split"])
+        for n, path in enumerate(alignments):
+            split = "test" if n % 3 == given.fold else "train"
+            for start, end, label in windows_of(read_words(path)):
+                table.writerow([f"video/{path.stem}.mpg", label, start / FPS, end / FPS, split])
+    os.replace(temporary, file)
+
+
+def mouth_in(config: Config, size: Tuple[int, int]) -> Tuple[slice, slice]:
+    """Rows and columns of the mouth in the model's input of (height, width)."""
+    assert isinstance(config.data, ClipDataConfig)
+    x0, y0, x1, y1 = config.data.crop or FRAME
+    across, down = size[1] / (x1 - x0), size[0] / (y1 - y0)
+    rows = slice(round((MOUTH[1] - y0) * down), round((MOUTH[3] - y0) * down))
+    return rows, slice(round((MOUTH[0] - x0) * across), round((MOUTH[2] - x0) * across))
+
+
+def mouth_energy(config: Config) -> Dict[str, Optional[float]]:
+    """Share of each method's heatmap that lies on the mouth, over the mouth's share of the picture
+    (1 is chance; Score-CAM, arXiv 1910.01279, section 4.2): the mean over the held-out windows with
+    speech that are answered rightly; None if there is none."""
+    assert isinstance(config.data, ClipDataConfig)
+    model: Any = timm.create_model(f"local-dir:{config.run.output / 'export'}", pretrained=True)
+    views = ClipViews(resolve_clip_config(model.eval()), config.data)
+    rows, columns = mouth_in(config, resolve_clip_config(model).size)
+    found: Dict[str, List[float]] = {"contribution": [], "gate": [], "activation": []}
+    table = open_table(config.data, "test")
+    for i in range(len(table)):
+        footage, target = table[i]
+        if table.labels[int(target)] == "silent":
+            continue
+        for method, energies in found.items():
+            explanation = model.explain(views(footage), [target], method=method)
+            if explanation.logits.argmax(1).item() == target:
+                heatmap = explanation.heatmap[0]
+                inside = heatmap[:, rows, columns]
+                share = inside.numel() / heatmap.numel()
+                energies.append(float(inside.sum() / heatmap.sum().clamp(min=1e-12)) / share)
+    return {k: statistics.fmean(energies) if energies else None for k, energies in found.items()}
+
+
+def main(given: GridOptions) -> None:
+    default = options_of(given.task)
+    check_seeds(given.seeds, given.run, default.run.seed)
+    table = given.run.output / f"{given.task}-{given.fold}.csv"
+    write_table(given, table)
+    config = replace(given, data=replace(given.data, csv=table)).config(default)
+    output = config.run.output
+    runs = []
+    for seed in given.seeds[:1] if given.debug else given.seeds:
+        folder = output / f"{given.task}-{given.fold}-{seed}"
+        run = replace(config, run=replace(config.run, seed=seed, output=folder))
+        runs.append((run, summary_of(run)))
+    if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
+        report(given, output, runs)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str, Any]]]) -> None:
+    tests = [summary["test"] for _, summary in runs]
+    energies = [mouth_energy(run) for run, _ in runs if run.model.se]
+    content: Dict[str, Any] = {
+        **provenance(), "task": given.task, "fold": given.fold, "seeds": [run.run.seed for run, _ in runs],
+        "samples": runs[0][1]["samples"], "majority": tests[0]["majority_accuracy"],
+        "accuracy": [test["accuracy"] for test in tests], "mouth_energy": energies,
+        "seconds": [summary["seconds"] for _, summary in runs],
+    }  # fmt: skip
+    write_json(output / f"{given.task}-{given.fold}.json", content)
+    percent = [100 * value for value in content["accuracy"]]
+    print(
+        f"\n{given.task}: test accuracy {shown(statistics.fmean(percent), spread(percent))} % over "
+        f"{len(runs)} seeds; always the most frequent answer: {100 * content['majority']:.2f} %"
+    )
+    for method in energies[0] if energies else ():
+        known = [energy[method] for energy in energies]
+        values = [value for value in known if value is not None]
+        if values:
+            mean = shown(statistics.fmean(values), spread(values))
+            print(f"energy on the mouth, {method} map: {mean} (1 is chance)")
+
+
+if __name__ == "__main__":
+    tasks = {name: (f"The task {name}.", options_of(name)) for name in ("word", "speaking")}
+    given = tyro.extras.overridable_config_cli(tasks, description=__doc__ or "")
+    with one_line_errors():
+        main(given)
