@@ -35,8 +35,9 @@ from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
 from se_zoo.train.state import write_json
 
 FPS, UNITS = 25, 1000
-#: x0 y0 x1 y1 in the videos' pixels: all, around this speaker's mouth, and the mouth itself.
-FRAME = (0, 0, 360, 288)
+#: x0 y0 x1 y1 in the videos' pixels: around this speaker's head, framed as in CelebA; around the
+#: mouth; the mouth itself.
+FACE_CROP = (42, 7, 270, 288)
 MOUTH_CROP, MOUTH = (100, 170, 212, 254), (110, 176, 206, 256)
 
 
@@ -67,17 +68,17 @@ def options_of(task: Literal["word", "speaking"]) -> GridOptions:
             str(folder),
             label="label",
             splits=("train", "test", "test"),
-            crop=MOUTH_CROP if word else None,
+            crop=MOUTH_CROP if word else FACE_CROP,
             sampling="segments",
         ),
         model=ClipModelConfig(
             backbone="resnet18_slim",
-            input_size=(48, 64) if word else (112, 140),
+            input_size=(48, 64) if word else (128, 104),
             num_frames=8 if word else 5,
             frame_stride=1,
         ),
         augment=AugmentConfig(
-            scale=(0.8, 1.0), ratio=(1.2, 1.48) if word else (1.1, 1.4), color_jitter=0.2
+            scale=(0.8, 1.0), ratio=(1.2, 1.48) if word else (0.72, 0.92), color_jitter=0.2
         ),
         optim=OptimConfig(
             epochs=40 if word else 4, batch_size=8 if word else 16, lr=2e-3 if word else 1e-3
@@ -141,7 +142,8 @@ def write_table(given: GridOptions, file: Path) -> None:
 def mouth_in(config: Config, size: Tuple[int, int]) -> Tuple[slice, slice]:
     """Rows and columns of the mouth in the model's input of (height, width)."""
     assert isinstance(config.data, ClipDataConfig)
-    x0, y0, x1, y1 = config.data.crop or FRAME
+    assert config.data.crop is not None
+    x0, y0, x1, y1 = config.data.crop
     across, down = size[1] / (x1 - x0), size[0] / (y1 - y0)
     rows = slice(round((MOUTH[1] - y0) * down), round((MOUTH[3] - y0) * down))
     return rows, slice(round((MOUTH[0] - x0) * across), round((MOUTH[2] - x0) * across))
