@@ -195,7 +195,8 @@ def report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str, 
     tests = [summary["test"] for _, summary in runs]
     energies = [mouth_energy(run) for run, _ in runs if run.model.se]
     content: Dict[str, Any] = {
-        **provenance(), "task": given.task, "fold": given.fold, "seeds": [run.run.seed for run, _ in runs],
+        **provenance(), "task": given.task, "fold": given.fold,
+        "seeds": [run.run.seed for run, _ in runs],
         "samples": runs[0][1]["samples"], "majority": tests[0]["majority_accuracy"],
         "accuracy": [test["accuracy"] for test in tests], "mouth_energy": energies,
         "seconds": [summary["seconds"] for _, summary in runs],

@@ -20,7 +20,7 @@ from se_zoo.data.sampling import (
 )
 from se_zoo.errors import DataError, InvalidInputError
 
-from .video_files import number_of, write
+from .video_files import number_of, write, write_lossless
 
 SPLITS = ("train", "test", "test")
 FACTS = """\
@@ -289,16 +289,9 @@ def clip_model(**kwargs: Any) -> Any:
 @pytest.fixture(scope="module")
 def still(tmp_path_factory: Any) -> ClipDataConfig:
     """A video that shows one picture all the time."""
-    import av
-
     root = tmp_path_factory.mktemp("still")
     picture = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
-    with av.open(str(root / "n.mkv"), "w") as container:
-        stream: Any = container.add_stream("ffv1", 25)  # without loss
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "bgr0"
-        for _ in range(12):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-        container.mux(stream.encode())
+    write_lossless(root / "n.mkv", [picture] * 12)
     return listing(root, "n.mkv,a", header="video,label")
 
 

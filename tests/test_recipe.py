@@ -23,6 +23,8 @@ from se_zoo.models.labels import CELEBA_ATTRIBUTES
 datasets = pytest.importorskip("datasets", reason="the recipes need se_zoo[train]")
 pytest.importorskip("accelerate", reason="the recipes need se_zoo[train]")
 
+from .video_files import write_lossless  # noqa: E402
+
 ROOT = Path(__file__).parent.parent
 SPLITS = ("train", "valid", "test")
 SPLIT_OPTION = ["--data.splits", *SPLITS]
@@ -32,6 +34,7 @@ RECIPES: Dict[str, Any] = {
     "celeba": ("faces", ["--data.name", "None"]),
     "objects": ("objects", [*SPLIT_OPTION, "--data.image", "image"]),
     "own_data": ("pets", []),
+    "clips": ("films", []),
     "squeeze_only": ("faces", ["--data.name", "None"]),
     "parity": ("faces", ["--data.name", "None", "--seeds", "0", "1"]),
 }
@@ -74,7 +77,11 @@ def data(tmp_path_factory: Any) -> Dict[str, Path]:
             target = root / "pets" / split / f"class{labels[i]}"
             target.mkdir(parents=True, exist_ok=True)
             Image.fromarray(shades[i]).save(target / f"{i}.png")
-    return {name: root / name for name in ("faces", "objects", "pets")}
+            target = root / "films" / split / f"class{labels[i]}"
+            target.mkdir(parents=True, exist_ok=True)
+            if i < 18:
+                write_lossless(target / f"{i}.mkv", [shades[i], *shades[:5]])
+    return {name: root / name for name in ("faces", "objects", "pets", "films")}
 
 
 def run(
@@ -121,7 +128,10 @@ def test_debug_variant(
         if "without" not in path.name:
             timm.create_model(f"local-dir:{path / 'export'}", pretrained=True)
             assert (path / "samples.png").is_file() and (path / "curves.png").is_file()
-    wrong = run(recipe, folder, output, "--optim.lrr", "1")
+
+
+def test_option_that_does_not_exist(data: Dict[str, Path], tmp_path: Path) -> None:
+    wrong = run("parity", data["faces"], tmp_path / "run", "--optim.lrr", "1")
     assert wrong.returncode and "--optim.lr" in wrong.stdout + wrong.stderr
 
 

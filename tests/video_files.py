@@ -24,6 +24,18 @@ def numbered(number: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
     return picture
 
 
+def write_lossless(path: Path, pictures: Sequence[np.ndarray]) -> Path:
+    """A .mkv whose decoded frames are the pictures, (H, W, 3), to the bit."""
+    height, width = pictures[0].shape[:2]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", 25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    return path
+
+
 def number_of(picture: np.ndarray) -> int:
     """The number that a picture shows."""
     found = 0
