@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -490,3 +491,38 @@ def test_check_on_the_command_line(actions: Path, capsys: pytest.CaptureFixture)
     with pytest.raises(SystemExit) as stop:
         cli.main(["check", str(actions), "--min-frames", "9"])
     assert "go with --videos" in str(stop.value.code)
+
+
+# The recipe on the GRID corpus
+
+ALIGNMENT = "0 12500 sil\n12500 18400 bin\n18400 40900 blue\n40900 75000 sil\n"
+
+
+def test_windows_of_an_alignment(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    from recipes.grid import read_words, speaking_windows, word_window
+
+    (tmp_path / "a.align").write_text(ALIGNMENT)
+    words = read_words(tmp_path / "a.align")
+    assert word_window(words) == [(9, 21, "bin")]
+    assert speaking_windows(words) == [
+        (0, 10, "silent"), (13, 23, "speaking"), (23, 33, "speaking"),
+        (41, 51, "silent"), (51, 61, "silent"), (61, 71, "silent"),
+    ]  # fmt: skip
+
+
+@pytest.mark.data
+def test_grid_recipe_on_real_clips(data_dir: Path, tmp_path: Path) -> None:
+    import json
+    import subprocess
+
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    done = subprocess.run(
+        [sys.executable, "recipes/grid.py", "speaking", "--debug", "--run.output", str(tmp_path)],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "SE_ZOO_DATA": str(data_dir), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "speaking-2.json").read_text())
+    assert found["samples"] == {"train": 64, "test": 64} and found["seeds"] == [0]
+    assert set(found["mouth_energy"][0]) == {"contribution", "gate", "activation"}
