@@ -38,7 +38,7 @@ FPS, UNITS = 25, 1000
 #: x0 y0 x1 y1 in the videos' pixels: around this speaker's head, framed as in CelebA; around the
 #: mouth; the mouth itself.
 FACE_CROP = (42, 7, 270, 288)
-MOUTH_CROP, MOUTH = (100, 170, 212, 254), (110, 176, 206, 256)
+MOUTH_CROP, MOUTH = (100, 170, 212, 254), (118, 184, 206, 242)
 
 
 class Word(NamedTuple):

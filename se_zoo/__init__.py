@@ -14,9 +14,16 @@ from .errors import (
     UnsupportedBackboneError,
     WeightsNotFoundError,
 )
-from .explain import Explanation, channel_logits, explain
+from .explain import Explanation, SpeakerExplanation, channel_logits, explain
 from .layers import SqueezeExcite
-from .models import ClipConfig, list_models, resolve_clip_config, squeeze, unsqueeze
+from .models import (
+    ClipConfig,
+    create_speaker_model,
+    list_models,
+    resolve_clip_config,
+    squeeze,
+    unsqueeze,
+)
 from .version import __version__
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "Explanation",
     "InvalidInputError",
     "SEZooError",
+    "SpeakerExplanation",
     "SqueezeExcite",
     "UnknownLabelError",
     "UnknownModelError",
@@ -31,6 +39,7 @@ __all__ = [
     "WeightsNotFoundError",
     "__version__",
     "channel_logits",
+    "create_speaker_model",
     "explain",
     "list_models",
     "resolve_clip_config",

@@ -7,6 +7,7 @@ import tyro
 
 from ..errors import SEZooError
 from .check import Check, run_check
+from .convert import Convert, run_convert
 from .explain import Explain, run_explain
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
 
@@ -17,6 +18,7 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
     Publish: run_publish,
     Verify: run_verify,
     ListModels: run_list,
+    Convert: run_convert,
 }
 
 
@@ -30,6 +32,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Publish, tyro.conf.subcommand("publish")],
             Annotated[Verify, tyro.conf.subcommand("verify")],
             Annotated[ListModels, tyro.conf.subcommand("list")],
+            Annotated[Convert, tyro.conf.subcommand("convert")],
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",

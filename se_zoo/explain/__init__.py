@@ -4,5 +4,14 @@ from .channels import channel_logits
 from .explainer import METHODS, explain
 from .maps import select_channels
 from .result import Explanation
+from .speakers import SpeakerExplanation, explain_speaker
 
-__all__ = ["METHODS", "Explanation", "channel_logits", "explain", "select_channels"]
+__all__ = [
+    "METHODS",
+    "Explanation",
+    "SpeakerExplanation",
+    "channel_logits",
+    "explain",
+    "explain_speaker",
+    "select_channels",
+]

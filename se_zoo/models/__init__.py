@@ -1,19 +1,25 @@
 """Models: the SE head, ``squeeze``, and the architectures registered with timm."""
 
-from . import zoo_image, zoo_video
+from . import zoo_image, zoo_speaker, zoo_video
 from .clip_config import ClipConfig, resolve_clip_config
 from .names import install_alias, list_models
 from .sehead import SEHeadMixin, squeeze, unsqueeze
+from .speaker import SpeakerModel, SpeakerOutput
+from .zoo_speaker import create_speaker_model
 
 install_alias()
 
 __all__ = [
     "ClipConfig",
     "SEHeadMixin",
+    "SpeakerModel",
+    "SpeakerOutput",
+    "create_speaker_model",
     "list_models",
     "resolve_clip_config",
     "squeeze",
     "unsqueeze",
     "zoo_image",
+    "zoo_speaker",
     "zoo_video",
 ]

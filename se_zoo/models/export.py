@@ -8,13 +8,13 @@ from typing import Any, Dict, Mapping
 import torch
 from safetensors.torch import save
 from timm.models import save_for_hf
+from torch import nn
 
 from .pull import WEIGHTS_NAME
-from .sehead import SEHeadMixin
 
 
 def write_export(
-    model: SEHeadMixin,
+    model: nn.Module,
     folder: Path,
     model_args: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],

@@ -1,0 +1,202 @@
+"""Figures that others publish, made as they make them."""
+
+import csv
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .errors import DataError
+
+SPEAKING = "SPEAKING_AUDIBLE"
+#: Columns of AVA-ActiveSpeaker's files, whose official ones have no header.
+AVA_COLUMNS = (
+    "video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2",
+    "entity_box_y2", "label", "entity_id",
+)  # fmt: skip
+
+
+def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> float:
+    """Average precision as AVA-ActiveSpeaker's official script computes it, in [0, 1].
+
+    The area under the interpolated precision-recall curve of PASCAL VOC 2010 on (Everingham et
+    al., doi 10.1007/s11263-014-0733-5, section 3.3), at all points and row by row: rows of equal
+    score are not grouped, but stand in the order in which the script's sort leaves them.
+    scikit-learn, which groups them and does not interpolate, differs by 0.2 to 1.6 points.
+
+    Args:
+        positive: Whether each row is one.
+        scores: Of each row, larger for more certain.
+
+    Raises:
+        DataError: If there is no positive row, a score is NaN, or the two differ in length.
+    """
+    truth, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
+    if truth.shape != values.shape or truth.ndim != 1:
+        raise DataError(f"{len(truth)} rows of truth and {len(values)} scores do not match.")
+    if not truth.any():
+        raise DataError("no row is positive, so there is no average precision.")
+    if np.isnan(values).any():
+        raise DataError(f"row {int(np.isnan(values).argmax())} has no score (NaN).")
+    right = truth[_descending(values)].cumsum()
+    precision = right / np.arange(1, len(right) + 1)
+    recall = right / right[-1]
+    # The best precision at this recall or a higher one.
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    steps = np.diff(recall, prepend=0.0)
+    return float((steps * best).sum())
+
+
+def _descending(scores: np.ndarray) -> np.ndarray:
+    """The rows as ``DataFrame.sort_values(ascending=False)`` leaves them: pandas sorts the
+    reversed rows upwards, unstably, and reverses the result."""
+    backwards = np.arange(len(scores))[::-1]
+    return backwards[scores[::-1].argsort(kind="quicksort")][::-1]
+
+
+class Row(NamedTuple):
+    """A face at one moment; what identifies it, as in the file."""
+
+    key: Tuple[str, str]
+    """Entity and time stamp."""
+    video: str
+    value: str
+    """Its label, or its score."""
+
+
+def read_ava(file: Path, value: str) -> List[Row]:
+    """Rows of a file in AVA's layout, with or without a header.
+
+    Args:
+        file: csv; predictions have a column ``score`` more.
+        value: Column that is wanted, ``label`` or ``score``.
+
+    Raises:
+        DataError: If it is no such file, or has no such column.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = [
+                [cell.strip() for cell in row] for row in csv.reader(opened, strict=True) if row
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {file} as csv in UTF-8: {error}") from error
+    if not rows:
+        raise DataError(f"{file} has no rows.")
+    columns = [*AVA_COLUMNS, "score"][: len(rows[0])]
+    if AVA_COLUMNS[0] in rows[0]:
+        columns, rows = rows[0], rows[1:]
+    needed = ("video_id", "frame_timestamp", "entity_id", value)
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise DataError(f"{file} has no column {', '.join(missing)}; found: {', '.join(columns)}.")
+    place = {name: columns.index(name) for name in needed}
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(columns):
+            raise DataError(f"{file}, row {number}: {len(row)} cells instead of {len(columns)}.")
+    return [
+        Row(
+            (row[place["entity_id"]], _stamp(row[place["frame_timestamp"]])),
+            row[place["video_id"]],
+            row[place[value]],
+        )
+        for row in rows
+    ]
+
+
+def _stamp(text: str) -> str:
+    """A time stamp that is the same number however it is written (900.00 and 900.0)."""
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text
+
+
+def ava_average_precision(truth: Path, predictions: Path) -> float:
+    """Average precision of predictions in AVA's layout, in [0, 1]; see :func:`average_precision`.
+
+    Args:
+        truth: AVA's csv with labels.
+        predictions: The same rows, in any order, with a column ``score``.
+
+    Raises:
+        DataError: If the truth has no labels or no positive row, a row stands twice, or the
+            predictions are not for exactly its rows.
+    """
+    positive, scores, _ = _joined(truth, predictions)
+    return average_precision(positive, scores)
+
+
+def average_precision_by(
+    truth: Path, predictions: Path, category_of: Dict[str, str]
+) -> Dict[str, float]:
+    """The same for each category of videos, as WASD reports it.
+
+    Args:
+        truth: csv with labels.
+        predictions: csv with scores.
+        category_of: Category of every video id.
+
+    Raises:
+        DataError: As :func:`ava_average_precision`, and for videos without a category.
+    """
+    positive, scores, videos = _joined(truth, predictions)
+    without = sorted(set(videos) - set(category_of))
+    if without:
+        raise DataError(f"{len(without)} videos have no category, the first is {without[0]}.")
+    places: Dict[str, List[int]] = {}
+    for place, video in enumerate(videos):
+        places.setdefault(category_of[video], []).append(place)
+    found = {}
+    for category, rows in sorted(places.items()):
+        try:
+            found[category] = average_precision(
+                [positive[i] for i in rows], [scores[i] for i in rows]
+            )
+        except DataError as error:
+            raise DataError(f"category {category}: {error}") from error
+    return found
+
+
+def _joined(truth: Path, predictions: Path) -> Tuple[List[bool], List[float], List[str]]:
+    """Truth, score and video of every row, joined on entity and time, in the truth's order."""
+    rows, scored = read_ava(truth, "label"), _by_key(read_ava(predictions, "score"), predictions)
+    known = _by_key(rows, truth)
+    unlabelled = [row.key for row in rows if not row.value]
+    if unlabelled:
+        raise DataError(f"{truth}: {len(unlabelled)} rows have no label, the first is "
+                        f"{_named(unlabelled[0])}.")  # fmt: skip
+    missing = [key for key in known if key not in scored]
+    strange = [key for key in scored if key not in known]
+    if missing or strange:
+        first = _named((missing or strange)[0])
+        raise DataError(
+            f"{predictions} lacks {len(missing)} rows of {truth} and has {len(strange)} others, "
+            f"the first is {first}."
+        )
+    scores = [_score(scored[row.key], predictions) for row in rows]
+    return [row.value == SPEAKING for row in rows], scores, [row.video for row in rows]
+
+
+def _by_key(rows: List[Row], file: Path) -> Dict[Tuple[str, str], str]:
+    found: Dict[Tuple[str, str], str] = {}
+    for row in rows:
+        if row.key in found:
+            raise DataError(f"{file} has {_named(row.key)} twice.")
+        found[row.key] = row.value
+    return found
+
+
+def _named(key: Tuple[str, str]) -> str:
+    return f"{key[0]} at {key[1]}"
+
+
+def _score(text: str, file: Path) -> float:
+    value: Optional[float]
+    try:
+        value = float(text)
+    except ValueError:
+        value = None
+    if value is None or value != value:
+        raise DataError(f"{file}: {text!r} is no score.")
+    return value

@@ -1,0 +1,117 @@
+"""Registered models of two inputs: who of the people in a video speaks.
+
+They are in timm's registry, as far as it goes: ``timm.create_model`` makes and loads them, while
+what timm does with images (its data configs, its transforms) is not for them.
+"""
+
+from functools import partial
+from typing import Any, Dict, Optional
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._builder import resolve_pretrained_cfg
+from torch import nn
+
+from ..errors import UnknownModelError, WeightsNotFoundError
+from .load import load_model
+from .names import registry_name
+from .pull import check_finite, local_source, restore_source, source_name
+from .pull_errors import clear_errors
+from .speaker import MEAN, STD, SpeakerModel
+
+#: Channels of the encoders' blocks, and units of the detector.
+SIZES: Dict[str, Dict[str, Any]] = {
+    "asd_tiny_sehead": {"channels": (16, 32, 64), "hidden": 56},
+    "asd_small_sehead": {"channels": (32, 64, 128), "hidden": 64},
+}
+_CFG = {
+    "num_classes": 1, "label_names": ["speaking"], "input_size": (1, 112, 112), "mean": (MEAN,),
+    "std": (STD,), "crop_pct": 1.0, "url": "",
+    "classifier": "detector.classifier",
+}  # fmt: skip
+
+#: timm's registry reads this name.
+default_cfgs = generate_default_cfgs({name: dict(_CFG) for name in SIZES})
+
+#: What timm gives every model and these have no use for.
+_NOT_OURS = ("num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate")
+
+
+def _create(
+    variant: str,
+    pretrained: bool,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
+    cache_dir: Any = None,
+    gate: str = "identity",
+    reduction: int = 16,
+    pool: str = "frame",
+    body: bool = False,
+    **kwargs: Any,
+) -> nn.Module:
+    """Create a speaker model through timm's builder."""
+    given = [name for name in _NOT_OURS if kwargs.pop(name, None) not in (None, 1, 0, 0.0)]
+    if given or kwargs:
+        names = ", ".join([*given, *kwargs])
+        raise ValueError(f"{variant} takes gate, reduction, pool and body, not {names}.")
+    ours = {"gate": gate, "reduction": reduction, "pool": pool, "body": body}
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
+    with clear_errors(variant, cfg, cache_dir):
+        local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
+        model: Any = build_model_with_cfg(
+            partial(SpeakerModel, **SIZES[variant], **ours), variant, pretrained,
+            pretrained_cfg=local, kwargs_filter=("num_classes", "in_chans", "global_pool"),  # type: ignore[arg-type]
+        )  # fmt: skip
+    restore_source(model, cfg)
+    if pretrained:
+        check_finite(model, source_name(cfg))
+    model._model_args = ours
+    return model
+
+
+@register_model
+def asd_tiny_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """LR-ASD's architecture at half its width, with an SE block; a quarter of a million weights."""
+    return _create("asd_tiny_sehead", pretrained, **kwargs)
+
+
+@register_model
+def asd_small_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """LR-ASD's architecture with an SE block; its weights fit after ``se-zoo convert lr-asd``."""
+    return _create("asd_small_sehead", pretrained, **kwargs)
+
+
+def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> SpeakerModel:
+    """A speaker model by any of its names.
+
+    Args:
+        name: ``asd_tiny_sehead``, ``asd_small_sehead``, ``hf-hub:<repository>`` or
+            ``local-dir:<folder>``.
+        pretrained: Load weights; a folder or repository always has its own.
+        **kwargs: ``gate``, ``reduction``, ``pool`` and ``body`` of an architecture.
+
+    Returns:
+        The model in eval mode.
+
+    Raises:
+        UnknownModelError: For a name of another kind of model.
+        WeightsNotFoundError: If the weights cannot be had.
+    """
+    if ":" in name:
+        if kwargs:
+            raise UnknownModelError(
+                f"{name} says itself what it is; leave out {', '.join(kwargs)}."
+            )
+        model = load_model(name)
+    else:
+        architecture = registry_name(name)
+        if architecture not in SIZES:
+            raise UnknownModelError(f"{name} is no speaker model; these are: {', '.join(SIZES)}.")
+        if pretrained:
+            raise WeightsNotFoundError(
+                f"{name} has no weights of its own yet; train with recipes/speaker.py, or convert "
+                "LR-ASD's: se-zoo convert lr-asd."
+            )
+        model = _create(architecture, False, **kwargs).eval()
+    if not isinstance(model, SpeakerModel):
+        raise UnknownModelError(f"{name} is no speaker model but a {type(model).__name__}.")
+    return model
