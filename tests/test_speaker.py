@@ -83,7 +83,7 @@ def test_neighbours_and_padding_change_nothing(kind: str, method: str) -> None:
         for ours, theirs in (
             (together.logits, alone.logits), (together.visual_logits, alone.visual_logits),
             (reasons.logits, reason.logits), (reasons.scores, reason.scores),
-            (reasons.heatmap, reason.heatmap), (reasons.raw, reason.raw),
+            (reasons.raw, reason.raw),
             (reasons.visual_gate, reason.visual_gate), (reasons.fusion_gate, reason.fusion_gate),
             *((reasons.shares[k], reason.shares[k]) for k in reason.shares),
         ):  # fmt: skip
