@@ -69,13 +69,12 @@ def options_of(task: Literal["word", "speaking"]) -> GridOptions:
             label="label",
             splits=("train", "test", "test"),
             crop=MOUTH_CROP if word else FACE_CROP,
-            sampling="segments",
         ),
         model=ClipModelConfig(
             backbone="resnet18_slim",
             input_size=(48, 64) if word else (128, 104),
             num_frames=8 if word else 5,
-            frame_stride=1,
+            sampling="segments",
         ),
         augment=AugmentConfig(
             scale=(0.8, 1.0), ratio=(1.2, 1.48) if word else (0.72, 0.92), color_jitter=0.2

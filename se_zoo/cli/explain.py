@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 import tyro
 from PIL import Image
 
-from ..data.videos import is_video, open_video, read_frames
+from ..data.frames import read_frames
+from ..data.videos import is_video, open_video
 from ..errors import InvalidInputError
 from ..explain.targets import label_index
 from ..models.clip_config import resolve_clip_config
@@ -134,7 +135,7 @@ def _explain_video(args: Explain, out: Path) -> None:
         fps=max(1.0, (config.fps or video.fps) / config.frame_stride),
     )
     print(_table(str(video.name), explanation[0]))
-    first, last = video.seconds(indices[0]), video.seconds(indices[-1])
+    first, last = video.seconds[[indices[0], indices[-1]]]
     print(
         f"\n{out}: {args.method} map of second {first:.2f} to {last:.2f}, "
         f"{_what_it_shows(explanation)}"

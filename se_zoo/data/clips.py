@@ -6,20 +6,20 @@ numbers, so it is settled by whoever reads the sample, and only those frames are
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..errors import DataError
 from .config import ClipDataConfig
+from .frames import Decoder, damage, each_frame, read_frames
 from .sampling import at_rate
 from .sources import Content
 from .tables import Finding, Table
-from .videos import Decoder, Video, open_video, read_frames
-
-#: Frames that are decoded at a time where all are looked at.
-CHUNK = 64
+from .videos import Video, open_video
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Footage:
 
     def at_rate(self, fps: Optional[float]) -> List[int]:
         """Numbers of its frames, as if the video had ``fps`` a second; None: all."""
-        seconds = [self.video.seconds(i) for i in range(self.first, self.first + self.count)]
+        if fps is None:
+            return list(range(self.first, self.first + self.count))
+        seconds = self.video.seconds[self.first : self.first + self.count]
         return [self.first + place for place in at_rate(seconds, fps)]
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
@@ -52,8 +54,25 @@ class Footage:
             DataError: If a frame cannot be decoded, or the crop is not inside.
         """
         frames = read_frames(self.video, numbers, self.decoder)
-        if self.crop is None:
-            return frames
+        return frames if self.crop is None else self._cut(frames)
+
+    def blocks(self, numbers: Sequence[int], most: int = 32) -> Iterator[np.ndarray]:
+        """The same, so many at a time: a long list of large frames would fill the memory.
+
+        Args:
+            numbers: Ascending, each once.
+            most: Frames of a block.
+
+        Raises:
+            DataError: As :meth:`read`.
+        """
+        frames = each_frame(self.video, numbers, self.decoder)
+        for first in frames:
+            block = np.stack([first.copy(), *(f.copy() for f in islice(frames, most - 1))])
+            yield block if self.crop is None else self._cut(block)
+
+    def _cut(self, frames: np.ndarray) -> np.ndarray:
+        assert self.crop is not None
         x0, y0, x1, y1 = self.crop
         height, width = frames.shape[1:3]
         if x1 > width or y1 > height:
@@ -108,7 +127,7 @@ class ClipTable(Table):
     def _part(self, video: Video, start: float, end: float) -> Tuple[int, int]:
         """First frame and number of frames that are shown in [start, end) seconds."""
         # Half a millisecond: files round times to it, and tables are written in decimals.
-        seconds = np.array([video.seconds(i) for i in range(len(video))]) + 5e-4
+        seconds = video.seconds + 5e-4
         first, after = np.searchsorted(seconds, [start, end]).tolist()
         if after <= first:
             raise DataError(
@@ -118,16 +137,19 @@ class ClipTable(Table):
         return first, after - first
 
     def inspect(self, row: int) -> Finding:
-        """Decode all frames of a sample."""
+        """Decode all frames of a sample, and again by a decoder that repairs nothing."""
         try:
             footage = self.sample(row)
-            height, width = _decode_all(footage)
-            source = footage.video.source
-            data = source.read_bytes() if isinstance(source, Path) else source
+            numbers = range(footage.first, footage.first + footage.count)
+            height, width = 0, 0
+            for block in footage.blocks(numbers):
+                height, width = block.shape[1:3]
+            digest = _digest(footage)
         except (DataError, OSError) as error:
             return Finding(row, error=str(error))
-        part = f"{footage.first} {footage.count}".encode()  # two parts of a file are no double
-        digest = hashlib.blake2b(data + part, digest_size=16).digest()
+        broken = damage(footage.video, numbers)
+        if broken is not None:
+            return Finding(row, error=f"{footage.video.name} {broken}")
         return Finding(row, digest, (width, height), frames=footage.count)
 
     def glance(self, row: int) -> Finding:
@@ -140,11 +162,20 @@ class ClipTable(Table):
         return Finding(row, frames=footage.count)
 
 
-def _decode_all(footage: Footage) -> Tuple[int, int]:
-    """Height and width; some frames at a time, so that a long video needs no more memory."""
-    last = footage.first + footage.count
-    shape = (0, 0)
-    for begin in range(footage.first, last, CHUNK):
-        frames = footage.read(range(begin, min(begin + CHUNK, last)))
-        shape = frames.shape[1:3]
-    return shape
+def _digest(footage: Footage) -> bytes:
+    """Of the file and the part of it: two parts of a file are no double."""
+    part, source = f"{footage.first} {footage.count}".encode(), footage.video.source
+    if isinstance(source, bytes):
+        return hashlib.blake2b(source + part, digest_size=16).digest()
+    known = source.stat()
+    file = _file_digest(source, known.st_mtime_ns, known.st_size)
+    return hashlib.blake2b(file + part, digest_size=16).digest()
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(path: Path, _changed: int, _size: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.digest()

@@ -92,10 +92,6 @@ class ClipDataConfig(TableConfig):
     """Which of ucf101's three splits into training and test."""
     crop: Optional[Tuple[int, int, int, int]] = None
     """x0 y0 x1 y1 in pixels, cut out of every frame before anything else."""
-    sampling: Literal["dense", "segments", "uniform"] = "dense"
-    """dense: frames at the model's stride, in training from a random place. segments: the video in
-    as many parts as the clip has frames, one frame of each, in training a random one. uniform: the
-    middle frame of each, in training too."""
     clips: int = 1
     """Validate and test on so many clips a video, evenly spaced; their probabilities are averaged.
     """
@@ -106,7 +102,8 @@ class ClipDataConfig(TableConfig):
     spread over the clip and, where they are fewer than it needs, repeated."""
     broken: Literal["error", "skip"] = "error"
     """Missing, unreadable and too short videos: error stops at the first, skip names them and goes
-    on without them, for which all files are opened before the training starts."""
+    on without them, for which all files are opened, and their first and last frames decoded, before
+    the training starts. Damage in between is found by `se-zoo check --videos`."""
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     """torchcodec needs its package and FFmpeg's libraries."""
 

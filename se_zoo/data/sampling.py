@@ -1,8 +1,8 @@
 """Which frames of a video make a clip."""
 
-from bisect import bisect_left
-from typing import List, Literal, Optional, Sequence
+from typing import List, Literal, Optional, Sequence, Union
 
+import numpy as np
 import torch
 
 Sampling = Literal["dense", "segments", "uniform"]
@@ -64,7 +64,7 @@ def evaluation_indices(
     return [segment_indices(frames, [(i + 0.5) / clips] * num_frames) for i in range(clips)]
 
 
-def at_rate(seconds: Sequence[float], fps: Optional[float]) -> List[int]:
+def at_rate(seconds: Union[Sequence[float], np.ndarray], fps: Optional[float]) -> List[int]:
     """Frames of a video as if it had ``fps`` frames a second: those nearest in time.
 
     Args:
@@ -74,15 +74,13 @@ def at_rate(seconds: Sequence[float], fps: Optional[float]) -> List[int]:
     Returns:
         Places among ``seconds``, ascending; they repeat where the video has fewer frames a second.
     """
-    if fps is None or len(seconds) < 2:
-        return list(range(len(seconds)))
-    first, last = seconds[0], seconds[-1]
-    shown = (last - first) * len(seconds) / (len(seconds) - 1)  # the last frame has a duration too
-    chosen = []
-    for tick in range(max(1, round(shown * fps))):
-        time = first + tick / fps
-        after = min(bisect_left(seconds, time), len(seconds) - 1)
-        before = max(after - 1, 0)
-        nearer = before if time - seconds[before] <= seconds[after] - time else after
-        chosen.append(nearer)
-    return chosen
+    count = len(seconds)
+    if fps is None or count < 2:
+        return list(range(count))
+    times = np.asarray(seconds, dtype=np.float64)
+    shown = (times[-1] - times[0]) * count / (count - 1)  # the last frame has a duration too
+    ticks = times[0] + np.arange(max(1, round(shown * fps))) / fps
+    after = np.searchsorted(times, ticks).clip(max=count - 1)
+    before = (after - 1).clip(min=0)
+    nearer = ticks - times[before] <= times[after] - ticks
+    return np.where(nearer, before, after).tolist()

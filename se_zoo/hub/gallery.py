@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ..data.videos import is_video, open_video, read_frames
+from ..data.frames import read_frames
+from ..data.videos import is_video, open_video
 from ..errors import InvalidInputError
 from ..models import resolve_clip_config
 from ..models.clip_photos import clip_of, cut_frames, explain_frames

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 from torch import nn
 
+from ..data.sampling import Sampling
 from ..errors import InvalidInputError
 
 
@@ -16,6 +17,8 @@ class ClipConfig(NamedTuple):
         frame_stride: Of so many frames, one is taken.
         fps: Frames a second that a video is brought to before, by repeating or leaving out frames;
             None: its own.
+        sampling: Which frames make a clip: ``"dense"``, at the stride; ``"segments"`` or
+            ``"uniform"``, one of each of ``num_frames`` equal parts of the video.
         mean: Per channel, of values in [0, 1].
         std: Likewise.
         crop_pct: Share of the resized frame's shorter side that the centre crop keeps.
@@ -26,6 +29,7 @@ class ClipConfig(NamedTuple):
     num_frames: int
     frame_stride: int
     fps: Optional[float]
+    sampling: Sampling
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
     crop_pct: float
@@ -50,6 +54,7 @@ def resolve_clip_config(model: nn.Module) -> ClipConfig:
         num_frames=int(model.num_frames),  # type: ignore[arg-type]
         frame_stride=int(model.frame_stride),  # type: ignore[arg-type]
         fps=float(model.fps) or None,  # type: ignore[arg-type]
+        sampling=model.sampling,  # type: ignore[arg-type]
         mean=mean,
         std=std,
         crop_pct=cfg.get("crop_pct") or 0.875,

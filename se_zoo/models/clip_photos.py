@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image
 
-from ..data.sampling import at_rate, clip_indices
+from ..data.sampling import at_rate, clip_indices, evaluation_indices
 from ..data.videos import Video
 from ..errors import InvalidInputError
 from ..explain import Explanation
@@ -15,7 +15,7 @@ from .photos import DRAWN_WIDTH, Box, cut_box, visible_region
 
 
 def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> List[int]:
-    """The frames of a video that make one clip for a model.
+    """The frames of a video that make one clip for a model, as its evaluation takes them.
 
     Args:
         video: The video.
@@ -25,18 +25,19 @@ def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> 
     Raises:
         InvalidInputError: If the video has no such second.
     """
-    frames = at_rate([video.seconds(i) for i in range(len(video))], config.fps)
-    if start is not None:
-        later = [i for i in frames if video.seconds(i) >= start]
-        if start < 0 or not later:
-            length = video.seconds(len(video) - 1)
-            raise InvalidInputError(
-                f"--start {start} is outside the video, 0 to {length:.2f} seconds."
-            )
-        frames = later
-    offset = 0.5 if start is None else 0.0
-    found = clip_indices(len(frames), config.num_frames, config.frame_stride, offset)
-    return [frames[i] for i in found]
+    seconds = video.seconds
+    frames = at_rate(seconds, config.fps)
+    how = config.num_frames, config.frame_stride
+    if start is None:
+        return [frames[i] for i in evaluation_indices(len(frames), *how, config.sampling)[0]]
+    later = [i for i in frames if seconds[i] >= start]
+    if start < 0 or not later:
+        raise InvalidInputError(
+            f"--start {start} is outside the video, 0 to {seconds[-1]:.2f} seconds."
+        )
+    if config.sampling == "dense":
+        return [later[i] for i in clip_indices(len(later), *how, offset=0.0)]
+    return [later[i] for i in evaluation_indices(len(later), *how, config.sampling)[0]]
 
 
 def cut_frames(frames: np.ndarray, box: Box, name: object) -> np.ndarray:

@@ -16,6 +16,7 @@ from timm.models._builder import resolve_pretrained_cfg
 from torch import nn
 from torchvision.models import video as torchvision_video
 
+from ..data.sampling import Sampling
 from .build import check_arguments, create_any, fill_se
 from .cfgs import OWN_CLIP_TAGS
 from .labels import UCF101_CLASSES
@@ -120,6 +121,7 @@ def _make(
     num_frames: Optional[int] = None,
     frame_stride: int = 1,
     fps: Optional[float] = None,
+    sampling: Sampling = "dense",
     drop_rate: float = 0.0,
     drop_path_rate: Optional[float] = None,
     **kwargs: Any,
@@ -138,6 +140,7 @@ def _make(
         "num_frames": clip.frames if num_frames is None else num_frames,
         "frame_stride": frame_stride,
         "fps": clip.fps if fps is None else fps,
+        "sampling": sampling,
     }
     attach_clip_se(model, made_for, drop_rate, se_args)
     if not num_classes:
@@ -252,6 +255,7 @@ def framewise_sehead(
     num_frames: int = 8,
     frame_stride: int = 4,
     fps: float = 0.0,
+    sampling: Sampling = "dense",
     **kwargs: Any,
 ) -> nn.Module:
     """Any timm image backbone over the frames of a clip, mean over time, one gate for the clip.
@@ -263,6 +267,7 @@ def framewise_sehead(
         num_frames: Frames of a clip; any number can be predicted on.
         frame_stride: Every so many frames of a video one is taken.
         fps: Frames a second that a video is brought to before; 0: its own.
+        sampling: Which frames make a clip; see :class:`~se_zoo.ClipConfig`.
         **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
 
     Raises:
@@ -271,5 +276,6 @@ def framewise_sehead(
     """
     if kwargs.pop("features_only", False):
         raise ValueError("framewise_sehead gives no feature pyramid; call forward_features.")
-    clip = {"num_frames": num_frames, "frame_stride": frame_stride, "fps": fps}
+    clip: Dict[str, Any] = {"num_frames": num_frames, "frame_stride": frame_stride}
+    clip.update(fps=fps, sampling=sampling)
     return create_any("framewise_sehead", pretrained, backbone, clip=clip, **kwargs)

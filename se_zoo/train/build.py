@@ -41,6 +41,7 @@ def model_args(config: ModelConfig, tag: str) -> Dict[str, Any]:
     if isinstance(config, ClipModelConfig):
         clip = {name: getattr(config, name) for name in ("num_frames", "frame_stride", "fps")}
         args.update({name: value for name, value in clip.items() if value is not None})
+        args["sampling"] = config.sampling
     if config.backbone is not None:
         args["backbone"] = config.backbone
     base = timm.get_pretrained_cfg(config.backbone or config.name)
@@ -107,6 +108,12 @@ def _check_architecture(config: ModelConfig, architecture: str) -> None:
     clips = isinstance(config, ClipModelConfig)
     known = timm.list_models("*_sehead", module="zoo_video" if clips else "zoo_image")
     any_backbone = "framewise_sehead" if clips else "timm_sehead"
+    if isinstance(config, ClipModelConfig) and config.sampling != "dense":
+        if config.frame_stride is not None:
+            raise InvalidInputError(
+                f"--model.frame-stride is for --model.sampling dense; {config.sampling} takes its "
+                "frames from the whole video."
+            )
     if architecture not in known:
         why = "has no SE head"
         if timm.is_model(architecture) and architecture.endswith("_sehead"):

@@ -42,7 +42,7 @@ class RandomClip:
         config = self.config
         frames = footage.at_rate(config.fps)
         places = training_indices(
-            len(frames), config.num_frames, config.frame_stride, self.data.sampling
+            len(frames), config.num_frames, config.frame_stride, config.sampling
         )
         clip: torch.Tensor = self.augmented(as_frames(footage.read([frames[i] for i in places])))
         return clip
@@ -56,19 +56,19 @@ class ClipViews:
         self.views = Views(config, data.crops)
 
     def __call__(self, footage: Footage) -> torch.Tensor:
-        config, data = self.config, self.data
+        config = self.config
         frames = footage.at_rate(config.fps)
         clips = evaluation_indices(
-            len(frames), config.num_frames, config.frame_stride, data.sampling, data.clips
+            len(frames), config.num_frames, config.frame_stride, config.sampling, self.data.clips
         )
+        # In one go, as clips may overlap; resized at once, as videos may be large.
         needed = sorted({frames[place] for clip in clips for place in clip})
-        read = as_frames(footage.read(needed))  # in one go: clips may overlap
+        small = torch.cat([self.views(as_frames(b)) for b in footage.blocks(needed)], 2)
         where = {number: place for place, number in enumerate(needed)}
-        return torch.cat([self.views(read[[where[frames[i]] for i in clip]]) for clip in clips])
+        return torch.cat([small[:, :, [where[frames[i]] for i in clip]] for clip in clips])
 
     def __repr__(self) -> str:
-        data = self.data
-        return f"ClipViews({self.config}, {data.sampling}, {data.clips} x {data.crops})"
+        return f"ClipViews({self.config}, {self.data.clips} x {self.data.crops})"
 
 
 def _augmentations(config: ClipConfig, augment: AugmentConfig) -> Any:

@@ -48,6 +48,10 @@ class ClipModelConfig(ModelConfig):
     fps: Optional[float] = None
     """Frames a second that videos are brought to before; 0: their own. By default the
     architecture's."""
+    sampling: Literal["dense", "segments", "uniform"] = "dense"
+    """dense: frames at the stride, in training from a random place. segments: the video in as many
+    parts as the clip has frames, one frame of each, in training a random one. uniform: the middle
+    frame of each, in training too."""
 
 
 @dataclass(frozen=True)
