@@ -15,6 +15,7 @@ again.
 import csv
 import os
 import statistics
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
@@ -25,7 +26,7 @@ import tyro
 
 from se_zoo import resolve_clip_config
 from se_zoo.data import ClipDataConfig, open_table
-from se_zoo.errors import DataError
+from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.models.pull import bundled_file
 from se_zoo.provenance import provenance
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
@@ -138,24 +139,25 @@ def write_table(given: GridOptions, file: Path) -> None:
     os.replace(temporary, file)
 
 
-def mouth_in(config: Config, size: Tuple[int, int]) -> Tuple[slice, slice]:
-    """Rows and columns of the mouth in the model's input of (height, width)."""
-    assert isinstance(config.data, ClipDataConfig)
-    assert config.data.crop is not None
-    x0, y0, x1, y1 = config.data.crop
-    across, down = size[1] / (x1 - x0), size[0] / (y1 - y0)
-    rows = slice(round((MOUTH[1] - y0) * down), round((MOUTH[3] - y0) * down))
-    return rows, slice(round((MOUTH[0] - x0) * across), round((MOUTH[2] - x0) * across))
+def mouth_in(crop: Sequence[int], views: ClipViews) -> Tuple[slice, slice]:
+    """Rows and columns of the mouth in what the model sees."""
+    x0, y0, x1, y1 = crop
+    ((top, left, down, across),) = views.views.boxes(x1 - x0, y1 - y0)
+    height, width = views.config.size
+    rows = [round((y - y0 - top) / down * height) for y in (MOUTH[1], MOUTH[3])]
+    columns = [round((x - x0 - left) / across * width) for x in (MOUTH[0], MOUTH[2])]
+    return slice(max(0, rows[0]), rows[1]), slice(max(0, columns[0]), columns[1])
 
 
 def mouth_energy(config: Config) -> Dict[str, Optional[float]]:
     """Share of each method's heatmap that lies on the mouth, over the mouth's share of the picture
     (1 is chance; Score-CAM, arXiv 1910.01279, section 4.2): the mean over the held-out windows with
     speech that are answered rightly; None if there is none."""
-    assert isinstance(config.data, ClipDataConfig)
+    assert isinstance(config.data, ClipDataConfig) and config.data.crop is not None
     model: Any = timm.create_model(f"local-dir:{config.run.output / 'export'}", pretrained=True)
-    views = ClipViews(resolve_clip_config(model.eval()), config.data)
-    rows, columns = mouth_in(config, resolve_clip_config(model).size)
+    data = replace(config.data, clips=1, crops=1)
+    views = ClipViews(resolve_clip_config(model.eval()), data)
+    rows, columns = mouth_in(config.data.crop, views)
     found: Dict[str, List[float]] = {"contribution": [], "gate": [], "activation": []}
     table = open_table(config.data, "test")
     for i in range(len(table)):
@@ -175,9 +177,18 @@ def mouth_energy(config: Config) -> Dict[str, Optional[float]]:
 def main(given: GridOptions) -> None:
     default = options_of(given.task)
     check_seeds(given.seeds, given.run, default.run.seed)
-    table = given.run.output / f"{given.task}-{given.fold}.csv"
-    write_table(given, table)
-    config = replace(given, data=replace(given.data, csv=table)).config(default)
+    if given.data.csv is not None:
+        raise InvalidInputError("--data.csv: the recipe makes its own table of the alignments.")
+    with tempfile.TemporaryDirectory() as nowhere:
+        folder = Path(nowhere) if given.run.dry_run else given.run.output
+        if given.debug and folder == default.run.output:
+            folder = folder.with_name(f"{folder.name}-debug")
+        table = folder / f"{given.task}-{given.fold}.csv"
+        write_table(given, table)
+        run_seeds(given, replace(given, data=replace(given.data, csv=table)).config(default))
+
+
+def run_seeds(given: GridOptions, config: Config) -> None:
     output = config.run.output
     runs = []
     for seed in given.seeds[:1] if given.debug else given.seeds:
@@ -192,7 +203,9 @@ def main(given: GridOptions) -> None:
 
 def report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str, Any]]]) -> None:
     tests = [summary["test"] for _, summary in runs]
-    energies = [mouth_energy(run) for run, _ in runs if run.model.se]
+    # For the word, the mouth fills most of the picture: nothing to tell from chance.
+    measured = given.task == "speaking"
+    energies = [mouth_energy(run) for run, _ in runs if run.model.se and measured]
     content: Dict[str, Any] = {
         **provenance(), "task": given.task, "fold": given.fold,
         "seeds": [run.run.seed for run, _ in runs],

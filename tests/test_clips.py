@@ -189,7 +189,8 @@ def test_broken_missing_and_short_videos(tmp_path: Path) -> None:
     assert len(left) == 2 and left.targets.tolist() == [0, 1] and numbers(left, 1)[:3] == [0, 1, 2]
     assert [r.partition(".mp4")[0].rpartition("(")[2] for r in left.skipped] == [
         "short", "broken", "gone"] * 2  # fmt: skip
-    assert open_table(replace(config, broken="skip", limit=1), "train").skipped == left.skipped
+    few = open_table(replace(config, broken="skip", limit=4), "train")  # of every second row
+    assert len(few) == 2 and few.skipped == (left.skipped[1], left.skipped[4])
     report = check(replace(config, broken="skip"), workers=0)
     assert report.ok and sum(w.startswith("left out: ") for w in report.warnings) == 6
     with pytest.raises(DataError, match="nothing that can be used"):
@@ -348,19 +349,19 @@ def model_config(model: Any) -> Any:
     return make_dataclass("Config", found)(**found)
 
 
-def test_command_line_sees_what_evaluation_sees(actions: Path) -> None:
+@pytest.mark.parametrize("sampling", ["dense", "segments", "uniform"])
+def test_command_line_sees_what_evaluation_sees(actions: Path, sampling: str) -> None:
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
     from se_zoo import resolve_clip_config
-    from se_zoo.models.clip_photos import explain_frames
+    from se_zoo.models.clip_photos import clip_of, explain_frames
     from se_zoo.train.clips import ClipViews
 
-    model = clip_model(fps=12.5)
+    model = clip_model(fps=12.5, sampling=sampling)
     data = ClipDataConfig(str(actions), splits=SPLITS)
     footage = open_table(data, "test")[2][0]
     views = ClipViews(resolve_clip_config(model), data)(footage)
-    frames = footage.at_rate(12.5)
-    assert frames == list(range(0, 30, 2))
-    picked = [frames[i] for i in evaluation_indices(len(frames), 4, 2)[0]]
+    picked = clip_of(footage.video, resolve_clip_config(model))
+    assert picked == ([8, 12, 16, 20] if sampling == "dense" else [2, 10, 18, 26])
     explanation, _ = explain_frames(model, footage.read(picked))
     assert torch.equal(explanation.images, views)
 
@@ -438,9 +439,61 @@ def test_a_run(run_config: Any, tmp_path: Path) -> None:
     (output / "card" / "facts.yaml").write_text(FACTS + gallery)
     cli.main(["publish", str(output), "--repo", "me/actions", "--dry-run"])
     card = (output / "upload" / "README.md").read_text()
-    assert "clip classifier" in card and "6 clips" in card
+    assert "clip classifier" in card and "train 6 videos" in card
+    assert "6 videos, 2 clips x 3 crops of each, probabilities averaged" in card
     numbers = json.loads((output / "upload" / "gallery.json").read_text())
     assert numbers["frames"] == [2, 10, 18, 26] and (output / "upload" / "gallery.png").is_file()
+
+
+def test_a_run_of_a_3d_model(run_config: Any, tmp_path: Path) -> None:
+    """torchvision's, with the options as they are by default, channels_last among them."""
+    from se_zoo.train import train
+
+    model = replace(run_config.model, name="r3d_18_sehead", backbone=None, fps=None)
+    assert run_config.run.channels_last
+    run = replace(run_config.run, output=tmp_path / "run")
+    config = replace(run_config, model=model, optim=replace(run_config.optim, epochs=1), run=run)
+    train(replace(config, data=replace(config.data, clips=1, crops=1)))
+    again: Any = timm.create_model(f"local-dir:{tmp_path / 'run' / 'export'}", pretrained=True)
+    assert (again.num_frames, again.fps, again.sampling) == (4, 15, "dense")
+
+
+def test_options_that_would_do_nothing_are_refused(run_config: Any, tmp_path: Path) -> None:
+    from se_zoo.train import train
+
+    run = replace(run_config.run, output=tmp_path / "run", dry_run=True)
+    stride = replace(run_config.model, frame_stride=2, sampling="segments")
+    fixed = replace(run_config.model, name="mvit_v2_s_sehead", backbone=None)
+    for model, says in ((stride, "--model.frame-stride is for"), (fixed, "exactly 16 frames")):
+        with pytest.raises(InvalidInputError, match=says):
+            train(replace(run_config, model=model, run=run))
+    with pytest.raises(DataError, match="only ucf101 has folds"):
+        open_table(replace(run_config.data, fold=2), "train")
+
+
+def test_one_process_looks_the_others_follow(tmp_path: Path) -> None:
+    """What the first process leaves out is left out on all, of a table that is limited too."""
+    write(tmp_path / "good.mp4", 9)
+    rows = [f"{'gone' if n % 3 == 1 else 'good'}.mp4,{'ab'[n % 2]}" for n in range(12)]
+    config = replace(listing(tmp_path, *rows, header="video,label"), broken="skip", limit=7)
+    first = open_table(config, "train")
+    other: Any = open_table(replace(config, broken="error"), "train")
+    assert len(other) == 7 and len(first) < 7
+    followed = other.restored(first.rows, first.skipped)
+    assert followed.rows == first.rows and followed.skipped == first.skipped
+    assert torch.equal(followed.targets, first.targets)
+
+
+def test_class_that_is_left_out_altogether(run_config: Any, tmp_path: Path) -> None:
+    from se_zoo.train.start import open_all
+
+    write(tmp_path / "good.mp4", 9)
+    rows = ["good.mp4,a,train", "gone.mp4,b,train", "good.mp4,a,test", "good.mp4,b,test"]
+    config = listing(tmp_path, *rows, header="video,label,split")
+    config = replace(config, broken="skip", splits=SPLITS)
+    with pytest.raises(DataError, match=r"without any in the training split: \[b\]"):
+        open_all(config, True)
+    assert not check(config, workers=0).ok
 
 
 def test_workers_and_processes_see_the_same_clips(run_config: Any) -> None:

@@ -88,6 +88,100 @@ def test_long_gaps_are_sought_over(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [number_of(p) for p in found] == [5, 120, 235] and len(decoded) < 3 * 16
 
 
+#: Files whose packets do not say which frame is shown when.
+UNRELIABLE = {
+    "h264 with B-frames in avi": (".avi", {"codec": "libx264", "g": "12", "bf": "3"}),
+    "mpeg4 with B-frames in avi": (".avi", {"codec": "mpeg4", "g": "12", "bf": "2"}),
+    "program stream": (".mpg", {"codec": "mpeg2video", "g": "12", "bf": "2"}),
+    "transport stream": (".ts", {"codec": "libx264", "g": "12", "bf": "2"}),
+    "open groups": (".mp4", {"codec": "libx264", "x264-params": "open-gop=1:keyint=12:bframes=3"}),
+    "webm": (".webm", {"codec": "libvpx-vp9", "g": "12", "lag-in-frames": "16"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNRELIABLE)
+def test_frames_of_difficult_files(tmp_path: Path, kind: str) -> None:
+    suffix, options = UNRELIABLE[kind]
+    if options["codec"] not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {options['codec']}")
+    video = open_video(write(tmp_path / f"n{suffix}", 50, **options))
+    assert len(video) == 50 and abs(video.fps - 25) < 1
+    for wanted in (list(range(50)), [0, 1, 2, 3], [17], [40, 3], [13, 14, 49]):
+        found = [number_of(picture) for picture in read_frames(video, wanted)]
+        assert found == wanted, (kind, wanted)
+
+
+def remuxed(source: Path, target: Path, change: Any) -> Path:
+    """The same packets in another file, each as ``change`` makes it (None: left out)."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for n, packet in enumerate(old.demux(video=0)):
+            if packet.dts is not None and change(n, packet):
+                packet.stream = stream
+                new.mux(packet)
+    return target
+
+
+def test_repeated_times_are_counted(tmp_path: Path) -> None:
+    """Two recordings one behind the other, whose times start again."""
+    parts = [write(tmp_path / f"{n}.ts", 20, bf="0", g="10") for n in range(2)]
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    video = open_video(both)
+    assert video.counted and len(video) == 40
+    found = [number_of(p) for p in read_frames(video, list(range(40)))]
+    assert found == [*range(20), *range(20)] and bool((np.diff(video.times) > 0).all())
+    assert video.seconds[39] == pytest.approx(39 / 25, abs=0.02)
+
+
+def test_pictures_that_cannot_be_shown_are_not_counted(tmp_path: Path) -> None:
+    """A file that was cut in front of a keyframe of an open group: its first pictures build on
+    what is gone."""
+    options = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"}
+    whole = write(tmp_path / "whole.mp4", 48, **options)
+    keys = 0
+
+    def behind_the_first_group(_: int, packet: Any) -> bool:
+        nonlocal keys
+        keys += packet.is_keyframe
+        return keys > 1
+
+    cut = open_video(remuxed(whole, tmp_path / "cut.mkv", behind_the_first_group))
+    shown = [number_of(p) for p in read_frames(cut, list(range(len(cut))))]
+    assert shown == list(range(shown[0], 48)) and len(shown) >= 36
+
+
+def test_what_an_edit_list_cuts_off_is_not_counted(tmp_path: Path) -> None:
+    """A trimmed mp4 keeps the packets that its first frames build on."""
+    path = write(tmp_path / "n.mp4", 50, bf="0", g="25")
+    mp4 = bytearray(path.read_bytes())
+    at = mp4.index(b"elst") + 4  # version and flags, number of entries, duration, media time
+    version, count = mp4[at], struct.unpack(">I", mp4[at + 4 : at + 8])[0]
+    assert version == 0 and count == 1
+    begin = struct.unpack(">i", mp4[at + 12 : at + 16])[0]
+    scale = struct.unpack(">I", mp4[mp4.index(b"mdhd") + 16 : mp4.index(b"mdhd") + 20])[0]
+    frame = scale // 25
+    mp4[at + 12 : at + 16] = struct.pack(">i", begin + 10 * frame)
+    path.write_bytes(mp4)
+    video = open_video(path)
+    shown = [number_of(p) for p in read_frames(video, list(range(len(video))))]
+    assert shown == list(range(10, 50)) and video.seconds[0] == 0
+
+
+def test_damage_inside_is_found(tmp_path: Path) -> None:
+    """Decoders repair what they can, and show something else; a strict one says so."""
+    for suffix in (".mkv", ".mp4"):
+        path = write(tmp_path / f"n{suffix}", 60, bf="2", g="12")
+        video = open_video(path)
+        assert frames.damage(video, range(60)) is None
+        data = bytearray(path.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 300] = bytes(i * 37 % 256 for i in range(300))
+        (tmp_path / f"broken{suffix}").write_bytes(data)
+        broken = open_video(tmp_path / f"broken{suffix}")
+        assert frames.damage(broken, range(len(broken))) is not None
+
+
 def test_several_keyframes_were_sought() -> None:
     """The files above are worth the test: B-frames are reordered, and there is where to seek."""
     import tempfile

@@ -1,7 +1,6 @@
 """A preflight of a data set: everything that would fail, or quietly mislead, in mid-training."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
@@ -50,18 +49,20 @@ def check(
     if workers is not None and workers < 0:
         raise DataError(f"workers is {workers}; it must be 0 or more.")
     leaves_out = isinstance(config, ClipDataConfig) and config.broken == "skip"
-    if isinstance(config, ClipDataConfig):
-        config = replace(config, broken="error")  # all of them are looked at here
     tables, errors = _open_all(config)
     warnings = _shared_splits(config)
-    label_errors, label_warnings = _label_problems(tables)
     missing, unused = _compare_files(tables, config)
     findings = _decode_all(tables, missing, _processes(workers, fast), fast, progress, config.noun)
-    errors += label_errors
     unusable: List[str] = []
     for split, table in tables.items():
+        bad = [finding for finding in findings[split] if finding.error]
         unusable += [f"{table.where(row)}: no such file" for row in sorted(missing[split])]
-        unusable += [finding.error for finding in findings[split] if finding.error]
+        unusable += [finding.error for finding in bad]
+        if leaves_out:
+            gone = missing[split].union(finding.row for finding in bad)
+            tables[split] = table.of_rows([row for row in range(len(table)) if row not in gone])
+    label_errors, label_warnings = label_problems(tables)
+    errors += label_errors
     if leaves_out:
         warnings += [f"left out: {reason}" for reason in unusable]
     else:
@@ -111,7 +112,7 @@ def _label_counts(table: Table) -> List[int]:
     return torch.bincount(table.targets, minlength=len(table.labels)).tolist()
 
 
-def _label_problems(tables: Tables) -> Tuple[List[str], List[str]]:
+def label_problems(tables: Tables) -> Tuple[List[str], List[str]]:
     """Labels that never or always occur; an error where training never sees what is tested."""
     errors, warnings = [], []
     train = next(iter(tables.values()))
@@ -119,6 +120,9 @@ def _label_problems(tables: Tables) -> Tuple[List[str], List[str]]:
         n for n, count in zip(train.labels, _label_counts(train), strict=True) if not count
     }
     for table in tables.values():
+        if not len(table):
+            errors.append(f"{table.name} has nothing that can be used")
+            continue
         counts = dict(zip(table.labels, _label_counts(table), strict=True))
         kind = "attributes" if table.multi_label else "classes"
         never = [name for name, count in counts.items() if not count]

@@ -22,6 +22,13 @@ def official_layout(config: ClipDataConfig) -> Optional[Literal["ucf101", "kinet
     Raises:
         DataError: If a declared layout's lists are not there, or other options contradict it.
     """
+    found = _official_layout(config)
+    if config.fold != 1 and found != "ucf101":
+        raise DataError(f"fold is {config.fold}, but only ucf101 has folds.")
+    return found
+
+
+def _official_layout(config: ClipDataConfig) -> Optional[Literal["ucf101", "kinetics"]]:
     if config.layout == "auto":
         if config.csv is not None or config.label is not None or config.attributes:
             if config.lists is not None:
@@ -59,8 +66,8 @@ def _lists_folder(config: ClipDataConfig, layout: str) -> Optional[Path]:
 def _is_kinetics(file: Path) -> bool:
     if not file.is_file():
         return False
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        header = next(lines, "").strip().split(",")
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+        header = next(csv.reader(lines), [])
     return set(_KINETICS_COLUMNS) <= {name.strip() for name in header}
 
 
@@ -107,7 +114,7 @@ def read_kinetics(
     config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None
 ) -> Content:
     """A split by its csv; videos are ``<id>_<start>_<end>`` of any ending, somewhere below
-    ``<path>/<split>``, or below ``<path>`` where there is no such folder.
+    ``<path>``, those below ``<path>/<split>`` first.
 
     Raises:
         DataError: For a csv that is none; a missing video is an error of its own row, later.
@@ -116,11 +123,16 @@ def read_kinetics(
     folder = _lists_folder(config, "kinetics")
     assert folder is not None
     file, root = folder / f"{split}.csv", Path(config.path)
-    found = _videos(root, root / split if (root / split).is_dir() else root, config)
+    if not _is_kinetics(file):
+        raise DataError(
+            f"{file} is needed, with {listed(_KINETICS_COLUMNS)}; a split without labels cannot be "
+            "scored: set splits to train val val."
+        )
+    found = {**_videos(root, root, config), **_videos(root, root / split, config)}
     names, values = [], []
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            for row in csv.DictReader(lines, strict=True):
+            for row in csv.DictReader(lines, strict=True, skipinitialspace=True):
                 stem = _stem(row)
                 if stem is None or not row["label"]:
                     raise DataError(

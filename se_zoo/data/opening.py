@@ -27,7 +27,8 @@ READERS = {
 
 
 def open_split(config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None) -> Table:
-    """A whole split; classes: those of the training split, which it must share.
+    """A whole split, broken files and all; classes: those of the training split, which it must
+    share.
 
     Raises:
         DataError: As `open_table`.
@@ -37,8 +38,7 @@ def open_split(config: TableConfig, split: str, classes: Optional[Tuple[str, ...
         raise DataError(f"{described(split, config)} has no {config.noun}s.{_hint(config, split)}")
     if not isinstance(config, ClipDataConfig):
         return ImageTable(described(split, config), content)
-    table = ClipTable(described(split, config), content, config)
-    return without_broken(table) if config.broken == "skip" else table
+    return ClipTable(described(split, config), content, config)
 
 
 def _hint(config: TableConfig, split: str) -> str:
@@ -55,32 +55,36 @@ def open_table(config: TableConfig, split: str) -> Table:
 
     Classes are a ClassLabel's, the class folders' sorted names, or those that occur in the
     training split: whole numbers as they are, other values sorted. The other splits must agree.
-    `limit` holds for the training split, `limit_eval` for the others.
+    `limit` holds for the training split, `limit_eval` for the others; what is skipped is skipped of
+    these.
 
     Raises:
         DataError: For bad settings, and for splits, columns or classes that are not as declared,
             with what is needed and what was found.
     """
-    layout = layout_of(config)
     if config.streaming:
         raise DataError("streaming is set, but a table holds all rows; take open_stream.")
     if split not in config.splits:
         raise DataError(f"no split {split} is declared: splits is {listed(config.splits)}")
-    train = config.splits[0]
-    if split != train:
-        classes: Optional[Tuple[str, ...]] = None
-        if layout == "folder":
-            classes = folder_classes(config, train)
-        elif not config.attributes:
-            classes = open_split(config, train).labels
-        table = open_split(config, split, classes)
-        few = config.limit_eval is not None and config.limit_eval < len(table)
-        return table.spread(config.limit_eval or 1) if few else table
-    table = open_split(config, train)
-    if config.limit is None:
+    table = _limited(open_split(config, split, _training_classes(config, split)), config, split)
+    skips = isinstance(config, ClipDataConfig) and config.broken == "skip"
+    return without_broken(table) if skips else table
+
+
+def _training_classes(config: TableConfig, split: str) -> Optional[Tuple[str, ...]]:
+    """The classes that a split has to share; None of the training split, and of attributes."""
+    layout, train = layout_of(config), config.splits[0]
+    if split == train or (config.attributes and layout != "folder"):
+        return None
+    return folder_classes(config, train) if layout == "folder" else open_split(config, train).labels
+
+
+def _limited(table: Table, config: TableConfig, split: str) -> Table:
+    limit = config.limit_of(split)
+    if limit is None:
         return table
-    if config.limit > len(table):
-        raise DataError(
-            f"limit is {config.limit}, but {table.name} has {len(table)} {config.noun}s."
-        )
-    return table.spread(config.limit)
+    if split != config.splits[0]:
+        return table.spread(limit) if limit < len(table) else table
+    if limit > len(table):
+        raise DataError(f"limit is {limit}, but {table.name} has {len(table)} {config.noun}s.")
+    return table.spread(limit)

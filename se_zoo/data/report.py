@@ -88,7 +88,7 @@ class Report:
 
 def _share(counts: SplitCounts, place: int) -> str:
     count = counts.labels[place]
-    return f"{count:,} {count / counts.samples:6.1%}"
+    return f"{count:,} {count / max(1, counts.samples):6.1%}"
 
 
 def _range(ends: Optional[Tuple[int, int]]) -> str:

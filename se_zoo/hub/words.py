@@ -56,9 +56,21 @@ def machine(environment: Mapping[str, Any]) -> str:
     return f"{processor}; torch {environment['torch']}, timm {environment['timm']}"
 
 
-def samples(value: Mapping[str, int]) -> str:
-    """The images of each split."""
-    return ", ".join(f"{name} {n:,} images" for name, n in value.items())
+def samples(value: Mapping[str, int], noun: str = "images") -> str:
+    """The images, or videos, of each split."""
+    return ", ".join(f"{name} {n:,} {noun}" for name, n in value.items())
+
+
+def views(data: Mapping[str, Any]) -> str:
+    """Of which part of each video, and over how many clips of it, a clip model was scored."""
+    clips, crops = data.get("clips", 1), data.get("crops", 1)
+    many = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((clips, "clip"), (crops, "crop"))]
+    said = "the middle clip of each"
+    if clips * crops > 1:
+        said = f"{' x '.join(many)} of each, probabilities averaged"
+    crop = data.get("crop")
+    where = "" if crop is None else f", cut to the pixels {' '.join(map(str, crop))} first"
+    return said + where
 
 
 def title_of(metric: str) -> str:
@@ -125,6 +137,6 @@ def license_text(facts: License) -> str:
 
 FILTERS: Dict[str, Callable[..., str]] = {
     f.__name__: f
-    for f in (percent, fixed, signed, count, millions, duration, command, machine, samples,
+    for f in (percent, fixed, signed, count, millions, duration, command, machine, samples, views,
               title_of, majority, per_label, megabytes)
 }  # fmt: skip

@@ -25,10 +25,12 @@ from .build import build_model, load_init
 from .checkpoints import Checkpoints
 from .config import Config
 from .ema import Scored, ShardedScored
-from .evaluate import evaluate, laid_out
+from .evaluate import evaluate, laid_out, lay_out
 from .loss import criterion_of, mixed
 from .order import Plan, seed_all
 from .start import (
+    agree,
+    check_input,
     check_options,
     check_task,
     make_accelerator,
@@ -119,7 +121,8 @@ class Trainer:
         self.config, self.tag, self.accelerator = config, tag, accelerator
         self.folder = output.RunFolder(config.run.output, accelerator)
         with accelerator.main_process_first():  # the others then read what it cached
-            self.tables = open_all(config.data, accelerator.is_main_process)
+            tables = open_all(config.data, accelerator.is_main_process)
+        self.tables = agree(tables, accelerator)
         for line in output.left_out(self.tables):
             accelerator.print(line, file=sys.stderr)
         if not config.run.dry_run:
@@ -135,9 +138,11 @@ class Trainer:
         seed_all(config.run.seed)
         model = build_model(config.model, self.labels, self.multi_label, tag)
         self.source = self._starting_weights(model)
-        layout = torch.channels_last if config.run.channels_last else torch.contiguous_format
-        model = model.to(accelerator.device, memory_format=layout)  # type: ignore[call-overload]
+        model = model.to(accelerator.device)
+        if config.run.channels_last:
+            lay_out(model)
         self.transforms = loader.transforms(model, config)
+        check_input(model, config, accelerator.device)
         model = self.adapt(model)
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         self.scored = (ShardedScored if self.sharded else Scored)(model, config.optim.ema_decay)

@@ -56,8 +56,17 @@ def evaluate(
     return {"loss": round(summed[0].item() / len(samples), 6), **scores.compute()}
 
 
+def lay_out(model: torch.nn.Module) -> None:
+    """Put the weights of 2-D convolutions into ``--run.channels-last``; those in 3-D stay."""
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
 def laid_out(images: torch.Tensor, config: Config) -> torch.Tensor:
-    """Images as ``--run.channels-last`` asks for; it is not for clips."""
+    """Images as ``--run.channels-last`` asks for. Clips stay: frame by frame, their features take
+    the layout of the weights, and 3-D convolutions have none of it."""
     if config.run.channels_last and images.dim() == 4:
         return images.contiguous(memory_format=torch.channels_last)
     return images

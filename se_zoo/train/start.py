@@ -1,17 +1,30 @@
 """What is looked at before a run starts: its options, its processes, its data."""
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Dict, List, Sequence, Union
 
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
-from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
 
-from ..data import DataConfig, ImageStream, Table, TableConfig, open_stream, open_table
+from ..data import (
+    ClipDataConfig,
+    ClipTable,
+    DataConfig,
+    ImageStream,
+    Table,
+    TableConfig,
+    open_stream,
+    open_table,
+)
 from ..data import check as check_data
+from ..data.check import label_problems
 from ..data.streams import look
 from ..errors import DataError, InvalidInputError
+from ..models import resolve_clip_config
 from .config import Config
 from .metrics import metric_names
 from .order import Plan
@@ -134,7 +147,51 @@ def open_all(config: TableConfig, first: bool) -> Dict[str, AnyTable]:
         if not report.ok:
             first_error = report.errors[0].rstrip(".")
             raise DataError(f"{first_error}. All of it: se-zoo check {config.path}")
-    return {name: open_table(config, name) for name in splits}
+    elif isinstance(config, ClipDataConfig):  # the first process says what is left out
+        config = replace(config, broken="error")
+    tables = {name: open_table(config, name) for name in splits}
+    errors = label_problems(tables)[0] if any(t.skipped for t in tables.values()) else []
+    if errors:  # without what is left out
+        raise DataError(errors[0])
+    return {**tables}
+
+
+def agree(tables: Dict[str, AnyTable], accelerator: Accelerator) -> Dict[str, AnyTable]:
+    """The tables with what the first process leaves out left out on all: only that one has looked
+    into every file."""
+    mine = {n: (t.rows, t.skipped) for n, t in tables.items() if isinstance(t, ClipTable)}
+    if not mine or accelerator.num_processes == 1:
+        return tables
+    ((said),) = broadcast_object_list([mine])
+    for name, (rows, skipped) in said.items():
+        table = tables[name]
+        assert isinstance(table, ClipTable)
+        tables[name] = table.restored(rows, skipped)
+    return tables
+
+
+def check_input(model: torch.nn.Module, config: Config, device: torch.device) -> None:
+    """Let a clip model see one clip of its own size: some take one size only.
+
+    Raises:
+        InvalidInputError: If it does not take it, naming what it takes.
+    """
+    if not isinstance(config.data, ClipDataConfig):
+        return
+    takes = resolve_clip_config(model)
+    clip = torch.zeros(1, 3, takes.num_frames, *takes.size, device=device)
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(clip)
+    except (InvalidInputError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"--model.name {config.model.name} does not take clips of {takes.num_frames} frames of "
+            f"{takes.size[0]} x {takes.size[1]} pixels: {error}"
+        ) from error
+    finally:
+        model.train(was)
 
 
 def check_task(config: Config, plan: Plan, labels: Sequence[str], multi_label: bool) -> None:
