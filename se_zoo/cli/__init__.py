@@ -9,6 +9,7 @@ from ..errors import SEZooError
 from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, run_explain
+from .speaker import Speaker, run_speaker
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
 
 COMMANDS: Dict[type, Callable[[Any], None]] = {
@@ -19,6 +20,7 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
     Verify: run_verify,
     ListModels: run_list,
     Convert: run_convert,
+    Speaker: run_speaker,
 }
 
 
@@ -33,6 +35,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Verify, tyro.conf.subcommand("verify")],
             Annotated[ListModels, tyro.conf.subcommand("list")],
             Annotated[Convert, tyro.conf.subcommand("convert")],
+            Annotated[Speaker, tyro.conf.subcommand("speaker")],
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",

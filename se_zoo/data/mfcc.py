@@ -1,6 +1,7 @@
 """Mel-frequency cepstral coefficients, as speaker models were trained on them."""
 
 import math
+from typing import Optional
 
 import torch
 
@@ -11,7 +12,7 @@ RATE = 16_000
 _FFT, _FILTERS, _COEFFICIENTS, _LIFTER, _EMPHASIS = 512, 26, 13, 22, 0.97
 
 
-def mfcc(signal: torch.Tensor, fps: float = 25.0) -> torch.Tensor:
+def mfcc(signal: torch.Tensor, fps: float = 25.0, before: Optional[float] = None) -> torch.Tensor:
     """MFCCs of a recording, four windows a frame of video.
 
     The coefficients of python_speech_features' ``mfcc`` (to 2e-6) with windows of 25 ms every 10 ms
@@ -20,6 +21,7 @@ def mfcc(signal: torch.Tensor, fps: float = 25.0) -> torch.Tensor:
     Args:
         signal: Samples at 16 kHz in the range of 16-bit integers, (N,).
         fps: Frames a second of the video.
+        before: The sample in front of the first, of a recording that comes in pieces.
 
     Returns:
         (windows, 13) float32; the first coefficient is the logarithm of the energy.
@@ -32,7 +34,8 @@ def mfcc(signal: torch.Tensor, fps: float = 25.0) -> torch.Tensor:
     if not 0 < fps < math.inf:
         raise DataError(f"fps must be positive, got {fps}.")
     wave = signal.double()
-    wave = torch.cat([wave[:1], wave[1:] - _EMPHASIS * wave[:-1]])
+    first = wave[:1] if before is None else wave[:1] - _EMPHASIS * before
+    wave = torch.cat([first, wave[1:] - _EMPHASIS * wave[:-1]])
     length, step = (int(seconds * 25 / fps * RATE + 0.5) for seconds in (0.025, 0.010))
     count = 1 + max(0, math.ceil((len(wave) - length) / step))
     wave = torch.nn.functional.pad(wave, (0, (count - 1) * step + length - len(wave)))

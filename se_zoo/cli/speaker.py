@@ -1,0 +1,93 @@
+"""``se-zoo speaker``: who speaks in a video, and why the model thinks so."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Literal, Optional
+
+import tyro
+
+from ..errors import DataError, InvalidInputError
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Find the faces in a video and say, frame by frame, who of them speaks.
+
+    Writes the video with boxes, scores, a heatmap on each face, a bar of what sound (blue) and face
+    (yellow) have to do with the score, and the original sound; and beside it a csv in the layout of
+    AVA-ActiveSpeaker. Green is speaking. Videos are looked at at 25 frames a second, whatever
+    theirs, and in constant memory, whatever their length.
+    """
+
+    video: tyro.conf.Positional[Path]
+    """The video, with sound."""
+    model: str
+    """local-dir:<folder> or hf-hub:<repository> of a speaker model; `se-zoo convert lr-asd` makes
+    one of published weights."""
+    out: Optional[Path] = None
+    """The annotated video, .mp4; by default speaker.mp4. The csv has the same name."""
+    method: Literal["contribution", "gate", "activation"] = "contribution"
+    """Which map is drawn on the faces."""
+    every: int = 3
+    """Of so many frames one is searched for faces; between them, boxes are interpolated."""
+
+
+def run_speaker(args: Speaker) -> None:
+    """Run ``se-zoo speaker``.
+
+    Raises:
+        InvalidInputError: For options that cannot work.
+        DataError: If the video cannot be read, has no sound, or shows no face.
+    """
+    from ..models import create_speaker_model
+    from ..speaker import HaarDetector, find_tracks, score_tracks, sound_features
+    from ..speaker.annotate import write_annotated, write_table
+    from ..speaker.pictures import Pictures
+
+    out = args.out or Path("speaker.mp4")
+    if out.suffix.lower() != ".mp4" or not out.parent.is_dir():
+        raise InvalidInputError(f"--out {out} must be an .mp4 file in an existing folder")
+    if args.every < 1:
+        raise InvalidInputError("--every must be 1 or more.")
+    if args.video.is_file() and out.exists() and out.samefile(args.video):
+        raise InvalidInputError(f"--out {out} is the video itself.")
+    detector = HaarDetector()
+    model = create_speaker_model(args.model)
+    pictures = Pictures(args.video)
+    sound = sound_features(args.video, str(args.video), pictures.begins)
+    stages: Dict[str, float] = {}
+    with _stage("find faces", pictures, stages) as seen:
+        tracks = find_tracks(pictures, detector, args.every, seen=seen)
+    if not tracks:
+        raise DataError(f"{args.video}: no face was found, or none for long enough.")
+    with _stage("score", pictures, stages) as seen:
+        scored = score_tracks(model, pictures, tracks, sound, args.method, seen)
+    size = next(iter(pictures)).shape[1::-1]
+    with _stage("draw", pictures, stages) as seen:
+        write_annotated(out, args.video, pictures, scored, pictures.begins, seen)
+    write_table(out.with_suffix(".csv"), args.video.stem, scored, size)
+    for number, one in enumerate(scored):
+        first, after = one.track.first / 25, one.track.after / 25
+        spoken = float((one.scores > 0.5).mean())
+        print(f"face {number}: second {first:.2f} to {after:.2f}, speaks in {spoken:.0%} of it")
+    rates = ", ".join(f"{name} {len(pictures) / s:.0f}" for name, s in stages.items())
+    print(f"{out}, {out.with_suffix('.csv')}: {len(pictures)} frames; frames a second: {rates}")
+
+
+class _stage:
+    """A bar for one pass over the video, and its time."""
+
+    def __init__(self, name: str, pictures: Any, stages: Dict[str, float]):
+        self.name, self.count, self.stages = name, len(pictures), stages
+
+    def __enter__(self) -> Any:
+        from tqdm import tqdm
+
+        self.begun = time.perf_counter()
+        self.bar: Any = tqdm(total=self.count, desc=self.name, unit=" frames", disable=None)
+        return self.bar.update
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.close()
+        self.stages[self.name] = max(1e-9, time.perf_counter() - self.begun)

@@ -1,0 +1,18 @@
+"""Raw videos: who is in them, who of them speaks, and why a model thinks so."""
+
+from .faces import Box, FaceDetector, HaarDetector
+from .scores import ScoredTrack, score_tracks
+from .sound import sound_features
+from .tracks import Track, Tracker, find_tracks
+
+__all__ = [
+    "Box",
+    "FaceDetector",
+    "HaarDetector",
+    "ScoredTrack",
+    "Track",
+    "Tracker",
+    "find_tracks",
+    "score_tracks",
+    "sound_features",
+]

@@ -1,0 +1,172 @@
+"""A video with its faces, scores and reasons drawn in, and a table of them."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any, Callable, Iterable, List, Sequence, Tuple
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..data.videos import pyav
+from ..errors import DataError
+from ..metrics import AVA_COLUMNS, SPEAKING
+from .scores import ScoredTrack
+from .tracks import FPS
+
+_SPEAKS, _SILENT = (60, 200, 80), (210, 70, 60)
+#: Colours of the bar: sound, face, body.
+_BAR = ((70, 130, 220), (240, 170, 40), (150, 90, 200))
+
+
+def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) -> np.ndarray:
+    """The picture with the boxes, maps and scores of a frame; below each box a bar whose parts are
+    the shares of sound (blue), face (yellow) and body."""
+    drawn = picture.copy()
+    here = [s for s in scored if s.track.first <= frame < s.track.after]
+    for one in here:
+        _heat(drawn, one.track.boxes[frame - one.track.first], one.maps[frame - one.track.first])
+    image = Image.fromarray(drawn)
+    draw = ImageDraw.Draw(image)
+    width = max(2, min(image.size) // 200)
+    font = ImageFont.load_default(size=max(11, min(image.size) // 28))
+    for one in here:
+        place = frame - one.track.first
+        x0, y0, x1, y1 = (float(v) for v in one.track.boxes[place])
+        score = float(one.scores[place])
+        colour = _SPEAKS if score > 0.5 else _SILENT
+        draw.rectangle((x0, y0, x1, y1), outline=colour, width=width)
+        text = f"{score:.0%}"
+        left, top, right, bottom = draw.textbbox((x0, y0), text, font=font, anchor="lb")
+        draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=colour)
+        draw.text((x0, y0), text, font=font, anchor="lb", fill="white")
+        begin, height = x0, 3 * width
+        for share, part in zip(one.shares[place], _BAR, strict=False):
+            end = begin + float(share) * (x1 - x0)
+            draw.rectangle((begin, y1 + width, end, y1 + width + height), fill=part)
+            begin = end
+    return np.asarray(image)
+
+
+def _heat(picture: np.ndarray, box: Sequence[float], strength: np.ndarray) -> None:
+    """Lay a map over its box, in place; the opacity grows with it, so the face can be seen."""
+    x0, y0, x1, y1 = (round(float(v)) for v in box)
+    if x1 <= x0 or y1 <= y0:
+        return
+    large = Image.fromarray(strength).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC)
+    left, top = max(0, -x0), max(0, -y0)
+    region = picture[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)]
+    heat = np.asarray(large)[top : top + region.shape[0], left : left + region.shape[1]] / 255
+    opacity = 0.5 * heat[..., None] ** 0.75
+    colours = matplotlib.colormaps["turbo"](heat)[..., :3] * 255
+    region[:] = ((1 - opacity) * region + opacity * colours).round().astype(np.uint8)
+
+
+def write_annotated(
+    path: Path,
+    source: Path,
+    pictures: Iterable[np.ndarray],
+    scored: Sequence[ScoredTrack],
+    begins: float = 0.0,
+    seen: Callable[[], Any] = lambda: None,
+) -> None:
+    """Write the annotated video, with the sound of the original; whole or not at all.
+
+    Args:
+        path: The file, .mp4.
+        source: The video whose sound it gets.
+        pictures: Its frames at 25 a second.
+        scored: What is drawn.
+        begins: When its first picture is shown, in seconds of the source.
+        seen: Called after every frame.
+
+    Raises:
+        DataError: If it cannot be encoded.
+    """
+    av = pyav()
+    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        with av.open(str(temporary), "w") as out, av.open(str(source)) as original:
+            encoder = _Encoder(out, original, begins)
+            for frame, picture in enumerate(pictures):
+                encoder.add(draw_scores(picture, frame, scored))
+                seen()
+            encoder.end()
+        os.replace(temporary, path)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Encoder:
+    """Pictures as h264, and the original's sound as AAC up to their time."""
+
+    def __init__(self, out: Any, original: Any, begins: float):
+        self.out, self.begins = out, begins
+        self.video: Any = out.add_stream("libx264", FPS)
+        self.video.pix_fmt = "yuv420p"
+        self.video.options = {"crf": "20", "preset": "veryfast"}
+        self.audio: Any = None
+        self.frames = 0
+        if original.streams.audio:
+            stream = original.streams.audio[0]
+            self.audio = out.add_stream("aac", stream.rate)
+            self.resampler = pyav().AudioResampler("fltp", "stereo", stream.rate)
+            self.sound = original.decode(stream)
+            self.samples = 0
+
+    def add(self, picture: np.ndarray) -> None:
+        height, width = (size - size % 2 for size in picture.shape[:2])  # h264 halves the colours
+        if not self.frames:
+            self.video.width, self.video.height = width, height
+        frame = pyav().VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]))
+        self.out.mux(self.video.encode(frame))
+        self.frames += 1
+        self._sound_until(self.frames / FPS)
+
+    def _sound_until(self, seconds: float) -> None:
+        """Encode sound up to a time, so that neither stream waits for the other in memory."""
+        while self.audio is not None and self.samples < seconds * self.audio.rate:
+            frame = next(self.sound, None)
+            if frame is None:
+                return
+            if (frame.time or 0.0) + frame.samples / frame.rate <= self.begins:
+                continue  # in front of the first picture
+            for made in self.resampler.resample(frame):
+                made.pts = self.samples
+                self.samples += made.samples
+                self.out.mux(self.audio.encode(made))
+
+    def end(self) -> None:
+        self.out.mux(self.video.encode())
+        if self.audio is not None:
+            self.out.mux(self.audio.encode())
+
+
+def write_table(
+    path: Path, video: str, scored: Sequence[ScoredTrack], size: Tuple[int, int]
+) -> None:
+    """The scores in AVA-ActiveSpeaker's layout for predictions, with a header.
+
+    Args:
+        path: The csv.
+        video: What the video is called in it.
+        scored: Its faces.
+        size: Width and height of a picture; boxes are in fractions of them.
+    """
+    rows: List[List[Any]] = []
+    for number, one in enumerate(scored):
+        for place, score in enumerate(one.scores.tolist()):
+            stamp = (one.track.first + place) / FPS
+            box = one.track.boxes[place] / np.array([*size, *size])
+            label = SPEAKING if score > 0.5 else "NOT_SPEAKING"
+            rows.append([video, f"{stamp:.2f}", *(f"{v:.6f}" for v in box), label,
+                         f"{video}_{number}", f"{score:.6f}"])  # fmt: skip
+    temporary = path.with_name(f"{path.name}.part")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow([*AVA_COLUMNS, "score"])
+        table.writerows(rows)
+    os.replace(temporary, path)

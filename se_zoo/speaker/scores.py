@@ -1,0 +1,138 @@
+"""Tracks scored by a speaker model, a few seconds at a time."""
+
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.mfcc import mfcc
+from ..models.speaker import WINDOWS, SpeakerModel
+from .sound import WINDOW
+from .tracks import Track
+
+#: Side of a face crop, in pixels.
+CROP = 112
+#: Frames that are scored at a time, and those beside them that are only looked at: a score
+#: depends on what is around it.
+CHUNK, CONTEXT = 250, 25
+#: Kept of every map: enough to draw it, and little enough for hours.
+_MAP = np.uint8
+
+
+@dataclass(eq=False)
+class ScoredTrack:
+    """A face with its scores and reasons, frame by frame.
+
+    Attributes:
+        track: Where it is.
+        scores: Probability of speaking, (T,).
+        maps: Where on the face, (T, h, w) uint8 in parts of the chunk's strongest spot.
+        shares: By gate times magnitude, what each modality has to do with it, (T, M).
+        modalities: Names of them.
+    """
+
+    track: Track
+    scores: np.ndarray
+    maps: np.ndarray
+    shares: np.ndarray
+    modalities: Tuple[str, ...]
+
+
+class _Scorer:
+    """Collects one track's crops, scores them by chunks, and forgets them."""
+
+    def __init__(self, model: SpeakerModel, track: Track, sound: torch.Tensor, method: str):
+        self.model, self.track, self.sound, self.method = model, track, sound, method
+        self.crops: List[np.ndarray] = []
+        self.begin = 0  # frame of the track that the first crop is of
+        self.done = 0  # frames that are scored
+        self.parts: List[Tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, picture: np.ndarray, frame: int) -> None:
+        """Add a frame, which must be the track's next."""
+        self.crops.append(cut_face(picture, self.track.boxes[frame - self.track.first]))
+        if self.begin + len(self.crops) - self.done == CHUNK + CONTEXT:
+            self._score(self.done + CHUNK)
+
+    def result(self) -> ScoredTrack:
+        """Everything, when all frames are added."""
+        if self.done < len(self.track):
+            self._score(len(self.track))
+        scores, maps, shares = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        return ScoredTrack(self.track, scores, maps, shares, self.model.modalities)
+
+    def _score(self, until: int) -> None:
+        first = self.track.first + self.begin
+        count = len(self.crops)
+        face = torch.from_numpy(np.stack(self.crops))[None]
+        audio = self.sound[WINDOWS * first : WINDOWS * (first + count)]
+        lacking = WINDOWS * count - len(audio)  # the sound may end before the pictures
+        if lacking:
+            audio = torch.cat([audio, mfcc(torch.zeros(WINDOW)).expand(lacking, -1)])
+        found = self.model.explain(audio[None], face, method=self.method)
+        chosen = slice(self.done - self.begin, until - self.begin)
+        raw = found.raw[0, chosen]
+        raw = raw.clamp(min=0) if self.method == "contribution" else raw - raw.amin()
+        maps = (raw / raw.amax().clamp(min=1e-12) * 255).round().to(torch.uint8)
+        self.parts.append(
+            (
+                found.scores[0, chosen].numpy(),
+                maps.numpy().astype(_MAP),
+                found.shares["features"][0, chosen].numpy(),
+            )
+        )
+        self.done = until
+        keep = max(0, until - CONTEXT)
+        self.crops = self.crops[keep - self.begin :]
+        self.begin = keep
+
+
+def cut_face(picture: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """The face in a box, grey, (112, 112) uint8; what reaches outside is filled with the edge."""
+    x0, y0, x1, y1 = (round(float(v)) for v in box)
+    columns = np.clip(np.arange(x0, max(x1, x0 + 1)), 0, picture.shape[1] - 1)
+    rows = np.clip(np.arange(y0, max(y1, y0 + 1)), 0, picture.shape[0] - 1)
+    face = Image.fromarray(np.ascontiguousarray(picture[rows[:, None], columns])).convert("L")
+    return np.asarray(face.resize((CROP, CROP), Image.Resampling.BILINEAR))
+
+
+def score_tracks(
+    model: SpeakerModel,
+    pictures: Iterable[np.ndarray],
+    tracks: Sequence[Track],
+    sound: torch.Tensor,
+    method: str = "contribution",
+    seen: Callable[[], Any] = lambda: None,
+) -> List[ScoredTrack]:
+    """Score every frame of every track.
+
+    Args:
+        model: A speaker model of faces and sound, with an SE block.
+        pictures: Frames, (H, W, 3) uint8, at 25 a second; read once.
+        tracks: Where the faces are.
+        sound: MFCCs, 100 windows a second; see :func:`~se_zoo.speaker.sound_features`.
+        method: Of the maps; see :func:`se_zoo.explain.explain_speaker`.
+        seen: Called after every frame.
+
+    Returns:
+        In the order of the tracks.
+
+    Raises:
+        InvalidInputError: As :func:`se_zoo.explain.explain_speaker`.
+    """
+    scorers = [_Scorer(model, track, sound, method) for track in tracks]
+    found: Dict[int, ScoredTrack] = {}
+    for frame, picture in enumerate(pictures):
+        for n in _at(tracks, frame):
+            scorers[n].add(picture, frame)
+            if frame == tracks[n].after - 1:
+                found[n] = scorers[n].result()
+        seen()
+    return [found[n] for n in range(len(tracks))]
+
+
+def _at(tracks: Sequence[Track], frame: int) -> Iterator[int]:
+    """Places of the tracks that a frame is in."""
+    return (n for n, track in enumerate(tracks) if track.first <= frame < track.after)
