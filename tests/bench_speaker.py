@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, List
 
@@ -30,7 +31,7 @@ def string_together(clips: List[Path], minutes: float, path: Path) -> None:
                 for frame in clip.decode(video=0):
                     if not frames:
                         video.width, video.height = frame.width, frame.height
-                    frame.pts = frame.time_base = None
+                    frame.pts, frame.time_base = frames, Fraction(1, 25)
                     out.mux(video.encode(frame))
                     frames += 1
             with av.open(str(clips[turn % len(clips)])) as clip:
