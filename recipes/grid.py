@@ -7,7 +7,10 @@
 Data: `$SE_ZOO_DATA/grid`: `video/*.mpg` and `align/*.align` (`start end word`, 1,000 units a
 frame) of one speaker's 60 sentences (Cooke et al., doi 10.1121/1.2229005), every third of which is
 held out. The model is the bundled face model, frame by frame, from its weights.
-GRID_RESULT
+Result, held-out third, mean ± deviation over seeds 0 to 2, on one core (AMD EPYC):
+  speaking: accuracy 95.16 ± 0.49 % (most frequent answer: 54.70 %), 195 s a run; energy on the
+  mouth (1 is chance): contribution map 5.00 ± 0.59, gate map 3.55 ± 0.47, activation 3.73 ± 0.23.
+  word: GRID_WORDS
 An interrupted run goes on when the same command is given again; finished ones are not trained
 again.
 """

@@ -1,0 +1,105 @@
+"""How well a speaker model agrees with the word alignments of real clips, and where it looks.
+
+    SE_ZOO_DATA=/path/to/data python -m tests.measure_speech --model local-dir:lr_asd_sehead
+
+Over the 60 clips of one speaker of the GRID corpus: share of frames whose answer (speaks or not) is
+that of the alignment; share of frames that are still said to be speech when the face stands still,
+and when the sound is silence; and, on frames rightly said to be speech, the share of each map on
+the mouth over the mouth's share of the face crop, so 1 is chance (Score-CAM, arXiv 1910.01279,
+section 4.2).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+
+from recipes.grid import MOUTH, read_words
+from se_zoo.data.mfcc import mfcc
+from se_zoo.models import create_speaker_model
+from se_zoo.models.speaker import WINDOWS
+from se_zoo.provenance import provenance
+from se_zoo.speaker import HaarDetector, Track, find_tracks, sound_features
+from se_zoo.speaker.pictures import Pictures
+from se_zoo.speaker.scores import CROP, cut_face
+from se_zoo.speaker.sound import WINDOW
+
+METHODS = ("contribution", "gate", "activation")
+
+
+def spoken_frames(align: Path, frames: int) -> np.ndarray:
+    """Which frames lie in a word."""
+    spoken = np.zeros(frames, bool)
+    for word in read_words(align):
+        if word.text != "sil":
+            spoken[round(word.start) : round(word.end)] = True
+    return spoken
+
+
+def energies(found: Any, track: Track, right: np.ndarray) -> List[float]:
+    """Share of the heatmap on the mouth over the mouth's share of the crop, of each frame."""
+    values = []
+    for t in np.flatnonzero(right):
+        x0, y0, x1, y1 = track.boxes[t]
+        across, down = CROP / (x1 - x0), CROP / (y1 - y0)
+        columns = slice(round((MOUTH[0] - x0) * across), round((MOUTH[2] - x0) * across))
+        rows = slice(round((MOUTH[1] - y0) * down), round((MOUTH[3] - y0) * down))
+        heat = found.heatmap[0, t]
+        inside = heat[rows, columns]
+        if float(heat.sum()) > 0:
+            share = inside.numel() / heat.numel()
+            values.append(float(inside.sum() / heat.sum()) / share)
+    return values
+
+
+def measure(model: Any, folder: Path, clips: int) -> Dict[str, Any]:
+    detector = HaarDetector()
+    figures: Dict[str, List[float]] = {"accuracy": [], "speech": [], "frozen": [], "silence": []}
+    energy: Dict[str, List[float]] = {name: [] for name in METHODS}
+    for align in sorted((folder / "align").glob("*.align"))[:clips]:
+        pictures = Pictures(folder / "video" / f"{align.stem}.mpg")
+        track = max(find_tracks(pictures, detector), key=len)
+        crops = [cut_face(p, track.boxes[t]) for t, p in enumerate(pictures) if t < len(track)]
+        face = torch.from_numpy(np.stack(crops))[None]
+        silence = mfcc(torch.zeros(WINDOW)).expand(WINDOWS * len(crops), -1)
+        sound = sound_features(pictures.video.source, align.stem, pictures.begins)
+        sound = torch.cat([sound, silence])[: len(silence)][None]
+        spoken = spoken_frames(align, len(crops))
+        with torch.no_grad():
+            said = (model(sound, face).logits[0] > 0).numpy()
+            frozen = model(sound, face[:, :1].expand_as(face)).logits[0] > 0
+            quiet = model(silence[None], face).logits[0] > 0
+        figures["accuracy"].append(float((said == spoken).mean()))
+        figures["speech"].append(float(spoken.mean()))
+        figures["frozen"].append(float(frozen.float().mean()))
+        figures["silence"].append(float(quiet.float().mean()))
+        for method, values in energy.items():
+            values += energies(model.explain(sound, face, method=method), track, said & spoken)
+    means = {name: round(statistics.fmean(values), 4) for name, values in figures.items()}
+    on_mouth = {name: round(statistics.fmean(values), 3) for name, values in energy.items()}
+    return {**means, "mouth_energy": on_mouth, "clips": len(figures["accuracy"])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    if "SE_ZOO_DATA" not in os.environ:
+        sys.exit("Set SE_ZOO_DATA to the folder that holds grid/.")
+    model = create_speaker_model(args.model)
+    found = measure(model, Path(os.environ["SE_ZOO_DATA"]) / "grid", args.clips)
+    print(json.dumps(found, indent=1))
+    if args.out is not None:
+        args.out.write_text(json.dumps({**provenance(), **found}, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
