@@ -326,3 +326,18 @@ def test_convert_writes_a_model(
     assert json.loads((tmp_path / "asd" / "config.json").read_text())["architecture"] == (
         "asd_small_sehead"
     )
+
+
+def test_where_images_are_wanted_a_speaker_model_is_refused(tmp_path: Path) -> None:
+    from se_zoo import cli
+
+    model: Any = create_speaker_model("asd_tiny_sehead")
+    write_export(model, tmp_path, model._model_args, model.state_dict())
+    for args in (
+        ["explain", "--model", f"local-dir:{tmp_path}"],
+        ["publish", str(tmp_path), "--repo", "me/x", "--dry-run", "--no-metrics"],
+        ["card", "asd_tiny_sehead"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(args)
+        assert "sound and faces" in str(stop.value.code) or "no card" in str(stop.value.code)

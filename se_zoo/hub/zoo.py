@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional
 import timm
 import torch
 
+from ..errors import UnknownModelError
 from ..models.manifest import cards_folder, manifest
 from ..models.names import ALIASES, PREFIX, registry_name
 from ..models.pull import BUNDLED, bundled_file, hub_repo
@@ -46,7 +47,9 @@ def zoo_subject(name: str) -> Subject:
     registry = registry_name(name)
     with torch.device("meta"):
         model: Any = timm.create_model(registry)
-    architecture, tag = model.pretrained_cfg["architecture"], model.pretrained_cfg["tag"]
+    architecture, tag = model.pretrained_cfg["architecture"], model.pretrained_cfg.get("tag")
+    if not tag:
+        raise UnknownModelError(f"{name} has no weights of any tag, so there is no card.")
     registry = f"{architecture}.{tag}"
     own = own_name(registry)
     others = _TORCHVISIONS if tag == TORCHVISION else _TIMMS

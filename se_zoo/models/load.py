@@ -7,10 +7,32 @@ import timm
 from ..errors import SEZooError, UnknownModelError, WeightsNotFoundError
 from .names import registry_name
 from .pull import UNREADABLE, described_model
+from .sehead import SEHeadMixin
 
 
 def load_model(name: str, cache_dir: Any = None) -> Any:
-    """The model in eval mode, with weights.
+    """An image or clip model in eval mode, with weights.
+
+    Args:
+        name: ``se_zoo/<name>``, an architecture ``*_sehead``, ``hf-hub:<repository>`` or
+            ``local-dir:<folder>``.
+        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
+
+    Raises:
+        UnknownModelError: With the closest names, or if it takes sound and faces.
+        WeightsNotFoundError: If the weights cannot be had or do not fit.
+    """
+    model = load_any(name, cache_dir)
+    if not isinstance(model, SEHeadMixin):
+        raise UnknownModelError(
+            f"{name} takes sound and faces, not images: se-zoo speaker, or "
+            "se_zoo.create_speaker_model."
+        )
+    return model
+
+
+def load_any(name: str, cache_dir: Any = None) -> Any:
+    """A model of any kind in eval mode, with weights.
 
     Whatever has no SE head never reaches timm's own loader, which may unpickle: a repository's
     config.json is read once, and what it describes is made from that reading.

@@ -12,7 +12,7 @@ from timm.models._builder import resolve_pretrained_cfg
 from torch import nn
 
 from ..errors import UnknownModelError, WeightsNotFoundError
-from .load import load_model
+from .load import load_any
 from .names import registry_name
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
@@ -101,7 +101,7 @@ def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> 
             raise UnknownModelError(
                 f"{name} says itself what it is; leave out {', '.join(kwargs)}."
             )
-        model = load_model(name)
+        model = load_any(name)
     else:
         architecture = registry_name(name)
         if architecture not in SIZES:
