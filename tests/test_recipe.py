@@ -271,5 +271,19 @@ def test_parity_trains_nothing_twice_and_mixes_nothing(
     assert other.returncode and "--optim.lr 0.002 -> 0.01" in other.stderr
     one = run("parity", data["faces"], output, "--seeds", "1")
     assert one.returncode == 0 and "not known from one seed" in one.stdout
-    for options in (["--seeds", "1", "1"], ["--model.no-se"], ["--run.overwrite"]):
-        assert run("parity", data["faces"], output, *options).returncode == 1
+
+
+def test_parity_refuses_what_is_for_a_single_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    from parity import OWN, check
+
+    for given, says in (
+        (replace(OWN, seeds=(1, 1)), "--seeds"),
+        (replace(OWN, seeds=()), "--seeds"),
+        (replace(OWN, model=replace(OWN.model, se=False)), "--model.no-se"),
+        (replace(OWN, run=replace(OWN.run, overwrite=True)), "--run.overwrite"),
+        (replace(OWN, run=replace(OWN.run, seed=5)), "--run.seed"),
+    ):
+        with pytest.raises(se_zoo.InvalidInputError, match=says):
+            check(given)
+    check(OWN)
