@@ -101,6 +101,21 @@ def test_last_look_holds_until_the_next_would_have_been() -> None:
     assert find_tracks(pictures, lambda _: []) == [] and find_tracks([], lambda _: []) == []
 
 
+def test_a_shot_that_ends_ends_its_tracks() -> None:
+    """Another person at the same place is another track; a flicker, and a pan, are no cut."""
+    rng = np.random.default_rng(0)
+    rooms = [rng.integers(0, 255, (60, 80, 3)).astype(np.uint8) for _ in range(2)]
+    noisy = [
+        np.clip(rooms[n >= 20].astype(int) + rng.integers(-9, 9, (60, 80, 3)), 0, 255)
+        for n in range(41)
+    ]
+    tracks = find_tracks([p.astype(np.uint8) for p in noisy], lambda _: [(9.0, 9.0, 40.0, 40.0)])
+    assert [(t.first, len(t)) for t in tracks] == [(0, 20), (20, 21)]
+    ramp = np.tile(np.arange(400) % 160, (60, 1))[..., None].repeat(3, 2).astype(np.uint8)
+    pan = [ramp[:, 4 * n : 4 * n + 80] for n in range(40)]
+    assert len(find_tracks(pan, lambda _: [(9.0, 9.0, 40.0, 40.0)])) == 1
+
+
 def test_cut_goes_on_at_the_edge() -> None:
     picture = np.zeros((40, 40, 3), np.uint8)
     picture[:, :20] = 200

@@ -1,7 +1,7 @@
 """The same face from frame to frame."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, List, Sequence
+from typing import Any, Callable, Iterable, List, Optional, Sequence
 
 import numpy as np
 
@@ -102,14 +102,38 @@ class Tracker:
         return Track(track.frames[0], boxes)
 
 
+class Cuts:
+    """Tells where one shot ends and another begins: the picture changes at once, by far more than
+    it did just before."""
+
+    def __init__(self) -> None:
+        self._before: Optional[np.ndarray] = None
+        self._usual = 0.0
+
+    def seen(self, picture: np.ndarray) -> bool:
+        """Whether a picture, (H, W, 3) uint8, is the first of another shot."""
+        rows, columns = (max(1, size // 24) for size in picture.shape[:2])
+        small = picture[::rows, ::columns].astype(np.float32).mean(2)
+        if self._before is None or small.shape != self._before.shape:
+            self._before = small
+            return False
+        change = float(np.abs(small - self._before).mean())
+        self._before = small
+        if change > 8 and change > 5 * (self._usual + 0.5):  # of 256 grey levels
+            self._usual = 0.0
+            return True
+        self._usual += 0.2 * (change - self._usual)
+        return False
+
+
 def find_tracks(
     pictures: Iterable[np.ndarray],
     detector: FaceDetector,
     every: int = 3,
-    tracker: Any = None,
+    tracker: Optional[Tracker] = None,
     seen: Callable[[], Any] = lambda: None,
 ) -> List[Track]:
-    """Find faces in a video.
+    """Find faces in a video; tracks end where a shot does.
 
     Args:
         pictures: Frames, (H, W, 3) uint8, at 25 a second.
@@ -121,15 +145,23 @@ def find_tracks(
     Returns:
         Tracks, by their first frame.
     """
-    tracker = tracker or Tracker(gap=10 + every)
+    tracker, cuts = tracker or Tracker(gap=10 + every), Cuts()
     tracks: List[Track] = []
     frame = -1
     for frame, picture in enumerate(pictures):
-        if frame % every == 0:
-            tracks += tracker.add(frame, detector(picture))
+        cut = cuts.seen(picture)
+        if cut:
+            tracks += _held(tracker.end(), every, frame)
+        if cut or frame % every == 0:
+            tracks += _held(tracker.add(frame, detector(picture)), every, frame)
         seen()
-    tracks += tracker.end()
-    for track in tracks:  # up to where the next look would have been
-        more = min(every - 1, frame + 1 - track.after)
-        track.boxes = np.concatenate([track.boxes, np.repeat(track.boxes[-1:], more, 0)])
+    tracks += _held(tracker.end(), every, frame + 1)
     return sorted(tracks, key=lambda track: (track.first, float(track.boxes[0, 0])))
+
+
+def _held(tracks: List[Track], every: int, end: int) -> List[Track]:
+    """Ended tracks, held up to where the next look would have been, or the shot ended."""
+    for track in tracks:
+        more = max(0, min(every - 1, end - track.after))
+        track.boxes = np.concatenate([track.boxes, np.repeat(track.boxes[-1:], more, 0)])
+    return tracks
