@@ -18,7 +18,7 @@ from se_zoo.data.sampling import clip_indices
 from se_zoo.data.videos import is_video, open_video
 from se_zoo.errors import DataError
 
-from .video_files import number_of, write
+from .video_files import SIZE, number_of, write
 
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
 
@@ -82,7 +82,7 @@ def test_long_gaps_are_sought_over(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     timed = frames._timed
     monkeypatch.setattr(
         frames, "_timed",
-        lambda v, n, f: timed(v, n, (decoded.append(1) or frame for frame in f)),
+        lambda v, n, f, s=None: timed(v, n, (decoded.append(1) or frame for frame in f), s),
     )  # fmt: skip
     found = read_frames(video, [5, 120, 235])
     assert [number_of(p) for p in found] == [5, 120, 235] and len(decoded) < 3 * 16
@@ -90,6 +90,8 @@ def test_long_gaps_are_sought_over(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 #: Files whose packets do not say which frame is shown when.
 UNRELIABLE = {
+    "intra refresh": (".mp4", {"codec": "libx264", "x264-params": "intra-refresh=1:keyint=20"}),
+    "h264 with B-frames in wmv": (".wmv", {"codec": "libx264", "g": "12", "bf": "3"}),
     "h264 with B-frames in avi": (".avi", {"codec": "libx264", "g": "12", "bf": "3"}),
     "mpeg4 with B-frames in avi": (".avi", {"codec": "mpeg4", "g": "12", "bf": "2"}),
     "program stream": (".mpg", {"codec": "mpeg2video", "g": "12", "bf": "2"}),
@@ -109,6 +111,22 @@ def test_frames_of_difficult_files(tmp_path: Path, kind: str) -> None:
     for wanted in (list(range(50)), [0, 1, 2, 3], [17], [40, 3], [13, 14, 49]):
         found = [number_of(picture) for picture in read_frames(video, wanted)]
         assert found == wanted, (kind, wanted)
+    assert frames.inspect_frames(video, 0, 50) == (SIZE, SIZE), "it is not damaged"
+    assert frames.inspect_frames(video, 20, 10) == (SIZE, SIZE)
+
+
+def test_times_of_storing_that_were_carried_on(tmp_path: Path) -> None:
+    """A file from an AVI, packet by packet: its times are those of storing, in mp4 too."""
+    avi = write(tmp_path / "n.avi", 50, g="12", bf="3")
+
+    def stamped(_: int, packet: Any) -> bool:
+        packet.pts = packet.dts
+        return True
+
+    for suffix in (".mp4", ".mkv"):
+        video = open_video(remuxed(avi, tmp_path / f"n{suffix}", stamped))
+        assert video.counted and len(video) == 50
+        assert [number_of(p) for p in read_frames(video, list(range(50)))] == list(range(50))
 
 
 def remuxed(source: Path, target: Path, change: Any) -> Path:
@@ -173,13 +191,18 @@ def test_damage_inside_is_found(tmp_path: Path) -> None:
     for suffix in (".mkv", ".mp4"):
         path = write(tmp_path / f"n{suffix}", 60, bf="2", g="12")
         video = open_video(path)
-        assert frames.damage(video, range(60)) is None
+        assert (
+            frames.inspect_frames(video, 0, 60)
+            == (SIZE, SIZE)
+            == (frames.inspect_frames(video, 30, 10))
+        )
         data = bytearray(path.read_bytes())
         middle = len(data) // 2
         data[middle : middle + 300] = bytes(i * 37 % 256 for i in range(300))
         (tmp_path / f"broken{suffix}").write_bytes(data)
         broken = open_video(tmp_path / f"broken{suffix}")
-        assert frames.damage(broken, range(len(broken))) is not None
+        with pytest.raises(DataError, match="is damaged"):
+            frames.inspect_frames(broken, 0, len(broken))
 
 
 def test_several_keyframes_were_sought() -> None:

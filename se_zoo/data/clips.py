@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from .config import ClipDataConfig
-from .frames import Decoder, damage, each_frame, read_frames
+from .frames import Decoder, each_frame, inspect_frames, read_frames
 from .sampling import at_rate
 from .sources import Content
 from .tables import Finding, Table
@@ -146,19 +146,15 @@ class ClipTable(Table):
         return first, after - first
 
     def inspect(self, row: int) -> Finding:
-        """Decode all frames of a sample, and again by a decoder that repairs nothing."""
+        """Decode all frames of a sample by a decoder that repairs nothing."""
         try:
             footage = self.sample(row)
-            numbers = range(footage.first, footage.first + footage.count)
-            height, width = 0, 0
-            for block in footage.blocks(numbers):
-                height, width = block.shape[1:3]
+            height, width = inspect_frames(footage.video, footage.first, footage.count)
+            if footage.crop is not None:
+                footage.read([footage.first])  # is the crop inside?
             digest = _digest(footage)
         except (DataError, OSError) as error:
             return Finding(row, error=str(error))
-        broken = damage(footage.video, numbers)
-        if broken is not None:
-            return Finding(row, error=f"{footage.video.name} {broken}")
         return Finding(row, digest, (width, height), frames=footage.count)
 
     def glance(self, row: int) -> Finding:

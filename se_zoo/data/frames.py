@@ -1,5 +1,6 @@
 """Frames of a numbered video: exactly those that are asked for."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Literal, Optional, Sequence, Tuple
 
@@ -65,24 +66,70 @@ def each_frame(
         yield picture
 
 
-def damage(video: Video, numbers: Sequence[int]) -> Optional[str]:
-    """What a strict decoder says of a part of a video that others would repair as they can, so
-    that it shows something else.
+def inspect_frames(video: Video, first: int, count: int) -> Tuple[int, int]:
+    """Decode a part of a video by a decoder that repairs nothing; others repair what they can, and
+    show something else.
 
     Args:
         video: The video.
-        numbers: Frames of the part, ascending.
+        first: The first frame of the part.
+        count: Its frames.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        DataError: If it is damaged, a frame is missing, or the size changes.
     """
-    av = pyav()
+    before = np.searchsorted(video.keyframes, video.times[first], side="right")
+    if before > 1 and not video.counted:
+        with suppress(DataError):  # or it was no place to start from: then from the beginning
+            return _inspect(video, first, count, int(video.keyframes[before - 1]))
+    return _inspect(video, first, count, None)
+
+
+def _inspect(video: Video, first: int, count: int, start: Optional[int]) -> Tuple[int, int]:
+    """The same from a keyframe on, or from the beginning."""
+    seen, height, width, turned = 0, 0, 0, False
+    low, high = video.times[first], video.times[first + count - 1]
     try:
         with open_container(video.source) as container:
             stream = video_stream(container)
             stream.codec_context.options = {"err_detect": "explode"}
-            for _ in _select(video, list(numbers), container, stream):
-                pass
-    except (av.FFmpegError, OSError, DataError) as error:
-        return f"is damaged: {error}"
-    return None
+            if start is not None:
+                container.seek(start, stream=stream)
+            for place, frame in enumerate(_strict(container, stream, start)):
+                now = video.times[min(place, len(video) - 1)] if video.counted else frame.pts
+                if now > high or (video.counted and place >= first + count):
+                    break
+                if now >= low:
+                    if seen and (frame.height, frame.width) != (height, width):
+                        raise DataError(f"{video.name} changes its size.")
+                    seen, height, width = seen + 1, frame.height, frame.width
+                    turned = round(getattr(frame, "rotation", 0) / 90) % 2 == 1
+    except (pyav().FFmpegError, OSError) as error:
+        raise DataError(f"{video.name} is damaged: {error}") from error
+    if seen < count:
+        raise DataError(f"{video.name} is damaged: {count - seen} of {count} frames are missing.")
+    return (width, height) if turned else (height, width)
+
+
+def _strict(container: Any, stream: Any, start: Optional[int]) -> Iterator[Any]:
+    """Frames, packet by packet. What cannot be decoded in front of the first picture, or of the
+    keyframe that was sought, builds on what is not there: no damage."""
+    shown = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except pyav().FFmpegError:
+            leading = start is not None and packet.pts is not None and packet.pts < start
+            if not shown or leading:
+                continue
+            raise
+        for frame in frames:
+            if frame.pts is not None:
+                shown = True
+                yield frame
 
 
 def _by_pyav(video: Video, numbers: List[int]) -> Iterator[np.ndarray]:
@@ -110,7 +157,7 @@ def _select(video: Video, numbers: List[int], container: Any, stream: Any) -> It
             container.seek(start, stream=stream)
         done = 0
         try:
-            for frame in _timed(video, group, container.decode(stream)):
+            for frame in _timed(video, group, container.decode(stream), start):
                 yield frame
                 done += 1
         except DataError:
@@ -133,7 +180,10 @@ def _counted(video: Video, numbers: List[int], container: Any, stream: Any) -> I
     raise _missing(video, next_one)
 
 
-def _timed(video: Video, numbers: List[int], frames: Iterator[Any]) -> Iterator[Any]:
+def _timed(
+    video: Video, numbers: List[int], frames: Iterator[Any], start: Optional[int] = None
+) -> Iterator[Any]:
+    """Frames by their times; ``start`` is the keyframe that was sought."""
     wanted = iter([*numbers, -1])
     next_one = next(wanted)
     before: Optional[int] = None
@@ -145,6 +195,8 @@ def _timed(video: Video, numbers: List[int], frames: Iterator[Any]) -> Iterator[
                 f"{video.name} shows its frames in another order than their times say; write it "
                 "anew, for example with ffmpeg as .mp4."
             )
+        if start is not None and (before is None or before < start) and frame.pts > start:
+            break  # the decoder threw the keyframe away: it was none to start from
         before = frame.pts
         if frame.pts > video.times[next_one]:
             break

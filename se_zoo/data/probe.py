@@ -88,4 +88,7 @@ def without_broken(table: TableKind) -> TableKind:
         raise DataError(f"{table.name} has nothing that can be used: {findings[0].error}")
     found = table.of_rows(kept)
     found.skipped = tuple(finding.error for finding in findings if finding.error)
+    if not table.multi_label:
+        gone = set(table.targets.tolist()) - set(found.targets.tolist())
+        found.lost = tuple(table.labels[place] for place in sorted(gone))
     return found

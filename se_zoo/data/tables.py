@@ -39,6 +39,7 @@ class Table(Dataset[Tuple[Any, Target]]):
         stored: Where the encoded samples are read from.
         rows: Their places in ``stored``; None: all of them.
         skipped: What was left out on the user's wish, and why.
+        lost: Classes of which nothing is left since.
     """
 
     noun = "sample"
@@ -49,6 +50,7 @@ class Table(Dataset[Tuple[Any, Target]]):
         self.multi_label = self.targets.ndim == 2
         self.size = len(self.targets)
         self.skipped: Tuple[str, ...] = ()
+        self.lost: Tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.size
@@ -95,7 +97,7 @@ class Table(Dataset[Tuple[Any, Target]]):
         """The table of some of its rows."""
         content = self.content._replace(targets=self.targets[list(chosen)])
         table = self.with_content(content, [self._stored(row) for row in chosen])
-        table.skipped = self.skipped
+        table.skipped, table.lost = self.skipped, self.lost
         return table
 
     def with_content(self, content: Content, rows: Sequence[int]) -> Self:

@@ -25,6 +25,8 @@ VIDEO_SUFFIXES = frozenset(
 Source = Union[Path, bytes]
 #: Files whose numbers are kept, so that the next epoch need not read all their packets again.
 _KEPT = 16_384
+#: Frames by which the times of a file are tried.
+_TRIED = 16
 
 
 def is_video(path: Path) -> bool:
@@ -156,16 +158,37 @@ def _number(source: Source) -> _Numbers:
             times.append(packet.pts)
             if packet.is_keyframe:
                 keyframes.append(packet.pts)
-        # AVI has no times of showing: FFmpeg makes them up in the order of storing. A program
-        # stream has no index, so seeking in it is guessing.
+        # AVI has no times of showing: FFmpeg makes them up in the order of storing, and files that
+        # were copied from one carry these on. A program stream has no index, so seeking in it is
+        # guessing.
         reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         unsorted = len(set(times)) < len(times) or not keyframes or min(times) < min(keyframes)
-        if reliable and not reordered and not unsorted:
+        reliable = reliable and not (reordered or unsorted) and not _shown_otherwise(source, times)
+        if reliable:
             guessing = container.format.name == "mpeg"
             ascending = np.sort(np.array(times, dtype=np.int64))
             starts = ascending[:1] if guessing else np.sort(np.array(keyframes, dtype=np.int64))
             return ascending, starts, base, False
     return _count(source, base)
+
+
+def _shown_otherwise(source: Source, times: List[int]) -> bool:
+    """Whether the first pictures that a decoder gives out have other times than the first packets:
+    then the times are not those of showing."""
+    expected = sorted(times)[:_TRIED]
+    found: List[Any] = []
+    with open_container(source) as container:
+        stream = video_stream(container)
+        if not stream.codec_context.has_b_frames:
+            return False
+        try:
+            for frame in container.decode(stream):
+                found.append(frame.pts)
+                if len(found) == len(expected):
+                    break
+        except pyav().FFmpegError:
+            return False  # damage is another matter, and said where frames are read
+    return found != expected
 
 
 def _count(source: Source, base: Fraction) -> _Numbers:
@@ -180,5 +203,6 @@ def _count(source: Source, base: Fraction) -> _Numbers:
         raise _NothingToSee("shows no frames.")
     times = np.array(found, dtype=np.int64)
     if len(times) > 1 and np.diff(times).min() <= 0:  # of no use: as many a second as it says
-        times = np.round(np.arange(len(times)) / float(rate * base)).astype(np.int64)
+        steps = np.round(np.arange(len(times)) / float(rate * base)).astype(np.int64)
+        times = max(0, found[0]) + steps
     return times, times[:1], base, True

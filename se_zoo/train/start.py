@@ -21,7 +21,6 @@ from ..data import (
     open_table,
 )
 from ..data import check as check_data
-from ..data.check import label_problems
 from ..data.streams import look
 from ..errors import DataError, InvalidInputError
 from ..models import resolve_clip_config
@@ -150,9 +149,14 @@ def open_all(config: TableConfig, first: bool) -> Dict[str, AnyTable]:
     elif isinstance(config, ClipDataConfig):  # the first process says what is left out
         config = replace(config, broken="error")
     tables = {name: open_table(config, name) for name in splits}
-    errors = label_problems(tables)[0] if any(t.skipped for t in tables.values()) else []
-    if errors:  # without what is left out
-        raise DataError(errors[0])
+    train = tables[config.splits[0]]
+    for table in tables.values():
+        tested = {table.labels[int(t)] for t in table.targets} if train.lost else set()
+        if untaught := sorted(tested.intersection(train.lost)):
+            raise DataError(
+                f"{train.name} has no usable {train.noun} left of classes that {table.name} has: "
+                f"{', '.join(untaught)}."
+            )
     return {**tables}
 
 
@@ -185,6 +189,8 @@ def check_input(model: torch.nn.Module, config: Config, device: torch.device) ->
     try:
         with torch.no_grad():
             model(clip)
+    except torch.OutOfMemoryError:
+        raise
     except (InvalidInputError, RuntimeError) as error:
         raise InvalidInputError(
             f"--model.name {config.model.name} does not take clips of {takes.num_frames} frames of "
