@@ -22,7 +22,9 @@ def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> floa
     The area under the interpolated precision-recall curve of PASCAL VOC 2010 on (Everingham et
     al., doi 10.1007/s11263-014-0733-5, section 3.3), at all points and row by row: rows of equal
     score are not grouped, but stand in the order in which the script's sort leaves them.
-    scikit-learn, which groups them and does not interpolate, differs by 0.2 to 1.6 points.
+    scikit-learn, which groups them and does not interpolate, differs by 0.2 to 1.6 points. That
+    sort is numpy's quicksort, whose order of equal scores differs between processors, so the
+    figure of predictions with many equal scores does too, there as here.
 
     Args:
         positive: Whether each row is one.
@@ -114,6 +116,7 @@ def _stamp(text: str) -> str:
 
 def ava_average_precision(truth: Path, predictions: Path) -> float:
     """Average precision of predictions in AVA's layout, in [0, 1]; see :func:`average_precision`.
+    Unlike the official script it does not compare the boxes: entity and time tell the rows.
 
     Args:
         truth: AVA's csv with labels.

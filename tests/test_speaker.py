@@ -216,6 +216,9 @@ def test_names_and_round_trip(tmp_path: Path) -> None:
         create_speaker_model("asd_tiny_sehead", depth=3)
     with pytest.raises(ValueError, match="not num_classes"):
         timm.create_model("asd_tiny_sehead", num_classes=4)
+    with pytest.raises(ValueError, match="not num_classes, drop_rate"):
+        timm.create_model("asd_tiny_sehead", num_classes=0, drop_rate=1.0)
+    timm.create_model("asd_tiny_sehead", num_classes=1)
 
 
 # LR-ASD's weights

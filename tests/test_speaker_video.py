@@ -16,7 +16,7 @@ from se_zoo.models import create_speaker_model
 from se_zoo.models.convert_speaker import write_converted
 from se_zoo.speaker import Track, Tracker, find_tracks, score_tracks, sound_features
 from se_zoo.speaker.annotate import draw_scores, write_annotated, write_table
-from se_zoo.speaker.faces import overlap
+from se_zoo.speaker.faces import overlap, without_nested
 from se_zoo.speaker.pictures import Pictures
 from se_zoo.speaker.scores import CHUNK, CONTEXT, ScoredTrack, cut_face
 
@@ -116,6 +116,11 @@ def test_a_shot_that_ends_ends_its_tracks() -> None:
     assert len(find_tracks(pan, lambda _: [(9.0, 9.0, 40.0, 40.0)])) == 1
 
 
+def test_finds_inside_a_face_are_no_faces() -> None:
+    large, part, beside = (0.0, 0.0, 40.0, 40.0), (10.0, 20.0, 25.0, 35.0), (30.0, 0.0, 60.0, 30.0)
+    assert without_nested([part, large, beside]) == [large, beside]
+
+
 def test_cut_goes_on_at_the_edge() -> None:
     picture = np.zeros((40, 40, 3), np.uint8)
     picture[:, :20] = 200
@@ -143,6 +148,44 @@ def test_sound_that_begins_elsewhere_than_the_pictures(tmp_path: Path) -> None:
     earlier = sound_features(path, "v", begins=-0.5)
     padded = np.concatenate([np.zeros(8000, np.int16), wave])
     torch.testing.assert_close(earlier, mfcc(torch.from_numpy(padded)), atol=1e-4, rtol=1e-5)
+
+
+def timed_video(path: Path, parts: List[Tuple[float, np.ndarray]], frames: int = 75) -> Path:
+    """A video whose sound comes in parts, each at its own second."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        voice: Any = container.add_stream("pcm_s16le", RATE)
+        voice.layout = "mono"
+        for n in range(frames):
+            picture = np.full((48, 64, 3), n, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        for second, wave in parts:
+            for begin in range(0, len(wave), 800):
+                block = np.ascontiguousarray(wave[None, begin : begin + 800])
+                frame = av.AudioFrame.from_ndarray(block, "s16", "mono")
+                frame.sample_rate, frame.pts = RATE, round(second * RATE) + begin
+                container.mux(voice.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_sound_stays_with_the_pictures(tmp_path: Path) -> None:
+    """It begins late, and has a gap: silence is put in, for the scores and in what is written."""
+    tone = (8000 * np.sin(np.arange(RATE) * 2 * np.pi * 440 / RATE)).astype(np.int16)
+    source = timed_video(tmp_path / "v.mkv", [(0.5, tone[: RATE // 2]), (2.0, tone)])
+    whole = np.zeros(3 * RATE, np.int16)
+    whole[RATE // 2 : RATE], whole[2 * RATE :] = tone[: RATE // 2], tone
+    expected = mfcc(torch.from_numpy(whole))
+    found = sound_features(source, "v")
+    torch.testing.assert_close(found, expected[: len(found)], atol=1e-2, rtol=1e-3)
+    write_annotated(tmp_path / "out.mp4", source, Pictures(source), [])
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        sound = np.concatenate([f.to_ndarray()[0] for f in made.decode(audio=0)])
+    loud = np.array([np.abs(sound[i : i + 800]).mean() > 0.02 for i in range(0, 3 * RATE, 800)])
+    seconds = np.arange(len(loud)) / 20
+    right = ((seconds >= 0.5) & (seconds < 1)) | (seconds >= 2)
+    assert (loud == right).mean() > 0.9
 
 
 def test_no_sound(tmp_path: Path) -> None:
@@ -235,9 +278,10 @@ def test_video_keeps_its_sound_and_the_table_is_avas(tmp_path: Path) -> None:
     write_table(tmp_path / "out.csv", "v", [scored_track()], (64, 48))
     rows = read_ava(tmp_path / "out.csv", "score")
     assert [r.key for r in rows[:2]] == [("v_0", "0.08"), ("v_0", "0.12")] and len(rows) == 6
-    with (tmp_path / "out.csv").open() as file:
-        first = next(csv.DictReader(file))
-    assert float(first["entity_box_x1"]) == pytest.approx(10 / 64)
+    with (tmp_path / "out.csv").open() as file:  # as AVA's script takes it: no header, one label
+        table = list(csv.reader(file))
+    assert float(table[0][2]) == pytest.approx(10 / 64) and len(table) == 6
+    assert {row[6] for row in table} == {"SPEAKING_AUDIBLE"}
     assert {p.name for p in tmp_path.iterdir()} == {"v.mkv", "out.mp4", "out.csv"}
 
 
@@ -290,15 +334,14 @@ def test_speech_of_real_clips(data_dir: Path, tmp_path: Path) -> None:
     write_converted(data_dir / "weights" / "lr_asd_ava.safetensors", tmp_path / "asd")
     clip = sorted((data_dir / "grid" / "video").glob("s1_*.mpg"))[0]
     speaker(clip, "--model", f"local-dir:{tmp_path / 'asd'}", "--out", tmp_path / "out.mp4")
-    with (tmp_path / "out.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {row["entity_id"] for row in rows} == {f"{clip.stem}_0"} and len(rows) == 75
+    rows = read_ava(tmp_path / "out.csv", "score")
+    assert {row.key[0] for row in rows} == {f"{clip.stem}_0"} and len(rows) == 75
     lines = (data_dir / "grid" / "align" / f"{clip.stem}.align").read_text().splitlines()
     spoken = np.zeros(75, bool)
     for begin, end, word in (line.split() for line in lines):
         if word != "sil":
             spoken[round(int(begin) / 1000) : round(int(end) / 1000)] = True
-    said = np.array([float(row["score"]) > 0.5 for row in rows])
+    said = np.array([float(row.value) > 0.5 for row in rows])
     assert (said == spoken).mean() > 0.9
     model = create_speaker_model(f"local-dir:{tmp_path / 'asd'}")
     frozen = [next(iter(Pictures(clip)))] * 75

@@ -15,9 +15,9 @@ class Speaker:
     """Find the faces in a video and say, frame by frame, who of them speaks.
 
     Writes the video with boxes, scores, a heatmap on each face, a bar of what sound (blue) and face
-    (yellow) have to do with the score, and the original sound; and beside it a csv in the layout of
-    AVA-ActiveSpeaker. Green is speaking. Videos are looked at at 25 frames a second, whatever
-    theirs, and in constant memory, whatever their length.
+    (yellow) have to do with the score, and the original sound; and beside it a csv of the scores as
+    AVA-ActiveSpeaker's script takes them, without a header. Green is speaking. Videos are looked at
+    at 25 frames a second, whatever theirs, and in constant memory, whatever their length.
     """
 
     video: tyro.conf.Positional[Path]
@@ -26,7 +26,8 @@ class Speaker:
     """local-dir:<folder> or hf-hub:<repository> of a speaker model; `se-zoo convert lr-asd` makes
     one of published weights."""
     out: Optional[Path] = None
-    """The annotated video, .mp4; by default speaker.mp4. The csv has the same name."""
+    """The annotated video, .mp4; by default speaker.mp4. The csv has the same name; files of these
+    names are replaced."""
     method: Literal["contribution", "gate", "activation"] = "contribution"
     """Which map is drawn on the faces."""
     every: int = 3

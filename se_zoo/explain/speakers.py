@@ -48,8 +48,9 @@ class SpeakerExplanation:
         modalities: Names.
         method: ``"contribution"``, ``"gate"`` or ``"activation"``.
         rule: Which rule selected the channels of the gate map, of each frame of each clip.
-        gate_trained: Whether the SE gate says anything: an identity gate that was never trained is
-            1 for every channel, and the gate map is then the mean of arbitrary channels.
+        gate_trained: Whether the face's SE gate can say anything: an identity gate that was never
+            trained is 1 for every channel, and the gate map is then the mean of arbitrary
+            channels. Of a ``"sigmoid"`` gate, which begins at random, it cannot be told.
         lengths: Frames of each clip, (B,).
     """
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from ..errors import InvalidInputError, WeightsNotFoundError
 from .export import write_export
+from .pull import check_finite
 from .speaker import SpeakerModel
 from .zoo_speaker import create_speaker_model
 
@@ -83,6 +84,7 @@ def convert_lr_asd(file: Path) -> SpeakerModel:
             f"{_some(shapes)} of other shapes."
         )
     model.load_state_dict({**own, **found})
+    check_finite(model, str(file))
     return model
 
 
@@ -117,8 +119,9 @@ def write_converted(file: Path, folder: Path) -> None:
         made = Path(temporary) / "export"
         made.mkdir()
         write_export(model, made, model._model_args, model.state_dict())
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(made, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(made.iterdir(), reverse=True):  # config.json, which names it, last
+            os.replace(file, folder / file.name)
 
 
 def _existing(folder: Path) -> Path:

@@ -246,7 +246,8 @@ class SpeakerModel(nn.Module):
             face: Grey face crops, 0 to 255, (B, T, 112, 112).
             body: The same of the body, for models that have the stream.
             mask: Which frames are the clip's own, (B, T) bool: its first ones; the others pad it,
-                and their logits are zero. None: all.
+                and their logits are zero. None: all. In training, padding is in the statistics of
+                the BatchNorms: cut a batch to clips of one length.
 
         Raises:
             InvalidInputError: For shapes that do not belong together.

@@ -32,8 +32,8 @@ _CFG = {
 #: timm's registry reads this name.
 default_cfgs = generate_default_cfgs({name: dict(_CFG) for name in SIZES})
 
-#: What timm gives every model and these have no use for.
-_NOT_OURS = ("num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate")
+#: What timm may give every model: here it can only be this.
+_FIXED = {"num_classes": 1, "in_chans": 1, "drop_rate": 0.0, "drop_path_rate": 0.0}
 
 
 def _create(
@@ -49,7 +49,7 @@ def _create(
     **kwargs: Any,
 ) -> nn.Module:
     """Create a speaker model through timm's builder."""
-    given = [name for name in _NOT_OURS if kwargs.pop(name, None) not in (None, 1, 0, 0.0)]
+    given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if given or kwargs:
         names = ", ".join([*given, *kwargs])
         raise ValueError(f"{variant} takes gate, reduction, pool and body, not {names}.")
@@ -108,8 +108,8 @@ def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> 
             raise UnknownModelError(f"{name} is no speaker model; these are: {', '.join(SIZES)}.")
         if pretrained:
             raise WeightsNotFoundError(
-                f"{name} has no weights of its own yet; train with recipes/speaker.py, or convert "
-                "LR-ASD's: se-zoo convert lr-asd."
+                f"{name} has no weights of its own yet. LR-ASD's fit asd_small_sehead: "
+                "se-zoo convert lr-asd."
             )
         model = _create(architecture, False, **kwargs).eval()
     if not isinstance(model, SpeakerModel):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterable, List, Sequence, Tuple
 
@@ -11,11 +12,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data.videos import pyav
 from ..errors import DataError
-from ..metrics import AVA_COLUMNS, SPEAKING
+from ..metrics import SPEAKING
 from .scores import ScoredTrack
+from .sound import aligned_sound
 from .tracks import FPS
 
 _SPEAKS, _SILENT = (60, 200, 80), (210, 70, 60)
+#: Samples a second that AAC knows.
+_AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000,
+              11_025, 8_000)  # fmt: skip
 #: Colours of the bar: sound, face, body.
 _BAR = ((70, 130, 220), (240, 170, 40), (150, 90, 200))
 
@@ -84,15 +89,22 @@ def write_annotated(
     Raises:
         DataError: If it cannot be encoded.
     """
-    av = pyav()
-    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
+    av, coming = pyav(), sorted(scored, key=lambda one: one.track.first, reverse=True)
+    here: List[ScoredTrack] = []
+    handle, name = tempfile.mkstemp(".mp4", ".se_zoo-", path.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with av.open(str(temporary), "w") as out, av.open(str(source)) as original:
+        with av.open(name, "w") as out, av.open(str(source)) as original:
             encoder = _Encoder(out, original, begins)
             for frame, picture in enumerate(pictures):
-                encoder.add(draw_scores(picture, frame, scored))
+                here = [one for one in here if frame < one.track.after]
+                while coming and coming[-1].track.first <= frame:
+                    here.append(coming.pop())
+                encoder.add(draw_scores(picture, frame, here))
                 seen()
             encoder.end()
+        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be written: {error}") from error
@@ -100,22 +112,28 @@ def write_annotated(
         temporary.unlink(missing_ok=True)
 
 
+def _umask() -> int:
+    """The process's, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 class _Encoder:
     """Pictures as h264, and the original's sound as AAC up to their time."""
 
     def __init__(self, out: Any, original: Any, begins: float):
-        self.out, self.begins = out, begins
+        self.out = out
         self.video: Any = out.add_stream("libx264", FPS)
         self.video.pix_fmt = "yuv420p"
         self.video.options = {"crf": "20", "preset": "veryfast"}
         self.audio: Any = None
-        self.frames = 0
+        self.frames = self.samples = 0
         if original.streams.audio:
-            stream = original.streams.audio[0]
-            self.audio = out.add_stream("aac", stream.rate)
-            self.resampler = pyav().AudioResampler("fltp", "stereo", stream.rate)
-            self.sound = original.decode(stream)
-            self.samples = 0
+            rate = original.streams.audio[0].rate
+            self.rate = rate if rate in _AAC_RATES else 48_000
+            self.audio = out.add_stream("aac", self.rate)
+            self.sound = aligned_sound(original, begins, "fltp", "stereo", self.rate)
 
     def add(self, picture: np.ndarray) -> None:
         height, width = (size - size % 2 for size in picture.shape[:2])  # h264 halves the colours
@@ -128,16 +146,14 @@ class _Encoder:
 
     def _sound_until(self, seconds: float) -> None:
         """Encode sound up to a time, so that neither stream waits for the other in memory."""
-        while self.audio is not None and self.samples < seconds * self.audio.rate:
-            frame = next(self.sound, None)
-            if frame is None:
+        while self.audio is not None and self.samples < seconds * self.rate:
+            part = next(self.sound, None)
+            if part is None:
                 return
-            if (frame.time or 0.0) + frame.samples / frame.rate <= self.begins:
-                continue  # in front of the first picture
-            for made in self.resampler.resample(frame):
-                made.pts = self.samples
-                self.samples += made.samples
-                self.out.mux(self.audio.encode(made))
+            made = pyav().AudioFrame.from_ndarray(np.ascontiguousarray(part), "fltp", "stereo")
+            made.sample_rate, made.pts = self.rate, self.samples
+            self.samples += part.shape[1]
+            self.out.mux(self.audio.encode(made))
 
     def end(self) -> None:
         self.out.mux(self.video.encode())
@@ -148,7 +164,8 @@ class _Encoder:
 def write_table(
     path: Path, video: str, scored: Sequence[ScoredTrack], size: Tuple[int, int]
 ) -> None:
-    """The scores in AVA-ActiveSpeaker's layout for predictions, with a header.
+    """The scores as AVA-ActiveSpeaker's own script takes predictions: no header, its columns and
+    the score, and the label of every row that for which the score stands, SPEAKING_AUDIBLE.
 
     Args:
         path: The csv.
@@ -161,12 +178,12 @@ def write_table(
         for place, score in enumerate(one.scores.tolist()):
             stamp = (one.track.first + place) / FPS
             box = one.track.boxes[place] / np.array([*size, *size])
-            label = SPEAKING if score > 0.5 else "NOT_SPEAKING"
-            rows.append([video, f"{stamp:.2f}", *(f"{v:.6f}" for v in box), label,
-                         f"{video}_{number}", f"{score:.6f}"])  # fmt: skip
-    temporary = path.with_name(f"{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([*AVA_COLUMNS, "score"])
-        table.writerows(rows)
-    os.replace(temporary, path)
+            rows.append([video, f"{stamp:.2f}", *(f"{v:.6f}" for v in box), SPEAKING,
+                         f"{video}_{number}", repr(float(score))])  # fmt: skip
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

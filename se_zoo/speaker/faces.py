@@ -1,6 +1,6 @@
 """Where faces are in a picture."""
 
-from typing import Any, List, Protocol, Tuple
+from typing import Any, List, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -60,10 +60,24 @@ class HaarDetector:
 
 def overlap(one: Box, other: Box) -> float:
     """Intersection over union of two boxes."""
+    shared = _shared(one, other)
+    return shared / (_area(one) + _area(other) - shared)
+
+
+def without_nested(boxes: Sequence[Box]) -> List[Box]:
+    """Boxes without those that lie mostly inside a larger one: parts of the same face."""
+    kept: List[Box] = []
+    for box in sorted(boxes, key=_area, reverse=True):
+        if not any(_shared(box, other) > 0.6 * _area(box) for other in kept):
+            kept.append(box)
+    return kept
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _shared(one: Box, other: Box) -> float:
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = ((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
-    return shared / (sum(areas) - shared)
+    return max(0.0, width) * max(0.0, height)

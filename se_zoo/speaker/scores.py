@@ -1,7 +1,7 @@
 """Tracks scored by a speaker model, a few seconds at a time."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -17,8 +17,6 @@ CROP = 112
 #: Frames that are scored at a time, and those beside them that are only looked at: a score
 #: depends on what is around it.
 CHUNK, CONTEXT = 250, 25
-#: Kept of every map: enough to draw it, and little enough for hours.
-_MAP = np.uint8
 
 
 @dataclass(eq=False)
@@ -28,7 +26,7 @@ class ScoredTrack:
     Attributes:
         track: Where it is.
         scores: Probability of speaking, (T,).
-        maps: Where on the face, (T, h, w) uint8 in parts of the chunk's strongest spot.
+        maps: Where on the face, (T, h, w) uint8 in parts of the track's strongest spot.
         shares: By gate times magnitude, what each modality has to do with it, (T, M).
         modalities: Names of them.
     """
@@ -48,7 +46,7 @@ class _Scorer:
         self.crops: List[np.ndarray] = []
         self.begin = 0  # frame of the track that the first crop is of
         self.done = 0  # frames that are scored
-        self.parts: List[Tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.parts: List[Tuple[np.ndarray, ...]] = []
 
     def add(self, picture: np.ndarray, frame: int) -> None:
         """Add a frame, which must be the track's next."""
@@ -60,7 +58,11 @@ class _Scorer:
         """Everything, when all frames are added."""
         if self.done < len(self.track):
             self._score(len(self.track))
-        scores, maps, shares = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        scores, raw, shares = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        # One scale for the track: by chunks, the colours would jump between them.
+        raw = raw.astype(np.float32)
+        raw = raw.clip(min=0) if self.method == "contribution" else raw - raw.min()
+        maps = (raw / max(float(raw.max()), 1e-12) * 255).round().astype(np.uint8)
         return ScoredTrack(self.track, scores, maps, shares, self.model.modalities)
 
     def _score(self, until: int) -> None:
@@ -73,16 +75,8 @@ class _Scorer:
             audio = torch.cat([audio, mfcc(torch.zeros(WINDOW)).expand(lacking, -1)])
         found = self.model.explain(audio[None], face, method=self.method)
         chosen = slice(self.done - self.begin, until - self.begin)
-        raw = found.raw[0, chosen]
-        raw = raw.clamp(min=0) if self.method == "contribution" else raw - raw.amin()
-        maps = (raw / raw.amax().clamp(min=1e-12) * 255).round().to(torch.uint8)
-        self.parts.append(
-            (
-                found.scores[0, chosen].numpy(),
-                maps.numpy().astype(_MAP),
-                found.shares["features"][0, chosen].numpy(),
-            )
-        )
+        kept = found.scores, found.raw.half(), found.shares["features"]
+        self.parts.append(tuple(part[0, chosen].numpy().copy() for part in kept))
         self.done = until
         keep = max(0, until - CONTEXT)
         self.crops = self.crops[keep - self.begin :]
@@ -122,17 +116,16 @@ def score_tracks(
     Raises:
         InvalidInputError: As :func:`se_zoo.explain.explain_speaker`.
     """
-    scorers = [_Scorer(model, track, sound, method) for track in tracks]
+    coming = sorted(range(len(tracks)), key=lambda n: tracks[n].first, reverse=True)
+    here: Dict[int, _Scorer] = {}  # what is over is forgotten
     found: Dict[int, ScoredTrack] = {}
     for frame, picture in enumerate(pictures):
-        for n in _at(tracks, frame):
-            scorers[n].add(picture, frame)
+        while coming and tracks[coming[-1]].first <= frame:
+            n = coming.pop()
+            here[n] = _Scorer(model, tracks[n], sound, method)
+        for n in list(here):
+            here[n].add(picture, frame)
             if frame == tracks[n].after - 1:
-                found[n] = scorers[n].result()
+                found[n] = here.pop(n).result()
         seen()
     return [found[n] for n in range(len(tracks))]
-
-
-def _at(tracks: Sequence[Track], frame: int) -> Iterator[int]:
-    """Places of the tracks that a frame is in."""
-    return (n for n, track in enumerate(tracks) if track.first <= frame < track.after)

@@ -1,6 +1,5 @@
 """The sound of a video as speaker models take it, a few seconds at a time."""
 
-from pathlib import Path
 from typing import Any, Iterator, List
 
 import numpy as np
@@ -36,29 +35,58 @@ def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tens
             if not container.streams.audio:
                 raise DataError(f"{name} has no sound, so nobody can be heard to speak.")
             blocks = list(_features(_samples(container, begins)))
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"the sound of {name} cannot be decoded: {error}") from error
     if not blocks:
         raise DataError(f"the sound of {name} is empty.")
     return torch.cat(blocks)
 
 
+def aligned_sound(
+    container: Any, begins: float, sample_format: str, layout: str, rate: int
+) -> Iterator[np.ndarray]:
+    """A file's sound by its time stamps: silence where it begins later than the pictures or has a
+    gap, a cut where it begins earlier or repeats itself.
+
+    Args:
+        container: The open file.
+        begins: When the first picture is shown, in seconds of the file.
+        sample_format: FFmpeg's name of what is wanted, such as ``s16``.
+        layout: Likewise, such as ``mono``.
+        rate: Samples a second.
+
+    Yields:
+        Arrays as PyAV makes them, (channels, N), or (1, N) of packed formats.
+    """
+    resampler: Any = None
+    kind, place = None, 0
+    for frame in container.decode(container.streams.audio[0]):
+        own = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if own != kind:  # a recording may change them in its midst
+            resampler, kind = pyav().AudioResampler(sample_format, layout, rate), own
+        late = 0
+        if frame.time is not None:
+            late = round((frame.time - begins) * rate) - place
+        made = [m.to_ndarray() for m in resampler.resample(frame)]
+        samples = np.concatenate(made, 1) if made else None
+        if samples is None:
+            continue
+        # Time stamps are rounded, and resampling shifts by a few samples: that is no gap.
+        if late > (0 if place == 0 else rate // 25):
+            place += late
+            yield np.zeros((samples.shape[0], late), samples.dtype)
+        elif late < (0 if place == 0 else -rate // 25):
+            samples = samples[:, -late:]
+        place += samples.shape[1]
+        if samples.shape[1]:
+            yield samples
+
+
 def _samples(container: Any, begins: float) -> Iterator[np.ndarray]:
     """16-bit samples at 16 kHz, mono, from the time of the first picture on."""
-    resampler = pyav().AudioResampler(format="s16", layout="mono", rate=RATE)
-    late = None
-    for frame in container.decode(container.streams.audio[0]):
-        if late is None:  # silence if the sound begins later, a cut if it begins earlier
-            late = round(((frame.time or 0.0) - begins) * RATE)
-            if late > 0:
-                yield np.zeros(late, np.int16)
-        for made in resampler.resample(frame):
-            samples = made.to_ndarray()[0]
-            if late < 0:
-                cut = min(-late, len(samples))
-                samples, late = samples[cut:], late + cut
-            if len(samples):
-                yield samples
+    return (part[0] for part in aligned_sound(container, begins, "s16", "mono", RATE))
 
 
 def _features(parts: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
@@ -82,20 +110,3 @@ def _features(parts: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
 def _block(wave: np.ndarray, before: int) -> torch.Tensor:
     signal = torch.from_numpy(wave.astype(np.float32))
     return mfcc(signal[before:], before=float(signal[0]) if before else None)
-
-
-def read_sound(path: Path) -> np.ndarray:
-    """All samples of a sound or video file, 16 bit at 16 kHz, mono.
-
-    Raises:
-        DataError: As :func:`sound_features`.
-    """
-    av = pyav()
-    try:
-        with open_container(path) as container:
-            if not container.streams.audio:
-                raise DataError(f"{path} has no sound.")
-            parts = list(_samples(container, 0.0))
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"the sound of {path} cannot be decoded: {error}") from error
-    return np.concatenate(parts) if parts else np.zeros(0, np.int16)

@@ -5,7 +5,7 @@ from typing import Any, Callable, Iterable, List, Optional, Sequence
 
 import numpy as np
 
-from .faces import Box, FaceDetector, overlap
+from .faces import Box, FaceDetector, overlap, without_nested
 
 #: Frames a second at which faces and sound are looked at: what the models were trained on.
 FPS = 25
@@ -153,7 +153,8 @@ def find_tracks(
         if cut:
             tracks += _held(tracker.end(), every, frame)
         if cut or frame % every == 0:
-            tracks += _held(tracker.add(frame, detector(picture)), every, frame)
+            found = without_nested(detector(picture))
+            tracks += _held(tracker.add(frame, found), every, frame)
         seen()
     tracks += _held(tracker.end(), every, frame + 1)
     return sorted(tracks, key=lambda track: (track.first, float(track.boxes[0, 0])))
