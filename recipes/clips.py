@@ -1,7 +1,7 @@
 """Train a clip model with an SE head on videos: your own, UCF101, Kinetics.
 
     python recipes/clips.py --data.path actions                    # actions/train/run/*.mp4, ...
-    python recipes/clips.py --data.path videos --data.csv clips.csv --data.label action
+    python recipes/clips.py --data.path videos --data.csv videos/clips.csv --data.label action
     python recipes/clips.py --data.path ucf --data.splits train test test --data.fold 1 \\
         --model.name r2plus1d_18_sehead --model.backbone None --model.pretrained \\
         --model.input-size 112 112

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 
+import se_zoo
 from se_zoo.data import ClipDataConfig, check, open_table
 from se_zoo.data.sampling import (
     at_rate,
@@ -364,6 +365,7 @@ def test_command_line_sees_what_evaluation_sees(actions: Path, sampling: str) ->
     assert picked == ([8, 12, 16, 20] if sampling == "dense" else [2, 10, 18, 26])
     explanation, _ = explain_frames(model, footage.read(picked))
     assert torch.equal(explanation.images, views)
+    assert torch.equal(se_zoo.load_clip(model, str(footage.video.source)), views)
 
 
 def test_mean_of_views_is_of_probabilities() -> None:

@@ -45,6 +45,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     try:
         COMMANDS[type(command)](command)
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (SEZooError, OSError) as error:
         sys.exit(f"se-zoo: {' '.join(str(error).split())}")

@@ -119,6 +119,11 @@ def _explain_video(args: Explain, out: Path) -> None:
         raise InvalidInputError("Name one video, and no photos beside it.")
     video = open_video(args.photos[0])
     model = load_model(args.model)
+    if not model.takes_clips:
+        raise InvalidInputError(
+            f"{args.photos[0]} is a video, and {args.model} takes images: name a clip model with "
+            "--model."
+        )
     config = resolve_clip_config(model)
     indices = clip_of(video, config, args.start)
     frames = read_frames(video, indices)

@@ -53,6 +53,11 @@ def run_speaker(args: Speaker) -> None:
         raise InvalidInputError("--every must be 1 or more.")
     if args.video.is_file() and out.exists() and out.samefile(args.video):
         raise InvalidInputError(f"--out {out} is the video itself.")
+    if ":" not in args.model:
+        raise InvalidInputError(
+            f"--model {args.model}: name a model with weights, local-dir:<folder> or "
+            "hf-hub:<repository>; se-zoo convert lr-asd makes one of published weights."
+        )
     detector = HaarDetector()
     model = create_speaker_model(args.model)
     pictures = Pictures(args.video)

@@ -9,12 +9,13 @@ from .columns import read_columns
 from .config import ClipDataConfig, TableConfig
 from .declared import described, listed
 from .folders import folder_classes, read_folder
+from .images import IMAGE_SUFFIXES
 from .layout import layout_of
 from .listing import read_listing
 from .official import read_kinetics, read_ucf101
 from .probe import without_broken
 from .tables import ImageTable, Table
-from .videos import is_video
+from .videos import VIDEO_SUFFIXES
 
 READERS = {
     "hub": read_columns,
@@ -44,10 +45,12 @@ def open_split(config: TableConfig, split: str, classes: Optional[Tuple[str, ...
 def _hint(config: TableConfig, split: str) -> str:
     """What a folder holds instead."""
     folder = Path(config.path) / split
-    videos = folder.is_dir() and any(is_video(path) for path in folder.glob("*/*"))
-    if isinstance(config, ClipDataConfig) or not videos:
-        return ""
-    return " It has videos: se-zoo check --videos, recipes/clips.py."
+    endings = {path.suffix.lower() for path in folder.glob("*/*")} if folder.is_dir() else set()
+    if isinstance(config, ClipDataConfig) and endings & IMAGE_SUFFIXES:
+        return " It has images: se-zoo check without --videos, recipes/own_data.py."
+    if not isinstance(config, ClipDataConfig) and endings & VIDEO_SUFFIXES:
+        return " It has videos: se-zoo check --videos, recipes/clips.py."
+    return ""
 
 
 def open_table(config: TableConfig, split: str) -> Table:

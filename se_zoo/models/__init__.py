@@ -2,6 +2,7 @@
 
 from . import zoo_image, zoo_speaker, zoo_video
 from .clip_config import ClipConfig, resolve_clip_config
+from .clip_photos import load_clip
 from .names import install_alias, list_models
 from .sehead import SEHeadMixin, squeeze, unsqueeze
 from .speaker import SpeakerModel, SpeakerOutput
@@ -16,6 +17,7 @@ __all__ = [
     "SpeakerOutput",
     "create_speaker_model",
     "list_models",
+    "load_clip",
     "resolve_clip_config",
     "squeeze",
     "unsqueeze",

@@ -1,16 +1,18 @@
 """Frames of a video for a clip model: cut and normalised as its config says, and explained."""
 
+from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
+import torch
 from PIL import Image
 
+from ..data.frames import read_frames
 from ..data.sampling import at_rate, clip_indices, evaluation_indices
-from ..data.videos import Video
+from ..data.videos import Video, open_video
 from ..errors import InvalidInputError
 from ..explain import Explanation
 from .clip_config import ClipConfig, resolve_clip_config
-from .clip_transforms import Views, as_frames
 from .photos import DRAWN_WIDTH, Box, cut_box, visible_region
 
 
@@ -33,11 +35,32 @@ def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> 
     later = [i for i in frames if seconds[i] >= start]
     if start < 0 or not later:
         raise InvalidInputError(
-            f"--start {start} is outside the video, 0 to {seconds[-1]:.2f} seconds."
+            f"--start {start} is outside the video: its last frame is at second {seconds[-1]:.2f}."
         )
     if config.sampling == "dense":
         return [later[i] for i in clip_indices(len(later), *how, offset=0.0)]
     return [later[i] for i in evaluation_indices(len(later), *how, config.sampling)[0]]
+
+
+def load_clip(model: Any, path: Union[str, Path], start: Optional[float] = None) -> torch.Tensor:
+    """A clip of a video as a model takes it.
+
+    Args:
+        model: A clip model.
+        path: The video.
+        start: From this second on; by default the middle.
+
+    Returns:
+        (1, 3, T, H, W) float32, normalised.
+
+    Raises:
+        InvalidInputError: If it is no clip model, or the video has no such second.
+        DataError: If the video cannot be read.
+    """
+    from .clip_transforms import Views, as_frames  # torchvision's transforms are slow to import
+
+    config, video = resolve_clip_config(model), open_video(Path(path))
+    return Views(config)(as_frames(read_frames(video, clip_of(video, config, start))))
 
 
 def cut_frames(frames: np.ndarray, box: Box, name: object) -> np.ndarray:
@@ -67,6 +90,8 @@ def explain_frames(
     Raises:
         InvalidInputError: If it is no clip model, or does not take such a clip.
     """
+    from .clip_transforms import Views, as_frames
+
     config = resolve_clip_config(model)
     cut = [visible_region(Image.fromarray(f), config.size, config.crop_pct, "center")
            for f in frames]  # fmt: skip

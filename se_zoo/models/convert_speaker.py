@@ -95,7 +95,12 @@ def _read(file: Path) -> Dict[str, torch.Tensor]:
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
     # Of a file that is none, torch.load raises nearly anything.
     except Exception as error:
-        raise WeightsNotFoundError(f"{file} cannot be read as weights: {error}") from error
+        if isinstance(error, OSError):
+            raise WeightsNotFoundError(f"{file} cannot be read as weights: {error}") from error
+        raise WeightsNotFoundError(
+            f"{file} cannot be read as weights: it is neither safetensors nor a state dict of "
+            "torch.save."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsNotFoundError(f"{file} holds no state dict.")
     return state

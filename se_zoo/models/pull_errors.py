@@ -2,9 +2,11 @@
 
 import errno
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Dict, Iterator, Type
 
 import timm
+import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -51,6 +53,13 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
     except (OSError, HFValidationError, SafetensorError, CONNECTION_ERROR) as error:
         tag = cfg.get("tag") or ""
         name = f"{variant}.{tag}" if tag else variant
+        url = str(cfg.get("url") or "")
+        if url.endswith(".pth") and url in source_name(cfg):  # torchvision's
+            raise WeightsNotFoundError(
+                f"The weights of {name} could not be had from {url}. {type(error).__name__}: "
+                f"{as_sentence(error)} Fetch that file yourself and put it into "
+                f"{cache_dir or Path(torch.hub.get_dir()) / 'checkpoints'}."
+            ) from error
         raise WeightsNotFoundError(
             f"The weights of {name} could not be had from {source_name(cfg)}.{_unpublished(cfg)}"
             f" {type(error).__name__}: {as_sentence(error)}"
@@ -79,8 +88,13 @@ def _training(variant: str, tag: str) -> str:
         ours = timm.is_model(variant.removesuffix("_sehead"))
         options = f"--model.name {variant}" + (" --model.pretrained" if ours else "")
         return f" Train it, in a clone of the project: `python recipes/celeba.py {options}`."
-    sets = {"in1k": "ImageNet-1k", "k400": "Kinetics-400", "ucf101": "UCF101"}
-    return f" No recipe of this project trains on {sets[tag]} yet." if tag in sets else ""
+    if tag in ("k400", "ucf101"):
+        options = f"--model.name {variant} --model.backbone None"
+        return (
+            " Train it, in a clone of the project, on your copy of the videos: `python "
+            f"recipes/clips.py --data.path VIDEOS {options}`."
+        )
+    return " No recipe of this project trains on ImageNet-1k yet." if tag == "in1k" else ""
 
 
 def next_step(error: BaseException, place: str, folder: Any = None) -> str:

@@ -123,8 +123,9 @@ def _check_architecture(config: ModelConfig, architecture: str) -> None:
             f"backbone: --model.name {any_backbone} --model.backbone NAME."
         )
     if (config.backbone is not None) != (architecture == any_backbone):
+        fix = "name one" if config.backbone is None else "add --model.backbone None"
         raise InvalidInputError(
-            f"--model.backbone goes with --model.name {any_backbone}, and only so."
+            f"--model.backbone goes with --model.name {any_backbone}, and only so: {fix}."
         )
 
 

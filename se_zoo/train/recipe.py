@@ -37,7 +37,9 @@ class Options(Config):
         output = self.run.output
         if output == default.run.output:  # the real run's
             output = output.with_name(f"{output.name}-debug")
-        return debugged(replace(config, run=replace(config.run, output=output)))
+        made = debugged(replace(config, run=replace(config.run, output=output)))
+        print(f"debug: {made.model.backbone} at 32 px in the place of the model", file=sys.stderr)
+        return made
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

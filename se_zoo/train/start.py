@@ -145,7 +145,7 @@ def open_all(config: TableConfig, first: bool) -> Dict[str, AnyTable]:
         report = check_data(config, fast=True, progress=False)
         if not report.ok:
             first_error = report.errors[0].rstrip(".")
-            raise DataError(f"{first_error}. All of it: se-zoo check {config.path}")
+            raise DataError(f"{first_error}. All of it: {check_command(config)}")
     elif isinstance(config, ClipDataConfig):  # the first process says what is left out
         config = replace(config, broken="error")
     tables = {name: open_table(config, name) for name in splits}
@@ -158,6 +158,18 @@ def open_all(config: TableConfig, first: bool) -> Dict[str, AnyTable]:
                 f"{', '.join(untaught)}."
             )
     return {**tables}
+
+
+def check_command(config: TableConfig) -> str:
+    """What looks at all of a data set on the command line."""
+    options = " --videos" if isinstance(config, ClipDataConfig) else ""
+    if config.csv is not None:
+        options += f" --csv {config.csv}"
+    if config.label is not None:
+        options += f" --label {config.label}"
+    if config.attributes:
+        options += f" --attributes {' '.join(config.attributes)}"
+    return f"se-zoo check {config.path}{options} --splits {' '.join(config.splits)}"
 
 
 def agree(tables: Dict[str, AnyTable], accelerator: Accelerator) -> Dict[str, AnyTable]:
