@@ -224,7 +224,7 @@ def test_kinetics_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_own_weights_are_declared_and_not_there() -> None:
-    with pytest.raises(se_zoo.WeightsNotFoundError, match="recipes/clips.py --data.path VIDEOS"):
+    with pytest.raises(se_zoo.WeightsNotFoundError, match=r"recipes/clips\.py --data.path VIDEOS"):
         timm.create_model("se_zoo/r2plus1d_18_ucf101", pretrained=True)
 
 
