@@ -220,7 +220,7 @@ def check_task(config: Config, plan: Plan, labels: Sequence[str], multi_label: b
     """
     if plan.passes == 0:
         raise InvalidInputError(
-            f"the training split holds {plan.samples} samples, less than one batch of "
+            f"the training split holds {plan.samples} {config.data.noun}s, less than one batch of "
             f"{plan.batch_size} on {plan.processes} processes; lower "
             "--optim.batch-size."
         )
