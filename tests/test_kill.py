@@ -116,7 +116,7 @@ FSDP: Dict[str, Any] = {"fsdp": True, "run": {"channels_last": False}}
 
 
 @pytest.mark.parametrize(
-    ("processes", "how", "kills"), [(1, {}, 3), (2, {}, 2), (2, FSDP, 1)], ids=["1", "2", "2-fsdp"]
+    ("processes", "how", "kills"), [(1, {}, 3), (2, {}, 1), (2, FSDP, 1)], ids=["1", "2", "2-fsdp"]
 )
 def test_killed_and_gone_on_is_equal_to_the_bit(
     folder: Path, tmp_path: Path, processes: int, how: Dict[str, Any], kills: int
