@@ -18,6 +18,7 @@ again.
 """
 
 import csv
+import math
 import os
 import statistics
 import tempfile
@@ -117,7 +118,7 @@ def speaking_windows(words: Sequence[Word], length: int = 10) -> List[Tuple[int,
         (begin, end, "speaking"),
         (end, last, "silent"),
     ):
-        start = -int(-low // 1)
+        start = math.ceil(low)
         while start + length <= high:
             found.append((start, start + length, label))
             start += length

@@ -25,14 +25,6 @@ from se_zoo.errors import DataError, InvalidInputError
 from .video_files import number_of, write, write_lossless
 
 SPLITS = ("train", "test", "test")
-FACTS = """\
-summary: A test.
-license: {id: mit}
-data: {name: made up, text: "{{ training.samples.train | count }} videos of numbers."}
-intended_use: To be published.
-limits: [It knows nothing.]
-bias: None was measured.
-"""
 
 
 def folder_of(root: Path, lengths: Dict[str, Sequence[int]], splits: Sequence[str]) -> Path:
@@ -434,6 +426,8 @@ def test_a_run(run_config: Any, tmp_path: Path) -> None:
     assert summary["test"]["accuracy"] == pytest.approx(accuracy, abs=1e-5)
     assert (output / "samples.png").is_file()
     from se_zoo import cli
+
+    from .publishing import FACTS
 
     (output / "card").mkdir()
     shutil.copyfile(run_config.data.path + "/test/run/2.mp4", output / "card" / "seen.mp4")

@@ -79,13 +79,8 @@ def data_config(args: Check) -> TableConfig:
             *given, video=args.video, layout=args.layout, lists=args.lists, fold=args.fold,
             crop=args.crop, min_frames=args.min_frames,
         )  # fmt: skip
-    if (args.layout, args.lists, args.fold, args.crop, args.min_frames) != (
-        "auto",
-        None,
-        1,
-        None,
-        1,
-    ):
+    of_videos = (args.layout, args.lists, args.fold, args.crop, args.min_frames)
+    if of_videos != ("auto", None, 1, None, 1):
         raise DataError("--layout, --lists, --fold, --crop and --min-frames go with --videos.")
     config = DataConfig(*given, image=args.image)
     if not args.celeba:

@@ -7,12 +7,11 @@ from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 import tyro
 from PIL import Image
 
-from ..data.frames import read_frames
 from ..data.videos import is_video, open_video
 from ..errors import InvalidInputError
 from ..explain.targets import label_index
 from ..models.clip_config import resolve_clip_config
-from ..models.clip_photos import clip_of, cut_frames, explain_frames
+from ..models.clip_photos import explain_frames, read_clip
 from ..models.load import load_model
 from ..models.photos import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
 
@@ -125,21 +124,13 @@ def _explain_video(args: Explain, out: Path) -> None:
             "--model."
         )
     config = resolve_clip_config(model)
-    indices = clip_of(video, config, args.start)
-    frames = read_frames(video, indices)
-    if args.crop is not None:
-        frames = cut_frames(frames, args.crop, video.name)
+    frames, indices = read_clip(video, config, args.start, args.crop)
     targets, versus = _classes(args, model, args.target)
     explanation, drawn = explain_frames(model, frames, targets, args.method, versus)
-    facts = {**_facts(args, [str(video.name)]), "frames": indices}
-    _save(
-        explanation,
-        out,
-        drawn,
-        facts,
-        fps=max(1.0, (config.fps or video.fps) / config.frame_stride),
-    )
-    print(_table(str(video.name), explanation[0]))
+    facts = {**_facts(args, [video.name]), "frames": indices}
+    fps = max(1.0, (config.fps or video.fps) / config.frame_stride)
+    _save(explanation, out, drawn, facts, fps)
+    print(_table(video.name, explanation[0]))
     first, last = video.seconds[[indices[0], indices[-1]]]
     print(
         f"\n{out}: {args.method} map of second {first:.2f} to {last:.2f}, "

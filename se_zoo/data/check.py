@@ -61,7 +61,7 @@ def check(
         if leaves_out:
             gone = missing[split].union(finding.row for finding in bad)
             tables[split] = table.of_rows([row for row in range(len(table)) if row not in gone])
-    label_errors, label_warnings = label_problems(tables)
+    label_errors, label_warnings = _label_problems(tables)
     errors += label_errors
     if leaves_out:
         warnings += [f"left out: {reason}" for reason in unusable]
@@ -112,7 +112,7 @@ def _label_counts(table: Table) -> List[int]:
     return torch.bincount(table.targets, minlength=len(table.labels)).tolist()
 
 
-def label_problems(tables: Tables) -> Tuple[List[str], List[str]]:
+def _label_problems(tables: Tables) -> Tuple[List[str], List[str]]:
     """Labels that never or always occur; an error where training never sees what is tested."""
     errors, warnings = [], []
     train = next(iter(tables.values()))

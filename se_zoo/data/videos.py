@@ -148,9 +148,8 @@ def _number(source: Source) -> _Numbers:
         stream = container.streams.video[0]
         base = Fraction(stream.time_base)
         for packet in container.demux(stream):
-            if packet.size == 0 or getattr(
-                packet, "is_discard", False
-            ):  # the end; and what an edit list cuts off
+            cut_off = getattr(packet, "is_discard", False)  # by an edit list
+            if packet.size == 0 or cut_off:  # an empty one is the end
                 continue
             if packet.pts is None:
                 reliable = False

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from ..data.frames import read_frames
 from ..data.videos import is_video, open_video
 from ..errors import InvalidInputError
 from ..models import resolve_clip_config
-from ..models.clip_photos import clip_of, cut_frames, explain_frames
+from ..models.clip_photos import explain_frames, read_clip
 from ..models.photos import DEMO_PHOTO, demo_photo, explain_photos, load_photo
 from ..provenance import provenance
 from .card import GALLERY
@@ -39,11 +38,8 @@ def draw_gallery(model: Any, facts: Gallery, folder: Path, photos: Path = Path()
         needed = "a video" if model.takes_clips else "a photo"
         raise InvalidInputError(f"gallery: the model explains {needed}, not {facts.photo}.")
     if model.takes_clips:
-        video = open_video(own)
-        numbers = clip_of(video, resolve_clip_config(model))
-        pixels = read_frames(video, numbers)
-        if facts.crop:
-            pixels = cut_frames(pixels, facts.crop, own)
+        config = resolve_clip_config(model)
+        pixels, numbers = read_clip(open_video(own), config, crop=facts.crop)
         explanation, drawn = explain_frames(model, pixels, list(facts.targets))
         more = {"photo": facts.photo, "crop": crop, "frames": numbers}
         explanation.save(folder / GALLERY, drawn, {**provenance(COMMAND), **more})

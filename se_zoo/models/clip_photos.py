@@ -59,13 +59,32 @@ def load_clip(model: Any, path: Union[str, Path], start: Optional[float] = None)
     """
     from .clip_transforms import Views, as_frames  # torchvision's transforms are slow to import
 
-    config, video = resolve_clip_config(model), open_video(Path(path))
-    return Views(config)(as_frames(read_frames(video, clip_of(video, config, start))))
+    config = resolve_clip_config(model)
+    frames, _ = read_clip(open_video(Path(path)), config, start)
+    return Views(config)(as_frames(frames))
 
 
-def cut_frames(frames: np.ndarray, box: Box, name: object) -> np.ndarray:
-    """The box of every frame, (T, H, W, 3); see :func:`~se_zoo.models.photos.cut_box`."""
-    return np.stack([np.asarray(cut_box(Image.fromarray(f), box, name)) for f in frames])
+def read_clip(
+    video: Video, config: ClipConfig, start: Optional[float] = None, crop: Optional[Box] = None
+) -> Tuple[np.ndarray, List[int]]:
+    """The frames of :func:`clip_of`, (T, H, W, 3) uint8, and their numbers.
+
+    Args:
+        video: The video.
+        config: What the model takes.
+        start: From this second on; by default the middle.
+        crop: Cut out of every frame; see :func:`~se_zoo.models.photos.cut_box`.
+
+    Raises:
+        InvalidInputError: If the video has no such second, or the crop shows nothing of it.
+        DataError: If a frame cannot be decoded.
+    """
+    numbers = clip_of(video, config, start)
+    frames = read_frames(video, numbers)
+    if crop is not None:
+        cut = [np.asarray(cut_box(Image.fromarray(f), crop, video.name)) for f in frames]
+        frames = np.stack(cut)
+    return frames, numbers
 
 
 def explain_frames(

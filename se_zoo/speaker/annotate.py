@@ -91,32 +91,21 @@ def write_annotated(
     """
     av, coming = pyav(), sorted(scored, key=lambda one: one.track.first, reverse=True)
     here: List[ScoredTrack] = []
-    handle, name = tempfile.mkstemp(".mp4", ".se_zoo-", path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        with av.open(name, "w") as out, av.open(str(source)) as original:
-            encoder = _Encoder(out, original, begins)
-            for frame, picture in enumerate(pictures):
-                here = [one for one in here if frame < one.track.after]
-                while coming and coming[-1].track.first <= frame:
-                    here.append(coming.pop())
-                encoder.add(draw_scores(picture, frame, here))
-                seen()
-            encoder.end()
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder) / "annotated.mp4"
+            with av.open(str(made), "w") as out, av.open(str(source)) as original:
+                encoder = _Encoder(out, original, begins)
+                for frame, picture in enumerate(pictures):
+                    here = [one for one in here if frame < one.track.after]
+                    while coming and coming[-1].track.first <= frame:
+                        here.append(coming.pop())
+                    encoder.add(draw_scores(picture, frame, here))
+                    seen()
+                encoder.end()
+            os.replace(made, path)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class _Encoder:
