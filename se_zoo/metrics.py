@@ -1,19 +1,12 @@
 """Figures that others publish, made as they make them."""
 
-import csv
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from .data.ava import SPEAKING, Row, read_ava
 from .errors import DataError
-
-SPEAKING = "SPEAKING_AUDIBLE"
-#: Columns of AVA-ActiveSpeaker's files, whose official ones have no header.
-AVA_COLUMNS = (
-    "video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2",
-    "entity_box_y2", "label", "entity_id",
-)  # fmt: skip
 
 
 def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> float:
@@ -54,64 +47,6 @@ def _descending(scores: np.ndarray) -> np.ndarray:
     reversed rows upwards, unstably, and reverses the result."""
     backwards = np.arange(len(scores))[::-1]
     return backwards[scores[::-1].argsort(kind="quicksort")][::-1]
-
-
-class Row(NamedTuple):
-    """A face at one moment; what identifies it, as in the file."""
-
-    key: Tuple[str, str]
-    """Entity and time stamp."""
-    video: str
-    value: str
-    """Its label, or its score."""
-
-
-def read_ava(file: Path, value: str) -> List[Row]:
-    """Rows of a file in AVA's layout, with or without a header.
-
-    Args:
-        file: csv; predictions have a column ``score`` more.
-        value: Column that is wanted, ``label`` or ``score``.
-
-    Raises:
-        DataError: If it is no such file, or has no such column.
-    """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            rows = [
-                [cell.strip() for cell in row] for row in csv.reader(opened, strict=True) if row
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {file} as csv in UTF-8: {error}") from error
-    if not rows:
-        raise DataError(f"{file} has no rows.")
-    columns = [*AVA_COLUMNS, "score"][: len(rows[0])]
-    if AVA_COLUMNS[0] in rows[0]:
-        columns, rows = rows[0], rows[1:]
-    needed = ("video_id", "frame_timestamp", "entity_id", value)
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        raise DataError(f"{file} has no column {', '.join(missing)}; found: {', '.join(columns)}.")
-    place = {name: columns.index(name) for name in needed}
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(columns):
-            raise DataError(f"{file}, row {number}: {len(row)} cells instead of {len(columns)}.")
-    return [
-        Row(
-            (row[place["entity_id"]], _stamp(row[place["frame_timestamp"]])),
-            row[place["video_id"]],
-            row[place[value]],
-        )
-        for row in rows
-    ]
-
-
-def _stamp(text: str) -> str:
-    """A time stamp that is the same number however it is written (900.00 and 900.0)."""
-    try:
-        return repr(float(text))
-    except ValueError:
-        return text
 
 
 def ava_average_precision(truth: Path, predictions: Path) -> float:

@@ -20,26 +20,18 @@ from typing import Any, Dict, List
 import numpy as np
 import torch
 
-from recipes.grid import MOUTH, read_words
+from recipes.grid import MOUTH
+from recipes.grid_speaker import spoken_by_words
+from se_zoo.data.crops import CROP, cut_face
 from se_zoo.data.mfcc import mfcc
+from se_zoo.data.sound import WINDOW
 from se_zoo.models import create_speaker_model
 from se_zoo.models.speaker import WINDOWS
 from se_zoo.provenance import provenance
 from se_zoo.speaker import HaarDetector, Track, find_tracks, sound_features
 from se_zoo.speaker.pictures import Pictures
-from se_zoo.speaker.scores import CROP, cut_face
-from se_zoo.speaker.sound import WINDOW
 
 METHODS = ("contribution", "gate", "activation")
-
-
-def spoken_frames(align: Path, frames: int) -> np.ndarray:
-    """Which frames lie in a word."""
-    spoken = np.zeros(frames, bool)
-    for word in read_words(align):
-        if word.text != "sil":
-            spoken[round(word.start) : round(word.end)] = True
-    return spoken
 
 
 def energies(found: Any, track: Track, right: np.ndarray) -> List[float]:
@@ -58,11 +50,12 @@ def energies(found: Any, track: Track, right: np.ndarray) -> List[float]:
     return values
 
 
-def measure(model: Any, folder: Path, clips: int) -> Dict[str, Any]:
+def measure(model: Any, folder: Path, clips: int, held_out: bool = False) -> Dict[str, Any]:
     detector = HaarDetector()
     figures: Dict[str, List[float]] = {"accuracy": [], "speech": [], "frozen": [], "silence": []}
     energy: Dict[str, List[float]] = {name: [] for name in METHODS}
-    for align in sorted((folder / "align").glob("*.align"))[:clips]:
+    aligned = sorted((folder / "align").glob("*.align"))
+    for align in (aligned[5::6] if held_out else aligned)[:clips]:
         pictures = Pictures(folder / "video" / f"{align.stem}.mpg")
         track = max(find_tracks(pictures, detector), key=len)
         crops = [cut_face(p, track.boxes[t]) for t, p in enumerate(pictures) if t < len(track)]
@@ -70,7 +63,7 @@ def measure(model: Any, folder: Path, clips: int) -> Dict[str, Any]:
         silence = mfcc(torch.zeros(WINDOW)).expand(WINDOWS * len(crops), -1)
         sound = sound_features(pictures.video.source, align.stem, pictures.begins)
         sound = torch.cat([sound, silence])[: len(silence)][None]
-        spoken = spoken_frames(align, len(crops))
+        spoken = spoken_by_words(align, len(crops))
         with torch.no_grad():
             said = (model(sound, face).logits[0] > 0).numpy()
             frozen = model(sound, face[:, :1].expand_as(face)).logits[0] > 0
@@ -90,12 +83,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument(
+        "--held-out", action="store_true", help="those on which recipes/grid_speaker.py validates"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if "SE_ZOO_DATA" not in os.environ:
         sys.exit("Set SE_ZOO_DATA to the folder that holds grid/.")
     model = create_speaker_model(args.model)
-    found = measure(model, Path(os.environ["SE_ZOO_DATA"]) / "grid", args.clips)
+    found = measure(model, Path(os.environ["SE_ZOO_DATA"]) / "grid", args.clips, args.held_out)
     print(json.dumps(found, indent=1))
     if args.out is not None:
         args.out.write_text(json.dumps({**provenance(), **found}, indent=1) + "\n", "utf-8")

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from se_zoo import cli
+from se_zoo.data.ava import read_ava
+from se_zoo.data.crops import cut_face
 from se_zoo.data.mfcc import mfcc
 from se_zoo.errors import DataError
-from se_zoo.metrics import read_ava
 from se_zoo.models import create_speaker_model
 from se_zoo.models.convert_speaker import write_converted
 from se_zoo.speaker import Track, Tracker, find_tracks, score_tracks, sound_features
 from se_zoo.speaker.annotate import draw_scores, write_annotated, write_table
 from se_zoo.speaker.faces import overlap, without_nested
 from se_zoo.speaker.pictures import Pictures
-from se_zoo.speaker.scores import CHUNK, CONTEXT, ScoredTrack, cut_face
+from se_zoo.speaker.scores import CHUNK, CONTEXT, ScoredTrack
 
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
 

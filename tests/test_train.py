@@ -306,7 +306,7 @@ def test_what_is_written_when(folder: Path, tmp_path: Path) -> None:
 
 
 def test_layout_and_compilation(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from se_zoo.train.engine import Trainer
+    from se_zoo.train.classify import ClassifierTrainer
     from se_zoo.train.start import make_accelerator
 
     compiled: List[Any] = []
@@ -317,7 +317,7 @@ def test_layout_and_compilation(folder: Path, tmp_path: Path, monkeypatch: Any) 
             "run": {"output": str(tmp_path / str(number)), "channels_last": on, "compile": on},
         }
         config = make_config(options)
-        trainer = Trainer(config, "", make_accelerator(config))
+        trainer = ClassifierTrainer(config, "", make_accelerator(config))
         kernels = [p for p in trainer.raw_model.parameters() if p.dim() == 4 and p.shape[1] > 1]
         layouts = {p.is_contiguous(memory_format=torch.channels_last) for p in kernels}
         assert layouts == {True} if on else False in layouts

@@ -10,6 +10,7 @@ from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, run_explain
 from .speaker import Speaker, run_speaker
+from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
 
 COMMANDS: Dict[type, Callable[[Any], None]] = {
@@ -21,6 +22,7 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
     ListModels: run_list,
     Convert: run_convert,
     Speaker: run_speaker,
+    Tracks: run_tracks,
 }
 
 
@@ -36,6 +38,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[ListModels, tyro.conf.subcommand("list")],
             Annotated[Convert, tyro.conf.subcommand("convert")],
             Annotated[Speaker, tyro.conf.subcommand("speaker")],
+            Annotated[Tracks, tyro.conf.subcommand("tracks")],
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",

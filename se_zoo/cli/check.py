@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Optional, Tuple
+from typing import Any, Dict, Literal, Optional, Tuple
 
 import tyro
 
@@ -71,18 +71,19 @@ def data_config(args: Check) -> TableConfig:
     Raises:
         DataError: If options contradict each other.
     """
-    given = (args.data, args.name, args.csv, args.splits, args.label, args.attributes, args.ignore)
+    names = ("name", "csv", "splits", "label", "attributes", "ignore")
+    given: Dict[str, Any] = {"path": args.data, **{n: getattr(args, n) for n in names}}
     if args.videos:
         if args.celeba:
             raise DataError("--celeba is for images; leave out --videos.")
         return ClipDataConfig(
-            *given, video=args.video, layout=args.layout, lists=args.lists, fold=args.fold,
+            **given, video=args.video, layout=args.layout, lists=args.lists, fold=args.fold,
             crop=args.crop, min_frames=args.min_frames,
         )  # fmt: skip
     of_videos = (args.layout, args.lists, args.fold, args.crop, args.min_frames)
     if of_videos != ("auto", None, 1, None, 1):
         raise DataError("--layout, --lists, --fold, --crop and --min-frames go with --videos.")
-    config = DataConfig(*given, image=args.image)
+    config = DataConfig(**given, image=args.image)
     if not args.celeba:
         return config
     from ..models.labels import CELEBA_ATTRIBUTES

@@ -101,15 +101,6 @@ class ClipTable(Table):
     def with_content(self, content: Content, rows: Sequence[int]) -> "ClipTable":
         return ClipTable(self.name, content, self.config, rows)
 
-    def restored(self, rows: Optional[Sequence[int]], skipped: Tuple[str, ...]) -> "ClipTable":
-        """The table as another process has it: of these places in ``stored`` (None: all)."""
-        if rows is None:
-            return self
-        places = {self._stored(row): row for row in range(len(self))}
-        found = self.of_rows([places[row] for row in rows])
-        found.skipped = skipped
-        return found
-
     def sample(self, row: int) -> Footage:
         """A video whose frames are numbered, and not decoded yet.
 

@@ -1,6 +1,6 @@
 """Which samples, which labels: what a user declares about a data set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, FrozenSet, Literal, Optional, Tuple
 
@@ -9,7 +9,29 @@ from .videos import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
-class TableConfig:
+class SplitsConfig:
+    """A data set in three splits."""
+
+    path: str
+    """Folder that holds the data."""
+    splits: Tuple[str, str, str] = field(default=("train", "valid", "test"), kw_only=True)
+    """What the splits to train on, to validate on and to test on are called. A name may stand
+    twice, e.g. train test test for a set without a validation split."""
+    limit: Optional[int] = field(default=None, kw_only=True)
+    """Train on so many samples, evenly spaced over the split."""
+    limit_eval: Optional[int] = field(default=None, kw_only=True)
+    """Validate and test on so many samples at most, likewise."""
+
+    #: What messages call a sample.
+    noun: ClassVar[str] = "sample"
+
+    def limit_of(self, split: str) -> Optional[int]:
+        """The limit that holds for a split."""
+        return self.limit if split == self.splits[0] else self.limit_eval
+
+
+@dataclass(frozen=True)
+class TableConfig(SplitsConfig):
     """A data set on the Hub or on disk; what it does not hold is an error, not a guess.
 
     The task follows from what is given: `label` is one class a sample, `attributes` are several
@@ -25,22 +47,14 @@ class TableConfig:
     """Table of the files in the folder: their names in the column that the data's own option
     names (image or video), the label or the attributes (true/false or 1/0), and, for more than one
     split, a column "split". Its own path is relative to where the command is given."""
-    splits: Tuple[str, str, str] = ("train", "valid", "test")
-    """What the splits to train on, to validate on and to test on are called. A name may stand
-    twice, e.g. train test test for a set without a validation split."""
     label: Optional[str] = None
     """Column of the class, for one class a sample."""
     attributes: Tuple[str, ...] = ()
     """Boolean columns, for several labels a sample."""
     ignore: Tuple[str, ...] = ()
     """Columns that may be there and are not used; any other column is an error."""
-    limit: Optional[int] = None
-    """Train on so many samples, evenly spaced over the split."""
-    limit_eval: Optional[int] = None
-    """Validate and test on so many samples at most, likewise."""
 
-    #: What messages call a sample, and the endings of its files.
-    noun: ClassVar[str] = "sample"
+    #: The endings of a sample's files.
     suffixes: ClassVar[FrozenSet[str]] = frozenset()
     streaming: ClassVar[bool] = False
 
@@ -48,10 +62,6 @@ class TableConfig:
     def column(self) -> str:
         """Column of the samples themselves."""
         raise NotImplementedError
-
-    def limit_of(self, split: str) -> Optional[int]:
-        """The limit that holds for a split."""
-        return self.limit if split == self.splits[0] else self.limit_eval
 
 
 @dataclass(frozen=True)
@@ -113,3 +123,33 @@ class ClipDataConfig(TableConfig):
     @property
     def column(self) -> str:
         return self.video
+
+
+@dataclass(frozen=True)
+class TrackDataConfig(SplitsConfig):
+    """Face tracks with their sound, as AVA-ActiveSpeaker and WASD lie on disk once they are
+    prepared; `se-zoo tracks` prepares other videos so.
+
+    <csv>/<split>_orig.csv or <csv>/<split>.csv: AVA's columns, with or without a header.
+    <faces>/<split>/<video>/<entity>/<time stamp>.jpg: what is in each box, the stamp with two
+    decimals. <sounds>/<split>/<video>/<entity>.wav: the sound from the first to the last row of an
+    entity.
+    """
+
+    csv: str = "csv"
+    """Folder of the tables, in the data's folder."""
+    faces: str = "clips_videos"
+    """Folder of the face crops."""
+    sounds: str = "clips_audios"
+    """Folder of the sound."""
+    bodies: Optional[str] = None
+    """Folder of the crops of bodies, in the layout of the faces, for models with a body stream."""
+    fps: Optional[float] = 25.0
+    """Frames a second that tracks are brought to: the crops nearest in time, and a row has the
+    score of the frame nearest to it. None: every row is a frame, and the windows of the sound are
+    scaled to the track's own rate; AVA's published figures are made so."""
+    broken: Literal["error", "skip"] = "error"
+    """Tracks that lack crops or sound: error stops at the first, skip names them and goes on
+    without them, for which the files of all tracks are looked for before the training starts."""
+
+    noun = "track"

@@ -1,7 +1,7 @@
 """Mel-frequency cepstral coefficients, as speaker models were trained on them."""
 
 import math
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 
@@ -36,7 +36,7 @@ def mfcc(signal: torch.Tensor, fps: float = 25.0, before: Optional[float] = None
     wave = signal.double()
     first = wave[:1] if before is None else wave[:1] - _EMPHASIS * before
     wave = torch.cat([first, wave[1:] - _EMPHASIS * wave[:-1]])
-    length, step = (int(seconds * 25 / fps * RATE + 0.5) for seconds in (0.025, 0.010))
+    length, step = window_step(fps)
     count = 1 + max(0, math.ceil((len(wave) - length) / step))
     wave = torch.nn.functional.pad(wave, (0, (count - 1) * step + length - len(wave)))
     windows = wave.unfold(0, length, step)
@@ -46,6 +46,12 @@ def mfcc(signal: torch.Tensor, fps: float = 25.0, before: Optional[float] = None
     found = (bands @ _cosines().T) * _lifter()
     found[:, 0] = power.sum(1).clamp(min=smallest).log()
     return found.float()
+
+
+def window_step(fps: float) -> Tuple[int, int]:
+    """Samples of a window, and from one to the next, for video of so many frames a second."""
+    length, step = (int(seconds * 25 / fps * RATE + 0.5) for seconds in (0.025, 0.010))
+    return length, step
 
 
 def _filters() -> torch.Tensor:

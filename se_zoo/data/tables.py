@@ -100,6 +100,15 @@ class Table(Dataset[Tuple[Any, Target]]):
         table.skipped, table.lost = self.skipped, self.lost
         return table
 
+    def restored(self, rows: Optional[Sequence[int]], skipped: Tuple[str, ...]) -> Self:
+        """The table as another process has it: of these places in ``stored`` (None: all)."""
+        if rows is None:
+            return self
+        places = {self._stored(row): row for row in range(len(self))}
+        found = self.of_rows([places[row] for row in rows])
+        found.skipped = skipped
+        return found
+
     def with_content(self, content: Content, rows: Sequence[int]) -> Self:
         """Another table of the same kind."""
         return type(self)(self.name, content, rows)

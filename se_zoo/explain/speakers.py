@@ -1,6 +1,7 @@
 """Why a speaker model says that somebody speaks: where on the face, and by which modality."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Dict, Optional, Protocol, Tuple
 
 import torch
@@ -81,6 +82,31 @@ class SpeakerExplanation:
     def native_grid(self) -> Tuple[int, ...]:
         """Time steps, rows and columns of the map."""
         return tuple(self.raw.shape[1:])
+
+    def save(
+        self,
+        path: Any,
+        face: torch.Tensor,
+        clip: int = 0,
+        truth: Optional[torch.Tensor] = None,
+        fps: float = 25.0,
+    ) -> None:
+        """Draw a clip as PNG: faces with their heatmaps, the score over time, and the shares of
+        the modalities.
+
+        Args:
+            path: Where to, ``.png``.
+            face: The crops that were explained, 0 to 255, (B, T, H, W).
+            clip: Which of the clips.
+            truth: Whether it speaks, (T,) of 0 and 1.
+            fps: Frames a second.
+
+        Raises:
+            InvalidInputError: If there is no such clip or folder, or the crops are others.
+        """
+        from .render_speaker import draw_speaker
+
+        draw_speaker(Path(path), self, face, clip, truth, fps)
 
     def __repr__(self) -> str:
         gate = "" if self.gate_trained else ", its SE gate was never trained"

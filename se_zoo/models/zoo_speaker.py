@@ -46,19 +46,20 @@ def _create(
     reduction: int = 16,
     pool: str = "frame",
     body: bool = False,
+    se: bool = True,
     **kwargs: Any,
 ) -> nn.Module:
     """Create a speaker model through timm's builder."""
     given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if given or kwargs:
         names = ", ".join([*given, *kwargs])
-        raise ValueError(f"{variant} takes gate, reduction, pool and body, not {names}.")
+        raise ValueError(f"{variant} takes gate, reduction, pool, body and se, not {names}.")
     ours = {"gate": gate, "reduction": reduction, "pool": pool, "body": body}
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
     with clear_errors(variant, cfg, cache_dir):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
         model: Any = build_model_with_cfg(
-            partial(SpeakerModel, **SIZES[variant], **ours), variant, pretrained,
+            partial(SpeakerModel, **SIZES[variant], **ours, se=se), variant, pretrained,
             pretrained_cfg=local, kwargs_filter=("num_classes", "in_chans", "global_pool"),  # type: ignore[arg-type]
         )  # fmt: skip
     restore_source(model, cfg)
@@ -87,7 +88,7 @@ def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> 
         name: ``asd_tiny_sehead``, ``asd_small_sehead``, ``hf-hub:<repository>`` or
             ``local-dir:<folder>``.
         pretrained: Load weights; a folder or repository always has its own.
-        **kwargs: ``gate``, ``reduction``, ``pool`` and ``body`` of an architecture.
+        **kwargs: ``gate``, ``reduction``, ``pool``, ``body`` and ``se`` of an architecture.
 
     Returns:
         The model in eval mode.

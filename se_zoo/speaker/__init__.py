@@ -1,8 +1,8 @@
 """Raw videos: who is in them, who of them speaks, and why a model thinks so."""
 
+from ..data.sound import sound_features
 from .faces import Box, FaceDetector, HaarDetector
 from .scores import ScoredTrack, score_tracks
-from .sound import sound_features
 from .tracks import Track, Tracker, find_tracks
 
 __all__ = [

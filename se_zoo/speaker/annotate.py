@@ -1,6 +1,5 @@
 """A video with its faces, scores and reasons drawn in, and a table of them."""
 
-import csv
 import os
 import tempfile
 from pathlib import Path
@@ -10,11 +9,11 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.ava import SPEAKING, write_rows
+from ..data.sound import aligned_sound
 from ..data.videos import pyav
 from ..errors import DataError
-from ..metrics import SPEAKING
 from .scores import ScoredTrack
-from .sound import aligned_sound
 from .tracks import FPS
 
 _SPEAKS, _SILENT = (60, 200, 80), (210, 70, 60)
@@ -169,10 +168,4 @@ def write_table(
             box = one.track.boxes[place] / np.array([*size, *size])
             rows.append([video, f"{stamp:.2f}", *(f"{v:.6f}" for v in box), SPEAKING,
                          f"{video}_{number}", repr(float(score))])  # fmt: skip
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_rows(path, rows)

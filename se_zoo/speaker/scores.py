@@ -5,15 +5,13 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import torch
-from PIL import Image
 
+from ..data.crops import cut_face
 from ..data.mfcc import mfcc
+from ..data.sound import WINDOW
 from ..models.speaker import WINDOWS, SpeakerModel
-from .sound import WINDOW
 from .tracks import Track
 
-#: Side of a face crop, in pixels.
-CROP = 112
 #: Frames that are scored at a time, and those beside them that are only looked at: a score
 #: depends on what is around it.
 CHUNK, CONTEXT = 250, 25
@@ -81,15 +79,6 @@ class _Scorer:
         keep = max(0, until - CONTEXT)
         self.crops = self.crops[keep - self.begin :]
         self.begin = keep
-
-
-def cut_face(picture: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """The face in a box, grey, (112, 112) uint8; what reaches outside is filled with the edge."""
-    x0, y0, x1, y1 = (round(float(v)) for v in box)
-    columns = np.clip(np.arange(x0, max(x1, x0 + 1)), 0, picture.shape[1] - 1)
-    rows = np.clip(np.arange(y0, max(y1, y0 + 1)), 0, picture.shape[0] - 1)
-    face = Image.fromarray(np.ascontiguousarray(picture[rows[:, None], columns])).convert("L")
-    return np.asarray(face.resize((CROP, CROP), Image.Resampling.BILINEAR))
 
 
 def score_tracks(

@@ -1,7 +1,17 @@
 """Training: the engine behind the recipes."""
 
-from .config import AugmentConfig, ClipModelConfig, Config, ModelConfig, OptimConfig, RunConfig
-from .engine import train
+from .config import (
+    AugmentConfig,
+    ClipModelConfig,
+    Config,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    SpeakerAugmentConfig,
+    SpeakerConfig,
+    SpeakerModelConfig,
+)
+from .run import train
 
 __all__ = [
     "AugmentConfig",
@@ -10,5 +20,8 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "RunConfig",
+    "SpeakerAugmentConfig",
+    "SpeakerConfig",
+    "SpeakerModelConfig",
     "train",
 ]

@@ -2,13 +2,27 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Optional, Tuple
+from typing import Any, Literal, Optional, Tuple
 
-from ..data import TableConfig
+from ..data import SplitsConfig, TableConfig, TrackDataConfig
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class AnyModelConfig:
+    """What all models have in common."""
+
+    name: str
+    """Architecture *_sehead."""
+    gate: Literal["sigmoid", "identity"] = "sigmoid"
+    """sigmoid: the paper's block. identity: leaves a pretrained model's logits as they were."""
+    se: bool = True
+    """--model.no-se trains the same backbone without the block."""
+    pretrained: bool = False
+    """Start from weights that the architecture has."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(AnyModelConfig):
     """Which model, and what it starts from."""
 
     name: str = "resnet18_slim_sehead"
@@ -25,10 +39,6 @@ class ModelConfig:
     """Channel standard deviations, likewise."""
     args: Tuple[str, ...] = ()
     """Further arguments of the architecture, as name=value."""
-    gate: Literal["sigmoid", "identity"] = "sigmoid"
-    """sigmoid: the paper's block. identity: leaves a pretrained model's logits as they were."""
-    se: bool = True
-    """--model.no-se trains the same backbone without the block."""
     drop_rate: float = 0.0
     """Dropout in front of the classifier."""
     drop_path_rate: float = 0.0
@@ -52,6 +62,18 @@ class ClipModelConfig(ModelConfig):
     """dense: frames at the stride, in training from a random place. segments: the video in as many
     parts as the clip has frames, one frame of each, in training a random one. uniform: the middle
     frame of each, in training too."""
+
+
+@dataclass(frozen=True)
+class SpeakerModelConfig(AnyModelConfig):
+    """Which speaker model."""
+
+    name: str = "asd_tiny_sehead"
+    """asd_tiny_sehead or asd_small_sehead."""
+    pool: Literal["frame", "clip"] = "frame"
+    """What the SE block squeezes over: one gate a frame, or the paper's one gate a clip."""
+    body: bool = False
+    """A third stream for the body; needs --data.bodies."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +101,32 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class SpeakerAugmentConfig:
+    """What becomes of a face track in training: all its frames alike."""
+
+    hflip: float = 0.5
+    """Probability of a horizontal flip."""
+    scale: Tuple[float, float] = (0.5, 1.0)
+    """Share of the crop's area that is looked at."""
+    rotate: float = 15.0
+    """Rotated by so many degrees at most."""
+    noise: float = 0.5
+    """Probability that another track's sound is mixed in."""
+    snr: Tuple[float, float] = (-5.0, 5.0)
+    """How much louder the track's own sound is than that, in dB."""
+    swap: float = 0.0
+    """Probability that another track's sound takes the place of the own: nobody speaks then."""
+    mute: float = 0.0
+    """Probability that the sound is silence: nobody speaks then."""
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """AdamW on a cosine with linear warm-up, counted in optimiser steps (updates)."""
 
     epochs: int = 20
     batch_size: int = 64
-    """Images per process and forward pass."""
+    """Images, or of face tracks frames, per process and forward pass."""
     accumulate: int = 1
     """Forward passes per update."""
     lr: float = 2e-3
@@ -136,11 +178,30 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class Config:
-    """A whole run."""
+class AnyConfig:
+    """A whole run, of whatever kind."""
+
+    data: SplitsConfig
+    model: AnyModelConfig
+    augment: Any
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class Config(AnyConfig):
+    """A whole run of images or clips."""
 
     data: TableConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True)
+class SpeakerConfig(AnyConfig):
+    """A whole run of face tracks and their sound."""
+
+    data: TrackDataConfig
+    model: SpeakerModelConfig = field(default_factory=SpeakerModelConfig)
+    augment: SpeakerAugmentConfig = field(default_factory=SpeakerAugmentConfig)
+    """What becomes of a track in training."""

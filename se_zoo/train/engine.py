@@ -10,34 +10,23 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Collection, Dict, List, Optional, Tuple, Type
+from typing import Any, Collection, Dict, Iterator, Tuple, Type
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast
+from accelerate.utils import DistributedType, broadcast, send_to_device
 from tqdm import tqdm
 
 from .. import provenance
-from ..data import ImageTable
 from ..errors import InvalidInputError
-from . import loader, output, schedule
-from .build import build_model, load_init
+from . import output, schedule
+from .build import load_init
 from .checkpoints import Checkpoints
-from .config import Config
+from .config import AnyConfig
 from .ema import Scored, ShardedScored
-from .evaluate import evaluate, laid_out, lay_out
-from .loss import criterion_of, mixed
+from .evaluate import lay_out
 from .order import Plan, seed_all
-from .start import (
-    agree,
-    check_input,
-    check_options,
-    check_task,
-    make_accelerator,
-    open_all,
-    settle_sharding,
-    start_trackers,
-)
+from .start import AnyTable, check_options, make_accelerator, settle_sharding, start_trackers
 from .state import Progress
 from .stop import Stop
 
@@ -56,34 +45,12 @@ def computed(
     return {**config, "run": run, "optim": optim}
 
 
-def train(
-    config: Config,
-    tag: str = "",
-    trainer_class: Optional[Type["Trainer"]] = None,
-    last: bool = True,
-) -> Path:
-    """Train, evaluate and export; go on where the same run was interrupted.
-
-    Args:
-        config: The run.
-        tag: Data set for which the zoo declares own tags (``celeba``), so that the model is made
-            as the registry makes it.
-        trainer_class: What trains; :class:`Trainer` by default.
-        last: Leave the group of processes behind; False if another run follows.
-
-    Returns:
-        The run's folder.
-
-    Raises:
-        InvalidInputError: For options that cannot work together.
-        DataError: For data that lacks columns or splits.
-        StateError: If the folder holds another run.
-        SystemExit: After SIGTERM or SIGINT, when the state is saved; the message says how to go on.
-    """
+def run(config: AnyConfig, tag: str, trainer_class: Type["Trainer"], last: bool = True) -> Path:
+    """Train, evaluate and export; see :func:`se_zoo.train.train`."""
     accelerator = make_accelerator(config)
     check_options(config, accelerator)
     settle_sharding(accelerator)
-    trainer = (trainer_class or Trainer)(config, tag, accelerator)
+    trainer = trainer_class(config, tag, accelerator)
     if config.run.dry_run:
         accelerator.print(trainer.description())
         return config.run.output
@@ -101,48 +68,55 @@ def train(
 
 
 class Clock:
-    """Images a second of this process, between two moments at which the device is waited for."""
+    """Samples a second of this process, between two moments at which the device is waited for."""
 
     def __init__(self) -> None:
-        self.started, self.images = time.perf_counter(), 0
+        self.started, self.samples = time.perf_counter(), 0
 
     def rate(self) -> float:
-        """Images a second since the last reading."""
+        """Samples a second since the last reading."""
         now = time.perf_counter()
-        rate = self.images / (now - self.started)
-        self.started, self.images = now, 0
+        rate = self.samples / (now - self.started)
+        self.started, self.samples = now, 0
         return rate
 
 
 class Trainer:
-    """A run: model, data and optimiser, prepared; see :func:`train`."""
+    """A run: model, data and optimiser, prepared; what is learned of what is a subclass's.
 
-    def __init__(self, config: Config, tag: str, accelerator: Accelerator):
+    A subclass opens the splits, makes the plan and the model, and knows what a batch is, what it
+    loses, and what a split scores.
+    """
+
+    config: AnyConfig
+    #: What is counted in a second.
+    unit = "images"
+
+    @property
+    def batch_unit(self) -> str:
+        """What the size of a batch counts."""
+        return f"{self.config.data.noun}s"
+
+    def __init__(self, config: AnyConfig, tag: str, accelerator: Accelerator):
         self.config, self.tag, self.accelerator = config, tag, accelerator
         self.folder = output.RunFolder(config.run.output, accelerator)
         with accelerator.main_process_first():  # the others then read what it cached
-            tables = open_all(config.data, accelerator.is_main_process)
-        self.tables = agree(tables, accelerator)
+            tables = self.open_tables()
+        self.tables = self.agree(tables)
         for line in output.left_out(self.tables):
             accelerator.print(line, file=sys.stderr)
         if not config.run.dry_run:
             self.folder.check(config.run.overwrite)
         first = self.tables[config.data.splits[0]]
         self.labels, self.multi_label = first.labels, first.multi_label
-        self.plan = Plan(
-            len(first), config.optim.batch_size, accelerator.num_processes,
-            config.optim.accumulate, config.optim.epochs, config.run.seed,
-        )  # fmt: skip
-        check_task(config, self.plan, self.labels, self.multi_label)
-        self.criterion, self.mix = criterion_of(config, first, accelerator.device)
+        self.plan = self.make_plan()
+        self.check()
         seed_all(config.run.seed)
-        model = build_model(config.model, self.labels, self.multi_label, tag)
+        model = self.build()
         self.source = self._starting_weights(model)
         model = model.to(accelerator.device)
         if config.run.channels_last:
             lay_out(model)
-        self.transforms = loader.transforms(model, config)
-        check_input(model, config, accelerator.device)
         model = self.adapt(model)
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         self.scored = (ShardedScored if self.sharded else Scored)(model, config.optim.ema_decay)
@@ -161,7 +135,65 @@ class Trainer:
             self.folder.states, accelerator, self.model, self.scored, computes, config.run.keep
         )
         self.commit = provenance.commit()  # now: the files may change while the run goes on
-        self.decoded: Dict[str, loader.Decoded] = {}
+
+    # What is learned of what
+
+    def open_tables(self) -> Dict[str, AnyTable]:
+        """The splits, by name."""
+        raise NotImplementedError
+
+    def agree(self, tables: Dict[str, AnyTable]) -> Dict[str, AnyTable]:
+        """The splits as all processes have them."""
+        return tables
+
+    def make_plan(self) -> Plan:
+        """How the training split is cut into updates."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse options that do not go with the data."""
+        raise NotImplementedError
+
+    def build(self) -> torch.nn.Module:
+        """The model, with weights by the run's seed."""
+        raise NotImplementedError
+
+    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
+        """What is trained of the model: all of it. It is on its device by now."""
+        return model
+
+    def whole(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model that is exported, behind the one that is trained."""
+        return model
+
+    def batches(self, update: int) -> Iterator[Any]:
+        """This process's batches from an update to the end of the run."""
+        raise NotImplementedError
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """What is minimised, of one batch on the device; by `self.model`, in training mode."""
+        raise NotImplementedError
+
+    def count(self, batch: Any) -> int:
+        """How many samples are in a batch."""
+        raise NotImplementedError
+
+    def score(self, model: torch.nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
+        """Figures of a model on a split, every sample counted once."""
+        raise NotImplementedError
+
+    def show(self, figures: Dict[str, Any]) -> str:
+        """The most important figures, for a line on the screen."""
+        raise NotImplementedError
+
+    def draw_samples(self, model: torch.nn.Module) -> None:
+        """Leave a picture of what the model sees in the run's folder."""
+
+    def model_args(self) -> Dict[str, Any]:
+        """Arguments of the architecture that the export's config has to name."""
+        raise NotImplementedError
+
+    # Before it starts
 
     def computes(self) -> Dict[str, Any]:
         """What decides the result of the run; the same for a run that goes on."""
@@ -179,7 +211,7 @@ class Trainer:
                 schedule.describe_groups(groups),
                 f"{noun}s: {splits}; {len(self.labels)} "
                 f"{'attributes' if self.multi_label else 'classes'}",
-                f"an epoch: {plan.updates:,} updates of {plan.batch_size} {noun}s x "
+                f"an epoch: {plan.updates:,} updates of {plan.batch_size} {self.batch_unit} x "
                 f"{plan.processes} processes x {plan.accumulate} passes; {plan.total:,} in all",
                 f"starts from: {self.source}",
             ]
@@ -212,50 +244,23 @@ class Trainer:
 
     # Training
 
-    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
-        """What is trained of the model: all of it."""
-        return model
-
-    def whole(self, model: torch.nn.Module) -> torch.nn.Module:
-        """The model that takes images, behind the one that is trained."""
-        return model
-
-    def sample_transforms(self) -> Tuple[Any, Any]:
-        """What becomes of a sample in training and in evaluation."""
-        return self.transforms
-
-    def samples(self, split: str) -> loader.Samples:
-        """A split, decoded once if it is small."""
-        table = self.tables[split]
-        if not isinstance(table, ImageTable):
-            return table  # videos are decoded by the clip
-        if split not in self.decoded:
-            self.decoded[split] = loader.Decoded(table)
-        return self.decoded[split]
-
     def fit(self, stop: Stop) -> None:
         """Train to the end of the last epoch, or until a signal."""
         self.restore()
         clock = Clock()
         begun = clock.started - self.progress.seconds  # of all sessions of the run
-        train_split, valid_split = self.config.data.splits[:2]
+        valid_split = self.config.data.splits[1]
         sums, process = self.progress.loss_sums, self.accelerator.process_index
         own = sums[process] if len(sums) == self.plan.processes else sum(sums) / len(sums)
         loss_sum = torch.tensor(own, device=self.accelerator.device)
-        batches = iter(
-            loader.training_batches(
-                self.samples(train_split), self.sample_transforms()[0], self.config, self.plan,
-                process, self.progress.update,
-            )
-        )  # fmt: skip
+        batches = self.batches(self.progress.update)
         every = self.config.run.save_every or self.plan.updates
         self.model.train()
         bar = self._bar()
         while self.progress.update < self.plan.total:
             update = self.progress.update
-            loss, lr = self.update(update, batches)
+            loss, lr = self.update(update, batches, clock)
             loss_sum += loss
-            clock.images += self.plan.passes_of(update) * self.plan.batch_size
             bar.update()
             done = update + 1
             ends = done % self.plan.updates == 0
@@ -285,7 +290,9 @@ class Trainer:
                 clock = Clock()
         bar.close()
 
-    def update(self, update: int, batches: Any) -> Tuple[torch.Tensor, float]:
+    def update(
+        self, update: int, batches: Iterator[Any], clock: Clock
+    ) -> Tuple[torch.Tensor, float]:
         """One optimiser step; its mean loss over this process's passes, and its learning rate."""
         config, plan = self.config.optim, self.plan
         # By hand: a scheduler prepared by Accelerate takes one step a process.
@@ -295,17 +302,14 @@ class Trainer:
         passes = plan.passes_of(update)
         total = torch.zeros((), device=self.accelerator.device)
         for number in range(passes):
-            images, targets = self._to_device(next(batches))
+            batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
+            clock.samples += self.count(batch)
             # Dropout and mixup: other ones in every pass and process, the same after a resume.
             seed_all(self.config.run.seed, update, number, self.accelerator.process_index)
-            if self.mix is not None:
-                images, targets = mixed(self.mix, images, targets)
             last = number == passes - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
-                    logits = self.model(images)
                 # By the number of passes that this update has, which at the tail are fewer.
-                loss = self.criterion(logits.float(), targets) / passes
+                loss = self.loss(batch) / passes
                 self.accelerator.backward(loss)
             total += loss.detach()
         if config.clip_grad is not None:
@@ -314,10 +318,6 @@ class Trainer:
         self.optimizer.zero_grad()
         self.scored.update(update + 1)
         return total, lr
-
-    def _to_device(self, batch: List[torch.Tensor]) -> Tuple[torch.Tensor, torch.Tensor]:
-        images, targets = (t.to(self.accelerator.device, non_blocking=True) for t in batch)
-        return laid_out(images, self.config), targets
 
     def _mean(self, value: torch.Tensor) -> torch.Tensor:
         reduced: Any = self.accelerator.reduce(value.clone(), reduction="mean")
@@ -341,10 +341,9 @@ class Trainer:
 
     def _log(self, update: int, loss: float, lr: float, clock: "Clock", bar: Any) -> None:
         rate = clock.rate() * self.plan.processes
-        bar.set_postfix(loss=f"{loss:.4f}", images_per_second=f"{rate:.0f}")
-        self.folder.log(
-            {"update": update, "loss": loss, "lr": lr, "images_per_second": round(rate, 1)}
-        )
+        name = f"{self.unit}_per_second"
+        bar.set_postfix({"loss": f"{loss:.4f}", name: f"{rate:.0f}"})
+        self.folder.log({"update": update, "loss": loss, "lr": lr, name: round(rate, 1)})
 
     def _end_epoch(self, split: str, loss: torch.Tensor) -> None:
         update = self.progress.update
@@ -359,27 +358,22 @@ class Trainer:
             self.progress = replace(self.progress, best=figures[metric], best_update=update)
             self.folder.save_best(model, {**row, **figures})
         self.accelerator.print(
-            f"epoch {row['epoch']}/{self.plan.epochs}: loss {mean:.4f}, "
-            f"valid accuracy {figures['accuracy']:.2%}, "
-            f"balanced {figures['balanced_accuracy']:.2%}"
+            f"epoch {row['epoch']}/{self.plan.epochs}: loss {mean:.4f}, valid {self.show(scores)}"
         )
         self.model.train()
 
     # Evaluation and the end
 
     def evaluate(self, model: torch.nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
-        """Figures of a model on a split, every image counted once."""
+        """Figures of the main process's model on a split."""
         # Each process has its own BatchNorm statistics: all evaluate the main one's.
         for tensor in model.state_dict().values():
             broadcast(tensor)
-        return evaluate(
-            model, self.samples(split), self.sample_transforms()[1], self.config,
-            self.labels, self.multi_label, self.accelerator, mixed_precision,
-        )  # fmt: skip
+        return self.score(model, split, mixed_precision)
 
     def finish(self) -> None:
         """Score what is exported, and write it with everything that a reader of it needs."""
-        export = output.Export(self.folder, self.config, self.tag)
+        export = output.Export(self.folder, self.config)
         scored = self.scored.whole()
         model = self.whole(scored)
         export.round(model)  # so the scores are those of the export
@@ -387,7 +381,8 @@ class Trainer:
         with output.full_precision():
             scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
         if self.accelerator.is_main_process:
-            table = self.tables[self.config.data.splits[-1]]
-            shown = loader.some_inputs(table, self.transforms[1], 6)
-            output.draw_samples(self.folder.path / "samples.png", model, shown)
-            export.write(model, self.tables, self.plan, self.progress, scores)
+            self.draw_samples(model)
+            args = self.model_args()
+            export.write(model, args, self.tables, self.plan, self.progress, scores)
+            last = self.config.data.splits[-1]
+            print(f"{last}: {self.show(scores[last])}; {self.folder.path}")

@@ -21,7 +21,7 @@ from ..data import ImageTable
 from ..errors import InvalidInputError
 from . import loader
 from .build import fp16_state
-from .engine import Trainer
+from .classify import ClassifierTrainer
 from .state import write_json
 
 
@@ -65,7 +65,7 @@ def as_tensor(features: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(features.astype(np.float32))
 
 
-class HeadTrainer(Trainer):
+class HeadTrainer(ClassifierTrainer):
     """A run on cached features; see :class:`se_zoo.train.engine.Trainer`."""
 
     def adapt(self, model: nn.Module) -> nn.Module:
@@ -79,6 +79,7 @@ class HeadTrainer(Trainer):
             raise InvalidInputError("every image is read only once; leave --data.streaming out.")
         if self.config.run.channels_last:
             raise InvalidInputError("features have no channels_last; add --run.no-channels-last.")
+        super().adapt(model)
         model.load_state_dict(fp16_state(model))
         return HeadOnly(model)
 

@@ -23,15 +23,15 @@ from ..explain import explain
 from ..models import SEHeadMixin
 from ..models.export import write_export
 from ..provenance import options
-from .build import fp16_state, model_args
-from .config import Config
+from .build import fp16_state
+from .config import AnyConfig
 from .order import Plan
 from .state import Progress, write_json
 
 #: What a run writes into its folder; anything else in it is someone else's.
 _OWN = {
     "state", "best", "export", "metrics.jsonl", "summary.csv", "summary.json", "curves.png",
-    "samples.png", "samples.json", "logs", "features", "upload",
+    "samples.png", "samples.json", "predictions.csv", "logs", "features", "upload",
 }  # fmt: skip
 #: Where a person writes the facts of the model's card; never removed.
 CARD = "card"
@@ -167,8 +167,8 @@ def full_precision() -> Iterator[None]:
 class Export:
     """``export/``, which timm loads, with summary, samples and curves beside it."""
 
-    def __init__(self, folder: RunFolder, config: Config, tag: str):
-        self.folder, self.config, self.tag = folder, config, tag
+    def __init__(self, folder: RunFolder, config: AnyConfig):
+        self.folder, self.config = folder, config
 
     def round(self, model: nn.Module) -> None:
         """Round the weights to fp16, as they are exported."""
@@ -178,13 +178,14 @@ class Export:
     def write(
         self,
         model: nn.Module,
+        model_args: Mapping[str, Any],
         tables: Mapping[str, Union[Table, ImageStream]],
         plan: Plan,
         progress: Progress,
         scores: Dict[str, Dict[str, Any]],
     ) -> None:
         """Write everything; the summary, which says that the run is finished, comes last."""
-        self._write_export(model)
+        self._write_export(model, model_args)
         rows = self.folder.rows()
         write_table(self.folder.path / "summary.csv", rows)
         draw_curves(self.folder.path / "curves.png", rows)
@@ -208,21 +209,13 @@ class Export:
             **scores,
         }
         write_json(self.folder.path / "summary.json", summary)
-        test = scores[splits[-1]]
-        print(
-            f"{splits[-1]}: accuracy {test['accuracy']:.2%} (majority "
-            f"{test['majority_accuracy']:.2%}), balanced {test['balanced_accuracy']:.2%}; "
-            f"{self.folder.path}"
-        )
 
-    def _write_export(self, model: nn.Module) -> None:
+    def _write_export(self, model: nn.Module, model_args: Mapping[str, Any]) -> None:
         temporary, final = self.folder.path / "export.tmp", self.folder.path / "export"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        if isinstance(model, SEHeadMixin):
-            args = model_args(self.config.model, self.tag)
-            args["multi_label"] = model.is_multi_label()
-            write_export(model, temporary, args, self.weights)
+        if getattr(model, "se", None) is not None:
+            write_export(model, temporary, model_args, self.weights)
         else:
             weights = save(self.weights, metadata={"format": "pt"})
             (temporary / "model.safetensors").write_bytes(weights)

@@ -10,7 +10,8 @@ import tyro
 from ..data import DataConfig, open_stream, open_table
 from ..errors import SEZooError
 from .config import ClipModelConfig, Config
-from .engine import Trainer, train
+from .engine import Trainer
+from .run import train
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Options(Config):
         return made
 
 
-AnyOptions = TypeVar("AnyOptions", bound=Options)
+AnyOptions = TypeVar("AnyOptions")
 
 
 def debugged(config: Config) -> Config:

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import InvalidInputError
-from .config import Config, RunConfig
-from .engine import FREE, computed, train
+from .config import AnyConfig, RunConfig
+from .engine import FREE, computed
 from .output import difference, plain
+from .run import train
 
 
 def check_seeds(seeds: Sequence[int], run: RunConfig, seed: int) -> None:
@@ -39,7 +40,7 @@ def decides(config: Dict[str, Any], processes: int) -> Dict[str, Any]:
     return computed(config, processes, FREE - {"init"})
 
 
-def summary_of(config: Config, tag: str = "") -> Dict[str, Any]:
+def summary_of(config: AnyConfig, tag: str = "") -> Dict[str, Any]:
     """The summary of a run, which is trained unless it is finished; nothing of a dry run.
 
     Args:

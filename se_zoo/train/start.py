@@ -17,6 +17,7 @@ from ..data import (
     ImageStream,
     Table,
     TableConfig,
+    TrackTable,
     open_stream,
     open_table,
 )
@@ -24,7 +25,7 @@ from ..data import check as check_data
 from ..data.streams import look
 from ..errors import DataError, InvalidInputError
 from ..models import resolve_clip_config
-from .config import Config
+from .config import AnyConfig, Config, ModelConfig
 from .metrics import metric_names
 from .order import Plan
 
@@ -38,7 +39,7 @@ _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MUL
               DistributedType.FSDP)  # fmt: skip
 
 
-def make_accelerator(config: Config) -> Accelerator:
+def make_accelerator(config: AnyConfig) -> Accelerator:
     """Accelerate, which knows the trackers that are asked for; :func:`start_trackers` starts them.
 
     Raises:
@@ -82,7 +83,7 @@ def settle_sharding(accelerator: Accelerator) -> None:
     plugin.mixed_precision_policy = None
 
 
-def check_options(config: Config, accelerator: Accelerator) -> None:
+def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
     """Refuse what cannot work before anything is loaded.
 
     Raises:
@@ -101,7 +102,7 @@ def check_options(config: Config, accelerator: Accelerator) -> None:
         )
     if optim.lr <= 0 or optim.weight_decay < 0:
         raise InvalidInputError("--optim.lr must be above 0, --optim.weight-decay not below.")
-    if min(config.model.input_size or (1,)) < 1:
+    if isinstance(config.model, ModelConfig) and min(config.model.input_size or (1,)) < 1:
         raise InvalidInputError("--model.input-size must be a height and a width above 0.")
     if run.save_every is not None and run.save_every < 1:
         raise InvalidInputError("--run.save-every must be positive.")
@@ -175,13 +176,14 @@ def check_command(config: TableConfig) -> str:
 def agree(tables: Dict[str, AnyTable], accelerator: Accelerator) -> Dict[str, AnyTable]:
     """The tables with what the first process leaves out left out on all: only that one has looked
     into every file."""
-    mine = {n: (t.rows, t.skipped) for n, t in tables.items() if isinstance(t, ClipTable)}
+    kinds = (ClipTable, TrackTable)
+    mine = {n: (t.rows, t.skipped) for n, t in tables.items() if isinstance(t, kinds)}
     if not mine or accelerator.num_processes == 1:
         return tables
     ((said),) = broadcast_object_list([mine])
     for name, (rows, skipped) in said.items():
         table = tables[name]
-        assert isinstance(table, ClipTable)
+        assert isinstance(table, kinds)
         tables[name] = table.restored(rows, skipped)
     return tables
 

@@ -5,9 +5,9 @@ from typing import Any, Iterator, List
 import numpy as np
 import torch
 
-from ..data.mfcc import RATE, mfcc
-from ..data.videos import Source, open_container, pyav
 from ..errors import DataError
+from .mfcc import RATE, mfcc
+from .videos import Source, open_container, pyav
 
 #: Samples between two windows, and of a window, at 25 frames a second.
 STEP, WINDOW = RATE // 100, RATE // 40
@@ -42,6 +42,38 @@ def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tens
     if not blocks:
         raise DataError(f"the sound of {name} is empty.")
     return torch.cat(blocks)
+
+
+def read_sound(source: Source, name: str) -> np.ndarray:
+    """All of a recording, mono at 16 kHz, int16 (N,).
+
+    Args:
+        source: A file with sound, or its bytes.
+        name: What messages call it.
+
+    Raises:
+        DataError: If there is no such file, it cannot be decoded, or is empty.
+    """
+    return video_sound(source, name, 0.0)
+
+
+def video_sound(source: Source, name: str, begins: float) -> np.ndarray:
+    """The same of a video, from the time of its first picture on, in seconds of the file."""
+    av = pyav()
+    try:
+        with open_container(source) as container:
+            if not container.streams.audio:
+                raise DataError(f"{name} has no sound.")
+            parts = list(_samples(container, begins))
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: no such file") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name} cannot be decoded: {error}") from error
+    if not sum(map(len, parts)):
+        raise DataError(f"{name} is empty.")
+    return np.concatenate(parts)
 
 
 def aligned_sound(

@@ -1,0 +1,254 @@
+"""Train a small model on who speaks, from real talking faces (GRID corpus), and try it on others.
+
+    SE_ZOO_DATA=/path/to/data python recipes/grid_speaker.py
+    SE_ZOO_DATA=/path/to/data python recipes/grid_speaker.py --debug
+
+Data: `$SE_ZOO_DATA/grid` (Cooke et al., doi 10.1121/1.2229005): 60 sentences of one speaker with
+word alignments, every sixth of which validates, and 11 clips of other speakers (`multi_*`), which
+test. Faces are found and cut out first, into --data.path, in AVA's layout. Those 11 have no alignments:
+there, speech is the longest stretch of sound, which agrees with the alignments of the first
+speaker's clips on AGREES of the frames. A face also counts as silent, in training by chance and in
+validation and test once for each track, when its sound is that of another clip or is muted.
+Result: RESULT
+An interrupted run goes on when the same command is given again; finished ones are not trained
+again.
+"""
+
+import csv
+import os
+import shutil
+import statistics
+import tempfile
+import wave
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from recipes.grid import FPS, read_words
+from se_zoo.data import TrackDataConfig, build_tracks, open_tracks
+from se_zoo.data.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
+from se_zoo.data.mfcc import mfcc
+from se_zoo.data.sound import sound_features
+from se_zoo.errors import DataError
+from se_zoo.metrics import average_precision
+from se_zoo.provenance import provenance
+from se_zoo.speaker import HaarDetector, find_tracks
+from se_zoo.speaker.pictures import Pictures
+from se_zoo.train import OptimConfig, RunConfig, SpeakerAugmentConfig, SpeakerConfig
+from se_zoo.train.recipe import one_line_errors, read_options
+from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
+from se_zoo.train.speaker_recipe import SpeakerOptions
+from se_zoo.train.state import write_json
+
+SPLITS = ("train", "valid", "test")
+SILENT = LABELS[2]
+#: What is done to the sound of a face that then counts as silent.
+KINDS = ("swapped", "muted")
+
+
+@dataclass(frozen=True)
+class GridSpeakerOptions(SpeakerOptions):
+    """Every option of the recipe."""
+
+    seeds: Tuple[int, ...] = (0, 1, 2)
+    """One training each."""
+    videos: Path = Path(os.environ.get("SE_ZOO_DATA", "data")) / "grid"
+    """Folder with video/ and align/; --data.path is where the tracks go."""
+
+
+DEFAULT = GridSpeakerOptions(
+    data=TrackDataConfig("runs/grid_tracks"),
+    augment=SpeakerAugmentConfig(swap=0.25, mute=0.1, noise=0.25),
+    optim=OptimConfig(epochs=30, batch_size=300, lr=2e-3, weight_decay=0.01, ema_decay=0.98),
+    run=RunConfig(
+        output=Path("runs/grid_speaker"), best="average_precision", channels_last=False,
+        log_every=1,
+    ),
+)  # fmt: skip
+
+
+# Truth
+
+
+def spoken_by_words(align: Path, frames: int) -> np.ndarray:
+    """Which frames lie in a word, (frames,) bool."""
+    spoken = np.zeros(frames, bool)
+    for word in read_words(align):
+        if word.text != "sil":
+            spoken[round(word.start) : round(word.end)] = True
+    return spoken
+
+
+def spoken_by_sound(loudness: np.ndarray) -> np.ndarray:
+    """Which frames belong to the longest stretch of sound that pauses for 5 frames at most."""
+    low, high = np.percentile(loudness, [5, 95])
+    loud = np.flatnonzero(loudness > low + 0.35 * (high - low))
+    stretches = np.split(loud, np.flatnonzero(np.diff(loud) > 5) + 1)
+    longest = max(stretches, key=len)
+    spoken = np.zeros(len(loudness), bool)
+    spoken[longest[0] : longest[-1] + 1] = True
+    return spoken
+
+
+def loudness_of(features: torch.Tensor, frames: int) -> np.ndarray:
+    """Mean logarithm of the energy in every frame, (frames,)."""
+    energy = features[: 4 * frames, 0]
+    energy = torch.nn.functional.pad(
+        energy, (0, 4 * frames - len(energy)), value=float(energy.min())
+    )
+    return energy.view(-1, 4).mean(1).numpy()
+
+
+# Tracks
+
+
+def prepare(videos: Path, out: Path) -> None:
+    """Find the faces, and lay crops, sound and truth as AVA does; nothing if that is done."""
+    if all((out / "csv" / f"{split}.csv").is_file() for split in SPLITS):
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DataError(f"{out} is not there yet: give the command once with a single process.")
+    files = sorted((videos / "video").glob("*.mpg"))
+    if not files:
+        raise DataError(f"no videos in {videos}/video: set SE_ZOO_DATA, or --videos.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aligned = [p for p in files if (videos / "align" / f"{p.stem}.align").is_file()]
+    rows: Dict[str, List[List[Any]]] = {split: [] for split in SPLITS}
+    agreements, detector = [], HaarDetector()
+    for file in files:
+        pictures = Pictures(file)
+        found = find_tracks(pictures, detector)
+        if not found:
+            raise DataError(f"{file}: no face was found.")
+        track, frames = max(found, key=len), len(pictures)
+        sound = sound_features(file, str(file), pictures.begins)
+        spoken, split = spoken_by_sound(loudness_of(sound, frames)), "test"
+        if file in aligned:
+            by_words = spoken_by_words(videos / "align" / f"{file.stem}.align", frames)
+            agreements.append(float((spoken == by_words).mean()))
+            spoken, split = by_words, "valid" if aligned.index(file) % 6 == 5 else "train"
+        height, width = next(iter(pictures)).shape[:2]
+        for n, box in enumerate(track.boxes, track.first):
+            box = box / [width, height, width, height]
+            label = SPEAKING if spoken[n] else SILENT
+            rows[split].append([file.stem, n / FPS, *box, label, f"{file.stem}_0"])
+    print(f"sound and words agree on {statistics.fmean(agreements):.2%} of the frames")
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        made = Path(folder) / "tracks"
+        for split in SPLITS:
+            boxes = Path(folder) / "boxes.csv"
+            write_rows(boxes, rows[split])
+            build_tracks(videos / "video", boxes, made, split)
+            if split != "train":
+                add_silent(made, split)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(made, out)
+
+
+def write_rows(file: Path, rows: Sequence[Sequence[Any]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows([AVA_COLUMNS, *rows])
+
+
+def add_silent(out: Path, split: str) -> None:
+    """Every track once more with the sound of the next one, and once without: nobody speaks."""
+    config, table = TrackDataConfig(str(out)), out / "csv" / f"{split}.csv"
+    rows = read_ava(table, "label", boxes=True)
+    written: List[List[Any]] = [[r.video, r.key[1], *r.box, r.value, r.key[0]] for r in rows]
+    videos = sorted({row.video for row in rows})
+    for video, other in zip(videos, [*videos[1:], videos[0]], strict=True):
+        for how in KINDS:
+            name = f"{video}-{how}"
+            faces, sounds = out / config.faces / split, out / config.sounds / split
+            shutil.copytree(faces / video / f"{video}_0", faces / name / f"{name}_0")
+            (sounds / name).mkdir()
+            shutil.copyfile(sounds / other / f"{other}_0.wav", sounds / name / f"{name}_0.wav")
+            if how == "muted":
+                mute(sounds / name / f"{name}_0.wav")
+            written += [
+                [name, r.key[1], *r.box, SILENT, f"{name}_0"] for r in rows if r.video == video
+            ]
+    write_rows(table, written)
+
+
+def mute(file: Path) -> None:
+    with wave.open(str(file), "rb") as opened:
+        parameters = opened.getparams()
+    with wave.open(str(file), "wb") as opened:
+        opened.setparams(parameters)
+        opened.writeframes(bytes(2 * parameters.nframes))
+
+
+# Figures
+
+
+def measured(config: SpeakerConfig) -> Dict[str, float]:
+    """Average precision on the test rows with their own sound alone, and with each kind of silence;
+    and of loudness as the score."""
+    table = open_tracks(replace(config.data, limit_eval=None), config.data.splits[-1])
+    scores = {
+        row.key: float(row.value)
+        for row in read_ava(config.run.output / "predictions.csv", "score")
+    }
+    found: Dict[str, Tuple[List[bool], List[float], List[float]]] = {}
+    for index in range(len(table)):
+        track = table.sample(index)
+        loud = loudness_of(mfcc(track.wave(0, len(track))), len(track))
+        entity = track.sound.stem
+        kind = next((k for k in KINDS if k in entity), "own")
+        for name in (*KINDS, "own", "all") if kind == "own" else (kind, "all"):
+            truth, said, heard = found.setdefault(name, ([], [], []))
+            truth += track.speaking.tolist()
+            said += [scores[entity, repr(float(t))] for t in track.stamps]
+            heard += loud[track.frame_of_row].tolist()
+    result = {}
+    for name, (truth, said, heard) in found.items():
+        result[f"{name}_positive"] = statistics.fmean(truth)
+        result[f"{name}_ap"] = average_precision(truth, said)
+        result[f"{name}_loudness_ap"] = average_precision(truth, heard)
+    return result
+
+
+def main(given: GridSpeakerOptions) -> None:
+    check_seeds(given.seeds, given.run, DEFAULT.run.seed)
+    prepare(given.videos, Path(given.data.path))
+    config = given.config(DEFAULT)
+    output = config.run.output
+    runs = []
+    for seed in given.seeds[:1] if given.debug else given.seeds:
+        run = replace(config, run=replace(config.run, seed=seed, output=output / f"seed-{seed}"))
+        runs.append((run, summary_of(run)))
+    if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
+        report(output, runs)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def report(output: Path, runs: List[Tuple[SpeakerConfig, Dict[str, Any]]]) -> None:
+    tests = [summary["test"] for _, summary in runs]
+    kinds = [measured(run) for run, _ in runs if run.data.limit_eval is None]
+    content: Dict[str, Any] = {
+        **provenance(), "seeds": [run.run.seed for run, _ in runs],
+        "samples": runs[0][1]["samples"], "test": tests, "kinds": kinds,
+        "seconds": [summary["seconds"] for _, summary in runs],
+    }  # fmt: skip
+    write_json(output / "figures.json", content)
+    for name in ("average_precision", "accuracy"):
+        values = [100 * test[name] for test in tests]
+        print(f"{name}: {shown(statistics.fmean(values), spread(values))} %")
+    print(f"share of speech: {tests[0]['positive']:.2%}")
+    for kind in ("own", "swapped", "muted", "all") if kinds else ():
+        values = [100 * found[f"{kind}_ap"] for found in kinds]
+        loud, share = (kinds[0][f"{kind}_{what}"] for what in ("loudness_ap", "positive"))
+        print(
+            f"average precision, {kind}: {shown(statistics.fmean(values), spread(values))} %, by "
+            f"loudness {loud:.2%}, share {share:.2%}"
+        )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(read_options(DEFAULT, __doc__ or ""))

@@ -1,0 +1,139 @@
+"""AVA-ActiveSpeaker's tables: a face at one moment a row (Roth et al., arXiv 1901.01342)."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ..errors import DataError
+
+SPEAKING = "SPEAKING_AUDIBLE"
+#: All labels; the second is a mouth that speaks without being heard.
+LABELS = (SPEAKING, "SPEAKING_NOT_AUDIBLE", "NOT_SPEAKING")
+#: Columns of the files, whose official ones have no header; predictions have ``score`` more.
+AVA_COLUMNS = (
+    "video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2",
+    "entity_box_y2", "label", "entity_id",
+)  # fmt: skip
+_BOX = AVA_COLUMNS[2:6]
+
+
+class Row(NamedTuple):
+    """A face at one moment."""
+
+    key: Tuple[str, str]
+    """Entity and time stamp: what identifies it."""
+    video: str
+    value: str
+    """Its label, or its score; empty where none was asked for."""
+    box: Tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """x0, y0, x1, y1 in fractions of width and height, where boxes were asked for."""
+
+
+def read_ava(file: Path, value: Optional[str] = None, boxes: bool = False) -> List[Row]:
+    """Rows of a file in AVA's layout, with or without a header.
+
+    Args:
+        file: csv; predictions have a column ``score`` more.
+        value: Column that is wanted, ``label`` or ``score``.
+        boxes: Read the boxes too.
+
+    Raises:
+        DataError: If it is no such file, has no such column, or a box is none.
+    """
+    columns, rows = _cells(file)
+    names = ["video_id", "frame_timestamp", "entity_id", *([value] if value else [])]
+    names += _BOX if boxes else ()
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise DataError(f"{file} has no column {', '.join(missing)}; found: {', '.join(columns)}.")
+    place = {name: columns.index(name) for name in names}
+    found = []
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(columns):
+            raise DataError(f"{file}, row {number}: {len(row)} cells instead of {len(columns)}.")
+        one = Row(
+            (row[place["entity_id"]], _stamp(row[place["frame_timestamp"]])),
+            row[place["video_id"]],
+            row[place[value]] if value else "",
+        )
+        if boxes:
+            one = one._replace(box=_box(file, number, [row[place[name]] for name in _BOX]))
+        found.append(one)
+    return found
+
+
+def write_predictions(file: Path, truth: Path, scores: Mapping[int, float]) -> None:
+    """Scores as AVA's own script takes them: no header, the truth's columns and the score, and the
+    label of every row that for which the score stands, SPEAKING_AUDIBLE.
+
+    Args:
+        file: The csv.
+        truth: The table with the labels.
+        scores: By the number of the row in it, from 0; other rows are left out.
+
+    Raises:
+        DataError: If the truth cannot be read.
+    """
+    columns, rows = _cells(truth)
+    place = [columns.index(name) for name in AVA_COLUMNS]
+    lines = []
+    for number, score in scores.items():
+        cells = [rows[number][p] for p in place]
+        cells[AVA_COLUMNS.index("label")] = SPEAKING
+        lines.append([*cells, repr(score)])
+    write_rows(file, lines)
+
+
+def write_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write a csv whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as opened:
+            csv.writer(opened).writerows(rows)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cells(file: Path) -> Tuple[List[str], List[List[str]]]:
+    """Names of the columns, and the rows."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = [
+                [cell.strip() for cell in row] for row in csv.reader(opened, strict=True) if row
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {file} as csv in UTF-8: {error}") from error
+    if not rows:
+        raise DataError(f"{file} has no rows.")
+    if AVA_COLUMNS[0] in rows[0]:
+        return rows[0], rows[1:]
+    return [*AVA_COLUMNS, "score"][: len(rows[0])], rows
+
+
+def _box(file: Path, number: int, cells: List[str]) -> Tuple[float, float, float, float]:
+    """A box that has an area inside the picture, in fractions; it may reach outside."""
+    try:
+        x0, y0, x1, y1 = (float(cell) for cell in cells)
+    except ValueError:
+        x0, y0, x1, y1 = (float("nan"),) * 4
+    text = ", ".join(cells)
+    if not (x0 < x1 and y0 < y1):
+        raise DataError(f"{file}, row {number}: {text} is no box x1, y1, x2, y2.")
+    if x1 - x0 > 2 or y1 - y0 > 2:
+        raise DataError(
+            f"{file}, row {number}: the box {text} is not in fractions of width and height; divide "
+            "pixels by them."
+        )
+    if not (min(x1, y1) > 0 and max(x0, y0) < 1):
+        raise DataError(f"{file}, row {number}: the box {text} lies outside of the picture.")
+    return x0, y0, x1, y1
+
+
+def _stamp(text: str) -> str:
+    """A time stamp that is the same number however it is written (900.00 and 900.0)."""
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text

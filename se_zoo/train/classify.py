@@ -1,0 +1,105 @@
+"""Training of classifiers: images or clips in, classes or attributes out."""
+
+from typing import Any, Dict, Iterator, Tuple
+
+import torch
+
+from ..data import ImageTable
+from ..models import SEHeadMixin
+from . import loader, output
+from .build import build_model, model_args
+from .config import Config
+from .engine import Trainer
+from .evaluate import evaluate, laid_out
+from .loss import criterion_of, mixed
+from .order import Plan
+from .start import AnyTable, agree, check_input, check_task, open_all
+
+
+class ClassifierTrainer(Trainer):
+    """A classifier's run; see :class:`~se_zoo.train.engine.Trainer`."""
+
+    config: Config
+
+    def open_tables(self) -> Dict[str, AnyTable]:
+        return open_all(self.config.data, self.accelerator.is_main_process)
+
+    def agree(self, tables: Dict[str, AnyTable]) -> Dict[str, AnyTable]:
+        return agree(tables, self.accelerator)
+
+    def make_plan(self) -> Plan:
+        optim = self.config.optim
+        return Plan(
+            len(self.tables[self.config.data.splits[0]]), optim.batch_size,
+            self.accelerator.num_processes, optim.accumulate, optim.epochs, self.config.run.seed,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        check_task(self.config, self.plan, self.labels, self.multi_label)
+        first = self.tables[self.config.data.splits[0]]
+        self.criterion, self.mix = criterion_of(self.config, first, self.accelerator.device)
+
+    def build(self) -> torch.nn.Module:
+        return build_model(self.config.model, self.labels, self.multi_label, self.tag)
+
+    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
+        self.transforms = loader.transforms(model, self.config)
+        check_input(model, self.config, self.accelerator.device)
+        self.decoded: Dict[str, loader.Decoded] = {}
+        return model
+
+    def sample_transforms(self) -> Tuple[Any, Any]:
+        """What becomes of a sample in training and in evaluation."""
+        return self.transforms
+
+    def samples(self, split: str) -> loader.Samples:
+        """A split, decoded once if it is small."""
+        table = self.tables[split]
+        if not isinstance(table, ImageTable):
+            return table  # videos are decoded by the clip
+        if split not in self.decoded:
+            self.decoded[split] = loader.Decoded(table)
+        return self.decoded[split]
+
+    def batches(self, update: int) -> Iterator[Any]:
+        return iter(
+            loader.training_batches(
+                self.samples(self.config.data.splits[0]), self.sample_transforms()[0], self.config,
+                self.plan, self.accelerator.process_index, update,
+            )
+        )  # fmt: skip
+
+    def count(self, batch: Any) -> int:
+        return len(batch[0])
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        images, targets = laid_out(batch[0], self.config), batch[1]
+        if self.mix is not None:
+            images, targets = mixed(self.mix, images, targets)
+        with self.accelerator.autocast():
+            logits = self.model(images)
+        return self.criterion(logits.float(), targets)
+
+    def score(self, model: torch.nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
+        return evaluate(
+            model, self.samples(split), self.sample_transforms()[1], self.config,
+            self.labels, self.multi_label, self.accelerator, mixed_precision,
+        )  # fmt: skip
+
+    def show(self, figures: Dict[str, Any]) -> str:
+        return (
+            f"accuracy {figures['accuracy']:.2%} (majority {figures['majority_accuracy']:.2%}), "
+            f"balanced {figures['balanced_accuracy']:.2%}"
+        )
+
+    def draw_samples(self, model: torch.nn.Module) -> None:
+        table = self.tables[self.config.data.splits[-1]]
+        shown = loader.some_inputs(table, self.transforms[1], 6)
+        output.draw_samples(self.folder.path / "samples.png", model, shown)
+
+    def model_args(self) -> Dict[str, Any]:
+        args = model_args(self.config.model, self.tag)
+        model = self.whole(self.raw_model)
+        if isinstance(model, SEHeadMixin):
+            args["multi_label"] = model.is_multi_label()
+        return args

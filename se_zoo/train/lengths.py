@@ -1,0 +1,87 @@
+"""Batches of tracks of about the same length: what differs is cut off, not padded, because padding
+would be in the statistics of the BatchNorms."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Iterator, List, NamedTuple, Tuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from .order import Plan
+
+
+class Cut(NamedTuple):
+    """A track in an epoch, cut to some of its frames."""
+
+    epoch: int
+    index: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class LengthPlan(Plan):
+    """How tracks are cut into updates: sorted by length, in groups of so many frames.
+
+    Every epoch sorts them a little differently, so neighbours and cuts change; how many tracks are
+    in each group does not, so all epochs are of the same size.
+
+    Attributes:
+        batch_size: Frames per process and forward pass, at most.
+        lengths: Frames of every track.
+    """
+
+    lengths: Tuple[int, ...] = ()
+
+    @property
+    def passes(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def sizes(self) -> Tuple[int, ...]:
+        """Tracks per process of every group, from the shortest tracks to the longest; what does not
+        fill a group on all processes is left out, other tracks in every epoch."""
+        rest, found = sorted(self.lengths, reverse=True), []
+        while len(rest) >= self.processes:
+            # As many as fit when all are as long as the longest of them.
+            count = max(1, self.batch_size // rest[0])
+            count = min(count, len(rest) // self.processes)
+            found.append(count)
+            rest = rest[count * self.processes :]
+        return tuple(found[::-1])
+
+    def groups(self, epoch: int) -> List[Tuple[List[int], int]]:
+        """The tracks of every forward pass of all processes, and their frames after cutting."""
+        random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+        lengths = np.array(self.lengths)
+        order = random.permutation(self.samples)  # which are left out, and which of a length meet
+        order = order[: sum(self.sizes) * self.processes]
+        order = order[np.argsort(lengths[order] * random.uniform(0.9, 1.1, len(order)))]
+        found, begin = [], 0
+        for size in self.sizes:
+            group = order[begin : begin + size * self.processes]
+            begin += len(group)
+            frames = min(int(lengths[group].min()), max(1, self.batch_size // size))
+            found.append((random.permutation(group).tolist(), frames))
+        return [found[i] for i in random.permutation(len(found))]
+
+
+class CutBatches(Sampler[List[Cut]]):
+    """The batches of one process, from an update to the end of the run."""
+
+    def __init__(self, plan: LengthPlan, process: int, start: int = 0):
+        self.plan, self.process, self.start = plan, process, start
+
+    def __len__(self) -> int:
+        done, within = divmod(self.start, self.plan.updates)
+        return self.plan.passes * (self.plan.epochs - done) - within * self.plan.accumulate
+
+    def __iter__(self) -> Iterator[List[Cut]]:
+        plan = self.plan
+        first, within = divmod(self.start, plan.updates)
+        for epoch in range(first, plan.epochs):
+            skipped = within * plan.accumulate if epoch == first else 0
+            for group, frames in plan.groups(epoch)[skipped:]:
+                size = len(group) // plan.processes
+                own = group[self.process * size : (self.process + 1) * size]
+                yield [Cut(epoch, index, frames) for index in own]

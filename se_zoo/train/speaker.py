@@ -1,0 +1,239 @@
+"""Training of speaker models: face tracks and their sound in, one answer a frame out."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate.utils import DistributedType, gather_object, send_to_device
+from torch import nn
+
+from ..data import TrackTable, open_tracks
+from ..data.ava import write_predictions
+from ..data.tracks import csv_of
+from ..errors import DataError, InvalidInputError
+from ..explain import explain_speaker
+from ..metrics import average_precision
+from ..models import SpeakerOutput, create_speaker_model
+from ..models.zoo_speaker import SIZES
+from . import tracks
+from .config import SpeakerConfig
+from .engine import Trainer
+from .lengths import LengthPlan
+from .start import AnyTable, agree
+
+#: What the face alone says counts half (LR-ASD and Light-ASD).
+_VISUAL = 0.5
+#: Figures by which the best weights of a run can be chosen.
+METRICS = ("average_precision", "accuracy", "balanced_accuracy")
+
+
+def speaker_loss(
+    output: SpeakerOutput,
+    labels: torch.Tensor,
+    mask: Optional[torch.Tensor] = None,
+    weight: Optional[torch.Tensor] = None,
+) -> torch.Tensor:
+    """Binary cross-entropy of face and sound together, plus half of that of the face alone.
+
+    Args:
+        output: Of a speaker model, (B, T).
+        labels: 0 and 1, (B, T).
+        mask: Which frames count, (B, T) bool; None: all.
+        weight: Of the frames with speech; None: 1.
+
+    Returns:
+        The mean over the frames that count.
+    """
+    total = torch.zeros((), device=labels.device)
+    for logits, share in zip(output, (1.0, _VISUAL), strict=True):
+        losses = F.binary_cross_entropy_with_logits(
+            logits.float(), labels, pos_weight=weight, reduction="none"
+        )
+        total = total + share * (losses.mean() if mask is None else losses[mask].mean())
+    return total
+
+
+class SpeakerTrainer(Trainer):
+    """A speaker model's run; see :class:`~se_zoo.train.engine.Trainer`."""
+
+    config: SpeakerConfig
+    unit = batch_unit = "frames"  # type: ignore[assignment]
+
+    def open_tables(self) -> Dict[str, AnyTable]:
+        config = self.config.data
+        if not self.accelerator.is_main_process:  # the main process says what is left out
+            config = replace(config, broken="error")
+        found = {name: open_tracks(config, name) for name in dict.fromkeys(config.splits)}
+        for table in found.values() if self.accelerator.is_main_process else ():
+            # Rather now than in the middle of an epoch, or after it.
+            for index in range(0, len(table), max(1, len(table) // 16)):
+                if error := table.inspect(index).error:
+                    raise DataError(error)
+        return {**found}
+
+    def agree(self, tables: Dict[str, AnyTable]) -> Dict[str, AnyTable]:
+        return agree(tables, self.accelerator)
+
+    def table(self, split: str) -> TrackTable:
+        """A split."""
+        table = self.tables[split]
+        assert isinstance(table, TrackTable)
+        return table
+
+    def make_plan(self) -> LengthPlan:
+        optim, table = self.config.optim, self.table(self.config.data.splits[0])
+        return LengthPlan(
+            len(table), optim.batch_size, self.accelerator.num_processes, optim.accumulate,
+            optim.epochs, self.config.run.seed, tuple(table.lengths),
+        )  # fmt: skip
+
+    def check(self) -> None:
+        config, table = self.config, self.table(self.config.data.splits[0])
+        if config.run.best not in METRICS:
+            raise InvalidInputError(
+                f"--run.best {config.run.best} is none of the metrics: {', '.join(METRICS)}."
+            )
+        if config.model.name not in SIZES:
+            raise InvalidInputError(
+                f"--model.name {config.model.name} is no speaker model; these are: "
+                f"{', '.join(SIZES)}."
+            )
+        if config.model.body != (config.data.bodies is not None):
+            raise InvalidInputError("--model.body and --data.bodies go together.")
+        augment = config.augment
+        chances = (augment.hflip, augment.noise, augment.swap, augment.mute)
+        if min(chances) < 0 or max(*chances, augment.swap + augment.mute) > 1:
+            raise InvalidInputError(
+                "--augment.hflip, noise and swap plus mute are probabilities, 0 to 1."
+            )
+        if len(table) < 2 and augment.noise + augment.swap > 0:
+            raise InvalidInputError("--augment.noise and --augment.swap need two tracks or more.")
+        if self.plan.passes == 0:
+            raise InvalidInputError(
+                f"{table.name} has {len(table)} tracks for {self.plan.processes} processes."
+            )
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise InvalidInputError("a speaker model is too small to be spread with FSDP; use DDP.")
+        speaking = torch.cat([table.sample(i).labels for i in range(len(table))])
+        yes = speaking.sum()
+        weight = ((len(speaking) - yes) / yes.clamp(min=1)).clamp(1, 10)
+        balance = config.optim.class_balance
+        self.weight = weight.to(self.accelerator.device) if balance else None
+
+    def build(self) -> nn.Module:
+        model = self.config.model
+        return create_speaker_model(
+            model.name, model.pretrained, gate=model.gate, pool=model.pool, body=model.body,
+            se=model.se,
+        )  # fmt: skip
+
+    def batches(self, update: int) -> Iterator[Any]:
+        plan: Any = self.plan
+        return tracks.training_batches(
+            self.table(self.config.data.splits[0]), self.config, plan,
+            self.accelerator.process_index, update,
+        )  # fmt: skip
+
+    def count(self, batch: Any) -> int:
+        return batch["labels"].numel()
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        with self.accelerator.autocast():
+            output = self.model(batch["audio"], batch["face"], batch.get("body"))
+        return speaker_loss(output, batch["labels"], weight=self.weight)
+
+    # Evaluation
+
+    @torch.inference_mode()
+    def score(self, model: nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
+        """Figures over the rows of the split's csv, and AVA's average precision among them."""
+        found = self.row_scores(model, split, mixed_precision)
+        table = self.table(split)
+        places = np.concatenate([table.rows_of(i) for i in range(len(table))])
+        truth = np.concatenate([table.sample(i).speaking for i in range(len(table))])
+        logits = np.concatenate([found[i] for i in range(len(table))]).astype(np.float64)
+        order = places.argsort()  # of rows with equal scores, the csv's order decides
+        self.predictions = dict(zip(places[order].tolist(), logits[order].tolist(), strict=True))
+        return figures_of(truth[order], logits[order])
+
+    @torch.inference_mode()
+    def row_scores(
+        self, model: nn.Module, split: str, mixed_precision: bool = False
+    ) -> Dict[int, np.ndarray]:
+        """Logits of the rows of every track of a split, by its place; on all processes."""
+        model.eval()
+        table, accelerator = self.table(split), self.accelerator
+        batches = tracks.evaluation_batches(
+            table, self.config, accelerator.process_index, accelerator.num_processes
+        )
+        mine: List[Tuple[int, np.ndarray]] = []
+        for indices, inputs in batches:
+            inputs = send_to_device(inputs, accelerator.device)
+            with accelerator.autocast() if mixed_precision else nullcontext():
+                output = model(inputs["audio"], inputs["face"], inputs.get("body"), inputs["mask"])
+            logits = output.logits.float().cpu().numpy()
+            for place, index in enumerate(indices):
+                mine.append((index, logits[place][table.sample(index).frame_of_row]))
+        everyone = gather_object(mine)
+        found = dict(everyone)
+        if len(found) != len(table) or len(everyone) != len(table):
+            raise RuntimeError(f"Evaluated {len(everyone)} of {len(table)} tracks.")
+        return found
+
+    def show(self, figures: Dict[str, Any]) -> str:
+        return (
+            f"average precision {figures['average_precision']:.2%} (share of speech "
+            f"{figures['positive']:.2%}), accuracy {figures['accuracy']:.2%}"
+        )
+
+    # What is left behind
+
+    def model_args(self) -> Dict[str, Any]:
+        model: Any = self.raw_model
+        return dict(model._model_args)
+
+    def draw_samples(self, model: nn.Module) -> None:
+        """A test track that speaks, explained; and the test split's scores as AVA's script takes
+        them."""
+        config, folder = self.config.data, self.folder.path
+        table = self.table(config.splits[-1])
+        truth = csv_of(config, config.splits[-1])
+        write_predictions(folder / "predictions.csv", truth, self.predictions)
+        if getattr(model, "se", None) is not None:
+            speaks = int(table.targets[:, 0].argmax())
+            _, inputs = tracks.Whole(table, self.config.model.body)[speaks]
+            labels = inputs.pop("labels")
+            inputs = {k: v[None].to(self.accelerator.device) for k, v in inputs.items()}
+            found = explain_speaker(model, **inputs)  # type: ignore[arg-type]
+            found.save(
+                folder / "samples.png", inputs["face"], truth=labels, fps=table.sample(speaks).fps
+            )
+
+
+def figures_of(truth: np.ndarray, logits: np.ndarray) -> Dict[str, Any]:
+    """Figures of rows: AVA's average precision, accuracy at a probability of one half, loss.
+
+    Args:
+        truth: (N,) bool.
+        logits: (N,).
+
+    Raises:
+        DataError: If no row is positive.
+    """
+    said = logits > 0
+    loss = np.logaddexp(0, np.where(truth, -logits, logits)).mean()
+    recalls = [float((said == truth)[truth == side].mean()) for side in np.unique(truth)]
+    share = float(truth.mean())
+    values = {
+        "loss": float(loss),
+        "average_precision": average_precision(truth.tolist(), logits.tolist()),
+        "accuracy": float((said == truth).mean()),
+        "balanced_accuracy": sum(recalls) / len(recalls),
+        "positive": share,
+        "majority_accuracy": max(share, 1 - share),
+        "majority_balanced_accuracy": 1 / len(recalls),
+    }
+    return {name: round(value, 5) for name, value in values.items()}

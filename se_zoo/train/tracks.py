@@ -1,0 +1,154 @@
+"""Face tracks for training and evaluation: which frames, and what becomes of picture and sound."""
+
+from typing import Any, Dict, Iterator, List, Tuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from ..data import FaceTrack, TrackTable
+from ..data.crops import CROP
+from .config import SpeakerAugmentConfig, SpeakerConfig
+from .lengths import Cut, CutBatches, LengthPlan
+from .order import seed_cpu
+
+#: What a speaker model takes, and what it should say; (B, 4 T, 13), (B, T, 112, 112), (B, T).
+Inputs = Dict[str, torch.Tensor]
+
+
+class Augmented(Dataset[Inputs]):
+    """Cuts of training tracks, each augmented by random numbers of its own, so that it is the same
+    whichever process or worker makes it, and however often the run was interrupted before."""
+
+    def __init__(self, table: TrackTable, augment: SpeakerAugmentConfig, body: bool, seed: int):
+        self.table, self.augment, self.body, self.seed = table, augment, body, seed
+        self.picture = v2.Compose(
+            [
+                v2.RandomRotation((-augment.rotate, augment.rotate), v2.InterpolationMode.BILINEAR),
+                v2.RandomResizedCrop(CROP, augment.scale, (1, 1), antialias=True),
+                v2.RandomHorizontalFlip(augment.hflip),
+            ]
+        )
+
+    def __getitem__(self, cut: Cut) -> Inputs:  # type: ignore[override]
+        track = self.table.sample(cut.index)
+        seed_cpu(self.seed, cut.epoch, cut.index)
+        first = int(torch.randint(len(track) - cut.frames + 1, ()))
+        wave, speaks = self._sound(cut.index, track, first, cut.frames)
+        pictures = [track.pictures(first, cut.frames)]
+        if self.body:
+            pictures.append(track.pictures(first, cut.frames, bodies=True))
+        looked = self.picture(torch.cat(pictures)).split(cut.frames)  # face and body alike
+        return {
+            "audio": track.features(wave),
+            "labels": track.labels[first : first + cut.frames] * float(speaks),
+            **dict(zip(("face", "body"), looked, strict=False)),
+        }
+
+    def _sound(
+        self, index: int, track: FaceTrack, first: int, frames: int
+    ) -> Tuple[torch.Tensor, bool]:
+        """Samples, and whether they are still the track's own."""
+        own, augment = track.wave(first, frames), self.augment
+        chance = float(torch.rand(()))
+        if chance < augment.mute:
+            return torch.zeros_like(own), False
+        if chance < augment.mute + augment.swap:
+            return self._other(index, len(own)), False
+        if float(torch.rand(())) < augment.noise:
+            snr = float(torch.empty(()).uniform_(*augment.snr))
+            return mixed_in(own, self._other(index, len(own)), snr), True
+        return own, True
+
+    def _other(self, index: int, length: int) -> torch.Tensor:
+        """So many samples of another track, from anywhere in it; a short one repeats."""
+        number = int(torch.randint(len(self.table) - 1, ()))
+        other = self.table.sample(number + (number >= index))
+        wave = other.wave(0, len(other))
+        wave = wave.repeat(-(-length // len(wave)))
+        begin = int(torch.randint(len(wave) - length + 1, ()))
+        return wave[begin : begin + length]
+
+
+def mixed_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:
+    """A recording with another mixed in.
+
+    Args:
+        wave: (N,) samples, float.
+        noise: As many.
+        snr: Ratio of their powers, in dB.
+
+    Returns:
+        (N,); `wave` itself if one of them is silent, as there is no such ratio then.
+    """
+    powers = wave.double().square().mean(), noise.double().square().mean()
+    if not min(powers) > 0:
+        return wave
+    factor = (powers[0] / powers[1] / 10 ** (snr / 10)).sqrt()
+    return wave + noise * factor.float()
+
+
+class Whole(Dataset[Tuple[int, Inputs]]):
+    """Whole tracks, with their places in the table."""
+
+    def __init__(self, table: TrackTable, body: bool):
+        self.table, self.body = table, body
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Tuple[int, Inputs]:
+        track = self.table.sample(index)
+        count = len(track)
+        found = {
+            "audio": track.features(track.wave(0, count)),
+            "face": track.pictures(0, count),
+            "labels": track.labels,
+        }
+        if self.body:
+            found["body"] = track.pictures(0, count, bodies=True)
+        return index, found
+
+
+def padded(samples: List[Tuple[int, Inputs]]) -> Tuple[List[int], Inputs]:
+    """Whole tracks as one batch, the shorter ones padded, with ``mask`` (B, T)."""
+    indices, inputs = zip(*samples, strict=True)
+    pad = torch.nn.utils.rnn.pad_sequence
+    found = {name: pad([one[name] for one in inputs], True) for name in inputs[0]}
+    lengths = torch.tensor([len(one["labels"]) for one in inputs])
+    found["mask"] = torch.arange(int(lengths.max())) < lengths[:, None]
+    return list(indices), found
+
+
+def training_batches(
+    table: TrackTable, config: SpeakerConfig, plan: LengthPlan, process: int, start: int
+) -> Iterator[Inputs]:
+    """Batches of one process from update ``start`` to the end of the run."""
+    augmented = Augmented(table, config.augment, config.model.body, config.run.seed)
+    loader: Any = DataLoader(
+        augmented,
+        batch_sampler=CutBatches(plan, process, start),
+        num_workers=config.run.workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def evaluation_batches(
+    table: TrackTable, config: SpeakerConfig, process: int, processes: int
+) -> DataLoader:
+    """Batches of one process's share of a split: whole tracks, sorted by length, so many frames at
+    a time, padding included, but at least one track."""
+    order = sorted(range(len(table)), key=lambda i: table.lengths[i])[process::processes]
+    batches: List[List[int]] = []
+    for index in order:
+        if not batches or (len(batches[-1]) + 1) * table.lengths[index] > config.optim.batch_size:
+            batches.append([])
+        batches[-1].append(index)
+    return DataLoader(
+        Whole(table, config.model.body),
+        batch_sampler=batches,
+        num_workers=config.run.workers,
+        collate_fn=padded,
+        pin_memory=torch.cuda.is_available(),
+    )
