@@ -212,7 +212,7 @@ def test_names_and_round_trip(tmp_path: Path) -> None:
         create_speaker_model("resnet18_sehead")
     with pytest.raises(WeightsNotFoundError, match="se-zoo convert lr-asd"):
         create_speaker_model("asd_small_sehead", pretrained=True)
-    with pytest.raises(ValueError, match="takes gate, reduction, pool and body, not depth"):
+    with pytest.raises(ValueError, match="takes gate, reduction, pool, body and se, not depth"):
         create_speaker_model("asd_tiny_sehead", depth=3)
     with pytest.raises(ValueError, match="not num_classes"):
         timm.create_model("asd_tiny_sehead", num_classes=4)

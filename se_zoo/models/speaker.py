@@ -63,9 +63,23 @@ class Unit(nn.Module):
         self.norm = norm(outputs, eps=1e-3, momentum=0.01)
 
     def forward(self, x: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
-        x = torch.relu(self.norm(self.conv(x)))
+        x = torch.relu(self.norm(self._convolved(x)))
         # Zero, as the convolution's own padding is: a clip's end must not see what comes behind.
         return x if mask is None else x * mask
+
+    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
+        conv = self.conv
+        if tuple(conv.kernel_size[1:]) != (1, 1):
+            return conv(x)
+        # Over time alone: as one of two dimensions, two to three times faster on a CPU in training.
+        flat = torch.nn.functional.conv2d(
+            x.flatten(3),
+            conv.weight[..., 0],
+            None,
+            1,
+            (conv.padding[0], 0),  # type: ignore[arg-type]
+        )
+        return flat.unflatten(3, x.shape[3:])
 
 
 def _visual_block(inputs: int, outputs: int, stride: int) -> nn.ModuleList:

@@ -61,13 +61,12 @@ class Augmented(Dataset[Inputs]):
         return own, True
 
     def _other(self, index: int, length: int) -> torch.Tensor:
-        """So many samples of another track, from anywhere in it; a short one repeats."""
+        """So many samples of another track, from anywhere in it; behind its end it begins anew."""
         number = int(torch.randint(len(self.table) - 1, ()))
         other = self.table.sample(number + (number >= index))
         wave = other.wave(0, len(other))
-        wave = wave.repeat(-(-length // len(wave)))
-        begin = int(torch.randint(len(wave) - length + 1, ()))
-        return wave[begin : begin + length]
+        begin = int(torch.randint(len(wave), ()))
+        return wave.roll(-begin).repeat(-(-length // len(wave)))[:length]
 
 
 def mixed_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:

@@ -1,0 +1,240 @@
+"""Training of speaker models: the loss, a run that is interrupted, what it leaves, its options."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from se_zoo.data import TrackDataConfig, open_tracks
+from se_zoo.data.ava import read_ava
+from se_zoo.errors import DataError, InvalidInputError
+from se_zoo.metrics import ava_average_precision
+from se_zoo.models import SpeakerOutput, create_speaker_model
+from se_zoo.train import (
+    OptimConfig,
+    RunConfig,
+    SpeakerAugmentConfig,
+    SpeakerConfig,
+    SpeakerModelConfig,
+    train,
+)
+from se_zoo.train.speaker import speaker_loss
+from se_zoo.train.tracks import Whole
+from tests.test_tracks import write_splits
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+pytest.importorskip("av", reason="needs PyAV (extra: video)")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_splits(tmp_path_factory.mktemp("data"), bodies=True)
+
+
+def config_of(folder: Path, output: Path, **parts: Dict[str, Any]) -> SpeakerConfig:
+    """Two epochs of four updates."""
+    optim = {"epochs": 2, "batch_size": 18, "warmup_epochs": 0.5, "ema_decay": 0.5}
+    run = {"output": output, "best": "average_precision", "log_every": 1, "save_every": 1}
+    return SpeakerConfig(
+        TrackDataConfig(str(folder), **parts.get("data", {})),
+        SpeakerModelConfig(**parts.get("model", {})),
+        SpeakerAugmentConfig(**{"swap": 0.2, "mute": 0.2, **parts.get("augment", {})}),
+        OptimConfig(**{**optim, **parts.get("optim", {})}),
+        RunConfig(**{**run, "channels_last": False, **parts.get("run", {})}),
+    )
+
+
+def losses(output: Path) -> List[float]:
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def test_loss_by_hand() -> None:
+    output = SpeakerOutput(torch.tensor([[0.0, 2.0, 50.0]]), torch.tensor([[1.0, 0.0, -50.0]]))
+    labels, mask = torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[True, True, False]])
+    both = (math.log(2) + math.log(1 + math.exp(2))) / 2
+    alone = (math.log(1 + math.exp(-1)) + math.log(2)) / 2
+    assert float(speaker_loss(output, labels, mask)) == pytest.approx(both + 0.5 * alone)
+    assert float(speaker_loss(output, labels)) == pytest.approx(
+        2 / 3 * (both + 0.5 * alone) + 25 / 3
+    )
+    heavier = (3 * math.log(2) + math.log(1 + math.exp(2))) / 2
+    alone = (3 * math.log(1 + math.exp(-1)) + math.log(2)) / 2
+    found = speaker_loss(output, labels, mask, torch.tensor(3.0))
+    assert float(found) == pytest.approx(heavier + 0.5 * alone)
+
+
+@pytest.fixture(scope="module")
+def usual(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run to its end."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    output = train(config_of(folder, tmp_path_factory.mktemp("runs") / "usual"))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    return output
+
+
+def test_what_a_run_leaves(usual: Path, folder: Path) -> None:
+    """An export that loads, whose scores, made anew one track at a time, are those in the csv; and
+    of these AVA's figure is the summary's."""
+    summary = json.loads((usual / "summary.json").read_text())
+    assert len(losses(usual)) == 8 == summary["updates"]
+    predictions, truth = usual / "predictions.csv", folder / "csv" / "test.csv"
+    found = ava_average_precision(truth, predictions)
+    assert summary["test"]["average_precision"] == pytest.approx(found, abs=1e-5)
+    assert summary["test"]["positive"] == pytest.approx(
+        sum(r.value == "SPEAKING_AUDIBLE" for r in read_ava(truth, "label")) / 27, abs=1e-5
+    )
+    with predictions.open(newline="") as opened:
+        assert [row[:6] for row in csv.reader(opened)] == _cells(truth), "its rows, in its order"
+    model = create_speaker_model(f"local-dir:{usual / 'export'}")
+    table = open_tracks(TrackDataConfig(str(folder)), "test")
+    scores = {row.key: float(row.value) for row in read_ava(predictions, "score")}
+    whole = Whole(table, False)
+    for index in range(len(table)):
+        _, inputs = whole[index]
+        with torch.no_grad():
+            logits = model(inputs["audio"][None], inputs["face"][None]).logits[0]
+        entity = table.where(index).partition(": ")[2]
+        wanted = [scores[entity, repr(float(stamp))] for stamp in table.sample(index).stamps]
+        torch.testing.assert_close(logits, torch.tensor(wanted), atol=1e-5, rtol=1e-4)
+    assert (usual / "samples.png").stat().st_size > 10_000
+    assert (usual / "curves.png").is_file() and summary["labels"] == ["speaking"]
+
+
+def _cells(file: Path) -> List[List[str]]:
+    with file.open(newline="") as opened:
+        return [row[:6] for row in list(csv.reader(opened))[1:]]
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_were(
+    usual: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from se_zoo.train.stop import Stop
+
+    asked = iter([None, None, None, 15])
+    monkeypatch.setattr(Stop, "asked", lambda self: next(asked, None))
+    config = config_of(folder, tmp_path / "run")
+    with pytest.raises(SystemExit):
+        train(config)
+    assert len(losses(tmp_path / "run")) == 4
+    train(config)
+    assert losses(tmp_path / "run") == losses(usual)
+    left, right = (load_file(p / "export" / "model.safetensors") for p in (tmp_path / "run", usual))
+    assert all(torch.equal(left[name], right[name]) for name in right)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [s["update"] for s in summary["sessions"]] == [0, 4]
+
+
+def test_workers_give_the_same_losses(usual: Path, folder: Path, tmp_path: Path) -> None:
+    train(config_of(folder, tmp_path / "run", run={"workers": 2}, optim={"epochs": 2}))
+    assert losses(tmp_path / "run") == losses(usual)
+
+
+def test_body_clip_gate_and_broken_tracks(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    """Variants of the model; what is left out is said and in the summary."""
+    file = folder / "clips_bodies" / "valid" / "film" / "valid_1" / "2.04.jpg"
+    content = file.read_bytes()
+    file.unlink()
+    try:
+        train(
+            config_of(
+                folder, tmp_path / "run", model={"body": True, "pool": "clip", "gate": "identity"},
+                data={"bodies": "clips_bodies", "broken": "skip"},
+                optim={"epochs": 1, "class_balance": True},
+            )
+        )  # fmt: skip
+    finally:
+        file.write_bytes(content)
+    model = create_speaker_model(f"local-dir:{tmp_path / 'run' / 'export'}")
+    assert model.modalities == ("audio", "face", "body") and model.pool == "clip"
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert "lacks 1 crops" in summary["skipped"]["valid"][0] and summary["samples"]["valid"] == 2
+    assert "left out of the valid split: 1 of 3" in capsys.readouterr().err
+
+
+def test_without_the_block(folder: Path, tmp_path: Path) -> None:
+    train(config_of(folder, tmp_path / "run", model={"se": False}, optim={"epochs": 1}))
+    weights = load_file(tmp_path / "run" / "export" / "model.safetensors")
+    assert not any(name.startswith("se.") for name in weights)
+    assert not (tmp_path / "run" / "export" / "config.json").exists()
+
+
+def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path) -> None:
+    train(config_of(folder, tmp_path / "run", run={"init": usual}, optim={"epochs": 1, "lr": 1e-9}))
+    left, right = (load_file(p / "export" / "model.safetensors") for p in (tmp_path / "run", usual))
+    assert torch.equal(left["detector.classifier.weight"], right["detector.classifier.weight"])
+
+
+@pytest.mark.parametrize(
+    "parts, says",
+    [
+        ({"model": {"name": "resnet18_sehead"}}, "is no speaker model; these are: asd_tiny"),
+        ({"model": {"body": True}}, "--model.body and --data.bodies go together"),
+        ({"run": {"best": "top5_accuracy"}}, "--run.best top5_accuracy is none of the metrics"),
+        ({"augment": {"swap": 0.7, "mute": 0.4}}, "swap plus mute are probabilities"),
+        ({"data": {"limit": 1}}, "need two tracks or more"),
+        ({"optim": {"lr": -1.0}}, "--optim.lr must be above 0"),
+    ],
+)
+def test_options_that_cannot_be(folder: Path, tmp_path: Path, parts: Any, says: str) -> None:
+    with pytest.raises(InvalidInputError, match=says):
+        train(config_of(folder, tmp_path / "run", **parts))
+    assert not (tmp_path / "run").exists(), "nothing is half-written"
+
+
+def test_damage_is_found_before_the_training(tmp_path: Path) -> None:
+    data = write_splits(tmp_path / "data", tracks=2)
+    (data / "clips_audios" / "test" / "film" / "test_1.wav").unlink()
+    with pytest.raises(DataError, match=r"test: test_1: .*test_1\.wav: no such file"):
+        train(config_of(data, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipe(folder: Path, tmp_path: Path) -> None:
+    """The command line, with --debug, in a process of its own."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, str(root / "recipes" / "speaker.py"), "--debug"]
+    done = subprocess.run(
+        [*command, "--data.path", str(folder)], cwd=tmp_path, text=True, capture_output=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "test: average precision" in done.stdout
+    assert (tmp_path / "runs" / "speaker-debug" / "export" / "config.json").is_file()
+
+
+def test_two_processes(folder: Path, tmp_path: Path) -> None:
+    """Every test track is scored once, by the weights that are exported."""
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            str(root / "recipes" / "speaker.py"), "--data.path", str(folder), "--optim.epochs", "2",
+            "--optim.batch-size", "18", "--run.output", str(tmp_path / "run"),
+        ],
+        cwd=tmp_path, text=True, capture_output=True, check=False, timeout=300,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = ava_average_precision(folder / "csv" / "test.csv", tmp_path / "run" / "predictions.csv")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["test"]["average_precision"] == pytest.approx(found, abs=1e-5)
+    assert summary["environment"]["processes"] == 2
+    model = create_speaker_model(f"local-dir:{tmp_path / 'run' / 'export'}")
+    table = open_tracks(TrackDataConfig(str(folder)), "test")
+    _, inputs = Whole(table, False)[1]
+    with torch.no_grad():
+        logits = model(inputs["audio"][None], inputs["face"][None]).logits[0]
+    scores = read_ava(tmp_path / "run" / "predictions.csv", "score")
+    wanted = [float(row.value) for row in scores if row.key[0] == "test_1"]
+    torch.testing.assert_close(logits, torch.tensor(wanted), atol=1e-5, rtol=1e-4)

@@ -1,0 +1,457 @@
+"""Face tracks with sound: layouts, what can be wrong with them, and how they are cut and mixed."""
+
+import csv
+import shutil
+import wave
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, List, Optional, Sequence
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from se_zoo import cli
+from se_zoo.data import TrackDataConfig, build_tracks, open_tracks
+from se_zoo.data.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
+from se_zoo.data.mfcc import mfcc
+from se_zoo.errors import DataError
+from se_zoo.train import SpeakerAugmentConfig
+from se_zoo.train.lengths import CutBatches, LengthPlan
+from se_zoo.train.tracks import Augmented, Cut, Whole, mixed_in, padded
+from tests.test_speaker_video import noise, write_video
+
+pytest.importorskip("av", reason="needs PyAV (extra: video)")
+RATE, SILENT = 16_000, LABELS[2]
+
+
+def write_wav(file: Path, samples: np.ndarray, rate: int = RATE) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(file), "wb") as opened:
+        opened.setnchannels(1)
+        opened.setsampwidth(2)
+        opened.setframerate(rate)
+        opened.writeframes(samples.astype("<i2").tobytes())
+
+
+def write_track(
+    folder: Path,
+    split: str,
+    name: str,
+    frames: int,
+    fps: float = 25.0,
+    begin: float = 2.0,
+    video: str = "film",
+    bodies: bool = False,
+) -> List[List[Any]]:
+    """Crops whose grey value is their number, noise for sound that is loud in the second half,
+    where the face speaks; the rows of the table."""
+    rows = []
+    for n in range(frames):
+        stamp = begin + n / fps
+        for kind in ("clips_videos", *(["clips_bodies"] if bodies else [])):
+            to = folder / kind / split / video / name
+            to.mkdir(parents=True, exist_ok=True)
+            grey = 255 - n if kind == "clips_bodies" else n
+            Image.fromarray(np.full((40, 30), grey, np.uint8)).save(
+                to / f"{stamp:.2f}.jpg", quality=100
+            )
+        label = SPEAKING if n >= frames / 2 else SILENT
+        rows.append([video, stamp, 0.1, 0.1, 0.5, 0.6, label, name])
+    samples = noise(frames / fps)
+    samples[: len(samples) // 2] //= 100
+    write_wav(folder / "clips_audios" / split / video / f"{name}.wav", samples)
+    return rows
+
+
+def write_table(file: Path, rows: Sequence[Sequence[Any]], header: bool = True) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows([*([AVA_COLUMNS] if header else []), *rows])
+
+
+def write_splits(folder: Path, tracks: int = 6, frames: int = 8, bodies: bool = False) -> Path:
+    """A data set of three splits; the tracks differ in length."""
+    for split, count in (("train", tracks), ("valid", 3), ("test", 3)):
+        rows = []
+        for n in range(count):
+            rows += write_track(folder, split, f"{split}_{n}", frames + n % 3, bodies=bodies)
+        write_table(folder / "csv" / f"{split}.csv", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_splits(tmp_path_factory.mktemp("tracks"), bodies=True)
+
+
+@pytest.fixture
+def tracks(made: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    shutil.copytree(made, tmp_path / "tracks")
+    return tmp_path / "tracks"
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_rows_in_any_order_and_both_spellings(tmp_path: Path, header: bool) -> None:
+    """AVA's entities have colons, which preparations may write otherwise; official tables have no
+    header and end in _orig.csv."""
+    rows = write_track(tmp_path, "val", "a_0000_0060_1", 6) + write_track(tmp_path, "val", "b:2", 4)
+    for row in rows[:6]:
+        row[-1] = "a_0000_0060:1"
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()
+    write_table(tmp_path / "csv" / "val_orig.csv", [rows[i] for i in order], header)
+    table = open_tracks(TrackDataConfig(str(tmp_path), splits=("val", "val", "val")), "val")
+    assert len(table) == 2 and table.lengths == [6, 4]
+    first = table.sample(0)
+    assert first.speaking.tolist() == [False] * 3 + [True] * 3
+    assert first.pictures(0, 6).float().mean((1, 2)).round().tolist() == [0, 1, 2, 3, 4, 5]
+    assert [order[row] for row in table.rows_of(0)] == [0, 1, 2, 3, 4, 5]
+    assert table.sample(1).pictures(2, 2).shape == (2, 112, 112)
+    torch.testing.assert_close(first.wave(0, 6)[:100], first.wave(0, 1)[:100])
+    assert table.inspect(0).error == "" and table.inspect(0).frames == 6
+
+
+def test_sound_of_some_frames(made: Path) -> None:
+    """Frame n begins 640 samples after frame n - 1, and behind the end there is silence."""
+    track = open_tracks(TrackDataConfig(str(made)), "train").sample(0)
+    whole = torch.from_numpy(noise(len(track) / 25).astype(np.float32))
+    whole[: len(whole) // 2] = torch.div(whole[: len(whole) // 2], 100, rounding_mode="floor")
+    part = track.wave(3, 2)
+    assert len(part) == 2 * 640 + 240
+    torch.testing.assert_close(part, whole[3 * 640 : 5 * 640 + 240])
+    end = track.wave(len(track) - 1, 1)
+    assert bool((end[640:] == 0).all()) and bool(end[:640].any())
+    features = track.features(track.wave(0, len(track)))
+    assert features.shape == (4 * len(track), 13)
+    # but for the windows that reach behind the end
+    torch.testing.assert_close(features[:-2], mfcc(whole)[: 4 * len(track) - 2])
+
+
+def test_other_frame_rates(tmp_path: Path) -> None:
+    rows = write_track(tmp_path, "train", "fast", 40, fps=50.0)
+    rows += write_track(tmp_path, "train", "slow", 10, fps=12.5)
+    write_table(tmp_path / "csv" / "train.csv", rows)
+    config = TrackDataConfig(str(tmp_path))
+    table = open_tracks(config, "train")
+    fast, slow = table.sample(0), table.sample(1)
+    assert len(fast) == 20 and len(slow) == 20
+    assert fast.places.tolist() == list(range(0, 40, 2))
+    assert slow.frame_of_row.tolist() == list(range(0, 20, 2))
+    assert len(fast.frame_of_row) == 40 and fast.frame_of_row.max() == 19
+    assert fast.features(fast.wave(0, 20)).shape == (80, 13)
+    own = open_tracks(replace(config, fps=None), "train").sample(0)
+    assert len(own) == 40 and own.fps == pytest.approx(50) and own.own_rate
+    assert own.features(own.wave(0, 40)).shape == (160, 13), "four windows a frame, half as long"
+    assert own.frame_of_row.tolist() == list(range(40))
+
+
+def test_wav_of_another_rate(tracks: Path) -> None:
+    """Stereo or 44.1 kHz: brought to mono at 16 kHz."""
+    file = tracks / "clips_audios" / "train" / "film" / "train_0.wav"
+    seconds = np.arange(round(0.32 * 44_100)) / 44_100
+    write_wav(file, np.sin(2 * np.pi * 440 * seconds) * 8000, 44_100)
+    found = open_tracks(TrackDataConfig(str(tracks)), "train").sample(0).wave(0, 8)
+    crossings = int(((found[:-1] < 0) & (found[1:] >= 0)).sum())
+    assert crossings == pytest.approx(440 * 0.32, abs=3)
+
+
+# What can be wrong
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def empty(file: Path) -> None:
+    write_wav(file, np.zeros(0))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(b"no picture, no sound")
+
+
+def long(file: Path) -> None:
+    write_wav(file, noise(3.0))
+
+
+DAMAGES = [
+    ("clips_videos", "2.12.jpg", remove, "lacks 1 crops, such as 2.12.jpg"),
+    ("clips_bodies", "2.04.jpg", remove, "lacks 1 crops, such as 2.04.jpg"),
+    ("clips_audios", None, remove, "no such file"),
+    ("clips_audios", None, empty, "train_1.wav is empty"),
+    ("clips_audios", None, cut, "cannot be decoded"),
+    ("clips_audios", None, long, "has 3.00 seconds, the track 0.36"),
+]
+
+
+@pytest.mark.parametrize("kind, name, damage, says", DAMAGES)
+def test_damage_is_named_or_left_out(
+    tracks: Path, kind: str, name: Optional[str], damage: Callable[[Path], None], says: str
+) -> None:
+    entity = tracks / kind / "train" / "film" / "train_1"
+    damage(entity.with_name("train_1.wav") if name is None else entity / name)
+    config = TrackDataConfig(str(tracks), bodies="clips_bodies")
+    table = open_tracks(config, "train")
+    assert says in table.inspect(1).error and "train: train_1" in table.inspect(1).error
+    assert table.inspect(0).error == ""
+    rest = open_tracks(replace(config, broken="skip"), "train")
+    assert len(rest) == 5 and len(rest.skipped) == 1 and says in rest.skipped[0]
+
+
+def test_a_crop_that_is_none(tracks: Path) -> None:
+    (tracks / "clips_videos" / "train" / "film" / "train_1" / "2.08.jpg").write_bytes(b"no")
+    table = open_tracks(TrackDataConfig(str(tracks)), "train")
+    assert "2.08.jpg is no picture" in table.inspect(1).error
+    with pytest.raises(DataError, match=r"2.08.jpg is no picture"):
+        table.sample(1).pictures(1, 2)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({6: "TALKS"}, "row 1: the label is 'TALKS'; it is one of SPEAKING_AUDIBLE"),
+        ({1: "soon"}, "row 1: 'soon' is no time in seconds"),
+        ({1: 2.04}, "train_0 has the time stamp 2.04 twice"),
+    ],
+)
+def test_rows_that_cannot_be(tracks: Path, change: Any, says: str) -> None:
+    file = tracks / "csv" / "train.csv"
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.reader(opened))[1:]
+    for place, value in change.items():
+        rows[0][place] = value
+    write_table(file, rows)
+    with pytest.raises(DataError, match=says):
+        open_tracks(TrackDataConfig(str(tracks)), "train")
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"path": "nowhere"}, "nowhere is no folder"),
+        ({"csv": "tables"}, "has no train_orig.csv and no train.csv"),
+        ({"splits": ("a", "b", "c")}, "no split train is declared: splits is a, b, c"),
+        ({"fps": 0.0}, "fps is 0.0; it must be positive"),
+        ({"limit": 0}, "limit and limit_eval must be 1 or more"),
+        ({"limit": 7}, "limit is 7, but .* has 6 tracks"),
+    ],
+)
+def test_options_that_cannot_be(tracks: Path, options: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        open_tracks(TrackDataConfig(**{"path": str(tracks), **options}), "train")
+
+
+def test_nothing_to_tell_apart(tracks: Path) -> None:
+    file = tracks / "csv" / "train.csv"
+    file.write_text(file.read_text("utf-8").replace("NOT_SPEAKING", SPEAKING), "utf-8")
+    with pytest.raises(DataError, match="all of its 54 rows are SPEAKING_AUDIBLE"):
+        open_tracks(TrackDataConfig(str(tracks)), "train")
+
+
+def test_limits(made: Path) -> None:
+    config = TrackDataConfig(str(made), limit=2, limit_eval=1)
+    assert len(open_tracks(config, "train")) == 2 and len(open_tracks(config, "test")) == 1
+    assert open_tracks(config, "train").where(1) == "train: train_3", "evenly spaced"
+
+
+# The builder
+
+
+def boxes(file: Path, frames: int, name: str = "talk", **change: Any) -> Path:
+    x0, y0, x1, y1 = change.get("box", (0.25, 0.25, 0.75, 0.75))
+    labels = [SPEAKING if n % 2 else SILENT for n in range(frames)]
+    stamps = change.get("stamps", [n / 25 for n in range(frames)])
+    rows = [[name, t, x0, y0, x1, y1, label] for t, label in zip(stamps, labels, strict=True)]
+    write_table(file, [[*row, "talk:0"] for row in rows])
+    return file
+
+
+def test_built_tracks_can_be_opened(tmp_path: Path, capsys: Any) -> None:
+    """Of grey pictures that get lighter, at 25 frames a second, with sound of their length."""
+    sound = noise(0.48)
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "talk.mkv", 12, sound)
+    table = boxes(tmp_path / "boxes.csv", 8, box=(-0.2, 0.25, 0.75, 1.3))
+    options = ["--boxes", str(table), "--out", str(tmp_path / "out"), "--bodies", str(table)]
+    cli.main(["tracks", str(tmp_path / "videos"), *options])
+    assert "8 crops; train: python recipes/speaker.py" in capsys.readouterr().out
+    config = TrackDataConfig(str(tmp_path / "out"), bodies="clips_bodies")
+    found = open_tracks(config, "train")
+    assert len(found) == 1 and found.inspect(0).error == ""
+    track = found.sample(0)
+    assert track.pictures(0, 8).float().mean((1, 2)).round().tolist() == list(range(8))
+    expected = torch.from_numpy(sound.astype(np.float32))[: 7 * 640]
+    torch.testing.assert_close(track.wave(0, 7)[: 7 * 640], expected)
+    rows = read_ava(tmp_path / "out" / "csv" / "train.csv", "label", boxes=True)
+    assert rows == read_ava(table, "label", boxes=True)
+    with pytest.raises(DataError, match="has a split train already"):
+        build_tracks(tmp_path / "videos", table, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"name": "other"}, "has no video other"),
+        ({"box": (25, 25, 75, 75)}, "is not in fractions of width and height"),
+        ({"box": (0.5, 0.2, 0.4, 0.9)}, "is no box x1, y1, x2, y2"),
+        ({"box": (1.1, 0.2, 1.4, 0.9)}, "lies outside of the picture"),
+        ({"stamps": [0.0, 9.0]}, "talk:0 at 9.0: .* has 0.48 seconds"),
+        ({"stamps": [0.04, 0.041]}, "talk:0 at 0.04 twice"),
+        ({"stamps": [0.0, "x"]}, "'x' is no time in seconds"),
+    ],
+)
+def test_boxes_that_cannot_be(tmp_path: Path, change: Any, says: str) -> None:
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "talk.mkv", 12, noise(0.48))
+    table = boxes(tmp_path / "boxes.csv", 2, **change)
+    with pytest.raises(DataError, match=says):
+        build_tracks(tmp_path / "videos", table, tmp_path / "out")
+    assert not (tmp_path / "out" / "csv").exists(), "no table, no split"
+
+
+def test_videos_that_cannot_be_built_from(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "talk.mkv", 12)
+    table = boxes(tmp_path / "boxes.csv", 4)
+    with pytest.raises(DataError, match=r"talk.mkv has no sound"):
+        build_tracks(tmp_path / "videos", table, tmp_path / "out")
+    shutil.copy(tmp_path / "videos" / "talk.mkv", tmp_path / "videos" / "talk.avi")
+    with pytest.raises(DataError, match=r"has 2 videos talk\.\*; it needs one"):
+        build_tracks(tmp_path / "videos", table, tmp_path / "out")
+    fewer = boxes(tmp_path / "bodies.csv", 3)
+    with pytest.raises(DataError, match=r"bodies.csv lacks 1 rows, the first is talk:0 at 0.12"):
+        build_tracks(tmp_path / "videos", table, tmp_path / "out", bodies=fewer)
+
+
+# Batches
+
+
+LENGTHS = (3, 50, 7, 20, 21, 22, 8, 90, 4, 19, 20, 5, 300)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_batches_by_length(processes: int) -> None:
+    plan = LengthPlan(len(LENGTHS), 60, processes, 2, 4, 0, LENGTHS)
+    seen, ends = set(), set()
+    for epoch in range(4):
+        groups = plan.groups(epoch)
+        used = [index for group, _ in groups for index in group]
+        assert len(groups) == plan.passes and len(set(used)) == len(used)
+        assert len(LENGTHS) - len(used) < processes, "hardly any is left out"
+        for group, frames in groups:
+            assert len(group) % processes == 0
+            assert 1 <= frames <= min(LENGTHS[i] for i in group)
+            assert frames * len(group) <= 60 * processes
+        seen.update(used)
+        ends.add(tuple(groups[-1][0]))
+    assert seen == set(range(len(LENGTHS))) and len(ends) > 1
+
+
+def test_tracks_of_one_length_come_together() -> None:
+    """Of lengths as AVA's, little is cut off, and most of a batch is full."""
+    lengths = tuple(np.random.default_rng(0).integers(10, 300, 300).tolist())
+    plan = LengthPlan(len(lengths), 2000, 2, 1, 1, 0, lengths)
+    kept = [frames * len(group) for group, frames in plan.groups(0)]
+    assert sum(kept) > 0.85 * sum(lengths)
+    assert sum(kept) / len(kept) > 0.75 * 2 * 2000
+
+
+def test_batches_of_a_process_and_of_a_run_that_goes_on() -> None:
+    plan = LengthPlan(len(LENGTHS), 60, 2, 2, 3, 0, LENGTHS)
+    alone = [list(CutBatches(plan, process)) for process in (0, 1)]
+    assert len(alone[0]) == len(CutBatches(plan, 0)) == plan.passes * 3
+    for left, right in zip(*alone, strict=True):
+        assert not {c.index for c in left} & {c.index for c in right}
+        assert {c.frames for c in left} == {c.frames for c in right}
+    for update in range(plan.total):
+        passed = sum(plan.passes_of(u) for u in range(update))
+        assert list(CutBatches(plan, 0, update)) == alone[0][passed:]
+        assert len(CutBatches(plan, 0, update)) == len(alone[0]) - passed
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 5.0, 3.3])
+def test_sound_is_mixed_at_the_asked_ratio(snr: float) -> None:
+    """In floats: squares of 16-bit samples do not fit into 16 bits."""
+    wave = torch.randn(8000) * 12_000
+    other = torch.randn(8000) * 3000
+    added = mixed_in(wave, other, snr) - wave
+    ratio = 10 * torch.log10(wave.double().square().mean() / added.double().square().mean())
+    assert float(ratio) == pytest.approx(snr, abs=1e-3)
+    assert torch.equal(mixed_in(wave, torch.zeros(8000), snr), wave)
+    assert not mixed_in(torch.zeros(8000), other, snr).any()
+
+
+def augmented(made: Path, body: bool = False, **options: Any) -> Augmented:
+    nothing = {"hflip": 0.0, "scale": (1.0, 1.0), "rotate": 0.0, "noise": 0.0}
+    config = TrackDataConfig(str(made), bodies="clips_bodies" if body else None)
+    table = open_tracks(config, "train")
+    return Augmented(table, SpeakerAugmentConfig(**{**nothing, **options}), body, 0)
+
+
+def test_nothing_is_done_that_was_not_asked_for(made: Path) -> None:
+    found = augmented(made)
+    track = found.table.sample(2)
+    sample = found[Cut(0, 2, len(track))]
+    assert torch.equal(sample["face"], track.pictures(0, len(track)))
+    assert torch.equal(sample["labels"], track.labels) and "body" not in sample
+    torch.testing.assert_close(sample["audio"], track.features(track.wave(0, len(track))))
+
+
+def test_cuts_come_from_anywhere_with_their_own_sound(made: Path) -> None:
+    found = augmented(made)
+    track = found.table.sample(2)
+    begins = set()
+    for epoch in range(12):
+        sample = found[Cut(epoch, 2, 4)]
+        first = int(sample["face"][0].float().mean().round())
+        begins.add(first)
+        assert torch.equal(sample["labels"], track.labels[first : first + 4])
+        torch.testing.assert_close(sample["audio"], track.features(track.wave(first, 4)))
+    assert len(begins) > 3
+    assert torch.equal(found[Cut(3, 2, 4)]["audio"], found[Cut(3, 2, 4)]["audio"])
+
+
+def test_swapped_and_muted_sound_is_of_nobody(made: Path) -> None:
+    muted, swapped = augmented(made, mute=1.0), augmented(made, swap=1.0)
+    track = muted.table.sample(0)
+    silence = mfcc(torch.zeros(len(track.wave(0, 8))))
+    assert torch.equal(muted[Cut(0, 0, 8)]["audio"], silence)
+    own = track.features(track.wave(0, 8))
+    other = swapped[Cut(0, 0, 8)]
+    assert not torch.allclose(other["audio"], own) and not torch.allclose(other["audio"], silence)
+    for sample in (muted[Cut(0, 0, 8)], other):
+        assert not sample["labels"].any() and sample["labels"].shape == (8,)
+    noisy = augmented(made, noise=1.0)[Cut(0, 0, 8)]
+    assert torch.equal(noisy["labels"], track.labels), "noise changes no answer"
+    assert not torch.allclose(noisy["audio"], own)
+
+
+@pytest.mark.parametrize("options", [{"hflip": 1.0}, {"scale": (0.3, 0.3)}, {"rotate": 40.0}])
+def test_pictures_are_augmented_alike(tmp_path: Path, options: Any) -> None:
+    """All frames of a track, and face and body: here all show the same."""
+    pattern = np.random.default_rng(0).integers(0, 255, (112, 112)).astype(np.uint8)
+    rows = write_track(tmp_path, "train", "a", 4, bodies=True)
+    rows += write_track(tmp_path, "train", "b", 4, bodies=True)
+    write_table(tmp_path / "csv" / "train.csv", rows)
+    for file in tmp_path.rglob("*.jpg"):
+        Image.fromarray(pattern).save(file, quality=100)
+    sample = augmented(tmp_path, body=True, **options)[Cut(1, 0, 4)]
+    assert bool((sample["face"] == sample["face"][:1]).all())
+    assert torch.equal(sample["face"], sample["body"])
+    assert not torch.equal(sample["face"], augmented(tmp_path)[Cut(1, 0, 4)]["face"])
+
+
+def test_whole_tracks_are_padded(made: Path) -> None:
+    whole = Whole(open_tracks(TrackDataConfig(str(made)), "train"), False)
+    indices, inputs = padded([whole[0], whole[2]])
+    assert indices == [0, 2] and inputs["mask"].sum(1).tolist() == [8, 10]
+    assert inputs["audio"].shape == (2, 40, 13) and inputs["face"].shape == (2, 10, 112, 112)
+    assert torch.equal(inputs["face"][0, :8], whole[0][1]["face"])
