@@ -22,7 +22,8 @@ def test_alias_creates_the_tagged_architecture() -> None:
 
 
 def test_every_declared_model_is_a_registered_tag() -> None:
-    assert se_zoo.list_models(pretrained=True) == ["se_zoo/resnet18_slim_celeba"]
+    bundled = ["se_zoo/asd_tiny_grid", "se_zoo/resnet18_slim_celeba"]
+    assert se_zoo.list_models(pretrained=True) == bundled
     names = se_zoo.list_models(declared=True)
     assert "se_zoo/resnet50_celeba" in names and "se_zoo/vit_base_patch16_224_in1k" in names
     tagged = timm.list_models("*_sehead*", include_tags=True)
@@ -31,7 +32,8 @@ def test_every_declared_model_is_a_registered_tag() -> None:
         assert registry_name(name) == f"{backbone}_sehead.{tag}" in tagged
         cfg = timm.get_pretrained_cfg(registry_name(name))
         assert cfg is not None and cfg.hf_hub_id == f"se-zoo/{backbone}_{tag}"
-        assert cfg.num_classes == {"celeba": 40, "in1k": 1000, "k400": 400, "ucf101": 101}[tag]
+        classes = {"celeba": 40, "in1k": 1000, "k400": 400, "ucf101": 101, "grid": 1, "ava": 1}
+        assert cfg.num_classes == classes[tag]
         assert not tag == "celeba" or len(cfg.label_names) == 40  # type: ignore[arg-type]
 
 
@@ -40,7 +42,7 @@ def test_declared_models_are_those_of_the_plan() -> None:
         "resnet18_slim_celeba", "resnet18_celeba", "resnet50_celeba", "convnext_tiny_celeba",
         "vit_small_patch16_224_celeba", "resnet50_in1k", "convnext_tiny_in1k",
         "vit_base_patch16_224_in1k", "r2plus1d_18_k400", "r2plus1d_18_ucf101", "mvit_v2_s_k400",
-        "swin3d_t_k400",
+        "swin3d_t_k400", "asd_tiny_grid", "asd_small_ava",
     } == set(ALIASES)  # fmt: skip
 
 

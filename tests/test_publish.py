@@ -16,7 +16,7 @@ from .hub_server import Fault, client_environment
 pytest.importorskip("datasets", reason="trains a model: needs se_zoo[train]")
 pytest.importorskip("accelerate", reason="trains a model: needs se_zoo[train]")
 
-from .publishing import COMPARE, Bench, bench, data, fresh, trained  # noqa: F401  (fixtures)
+from .publishing import COMPARE, FACTS, Bench, bench, data, fresh, trained  # noqa: F401  (fixtures)
 
 #: 64 images, one epoch: a model that the zoo declares, at its own size, is worth nothing here too.
 SHORT = ["--data.limit", "32", "--data.limit-eval", "8", "--optim.epochs", "1",
@@ -35,6 +35,41 @@ def test_train_publish_pull(fresh: Bench) -> None:
     code = COMPARE.format(export=fresh.run / "export", name="hf-hub:me/faces")
     assert fresh.client.python(code) == [True] * 4
     verified = fresh.client.se_zoo("verify", "hf-hub:me/faces")
+    assert verified.code == 0 and "all finite" in verified.printed
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_speaker_model(fresh: Bench, tmp_path: Path) -> None:
+    """A model of sound and faces: its card, and the same answers from an empty cache."""
+    pytest.importorskip("av", reason="needs PyAV (extra: video)")
+    from se_zoo.train import train
+
+    from .test_speaker_train import config_of
+    from .test_tracks import write_splits
+
+    output = train(config_of(write_splits(tmp_path / "data"), tmp_path / "run"))
+    (output / "card").mkdir()
+    facts = FACTS.replace("grey pictures", "grey faces")
+    picture = "gallery: {photo: a.png, targets: [speaking], caption: x}\n"
+    (output / "card" / "facts.yaml").write_text(facts + picture)
+    refused = fresh.client.se_zoo("publish", output, "--repo", "me/talkers")
+    assert "speakers are people" in str(refused.code), refused
+    (output / "card" / "facts.yaml").write_text(facts)
+    done = fresh.client.se_zoo("publish", output, "--repo", "me/talkers")
+    assert done.code == 0 and "tag v1" in done.printed, done
+    card = fresh.hub.files("me/talkers")["README.md"].decode()
+    assert "active speaker detection" in card and "6 grey faces" in card
+    assert "video-classification" in card and "| average precision |" in card
+    code = """
+import tempfile, pathlib, se_zoo
+from se_zoo.hub.speakers import speaker_differences
+with tempfile.TemporaryDirectory() as cache:
+    pulled = timm.create_model("hf-hub:me/talkers", pretrained=True, cache_dir=pathlib.Path(cache))
+local = se_zoo.create_speaker_model("local-dir:{export}")
+answer = speaker_differences(local, pulled.eval())
+"""
+    assert fresh.client.python(code.format(export=output / "export")) == []
+    verified = fresh.client.se_zoo("verify", "hf-hub:me/talkers")
     assert verified.code == 0 and "all finite" in verified.printed
 
 

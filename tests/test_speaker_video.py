@@ -316,7 +316,7 @@ def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None
         ([tmp_path / "gone.mp4", "--model", tiny, "--out", out], "no such file"),
         ([empty, "--model", tiny, "--out", tmp_path / "out.avi"], "must be an .mp4"),
         ([empty, "--model", tiny, "--out", out, "--every", "0"], "--every must be"),
-        ([empty, "--model", "asd_tiny_sehead", "--out", out], "a model with weights"),
+        ([empty, "--model", "asd_small_sehead", "--out", out], "se-zoo convert lr-asd"),
     ]
     for args, says in cases:
         with pytest.raises(SystemExit) as stop:

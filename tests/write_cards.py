@@ -19,7 +19,7 @@ from se_zoo.hub.facts import read_facts
 from se_zoo.hub.gallery import draw_gallery
 from se_zoo.hub.size import size_facts
 from se_zoo.hub.zoo import FACTS, card_folder, card_names, models_table, zoo_subject
-from se_zoo.models.load import load_model
+from se_zoo.models.load import load_any
 from se_zoo.models.manifest import cards_folder
 from se_zoo.models.names import ALIASES, PREFIX
 from se_zoo.provenance import provenance
@@ -60,7 +60,7 @@ def main(options: Write) -> None:
     for own in ALIASES:
         gallery = read_facts(card_folder(own) / FACTS).gallery
         if options.galleries and gallery and PREFIX + own in se_zoo.list_models(pretrained=True):
-            draw_gallery(load_model(PREFIX + own), gallery, card_folder(own))
+            draw_gallery(load_any(PREFIX + own), gallery, card_folder(own))
         (card_folder(own) / "README.md").write_text(card_text(own), encoding="utf-8")
     README.write_text(readme_text(), encoding="utf-8")
 

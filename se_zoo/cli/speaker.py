@@ -23,8 +23,9 @@ class Speaker:
     video: tyro.conf.Positional[Path]
     """The video, with sound."""
     model: str
-    """local-dir:<folder> or hf-hub:<repository> of a speaker model; `se-zoo convert lr-asd` makes
-    one of published weights."""
+    """local-dir:<folder>, hf-hub:<repository>, or se_zoo/asd_tiny_grid, which comes with the
+    package and is for trying this out. `se-zoo convert lr-asd` makes a folder of published weights
+    that are for real videos."""
     out: Optional[Path] = None
     """The annotated video, .mp4; by default speaker.mp4. The csv has the same name; files of these
     names are replaced."""
@@ -53,13 +54,8 @@ def run_speaker(args: Speaker) -> None:
         raise InvalidInputError("--every must be 1 or more.")
     if args.video.is_file() and out.exists() and out.samefile(args.video):
         raise InvalidInputError(f"--out {out} is the video itself.")
-    if ":" not in args.model:
-        raise InvalidInputError(
-            f"--model {args.model}: name a model with weights, local-dir:<folder> or "
-            "hf-hub:<repository>; se-zoo convert lr-asd makes one of published weights."
-        )
     detector = HaarDetector()
-    model = create_speaker_model(args.model)
+    model = create_speaker_model(args.model, pretrained=True)
     pictures = Pictures(args.video)
     sound = sound_features(args.video, str(args.video), pictures.begins)
     stages: Dict[str, float] = {}

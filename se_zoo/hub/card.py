@@ -7,7 +7,7 @@ quotes one that no file has is an error.
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -15,7 +15,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, pass_contex
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import InvalidInputError
-from ..models import SEHeadMixin
+from ..models import SEHeadMixin, SpeakerModel
 from ..models.manifest import cards_folder
 from .facts import Facts
 from .words import FILTERS, labels_text, license_text, linked
@@ -51,7 +51,7 @@ class Subject:
     """
 
     name: str
-    model: SEHeadMixin
+    model: Union[SEHeadMixin, SpeakerModel]
     facts: Facts
     sources: Mapping[str, Dict[str, Any]]
     size: Optional[Mapping[str, Any]]
@@ -90,6 +90,13 @@ def render(subject: Subject) -> ModelCard:
     return ModelCard(f"---\n{header}\n---\n\n{linked(_tidy(body))}")
 
 
+def _noun(model: Union[SEHeadMixin, SpeakerModel]) -> str:
+    """What samples are called."""
+    if isinstance(model, SpeakerModel):
+        return "tracks"
+    return "videos" if model.takes_clips else "images"
+
+
 @pass_context
 def _text(context: Any, value: str) -> str:
     """A stated text with the figures that it quotes filled in."""
@@ -105,7 +112,8 @@ def _tidy(body: str) -> str:
 
 def _context(subject: Subject) -> Dict[str, Any]:
     """All that the template may ask for; the sources by their names."""
-    model, facts, sources = subject.model, subject.facts, subject.sources
+    model: Any = subject.model
+    facts, sources = subject.facts, subject.sources
     cfg: Dict[str, Any] = dict(model.pretrained_cfg)
     labels = model.class_labels()
     shown = list(labels or ())[:1] if model.is_multi_label() else []
@@ -118,7 +126,8 @@ def _context(subject: Subject) -> Dict[str, Any]:
         "files": {name: f"{name}.json" for name in sources}, "cfg": cfg,
         "architecture": cfg.get("architecture"), "backbone": subject.backbone, **model.se_args,
         "labels_text": labels_text(labels, model.num_classes, model.is_multi_label()),
-        "clips": model.takes_clips, "pretrained": subject.status != "untrained",
+        "clips": model.takes_clips, "speaker": isinstance(model, SpeakerModel),
+        "noun": _noun(model), "pretrained": subject.status != "untrained",
         "example_target": f", target={json.dumps(shown[0])}" if shown else "",
         "multi_label": model.is_multi_label(), "classes": model.num_classes,
         "license_text": license_text(facts.license),
@@ -176,7 +185,8 @@ def dataset_id(facts: Facts) -> str:
 
 def task_of(subject: Subject) -> str:
     """The Hub's name of what the model does."""
-    return CLIPS if subject.model.takes_clips else IMAGES
+    sees_clips = subject.model.takes_clips or isinstance(subject.model, SpeakerModel)
+    return CLIPS if sees_clips else IMAGES
 
 
 def _metadata(subject: Subject, license_id: str) -> ModelCardData:

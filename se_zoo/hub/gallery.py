@@ -5,7 +5,7 @@ from typing import Any
 
 from ..data.videos import is_video, open_video
 from ..errors import InvalidInputError
-from ..models import resolve_clip_config
+from ..models import SpeakerModel, resolve_clip_config
 from ..models.clip_photos import explain_frames, read_clip
 from ..models.photos import DEMO_PHOTO, demo_photo, explain_photos, load_photo
 from ..provenance import provenance
@@ -30,6 +30,11 @@ def draw_gallery(model: Any, facts: Gallery, folder: Path, photos: Path = Path()
         DataError: If the video cannot be read.
         UnknownLabelError: If the model has no such label.
     """
+    if isinstance(model, SpeakerModel):
+        raise InvalidInputError(
+            "gallery: the card of a speaker model has no picture, as speakers are people; leave "
+            "the key out."
+        )
     if Path(facts.photo).name != facts.photo:
         raise InvalidInputError(f"gallery: put {facts.photo} beside the facts, and name it alone.")
     own = photos / facts.photo

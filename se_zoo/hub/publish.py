@@ -18,8 +18,10 @@ import torch
 from huggingface_hub import HfApi, constants, get_session
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+from ..models import SpeakerModel
 from .publish_errors import PublishError, naming_the_step
 from .remote import Changes, Remote, foreign_files
+from .speakers import speaker_differences
 from .stage import Staged, load_name, preprocessing
 
 #: Files of figures that publishing itself makes.
@@ -204,12 +206,11 @@ def compare(staged: Staged, commit: str) -> None:
     names: Dict[str, Dict[str, Any]] = {f"hf-hub:{place}": {}}
     if load_name(run).startswith("se_zoo/"):  # whose architecture the registry decides
         names[load_name(run)] = {"pretrained_cfg_overlay": {"hf_hub_id": place}}
-    images = torch.randn(2, *run.model.input_shape(), generator=torch.Generator().manual_seed(0))
     for name, arguments in names.items():
         with tempfile.TemporaryDirectory(prefix="se-zoo-") as cache:
             arguments["cache_dir"] = Path(cache)
             pulled: Any = timm.create_model(name, pretrained=True, **arguments).eval()
-        different = differences(run.model, pulled, images)
+        different = differences(run.model, pulled)
         if different:
             raise PublishError(
                 f"What {name} gives at {commit} differs from the local model: "
@@ -217,8 +218,11 @@ def compare(staged: Staged, commit: str) -> None:
             )
 
 
-def differences(ours: Any, theirs: Any, images: torch.Tensor) -> List[str]:
+def differences(ours: Any, theirs: Any) -> List[str]:
     """In what two SE models differ: answers, maps, gates, labels, preprocessing."""
+    if isinstance(ours, SpeakerModel):
+        return speaker_differences(ours, theirs)
+    images = torch.randn(2, *ours.input_shape(), generator=torch.Generator().manual_seed(0))
     mine, other = ours.explain(images, target=0), theirs.explain(images, target=0)
     equal = {
         "logits": torch.equal(mine.logits, other.logits),

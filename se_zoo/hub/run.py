@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InvalidInputError
 from ..models.cfgs import is_declared
-from ..models.load import load_model
+from ..models.load import load_any
 from ..models.manifest import cards_folder
 from ..models.names import ALIASES
 from ..models.pull import WEIGHTS_NAME, hub_repo
@@ -71,7 +71,7 @@ def read_run(folder: Path, repo: Optional[str] = None, metrics: bool = True) -> 
             raise InvalidInputError("Name the repository: --repo <user or organisation>/<name>.")
         repo = declared_repo(own)
     _check_repo(repo)
-    model = load_model(f"local-dir:{export}")
+    model = load_any(f"local-dir:{export}")
     labels = model.class_labels()
     if not labels:
         raise InvalidInputError(

@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from ..explain import explain
+from ..models import SpeakerModel
+from .speakers import one_second
 
 COUNTED_BY = "torch.utils.flop_counter, attention included; outputs of convolutions and products"
 
@@ -38,6 +40,8 @@ def measure_size(model: nn.Module) -> Dict[str, Any]:
         ``parameters``, ``gmacs`` (10^9, attention included), ``mactivations`` (10^6 elements),
         ``input_size`` (C, [T,] H, W), ``map`` ([time steps,] rows, columns) and ``channels``.
     """
+    if isinstance(model, SpeakerModel):
+        return _measure_speaker(model)
     size: Tuple[int, ...] = model.input_shape()  # type: ignore[operator]
     # Counted without computing: fused attention of a CPU or GPU would hide its products.
     model = deepcopy(model).to("meta").eval()
@@ -56,12 +60,30 @@ def measure_size(model: nn.Module) -> Dict[str, Any]:
     }
 
 
+def _measure_speaker(model: SpeakerModel) -> Dict[str, Any]:
+    """The same of a speaker model, for one second of one face."""
+    inputs = one_second(model)
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
+        deepcopy(model).eval()(**inputs)
+    grid = model.forward_features(**inputs).visual
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "gmacs": round(flops.get_total_flops() / 2e9, 3),
+        "mactivations": round(activations.elements / 1e6, 3),
+        "input_size": list(inputs["face"].shape[1:]),
+        "map": list(grid.shape[2:]),
+        "channels": grid.shape[1],
+    }
+
+
 def size_facts(model: nn.Module) -> Dict[str, Any]:
     """The size, and whether the model's contribution maps are exact (``exact``).
 
     Args:
         model: An SE model with weights of any kind; it computes one explanation.
     """
+    if isinstance(model, SpeakerModel):
+        return {**measure_size(model), "exact": False, "counted_by": COUNTED_BY}
     image = torch.randn(1, *model.input_shape())  # type: ignore[operator]
     exact = bool(model.num_classes) and explain(model.eval(), image).exact
     return {**measure_size(model), "exact": exact, "counted_by": COUNTED_BY}

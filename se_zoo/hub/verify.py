@@ -8,7 +8,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from ..errors import SEZooError
-from ..models.load import load_model
+from ..models.load import load_any
 from ..models.manifest import manifest, sha256_of
 from ..models.names import ALIASES, PREFIX
 from ..models.pull import BUNDLED, WEIGHTS_NAME, bundled_file
@@ -60,7 +60,7 @@ def verify(name: str) -> str:
             f"{' and '.join(sorted(damaged))}, and pull again; if that does not help, "
             "do not use it."
         )
-    model = load_model(expected.place)
+    model = load_any(expected.place)
     parameters = sum(p.numel() for p in model.parameters())
     return "\n".join(
         [

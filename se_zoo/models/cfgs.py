@@ -8,7 +8,7 @@ from timm.models._pretrained import PretrainedCfg
 from timm.models._registry import get_arch_pretrained_cfgs, split_model_name_tag
 
 from .backbones import slim_cfg
-from .labels import CELEBA_ATTRIBUTES, UCF101_CLASSES, imagenet_labels
+from .labels import CELEBA_ATTRIBUTES, SPEAKER_LABELS, UCF101_CLASSES, imagenet_labels
 from .names import add_alias
 from .pull import HUB_ORG, WEIGHTS_NAME, bundled_file
 
@@ -27,6 +27,8 @@ OWN_CLIP_TAGS: Dict[str, List[str]] = {
     "mvit_v2_s": ["k400"],
     "swin3d_t": ["k400"],
 }
+#: The same of the speaker models.
+OWN_SPEAKER_TAGS: Dict[str, List[str]] = {"asd_tiny": ["grid"], "asd_small": ["ava"]}
 BACKBONES = (
     "resnet18_slim", "resnet10t", "resnet18", "resnet34", "resnet50", "resnet101",
     "convnext_zepto_rms", "convnext_atto", "convnext_tiny", "convnext_small", "convnext_base",
@@ -56,7 +58,8 @@ def own_model_args(variant: str, tag: str) -> Dict[str, Any]:
 def is_declared(architecture: str, tag: str, labels: Sequence[str]) -> bool:
     """Whether the zoo declares an own model of this architecture and tag, for these labels."""
     backbone = architecture.removesuffix("_sehead")
-    if tag not in (*OWN_TAGS.get(backbone, []), *OWN_CLIP_TAGS.get(backbone, [])):
+    tags = (OWN_TAGS, OWN_CLIP_TAGS, OWN_SPEAKER_TAGS)
+    if not any(tag in known.get(backbone, []) for known in tags):
         return False
     return list(labels) == list(_labels_of(tag))
 
@@ -68,6 +71,7 @@ def _labels_of(tag: str) -> Sequence[str]:
 
         return R3D_18_Weights.KINETICS400_V1.meta["categories"]
     known = {"celeba": CELEBA_ATTRIBUTES, "ucf101": UCF101_CLASSES}
+    known.update({"grid": SPEAKER_LABELS, "ava": SPEAKER_LABELS})
     return known[tag] if tag in known else imagenet_labels()
 
 

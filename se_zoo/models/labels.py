@@ -15,6 +15,9 @@ CELEBA_ATTRIBUTES: Tuple[str, ...] = (
 )  # fmt: skip
 
 
+#: What a speaker model answers of every frame.
+SPEAKER_LABELS: Tuple[str, ...] = ("speaking",)
+
 #: The 101 actions of UCF101 (Soomro et al., arXiv 1212.0402), in the data set's order.
 UCF101_CLASSES: Tuple[str, ...] = (
     "ApplyEyeMakeup", "ApplyLipstick", "Archery", "BabyCrawling", "BalanceBeam", "BandMarching",

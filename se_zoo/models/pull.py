@@ -24,7 +24,10 @@ UNREADABLE = (HfHubHTTPError, OSError, ValueError, KeyError, TypeError, Attribut
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 #: Models whose weights lie inside the package: se_zoo name -> registry name.
-BUNDLED = {"se_zoo/resnet18_slim_celeba": "resnet18_slim_sehead.celeba"}
+BUNDLED = {
+    "se_zoo/resnet18_slim_celeba": "resnet18_slim_sehead.celeba",
+    "se_zoo/asd_tiny_grid": "asd_tiny_sehead.grid",
+}
 
 
 def bundled_file(backbone: str, tag: str) -> Path:

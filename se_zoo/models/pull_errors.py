@@ -94,6 +94,11 @@ def _training(variant: str, tag: str) -> str:
             " Train it, in a clone of the project, on your copy of the videos: `python "
             f"recipes/clips.py --data.path VIDEOS {options}`."
         )
+    if tag == "ava":
+        return (
+            " LR-ASD's published weights fit it: `se-zoo convert lr-asd WEIGHTS`, then "
+            "local-dir:lr_asd_sehead."
+        )
     return " No recipe of this project trains on ImageNet-1k yet." if tag == "in1k" else ""
 
 

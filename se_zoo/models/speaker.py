@@ -7,7 +7,7 @@ what lies beside a clip in its batch, or pads it, changes nothing (published cod
 and time). arXiv 2412.05134 (section IV) explains active speaker detection with SE blocks.
 """
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import InvalidInputError
 from ..explain import SpeakerExplanation, explain_speaker
 from ..layers import SqueezeExcite
+from .labels import SPEAKER_LABELS
 
 #: Grey levels of face crops, of values in [0, 1] (LR-ASD, and TalkNet before it).
 MEAN, STD = 0.4161, 0.1688
@@ -236,6 +237,23 @@ class SpeakerModel(nn.Module):
         self.detector = Detector(width * (3 if body else 2), hidden)
         self.visual_classifier = nn.Linear(width, 1)
         self.pool, self.num_features, self.num_classes = pool, width, 1
+
+    takes_clips = False  # a clip is three colours without sound
+
+    def class_labels(self) -> Tuple[str, ...]:
+        """Names of the answers: one, ``speaking``."""
+        return SPEAKER_LABELS
+
+    def is_multi_label(self) -> bool:
+        """Whether an answer is a yes or no of its own: it is."""
+        return True
+
+    @property
+    def se_args(self) -> Dict[str, Any]:
+        """Arguments of the SE block; empty where there is none."""
+        if self.se is None:
+            return {}
+        return {"gate": self.se.gate_kind, "reduction": self.se.reduction, "pool": self.pool}
 
     def get_classifier(self) -> nn.Module:
         """As in timm: the layer that gives the logits."""

@@ -7,14 +7,26 @@ what timm does with images (its data configs, its transforms) is not for them.
 from functools import partial
 from typing import Any, Dict, Optional
 
+import timm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._builder import resolve_pretrained_cfg
 from torch import nn
 
-from ..errors import UnknownModelError, WeightsNotFoundError
+from ..errors import UnknownModelError
+from .cfgs import OWN_SPEAKER_TAGS
+from .labels import SPEAKER_LABELS
 from .load import load_any
-from .names import registry_name
-from .pull import check_finite, local_source, restore_source, source_name
+from .names import add_alias, registry_name
+from .pull import (
+    BUNDLED,
+    HUB_ORG,
+    WEIGHTS_NAME,
+    bundled_file,
+    check_finite,
+    local_source,
+    restore_source,
+    source_name,
+)
 from .pull_errors import clear_errors
 from .speaker import MEAN, STD, SpeakerModel
 
@@ -23,14 +35,25 @@ SIZES: Dict[str, Dict[str, Any]] = {
     "asd_tiny_sehead": {"channels": (16, 32, 64), "hidden": 56},
     "asd_small_sehead": {"channels": (32, 64, 128), "hidden": 64},
 }
-_CFG = {
-    "num_classes": 1, "label_names": ["speaking"], "input_size": (1, 112, 112), "mean": (MEAN,),
-    "std": (STD,), "crop_pct": 1.0, "url": "",
-    "classifier": "detector.classifier",
-}  # fmt: skip
+
+
+def _cfg(name: str, tag: str) -> Dict[str, Any]:
+    """Config of one of the zoo's own models, whose weights lie in the package or on the Hub."""
+    add_alias(name, tag)
+    cfg: Dict[str, Any] = {
+        "num_classes": 1, "label_names": SPEAKER_LABELS, "input_size": (1, 112, 112),
+        "mean": (MEAN,), "std": (STD,), "crop_pct": 1.0, "classifier": "detector.classifier",
+        "url": "", "hf_hub_id": f"{HUB_ORG}/{name}_{tag}", "hf_hub_filename": WEIGHTS_NAME,
+    }  # fmt: skip
+    if f"se_zoo/{name}_{tag}" in BUNDLED:
+        cfg["file"] = str(bundled_file(name, tag))
+    return cfg
+
 
 #: timm's registry reads this name.
-default_cfgs = generate_default_cfgs({name: dict(_CFG) for name in SIZES})
+default_cfgs = generate_default_cfgs(
+    {f"{n}_sehead.{tag}": _cfg(n, tag) for n, tags in OWN_SPEAKER_TAGS.items() for tag in tags}
+)
 
 #: What timm may give every model: here it can only be this.
 _FIXED = {"num_classes": 1, "in_chans": 1, "drop_rate": 0.0, "drop_path_rate": 0.0}
@@ -50,6 +73,8 @@ def _create(
     **kwargs: Any,
 ) -> nn.Module:
     """Create a speaker model through timm's builder."""
+    # What timm's newer versions tell their builder of hf-hub: and local-dir: names.
+    builders = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
     given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if given or kwargs:
         names = ", ".join([*given, *kwargs])
@@ -61,6 +86,7 @@ def _create(
         model: Any = build_model_with_cfg(
             partial(SpeakerModel, **SIZES[variant], **ours, se=se), variant, pretrained,
             pretrained_cfg=local, kwargs_filter=("num_classes", "in_chans", "global_pool"),  # type: ignore[arg-type]
+            **builders,
         )  # fmt: skip
     restore_source(model, cfg)
     if pretrained:
@@ -85,8 +111,8 @@ def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> 
     """A speaker model by any of its names.
 
     Args:
-        name: ``asd_tiny_sehead``, ``asd_small_sehead``, ``hf-hub:<repository>`` or
-            ``local-dir:<folder>``.
+        name: ``se_zoo/asd_tiny_grid``, ``asd_tiny_sehead``, ``asd_small_sehead``,
+            ``hf-hub:<repository>`` or ``local-dir:<folder>``.
         pretrained: Load weights; a folder or repository always has its own.
         **kwargs: ``gate``, ``reduction``, ``pool``, ``body`` and ``se`` of an architecture.
 
@@ -104,15 +130,10 @@ def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> 
             )
         model = load_any(name)
     else:
-        architecture = registry_name(name)
-        if architecture not in SIZES:
+        registered = registry_name(name)
+        if registered.partition(".")[0] not in SIZES:
             raise UnknownModelError(f"{name} is no speaker model; these are: {', '.join(SIZES)}.")
-        if pretrained:
-            raise WeightsNotFoundError(
-                f"{name} has no weights of its own yet. LR-ASD's fit asd_small_sehead: "
-                "se-zoo convert lr-asd."
-            )
-        model = _create(architecture, False, **kwargs).eval()
+        model = timm.create_model(registered, pretrained=pretrained, **kwargs).eval()
     if not isinstance(model, SpeakerModel):
         raise UnknownModelError(f"{name} is no speaker model but a {type(model).__name__}.")
     return model

@@ -70,6 +70,9 @@ class SpeakerModelConfig(AnyModelConfig):
 
     name: str = "asd_tiny_sehead"
     """asd_tiny_sehead or asd_small_sehead."""
+    gate: Literal["sigmoid", "identity"] = "identity"
+    """identity: begins as no gate at all, so that it can be told whether it was trained. sigmoid:
+    the paper's block."""
     pool: Literal["frame", "clip"] = "frame"
     """What the SE block squeezes over: one gate a frame, or the paper's one gate a clip."""
     body: bool = False
