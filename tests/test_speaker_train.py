@@ -162,6 +162,21 @@ def test_body_clip_gate_and_broken_tracks(folder: Path, tmp_path: Path, capsys: 
     assert "left out of the valid split: 1 of 3" in capsys.readouterr().err
 
 
+def test_tracks_are_cut(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To --augment.frames; more of them then fit into a batch."""
+    from se_zoo.train.speaker import SpeakerTrainer
+
+    seen: List[Any] = []
+    count = SpeakerTrainer.count
+    monkeypatch.setattr(
+        SpeakerTrainer,
+        "count",
+        lambda self, batch: seen.append(tuple(batch["labels"].shape)) or count(self, batch),
+    )
+    train(config_of(folder, tmp_path / "run", augment={"frames": 3}, optim={"epochs": 1}))
+    assert seen == [(6, 3)]
+
+
 def test_without_the_block(folder: Path, tmp_path: Path) -> None:
     train(config_of(folder, tmp_path / "run", model={"se": False}, optim={"epochs": 1}))
     weights = load_file(tmp_path / "run" / "export" / "model.safetensors")
@@ -183,6 +198,7 @@ def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path) -> None:
         ({"run": {"best": "top5_accuracy"}}, "--run.best top5_accuracy is none of the metrics"),
         ({"augment": {"swap": 0.7, "mute": 0.4}}, "swap plus mute are probabilities"),
         ({"data": {"limit": 1}}, "need two tracks or more"),
+        ({"augment": {"frames": 0}}, "--augment.frames must be 1 or more"),
         ({"optim": {"lr": -1.0}}, "--optim.lr must be above 0"),
     ],
 )

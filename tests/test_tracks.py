@@ -259,6 +259,22 @@ def test_limits(made: Path) -> None:
     assert open_tracks(config, "train").where(1) == "train: train_3", "evenly spaced"
 
 
+def test_bodies_under_wasds_names(tracks: Path) -> None:
+    bodies, entity = tracks / "clips_bodies" / "train", "film_a_0_1"
+    (bodies / "film_a").mkdir()
+    for kind in ("clips_videos", "clips_audios", "clips_bodies"):
+        folder = tracks / kind / "train" / "film"
+        suffix = ".wav" if kind == "clips_audios" else ""
+        (folder / f"train_0{suffix}").rename(folder / f"{entity}{suffix}")
+    (bodies / "film" / entity).rename(bodies / "film_a" / entity)
+    table = tracks / "csv" / "train.csv"
+    table.write_text(table.read_text("utf-8").replace(",train_0", f",{entity}"), "utf-8")
+    found = open_tracks(TrackDataConfig(str(tracks), bodies="clips_bodies"), "train")
+    place = [found.where(i) for i in range(6)].index(f"train: {entity}")
+    assert found.inspect(place).error == ""
+    assert found.sample(place).bodies == bodies / "film_a" / entity
+
+
 # The builder
 
 

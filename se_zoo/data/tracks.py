@@ -310,9 +310,16 @@ def _track(
         fps=config.fps or own,
         own_rate=config.fps is None,
         faces=root / config.faces / where,
-        bodies=None if config.bodies is None else root / config.bodies / where,
+        bodies=None if config.bodies is None else _bodies(root / config.bodies, where),
         sound=(root / config.sounds / where).with_name(f"{where.name}.wav"),
     )
+
+
+def _bodies(folder: Path, where: Path) -> Path:
+    """A track's body crops: beside its face's, or, as WASD names the videos of bodies, under the
+    entity's name less its last two parts."""
+    other = where.parent.with_name(where.name.rsplit("_", 2)[0]) / where.name
+    return folder / (where if (folder / where).is_dir() else other)
 
 
 def _folder_name(folder: Path, entity: str) -> str:

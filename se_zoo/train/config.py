@@ -107,6 +107,9 @@ class AugmentConfig:
 class SpeakerAugmentConfig:
     """What becomes of a face track in training: all its frames alike."""
 
+    frames: Optional[int] = None
+    """So many frames of a track at most, from a random place; by default as many as its batch
+    has room for."""
     hflip: float = 0.5
     """Probability of a horizontal flip."""
     scale: Tuple[float, float] = (0.5, 1.0)

@@ -85,9 +85,10 @@ class SpeakerTrainer(Trainer):
 
     def make_plan(self) -> LengthPlan:
         optim, table = self.config.optim, self.table(self.config.data.splits[0])
+        most = self.config.augment.frames or max(table.lengths)
         return LengthPlan(
             len(table), optim.batch_size, self.accelerator.num_processes, optim.accumulate,
-            optim.epochs, self.config.run.seed, tuple(table.lengths),
+            optim.epochs, self.config.run.seed, tuple(min(n, most) for n in table.lengths),
         )  # fmt: skip
 
     def check(self) -> None:
@@ -104,6 +105,8 @@ class SpeakerTrainer(Trainer):
         if config.model.body != (config.data.bodies is not None):
             raise InvalidInputError("--model.body and --data.bodies go together.")
         augment = config.augment
+        if augment.frames is not None and augment.frames < 1:
+            raise InvalidInputError("--augment.frames must be 1 or more.")
         chances = (augment.hflip, augment.noise, augment.swap, augment.mute)
         if min(chances) < 0 or max(*chances, augment.swap + augment.mute) > 1:
             raise InvalidInputError(
