@@ -38,7 +38,13 @@ from se_zoo.metrics import average_precision
 from se_zoo.provenance import provenance
 from se_zoo.speaker import HaarDetector, find_tracks
 from se_zoo.speaker.pictures import Pictures
-from se_zoo.train import OptimConfig, RunConfig, SpeakerAugmentConfig, SpeakerConfig
+from se_zoo.train import (
+    OptimConfig,
+    RunConfig,
+    SpeakerAugmentConfig,
+    SpeakerConfig,
+    SpeakerModelConfig,
+)
 from se_zoo.train.recipe import one_line_errors, read_options
 from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
 from se_zoo.train.speaker_recipe import SpeakerOptions
@@ -62,8 +68,14 @@ class GridSpeakerOptions(SpeakerOptions):
 
 DEFAULT = GridSpeakerOptions(
     data=TrackDataConfig("runs/grid_tracks"),
-    augment=SpeakerAugmentConfig(swap=0.25, mute=0.1, noise=0.25),
-    optim=OptimConfig(epochs=30, batch_size=300, lr=2e-3, weight_decay=0.01, ema_decay=0.98),
+    # Far fewer updates than on AVA: the batch statistics have to follow faster.
+    model=SpeakerModelConfig(norm_momentum=0.1),
+    augment=SpeakerAugmentConfig(
+        swap=0.25, mute=0.1, noise=0.25, frames=32, rotate=5.0, scale=(0.8, 1.0)
+    ),
+    optim=OptimConfig(
+        epochs=40, batch_size=320, lr=2e-3, weight_decay=0.01, warmup_epochs=3, ema_decay=0.95
+    ),
     run=RunConfig(
         output=Path("runs/grid_speaker"), best="average_precision", channels_last=False,
         log_every=1,

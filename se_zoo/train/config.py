@@ -77,6 +77,9 @@ class SpeakerModelConfig(AnyModelConfig):
     """What the SE block squeezes over: one gate a frame, or the paper's one gate a clip."""
     body: bool = False
     """A third stream for the body; needs --data.bodies."""
+    norm_momentum: Optional[float] = None
+    """Share of a batch in the running statistics of the BatchNorms; by default LR-ASD's 0.01, which
+    needs a thousand updates or so to forget where it began."""
 
 
 @dataclass(frozen=True)

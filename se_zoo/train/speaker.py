@@ -104,6 +104,8 @@ class SpeakerTrainer(Trainer):
             )
         if config.model.body != (config.data.bodies is not None):
             raise InvalidInputError("--model.body and --data.bodies go together.")
+        if not 0 < (config.model.norm_momentum or 1) <= 1 or config.model.norm_momentum == 0:
+            raise InvalidInputError("--model.norm-momentum must be above 0, 1 at most.")
         augment = config.augment
         if augment.frames is not None and augment.frames < 1:
             raise InvalidInputError("--augment.frames must be 1 or more.")
@@ -127,11 +129,15 @@ class SpeakerTrainer(Trainer):
         self.weight = weight.to(self.accelerator.device) if balance else None
 
     def build(self) -> nn.Module:
-        model = self.config.model
-        return create_speaker_model(
-            model.name, model.pretrained, gate=model.gate, pool=model.pool, body=model.body,
-            se=model.se,
+        config = self.config.model
+        model = create_speaker_model(
+            config.name, config.pretrained, gate=config.gate, pool=config.pool, body=config.body,
+            se=config.se,
         )  # fmt: skip
+        for module in model.modules() if config.norm_momentum is not None else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = config.norm_momentum
+        return model
 
     def batches(self, update: int) -> Iterator[Any]:
         plan: Any = self.plan
