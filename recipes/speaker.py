@@ -18,17 +18,10 @@ Run time and score to expect: those of your data; `recipes/grid_speaker.py` is t
 small set, with its figures. An interrupted run goes on when the same command is given again.
 """
 
-from pathlib import Path
-
 from se_zoo.data import TrackDataConfig
-from se_zoo.train import OptimConfig, RunConfig
 from se_zoo.train.speaker_recipe import SpeakerOptions, run_speaker_recipe
 
-DEFAULT = SpeakerOptions(
-    data=TrackDataConfig("tracks"),
-    optim=OptimConfig(epochs=30, batch_size=2000, lr=1e-3, weight_decay=0.01),
-    run=RunConfig(output=Path("runs/speaker"), best="average_precision", channels_last=False),
-)
+DEFAULT = SpeakerOptions(TrackDataConfig("tracks"))
 
 if __name__ == "__main__":
     run_speaker_recipe(DEFAULT, __doc__ or "")

@@ -62,13 +62,13 @@ def test_loss_by_hand() -> None:
     labels, mask = torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[True, True, False]])
     both = (math.log(2) + math.log(1 + math.exp(2))) / 2
     alone = (math.log(1 + math.exp(-1)) + math.log(2)) / 2
-    assert float(speaker_loss(output, labels, mask)) == pytest.approx(both + 0.5 * alone)
+    assert float(speaker_loss(output, labels, mask=mask)) == pytest.approx(both + 0.5 * alone)
     assert float(speaker_loss(output, labels)) == pytest.approx(
         2 / 3 * (both + 0.5 * alone) + 25 / 3
     )
     heavier = (3 * math.log(2) + math.log(1 + math.exp(2))) / 2
     alone = (3 * math.log(1 + math.exp(-1)) + math.log(2)) / 2
-    found = speaker_loss(output, labels, mask, torch.tensor(3.0))
+    found = speaker_loss(output, labels, mask=mask, weight=torch.tensor(3.0))
     assert float(found) == pytest.approx(heavier + 0.5 * alone)
 
 

@@ -358,14 +358,24 @@ def test_batches_by_length(processes: int) -> None:
         groups = plan.groups(epoch)
         used = [index for group, _ in groups for index in group]
         assert len(groups) == plan.passes and len(set(used)) == len(used)
-        assert len(LENGTHS) - len(used) < processes, "hardly any is left out"
+        assert len(used) == plan.used >= 8, "hardly any is left out, and those are the shortest"
+        left = set(range(len(LENGTHS))) - set(used)
+        assert max((LENGTHS[i] for i in left), default=0) <= min(LENGTHS[i] for i in used)
         for group, frames in groups:
             assert len(group) % processes == 0
             assert 1 <= frames <= min(LENGTHS[i] for i in group)
             assert frames * len(group) <= 60 * processes
         seen.update(used)
         ends.add(tuple(groups[-1][0]))
-    assert seen == set(range(len(LENGTHS))) and len(ends) > 1
+    assert len(seen) == plan.used and len(ends) > 1
+
+
+def test_a_single_short_track_is_left_out_and_of_equals_others_are() -> None:
+    plan = LengthPlan(41, 2000, 1, 1, 9, 0, (*[50] * 40, 1))
+    assert [frames for _, frames in plan.groups(0)] == [50]
+    plan = LengthPlan(41, 2000, 1, 1, 9, 0, (50,) * 41)
+    left = {min(set(range(41)) - set(plan.groups(epoch)[0][0])) for epoch in range(9)}
+    assert len(left) > 3
 
 
 def test_tracks_of_one_length_come_together() -> None:
@@ -445,6 +455,7 @@ def test_swapped_and_muted_sound_is_of_nobody(made: Path) -> None:
     assert not torch.allclose(other["audio"], own) and not torch.allclose(other["audio"], silence)
     for sample in (muted[Cut(0, 0, 8)], other):
         assert not sample["labels"].any() and sample["labels"].shape == (8,)
+        assert torch.equal(sample["face_labels"], track.labels), "that cannot be seen"
     noisy = augmented(made, noise=1.0)[Cut(0, 0, 8)]
     assert torch.equal(noisy["labels"], track.labels), "noise changes no answer"
     assert not torch.allclose(noisy["audio"], own)

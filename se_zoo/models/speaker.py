@@ -128,7 +128,9 @@ class VisualEncoder(nn.Module):
             for unit in block:  # type: ignore[attr-defined]
                 x = unit(x, valid)
             if n < len(self.blocks) - 1:
-                x = nn.functional.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+                # In two dimensions: torch's gradient in three is not reproducible on CUDA.
+                pooled = nn.functional.max_pool2d(x.flatten(1, 2), 3, 2, 1)
+                x = pooled.unflatten(1, x.shape[1:3])
         return x
 
 

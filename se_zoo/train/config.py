@@ -213,4 +213,13 @@ class SpeakerConfig(AnyConfig):
     data: TrackDataConfig
     model: SpeakerModelConfig = field(default_factory=SpeakerModelConfig)
     augment: SpeakerAugmentConfig = field(default_factory=SpeakerAugmentConfig)
-    """What becomes of a track in training."""
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(
+            epochs=30, batch_size=2000, lr=1e-3, weight_decay=0.01, warmup_epochs=1.0
+        )
+    )
+    run: RunConfig = field(
+        default_factory=lambda: RunConfig(
+            output=Path("runs/speaker"), best="average_precision", channels_last=False
+        )
+    )

@@ -19,12 +19,17 @@ class Cut(NamedTuple):
     frames: int
 
 
+#: A group with less than this share of a batch's frames is left out: it would upset BatchNorm.
+_FILLED = 0.25
+
+
 @dataclass(frozen=True)
 class LengthPlan(Plan):
     """How tracks are cut into updates: sorted by length, in groups of so many frames.
 
     Every epoch sorts them a little differently, so neighbours and cuts change; how many tracks are
-    in each group does not, so all epochs are of the same size.
+    in each group does not, so all epochs are of the same size. The groups depend on the number of
+    processes.
 
     Attributes:
         batch_size: Frames per process and forward pass, at most.
@@ -40,22 +45,29 @@ class LengthPlan(Plan):
     @cached_property
     def sizes(self) -> Tuple[int, ...]:
         """Tracks per process of every group, from the shortest tracks to the longest; what does not
-        fill a group on all processes is left out, other tracks in every epoch."""
+        fill a group, the shortest tracks, is left out."""
         rest, found = sorted(self.lengths, reverse=True), []
         while len(rest) >= self.processes:
             # As many as fit when all are as long as the longest of them.
             count = max(1, self.batch_size // rest[0])
             count = min(count, len(rest) // self.processes)
+            if found and count * rest[0] < _FILLED * self.batch_size:
+                break
             found.append(count)
             rest = rest[count * self.processes :]
         return tuple(found[::-1])
+
+    @property
+    def used(self) -> int:
+        """Tracks that an epoch uses."""
+        return sum(self.sizes) * self.processes
 
     def groups(self, epoch: int) -> List[Tuple[List[int], int]]:
         """The tracks of every forward pass of all processes, and their frames after cutting."""
         random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
         lengths = np.array(self.lengths)
-        order = random.permutation(self.samples)  # which are left out, and which of a length meet
-        order = order[: sum(self.sizes) * self.processes]
+        order = random.permutation(self.samples)  # so that of equal lengths others are left out
+        order = order[np.argsort(-lengths[order], kind="stable")][: self.used]
         order = order[np.argsort(lengths[order] * random.uniform(0.9, 1.1, len(order)))]
         found, begin = [], 0
         for size in self.sizes:

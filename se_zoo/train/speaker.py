@@ -1,5 +1,7 @@
 """Training of speaker models: face tracks and their sound in, one answer a frame out."""
 
+import sys
+import zlib
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -33,6 +35,7 @@ METRICS = ("average_precision", "accuracy", "balanced_accuracy")
 def speaker_loss(
     output: SpeakerOutput,
     labels: torch.Tensor,
+    face_labels: Optional[torch.Tensor] = None,
     mask: Optional[torch.Tensor] = None,
     weight: Optional[torch.Tensor] = None,
 ) -> torch.Tensor:
@@ -41,6 +44,7 @@ def speaker_loss(
     Args:
         output: Of a speaker model, (B, T).
         labels: 0 and 1, (B, T).
+        face_labels: What the face alone has to say, where the sound was exchanged; None: the same.
         mask: Which frames count, (B, T) bool; None: all.
         weight: Of the frames with speech; None: 1.
 
@@ -48,9 +52,10 @@ def speaker_loss(
         The mean over the frames that count.
     """
     total = torch.zeros((), device=labels.device)
-    for logits, share in zip(output, (1.0, _VISUAL), strict=True):
+    seen = labels if face_labels is None else face_labels
+    for logits, truth, share in zip(output, (labels, seen), (1.0, _VISUAL), strict=True):
         losses = F.binary_cross_entropy_with_logits(
-            logits.float(), labels, pos_weight=weight, reduction="none"
+            logits.float(), truth, pos_weight=weight, reduction="none"
         )
         total = total + share * (losses.mean() if mask is None else losses[mask].mean())
     return total
@@ -93,6 +98,7 @@ class SpeakerTrainer(Trainer):
 
     def check(self) -> None:
         config, table = self.config, self.table(self.config.data.splits[0])
+        plan: Any = self.plan
         if config.run.best not in METRICS:
             raise InvalidInputError(
                 f"--run.best {config.run.best} is none of the metrics: {', '.join(METRICS)}."
@@ -120,6 +126,16 @@ class SpeakerTrainer(Trainer):
             raise InvalidInputError(
                 f"{table.name} has {len(table)} tracks for {self.plan.processes} processes."
             )
+        if config.optim.batch_size < 2 or max(table.lengths) < 2:
+            raise InvalidInputError(
+                "a batch of a single frame has no statistics; --optim.batch-size counts frames."
+            )
+        left = len(table) - plan.used
+        if left:
+            self.accelerator.print(
+                f"left out of the training: the {left} shortest tracks, which fill no batch",
+                file=sys.stderr,
+            )
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise InvalidInputError("a speaker model is too small to be spread with FSDP; use DDP.")
         speaking = torch.cat([table.sample(i).labels for i in range(len(table))])
@@ -127,6 +143,13 @@ class SpeakerTrainer(Trainer):
         weight = ((len(speaking) - yes) / yes.clamp(min=1)).clamp(1, 10)
         balance = config.optim.class_balance
         self.weight = weight.to(self.accelerator.device) if balance else None
+
+    def computes(self) -> Dict[str, Any]:
+        """The groups depend on the number of processes and on the length of every track."""
+        plan: Any = self.plan
+        lengths = zlib.crc32(np.array(plan.lengths, dtype=np.int64).tobytes())
+        more = {"processes": plan.processes, "track_lengths": lengths}
+        return {**super().computes(), **more}
 
     def build(self) -> nn.Module:
         config = self.config.model
@@ -152,7 +175,7 @@ class SpeakerTrainer(Trainer):
     def loss(self, batch: Any) -> torch.Tensor:
         with self.accelerator.autocast():
             output = self.model(batch["audio"], batch["face"], batch.get("body"))
-        return speaker_loss(output, batch["labels"], weight=self.weight)
+        return speaker_loss(output, batch["labels"], batch["face_labels"], weight=self.weight)
 
     # Evaluation
 

@@ -12,7 +12,9 @@ from .config import SpeakerAugmentConfig, SpeakerConfig
 from .lengths import Cut, CutBatches, LengthPlan
 from .order import seed_cpu
 
-#: What a speaker model takes, and what it should say; (B, 4 T, 13), (B, T, 112, 112), (B, T).
+#: What a speaker model takes, and what it should say: audio (B, 4 T, 13), face and body
+#: (B, T, 112, 112), labels (B, T); in training face_labels (B, T), whether the face speaks, be it
+#: heard or not.
 Inputs = Dict[str, torch.Tensor]
 
 
@@ -38,10 +40,12 @@ class Augmented(Dataset[Inputs]):
         pictures = [track.pictures(first, cut.frames)]
         if self.body:
             pictures.append(track.pictures(first, cut.frames, bodies=True))
+        labels = track.labels[first : first + cut.frames]
         looked = self.picture(torch.cat(pictures)).split(cut.frames)  # face and body alike
         return {
             "audio": track.features(wave),
-            "labels": track.labels[first : first + cut.frames] * float(speaks),
+            "labels": labels * float(speaks),
+            "face_labels": labels,  # what the sound is cannot be seen
             **dict(zip(("face", "body"), looked, strict=False)),
         }
 
