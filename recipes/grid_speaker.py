@@ -124,6 +124,8 @@ def prepare(videos: Path, out: Path) -> None:
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DataError(f"{out} is not there yet: give the command once with a single process.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} holds something else; name another --data.path for the tracks.")
     files = sorted((videos / "video").glob("*.mpg"))
     if not files:
         raise DataError(f"no videos in {videos}/video: set SE_ZOO_DATA, or --videos.")
@@ -157,7 +159,6 @@ def prepare(videos: Path, out: Path) -> None:
             build_tracks(videos / "video", boxes, made, split)
             if split != "train":
                 add_silent(made, split)
-        shutil.rmtree(out, ignore_errors=True)
         os.replace(made, out)
 
 
@@ -235,7 +236,7 @@ def main(given: GridSpeakerOptions) -> None:
     runs = []
     for seed in given.seeds[:1] if given.debug else given.seeds:
         run = replace(config, run=replace(config.run, seed=seed, output=output / f"seed-{seed}"))
-        runs.append((run, summary_of(run)))
+        runs.append((run, summary_of(run, "grid")))
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
         report(output, runs)
     if torch.distributed.is_initialized():

@@ -23,10 +23,9 @@ import torch
 from recipes.grid import MOUTH
 from recipes.grid_speaker import spoken_by_words
 from se_zoo.data.crops import CROP, cut_face
-from se_zoo.data.mfcc import mfcc
+from se_zoo.data.mfcc import WINDOWS, mfcc
 from se_zoo.data.sound import WINDOW
 from se_zoo.models import create_speaker_model
-from se_zoo.models.speaker import WINDOWS
 from se_zoo.provenance import provenance
 from se_zoo.speaker import HaarDetector, Track, find_tracks, sound_features
 from se_zoo.speaker.pictures import Pictures

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,61 @@ def test_an_interrupted_run_goes_on_as_if_nothing_were(
     assert [s["update"] for s in summary["sessions"]] == [0, 4]
 
 
+def test_killed_while_it_finishes(
+    usual: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the training, between export and summary; predictions were being written."""
+    from se_zoo.train.speaker import SpeakerTrainer
+
+    def killed(self: Any, model: Any) -> None:
+        (self.folder.path / "predictions.csv.tmp").write_text("half")
+        raise KeyboardInterrupt
+
+    config = config_of(folder, tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SpeakerTrainer, "leave", killed)
+        train(config)
+    assert (tmp_path / "run" / "export").is_dir()
+    assert not (tmp_path / "run" / "summary.json").exists()
+    train(config)
+    left, right = ((p / "predictions.csv").read_text() for p in (tmp_path / "run", usual))
+    assert left == right
+
+
+def test_a_run_that_goes_on_with_other_tracks_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Other lengths make other batches, and so do other processes."""
+    from se_zoo.train.state import StateError
+
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    config = config_of(data, tmp_path / "run")
+    train(config)
+    (tmp_path / "run" / "summary.json").unlink()
+    table = data / "csv" / "train.csv"
+    table.write_text("\n".join(table.read_text("utf-8").splitlines()[:-1]) + "\n", "utf-8")
+    with pytest.raises(StateError, match="--track-lengths"):
+        train(config)
+
+
+def test_long_tracks_are_scored_in_pieces(
+    folder: Path, tmp_path: Path, usual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With enough beside each, hardly otherwise than in one."""
+    from se_zoo.train import tracks
+
+    monkeypatch.setattr(tracks, "LONGEST", 3)
+    assert len(tracks.pieces_of(0, 8)) == 3
+    assert [p.end - p.begin for p in tracks.pieces_of(0, 8)] == [3, 3, 2]
+    train(config_of(folder, tmp_path / "run", optim={"epochs": 2}))
+    left, right = (
+        {row.key: float(row.value) for row in read_ava(p / "predictions.csv", "score")}
+        for p in (tmp_path / "run", usual)
+    )
+    assert left.keys() == right.keys()
+    for key, value in right.items():
+        assert left[key] == pytest.approx(value, abs=1e-5), "all frames are beside each piece"
+
+
 def test_workers_give_the_same_losses(usual: Path, folder: Path, tmp_path: Path) -> None:
     train(config_of(folder, tmp_path / "run", run={"workers": 2}, optim={"epochs": 2}))
     assert losses(tmp_path / "run") == losses(usual)
@@ -198,6 +254,11 @@ def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path) -> None:
         ({"run": {"best": "top5_accuracy"}}, "--run.best top5_accuracy is none of the metrics"),
         ({"augment": {"swap": 0.7, "mute": 0.4}}, "swap plus mute are probabilities"),
         ({"data": {"limit": 1}}, "need two tracks or more"),
+        ({"augment": {"rotate": -5.0}}, "--augment.rotate must not be negative"),
+        ({"augment": {"snr": (5.0, -5.0)}}, "the lower first"),
+        ({"augment": {"scale": (2.0, 3.0)}}, "--augment.scale two numbers from 0 to 1"),
+        ({"optim": {"batch_size": 1}}, "a batch of a single frame has no statistics"),
+        ({"model": {"norm_momentum": 0.0}}, "--model.norm-momentum must be above 0"),
         ({"augment": {"frames": 0}}, "--augment.frames must be 1 or more"),
         ({"optim": {"lr": -1.0}}, "--optim.lr must be above 0"),
     ],

@@ -151,7 +151,7 @@ def test_other_frame_rates(tmp_path: Path) -> None:
 
 
 def test_wav_of_another_rate(tracks: Path) -> None:
-    """Stereo or 44.1 kHz: brought to mono at 16 kHz."""
+    """44.1 kHz: brought to 16 kHz."""
     file = tracks / "clips_audios" / "train" / "film" / "train_0.wav"
     seconds = np.arange(round(0.32 * 44_100)) / 44_100
     write_wav(file, np.sin(2 * np.pi * 440 * seconds) * 8000, 44_100)
@@ -246,6 +246,32 @@ def test_options_that_cannot_be(tracks: Path, options: Any, says: str) -> None:
         open_tracks(TrackDataConfig(**{"path": str(tracks), **options}), "train")
 
 
+@pytest.mark.parametrize("name", ["../out", "a/b", "", "a\\b", ".."])
+def test_names_that_lead_elsewhere(tracks: Path, tmp_path: Path, name: str) -> None:
+    file = tracks / "csv" / "train.csv"
+    file.write_text(file.read_text("utf-8").replace("train_2", name), "utf-8")
+    with pytest.raises(DataError, match="cannot be the name of a video or entity"):
+        open_tracks(TrackDataConfig(str(tracks)), "train")
+    with pytest.raises(DataError, match="cannot be the name of a video or entity"):
+        build_tracks(tmp_path, file, tmp_path / "built")
+    assert not (tmp_path / "built").exists()
+
+
+def test_gaps_are_named_or_left_out(tracks: Path) -> None:
+    """Over one, pictures would stand still, or the sound would be another moment's."""
+    file = tracks / "csv" / "train.csv"
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.reader(opened))[1:]
+    write_table(file, [r if r[-1] != "train_1" or float(r[1]) < 2.1 else
+                       [r[0], float(r[1]) + 0.6, *r[2:]] for r in rows])  # fmt: skip
+    config = TrackDataConfig(str(tracks))
+    says = "train: train_1 has no row between second 2.08 and 2.72"
+    with pytest.raises(DataError, match=f"{says}.*--data.broken skip"):
+        open_tracks(config, "train")
+    rest = open_tracks(replace(config, broken="skip"), "train")
+    assert len(rest) == 5 and says in rest.skipped[0]
+
+
 def test_nothing_to_tell_apart(tracks: Path) -> None:
     file = tracks / "csv" / "train.csv"
     file.write_text(file.read_text("utf-8").replace("NOT_SPEAKING", SPEAKING), "utf-8")
@@ -295,7 +321,7 @@ def test_built_tracks_can_be_opened(tmp_path: Path, capsys: Any) -> None:
     table = boxes(tmp_path / "boxes.csv", 8, box=(-0.2, 0.25, 0.75, 1.3))
     options = ["--boxes", str(table), "--out", str(tmp_path / "out"), "--bodies", str(table)]
     cli.main(["tracks", str(tmp_path / "videos"), *options])
-    assert "8 crops; train: python recipes/speaker.py" in capsys.readouterr().out
+    assert "the folder has the splits train." in capsys.readouterr().out
     config = TrackDataConfig(str(tmp_path / "out"), bodies="clips_bodies")
     found = open_tracks(config, "train")
     assert len(found) == 1 and found.inspect(0).error == ""
@@ -307,6 +333,39 @@ def test_built_tracks_can_be_opened(tmp_path: Path, capsys: Any) -> None:
     assert rows == read_ava(table, "label", boxes=True)
     with pytest.raises(DataError, match="has a split train already"):
         build_tracks(tmp_path / "videos", table, tmp_path / "out")
+
+
+def test_built_sound_begins_with_the_first_row(tmp_path: Path) -> None:
+    """Two faces that come at different times, the bodies at other places than the faces."""
+    sound = noise(2.0)
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "talk.mkv", 50, sound)
+    rows, bodies = [], []
+    for entity, first in (("early", 5), ("late", 20)):
+        for n in range(first, first + 10):
+            label = SPEAKING if n % 2 else SILENT
+            rows.append(["talk", n / 25, 0.0, 0.0, 0.5, 1.0, label, entity])
+            bodies.append(["other", n / 25, 0.5, 0.0, 1.0, 1.0, "", entity])
+    write_table(tmp_path / "boxes.csv", rows[::-1])
+    write_table(tmp_path / "bodies.csv", bodies)
+    build_tracks(
+        tmp_path / "videos", tmp_path / "boxes.csv", tmp_path / "out", "train",
+        tmp_path / "bodies.csv",
+    )  # fmt: skip
+    table = open_tracks(TrackDataConfig(str(tmp_path / "out"), bodies="clips_bodies"), "train")
+    for index, first in enumerate((5, 20)):
+        track = table.sample(index)
+        expected = torch.from_numpy(sound.astype(np.float32))[first * 640 : (first + 9) * 640]
+        torch.testing.assert_close(track.wave(0, 9)[: 9 * 640], expected)
+        greys = list(range(first, first + 10))
+        assert track.pictures(0, 10).float().mean((1, 2)).round().tolist() == greys
+        assert track.pictures(0, 10, bodies=True).float().mean((1, 2)).round().tolist() == greys
+    write_table(tmp_path / "bodies.csv", [*bodies, bodies[0]])
+    with pytest.raises(DataError, match=r"bodies.csv, row 21: early at 0.2 stands twice"):
+        build_tracks(
+            tmp_path / "videos", tmp_path / "boxes.csv", tmp_path / "out", "valid",
+            tmp_path / "bodies.csv",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -327,7 +386,7 @@ def test_boxes_that_cannot_be(tmp_path: Path, change: Any, says: str) -> None:
     table = boxes(tmp_path / "boxes.csv", 2, **change)
     with pytest.raises(DataError, match=says):
         build_tracks(tmp_path / "videos", table, tmp_path / "out")
-    assert not (tmp_path / "out" / "csv").exists(), "no table, no split"
+    assert not (tmp_path / "out").exists(), "nothing is half-written"
 
 
 def test_videos_that_cannot_be_built_from(tmp_path: Path) -> None:
@@ -478,7 +537,7 @@ def test_pictures_are_augmented_alike(tmp_path: Path, options: Any) -> None:
 
 def test_whole_tracks_are_padded(made: Path) -> None:
     whole = Whole(open_tracks(TrackDataConfig(str(made)), "train"), False)
-    indices, inputs = padded([whole[0], whole[2]])
-    assert indices == [0, 2] and inputs["mask"].sum(1).tolist() == [8, 10]
+    pieces, inputs = padded([whole[0], whole[2]])
+    assert [piece.index for piece in pieces] == [0, 2] and inputs["mask"].sum(1).tolist() == [8, 10]
     assert inputs["audio"].shape == (2, 40, 13) and inputs["face"].shape == (2, 10, 112, 112)
     assert torch.equal(inputs["face"][0, :8], whole[0][1]["face"])

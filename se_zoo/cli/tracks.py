@@ -42,5 +42,8 @@ def run_tracks(args: Tracks) -> None:
     bar: Any = tqdm(desc="cut faces", unit=" videos", disable=None)
     table = build_tracks(args.videos, args.boxes, args.out, args.split, args.bodies, bar.update)
     bar.close()
-    rows = len(table.read_text("utf-8").splitlines()) - 1
-    print(f"{table}: {rows} crops; train: python recipes/speaker.py --data.path {args.out}")
+    splits = sorted(path.stem for path in table.parent.glob("*.csv"))
+    print(
+        f"{table}; the folder has the splits {', '.join(splits)}. recipes/speaker.py --data.path "
+        f"{args.out} trains on train, valid and test, or on those that --data.splits names"
+    )

@@ -3,7 +3,7 @@
 import csv
 import os
 from pathlib import Path
-from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import DataError
 
@@ -41,75 +41,90 @@ def read_ava(file: Path, value: Optional[str] = None, boxes: bool = False) -> Li
     Raises:
         DataError: If it is no such file, has no such column, or a box is none.
     """
-    columns, rows = _cells(file)
     names = ["video_id", "frame_timestamp", "entity_id", *([value] if value else [])]
-    names += _BOX if boxes else ()
-    missing = [name for name in names if name not in columns]
-    if missing:
-        raise DataError(f"{file} has no column {', '.join(missing)}; found: {', '.join(columns)}.")
-    place = {name: columns.index(name) for name in names}
     found = []
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(columns):
-            raise DataError(f"{file}, row {number}: {len(row)} cells instead of {len(columns)}.")
-        one = Row(
-            (row[place["entity_id"]], _stamp(row[place["frame_timestamp"]])),
-            row[place["video_id"]],
-            row[place[value]] if value else "",
-        )
+    for number, cells in each_row(file, [*names, *(_BOX if boxes else ())]):
+        video, stamp, entity, *rest = cells
+        one = Row((entity, _stamp(stamp)), video, rest[0] if value else "")
         if boxes:
-            one = one._replace(box=_box(file, number, [row[place[name]] for name in _BOX]))
+            one = one._replace(box=_box(file, number, rest[-4:]))
         found.append(one)
     return found
 
 
-def write_predictions(file: Path, truth: Path, scores: Mapping[int, float]) -> None:
-    """Scores as AVA's own script takes them: no header, the truth's columns and the score, and the
-    label of every row that for which the score stands, SPEAKING_AUDIBLE.
+def each_row(file: Path, names: Sequence[str]) -> Iterator[Tuple[int, List[str]]]:
+    """Rows of a file with or without a header, one at a time, as official files have millions.
 
     Args:
-        file: The csv.
-        truth: The table with the labels.
-        scores: By the number of the row in it, from 0; other rows are left out.
+        file: csv.
+        names: Columns that are wanted.
+
+    Yields:
+        The number of the row, from 1, and its cells in the order of the names.
 
     Raises:
-        DataError: If the truth cannot be read.
+        DataError: If it is no csv in UTF-8, has no rows, or lacks a column or a cell.
     """
-    columns, rows = _cells(truth)
-    place = [columns.index(name) for name in AVA_COLUMNS]
-    lines = []
-    for number, score in scores.items():
-        cells = [rows[number][p] for p in place]
-        cells[AVA_COLUMNS.index("label")] = SPEAKING
-        lines.append([*cells, repr(score)])
-    write_rows(file, lines)
-
-
-def write_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write a csv whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as opened:
-            csv.writer(opened).writerows(rows)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _cells(file: Path) -> Tuple[List[str], List[List[str]]]:
-    """Names of the columns, and the rows."""
+    columns: List[str] = []
+    place: List[int] = []
+    number = 0
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            rows = [
-                [cell.strip() for cell in row] for row in csv.reader(opened, strict=True) if row
-            ]
+            for row in csv.reader(opened, strict=True):
+                cells = [cell.strip() for cell in row]
+                if not cells:
+                    continue
+                if not columns:
+                    header = AVA_COLUMNS[0] in cells
+                    columns = cells if header else [*AVA_COLUMNS, "score"][: len(cells)]
+                    place = _places(file, columns, names)
+                    if header:
+                        continue
+                number += 1
+                if len(cells) != len(columns):
+                    raise DataError(
+                        f"{file}, row {number}: {len(cells)} cells instead of {len(columns)}."
+                    )
+                yield number, [cells[p] for p in place]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {file} as csv in UTF-8: {error}") from error
-    if not rows:
+    if not columns:
         raise DataError(f"{file} has no rows.")
-    if AVA_COLUMNS[0] in rows[0]:
-        return rows[0], rows[1:]
-    return [*AVA_COLUMNS, "score"][: len(rows[0])], rows
+
+
+def _places(file: Path, columns: List[str], names: Sequence[str]) -> List[int]:
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise DataError(f"{file} has no column {', '.join(missing)}; found: {', '.join(columns)}.")
+    return [columns.index(name) for name in names]
+
+
+def seconds_of(file: Path, number: int, text: str) -> float:
+    """A time stamp as a number.
+
+    Raises:
+        DataError: If it is none, or negative.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = float("nan")
+    if not 0 <= found < float("inf"):
+        raise DataError(f"{file}, row {number}: {text!r} is no time in seconds.")
+    return found
+
+
+def check_name(file: Path, number: int, name: str) -> None:
+    """Refuse ids that cannot be the name of a folder, or would lead elsewhere.
+
+    Raises:
+        DataError: Naming it.
+    """
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise DataError(
+            f"{file}, row {number}: {name!r} cannot be the name of a video or entity, as folders "
+            "are called so; leave out / and \\."
+        )
 
 
 def _box(file: Path, number: int, cells: List[str]) -> Tuple[float, float, float, float]:
@@ -137,3 +152,37 @@ def _stamp(text: str) -> str:
         return repr(float(text))
     except ValueError:
         return text
+
+
+def write_predictions(file: Path, truth: Path, scores: Mapping[int, float]) -> None:
+    """Scores as AVA's own script takes them: no header, the truth's columns and the score, and the
+    label of every row that for which the score stands, SPEAKING_AUDIBLE.
+
+    Args:
+        file: The csv.
+        truth: The table with the labels.
+        scores: By the number of the row in it, from 0; other rows are left out.
+
+    Raises:
+        DataError: If the truth cannot be read.
+    """
+    label = AVA_COLUMNS.index("label")
+    write_rows(
+        file,
+        (
+            [*cells[:label], SPEAKING, *cells[label + 1 :], repr(scores[number - 1])]
+            for number, cells in each_row(truth, AVA_COLUMNS)
+            if number - 1 in scores
+        ),
+    )
+
+
+def write_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write a csv whole or not at all."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as opened:
+            csv.writer(opened).writerows(rows)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -149,7 +149,9 @@ class TrackDataConfig(SplitsConfig):
     score of the frame nearest to it. None: every row is a frame, and the windows of the sound are
     scaled to the track's own rate; AVA's published figures are made so."""
     broken: Literal["error", "skip"] = "error"
-    """Tracks that lack crops or sound: error stops at the first, skip names them and goes on
-    without them, for which the files of all tracks are looked for before the training starts."""
+    """Tracks that lack crops or sound, or have gaps. error: the tables are checked, and some tracks
+    of every split in whole, before the training starts; others stop it where they are met. skip
+    names them and goes on without them: the files of all tracks are looked for, and all sound is
+    opened, before the training starts; pictures are not decoded."""
 
     noun = "track"

@@ -8,8 +8,10 @@ import torch
 from ..errors import DataError
 
 RATE = 16_000
+#: Coefficients a window, and windows a frame of video.
+COEFFICIENTS, WINDOWS = 13, 4
 #: Samples of the Fourier transform; longer windows are cut to it, as in python_speech_features.
-_FFT, _FILTERS, _COEFFICIENTS, _LIFTER, _EMPHASIS = 512, 26, 13, 22, 0.97
+_FFT, _FILTERS, _LIFTER, _EMPHASIS = 512, 26, 22, 0.97
 
 
 def mfcc(signal: torch.Tensor, fps: float = 25.0, before: Optional[float] = None) -> torch.Tensor:
@@ -68,7 +70,7 @@ def _filters() -> torch.Tensor:
 
 def _cosines() -> torch.Tensor:
     """Orthonormal cosine transform, type II, (13, 26)."""
-    rows = torch.arange(_COEFFICIENTS, dtype=torch.float64)[:, None]
+    rows = torch.arange(COEFFICIENTS, dtype=torch.float64)[:, None]
     columns = torch.arange(_FILTERS, dtype=torch.float64)
     matrix = torch.cos(math.pi * rows * (2 * columns + 1) / (2 * _FILTERS))
     matrix *= math.sqrt(2 / _FILTERS)
@@ -77,5 +79,5 @@ def _cosines() -> torch.Tensor:
 
 
 def _lifter() -> torch.Tensor:
-    order = torch.arange(_COEFFICIENTS, dtype=torch.float64)
+    order = torch.arange(COEFFICIENTS, dtype=torch.float64)
     return 1 + _LIFTER / 2 * torch.sin(math.pi * order / _LIFTER)

@@ -76,6 +76,17 @@ def video_sound(source: Source, name: str, begins: float) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def check_sound(source: Source, name: str) -> None:
+    """Refuse a file without sound, without decoding it.
+
+    Raises:
+        DataError: Naming it.
+    """
+    with open_container(source) as container:
+        if not container.streams.audio:
+            raise DataError(f"{name} has no sound.")
+
+
 def aligned_sound(
     container: Any, begins: float, sample_format: str, layout: str, rate: int
 ) -> Iterator[np.ndarray]:

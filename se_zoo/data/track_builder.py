@@ -9,12 +9,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .ava import AVA_COLUMNS, Row, read_ava, write_rows
-from .config import TrackDataConfig
+from .ava import AVA_COLUMNS, Row, check_name, read_ava, write_rows
 from .crops import cut_face
 from .frames import each_frame
 from .mfcc import RATE
-from .sound import video_sound
+from .sound import check_sound, video_sound
 from .tracks import crop_name
 from .videos import VIDEO_SUFFIXES, Video, open_video
 
@@ -49,40 +48,53 @@ def build_tracks(
         DataError: If the split is there already, a video is missing, unreadable or without sound, a
             row stands twice or lies outside of its video.
     """
-    table = out / "csv" / f"{split}.csv"
-    if table.exists() or table.with_name(f"{split}_orig.csv").exists():
+    table_file = out / "csv" / f"{split}.csv"
+    if table_file.exists() or table_file.with_name(f"{split}_orig.csv").exists():
         raise DataError(f"{out} has a split {split} already; name another folder or split.")
     rows = read_ava(boxes, "label", boxes=True)
     if not rows:
         raise DataError(f"{boxes} has no rows.")
-    body_boxes = None if bodies is None else _body_boxes(bodies, rows)
-    by_video: Dict[str, List[Row]] = {}
-    for row in rows:
-        by_video.setdefault(row.video, []).append(row)
-    files = {name: _file_of(videos, name) for name in by_video}
-    config = TrackDataConfig(str(out))
-    for name, found in sorted(by_video.items()):
-        video = open_video(files[name])
-        frames = _frames(boxes, video, found)
-        _write_crops(video, frames, found, out / config.faces / split, [row.box for row in found])
-        if body_boxes is not None:
-            places = [body_boxes[row.key] for row in found]
-            _write_crops(video, frames, found, out / "clips_bodies" / split, places)
-        _write_sounds(video, found, out / config.sounds / split)
+    tables = {"clips_videos": rows}
+    if bodies is not None:
+        tables["clips_bodies"] = _body_rows(bodies, rows)
+    by_video: Dict[str, List[int]] = {}
+    for number, row in enumerate(rows):
+        for name in (row.video, row.key[0]):
+            check_name(boxes, number + 1, name)
+        by_video.setdefault(row.video, []).append(number)
+    # All that can be wrong is found before hours are spent on cutting.
+    opened = {name: open_video(_file_of(videos, name)) for name in sorted(by_video)}
+    frames = {n: _frames(boxes, v, [rows[i] for i in by_video[n]]) for n, v in opened.items()}
+    for video in opened.values():
+        check_sound(video.source, video.name)
+    for name, video in opened.items():
+        cuts = [
+            (number, out / kind / split / name / table[i].key[0], table[i])
+            for kind, table in tables.items()
+            for number, i in zip(frames[name], by_video[name], strict=True)
+        ]
+        _write_crops(video, cuts)
+        own = [rows[i] for i in by_video[name]]
+        _write_sounds(video, own, out / "clips_audios" / split / name)
         seen()
-    _write_table(table, rows)
-    return table
+    _write_table(table_file, rows)
+    return table_file
 
 
-def _body_boxes(file: Path, rows: Sequence[Row]) -> Dict[Tuple[str, str], Any]:
-    """Boxes by entity and time; in WASD's table of bodies the video ids are others."""
-    found = {row.key: row.box for row in read_ava(file, boxes=True)}
+def _body_rows(file: Path, rows: Sequence[Row]) -> List[Row]:
+    """The body of every row, by entity and time; in WASD's table of bodies the video ids are
+    others."""
+    found: Dict[Tuple[str, str], Row] = {}
+    for number, row in enumerate(read_ava(file, boxes=True), 1):
+        if row.key in found:
+            raise DataError(f"{file}, row {number}: {row.key[0]} at {row.key[1]} stands twice.")
+        found[row.key] = row
     lacking = [row.key for row in rows if row.key not in found]
     if lacking:
         raise DataError(
             f"{file} lacks {len(lacking)} rows, the first is {lacking[0][0]} at {lacking[0][1]}."
         )
-    return found
+    return [found[row.key] for row in rows]
 
 
 def _file_of(videos: Path, name: str) -> Path:
@@ -96,7 +108,7 @@ def _file_of(videos: Path, name: str) -> Path:
 
 def _frames(file: Path, video: Video, rows: Sequence[Row]) -> List[int]:
     """The frame that is nearest in time to each row."""
-    seconds, twice = video.seconds, set()
+    seconds, cut = video.seconds, set()
     step = 1 / video.fps
     found = []
     for row in rows:
@@ -105,50 +117,46 @@ def _frames(file: Path, video: Video, rows: Sequence[Row]) -> List[int]:
             time = float(stamp)
         except ValueError:
             raise DataError(f"{file}: {entity}: {stamp!r} is no time in seconds.") from None
-        if (entity, crop_name(time)) in twice:
-            raise DataError(f"{file} has {entity} at {time:.2f} twice (two decimals tell crops).")
-        twice.add((entity, crop_name(time)))
         if not 0 <= time < seconds[-1] + step + 0.005:
             raise DataError(
                 f"{file}: {entity} at {stamp}: {video.name} has {seconds[-1] + step:.2f} seconds."
             )
+        if (entity, crop_name(time)) in cut:
+            raise DataError(f"{file} has {entity} at {time:.2f} twice (two decimals tell crops).")
+        cut.add((entity, crop_name(time)))
         after = min(int(np.searchsorted(seconds, time)), len(seconds) - 1)
         before = max(0, after - 1)
         found.append(before if time - seconds[before] <= seconds[after] - time else after)
     return found
 
 
-def _write_crops(
-    video: Video, frames: Sequence[int], rows: Sequence[Row], folder: Path, boxes: Sequence[Any]
-) -> None:
-    """One JPEG a row; every frame is decoded once."""
-    at: Dict[int, List[int]] = {}
-    for place, number in enumerate(frames):
-        at.setdefault(number, []).append(place)
+def _write_crops(video: Video, cuts: Sequence[Tuple[int, Path, Row]]) -> None:
+    """One JPEG for each frame, folder and row; every frame is decoded once."""
+    at: Dict[int, List[Tuple[Path, Row]]] = {}
+    for number, folder, row in cuts:
+        at.setdefault(number, []).append((folder, row))
+        folder.mkdir(parents=True, exist_ok=True)
     for number, picture in zip(sorted(at), each_frame(video, sorted(at)), strict=True):
         height, width = picture.shape[:2]
-        for place in at[number]:
-            box = np.array(boxes[place]) * [width, height, width, height]
-            to = folder / rows[place].video / rows[place].key[0]
-            to.mkdir(parents=True, exist_ok=True)
-            file = to / crop_name(float(rows[place].key[1]))
-            Image.fromarray(cut_face(picture, box.tolist())).save(file, quality=_QUALITY)
+        for folder, row in at[number]:
+            box = np.array(row.box) * [width, height, width, height]
+            crop = Image.fromarray(cut_face(picture, box.tolist()))
+            crop.save(folder / crop_name(float(row.key[1])), quality=_QUALITY)
 
 
 def _write_sounds(video: Video, rows: Sequence[Row], folder: Path) -> None:
-    """The sound of every entity, from its first row to the end of its last."""
+    """The sound of every entity of a video, from its first row to the end of its last."""
     assert isinstance(video.source, Path)
     begins = float(video.times[0] * video.time_base)
     samples = video_sound(video.source, video.name, begins)
+    folder.mkdir(parents=True, exist_ok=True)
     for entity, first, last in _spans(rows):
         begin, end = (round(t * RATE) for t in (first, last + 1 / video.fps))
         part = samples[begin:end]
         if not len(part):
             raise DataError(f"{video.name}: its sound ends before {entity} is seen.")
         part = np.pad(part, (0, end - begin - len(part)))
-        to = folder / rows[0].video
-        to.mkdir(parents=True, exist_ok=True)
-        with wave.open(str(to / f"{entity}.wav"), "wb") as file:
+        with wave.open(str(folder / f"{entity}.wav"), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(RATE)

@@ -5,32 +5,33 @@ is settled in training by random numbers, and in evaluation it is all of them.
 """
 
 import os
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..errors import DataError
-from .ava import LABELS, SPEAKING, Row, read_ava
+from .ava import AVA_COLUMNS, LABELS, SPEAKING, check_name, each_row, seconds_of
 from .config import TrackDataConfig
 from .crops import CROP, as_crop
-from .mfcc import RATE, mfcc, window_step
+from .mfcc import RATE, WINDOWS, mfcc, window_step
 from .probe import without_broken
 from .sampling import at_rate
 from .sound import read_sound
 from .sources import Content, StoredFiles
 from .tables import Finding, Table
 
-#: Windows of sound a frame.
-WINDOWS = 4
 #: Frames a second of a track of a single row, of which there is none.
 _USUAL_FPS = 25.0
 #: Seconds by which the sound of a track may be shorter or longer than its pictures: published
 #: preparations cut it at the time of the last row.
 SLACK = 1.0
+#: Seconds between two rows of a track, at most.
+LONGEST_GAP = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +125,22 @@ class FaceTrack:
         """MFCCs of :meth:`wave`'s samples, four windows a frame, (4 count, 13)."""
         return mfcc(wave, self.fps)
 
+    def gap(self) -> str:
+        """Where it is interrupted for long: pictures would stand still there, or lose the sound."""
+        steps = np.diff(self.stamps)
+        if not len(steps) or steps.max() <= LONGEST_GAP:
+            return ""
+        place = int(steps.argmax())
+        return (
+            f"{self.name} has no row between second {self.stamps[place]:.2f} and "
+            f"{self.stamps[place + 1]:.2f}; an entity is one uninterrupted appearance of a face"
+        )
+
     def problem(self) -> str:
-        """What is missing of its files, without decoding the pictures; empty if nothing is."""
+        """What is wrong with it, or missing of its files, without decoding the pictures; empty if
+        nothing is."""
+        if gap := self.gap():
+            return gap
         needed = {crop_name(stamp) for stamp in self.stamps}
         for folder in (self.faces, *([] if self.bodies is None else [self.bodies])):
             if not folder.is_dir():
@@ -213,8 +228,7 @@ def open_tracks(config: TrackDataConfig, split: str) -> TrackTable:
     """
     _check(config, split)
     file = csv_of(config, split)
-    rows = read_ava(file, "label")
-    tracks, places = _tracks(config, split, file, rows)
+    tracks, places = _tracks(config, split, file)
     table = TrackTable(f"the {split} split of {config.path}", tracks, places)
     limit = config.limit_of(split)
     if limit is not None and limit > len(table) and split == config.splits[0]:
@@ -223,6 +237,8 @@ def open_tracks(config: TrackDataConfig, split: str) -> TrackTable:
         table = table.spread(limit)
     if config.broken == "skip":
         table = without_broken(table)
+    elif problem := next(filter(None, (t.gap() for t in tracks)), ""):
+        raise DataError(f"{problem}; --data.broken skip leaves such tracks out.")
     speaking = np.concatenate([table.sample(i).speaking for i in range(len(table))])
     if speaking.all() or not speaking.any():
         how = "all" if speaking.all() else "none"
@@ -255,57 +271,58 @@ def _check(config: TrackDataConfig, split: str) -> None:
         raise DataError("limit and limit_eval must be 1 or more.")
 
 
+class _Rows(NamedTuple):
+    """The rows of one entity, in compact form: tables have millions."""
+
+    stamps: "array[float]"
+    speaking: "array[int]"
+    numbers: "array[int]"
+    """Places in the table."""
+
+
 def _tracks(
-    config: TrackDataConfig, split: str, file: Path, rows: Sequence[Row]
+    config: TrackDataConfig, split: str, file: Path
 ) -> Tuple[List[FaceTrack], List[np.ndarray]]:
     """Every entity's track, and which rows of the table are its crops."""
-    groups: Dict[Tuple[str, str], List[int]] = {}
-    for number, row in enumerate(rows):
-        groups.setdefault((row.video, row.key[0]), []).append(number)
+    groups: Dict[Tuple[str, str], _Rows] = {}
+    for number, (video, text, _, _, _, _, label, entity) in each_row(file, AVA_COLUMNS):
+        rows = groups.get((video, entity))
+        if rows is None:
+            check_name(file, number, video)
+            check_name(file, number, entity)
+            rows = groups[video, entity] = _Rows(array("d"), array("b"), array("q"))
+        if label not in LABELS:
+            raise DataError(
+                f"{file}, row {number}: the label is {label!r}; it is one of {', '.join(LABELS)}."
+            )
+        rows.stamps.append(seconds_of(file, number, text))
+        rows.speaking.append(label == SPEAKING)
+        rows.numbers.append(number - 1)
     tracks, places = [], []
-    for (video, entity), numbers in sorted(groups.items()):
-        stamps = _stamps(file, rows, numbers)
+    for (video, entity), rows in sorted(groups.items()):
+        stamps = np.array(rows.stamps)
         order = np.argsort(stamps, kind="stable")
-        stamps, ordered = stamps[order], np.array(numbers)[order]
+        stamps = stamps[order]
         if len(stamps) > 1 and np.diff(stamps).min() <= 0:
             twice = stamps[int(np.diff(stamps).argmin())]
             raise DataError(f"{file}: {entity} has the time stamp {twice} twice.")
-        tracks.append(_track(config, split, file, rows, video, entity, stamps, ordered))
-        places.append(ordered)
+        speaking = np.array(rows.speaking, dtype=bool)[order]
+        tracks.append(_track(config, split, video, entity, stamps, speaking))
+        places.append(np.array(rows.numbers)[order])
     return tracks, places
 
 
-def _stamps(file: Path, rows: Sequence[Row], numbers: Sequence[int]) -> np.ndarray:
-    found = []
-    for number in numbers:
-        try:
-            found.append(float(rows[number].key[1]))
-        except ValueError:
-            found.append(float("nan"))
-        if not 0 <= found[-1] < float("inf"):
-            text = rows[number].key[1]
-            raise DataError(f"{file}, row {number + 1}: {text!r} is no time in seconds.")
-    return np.array(found)
-
-
 def _track(
-    config: TrackDataConfig, split: str, file: Path, rows: Sequence[Row], video: str, entity: str,
-    stamps: np.ndarray, numbers: np.ndarray,
+    config: TrackDataConfig, split: str, video: str, entity: str, stamps: np.ndarray,
+    speaking: np.ndarray,
 ) -> FaceTrack:  # fmt: skip
-    labels = [rows[number].value for number in numbers]
-    for number, label in zip(numbers.tolist(), labels, strict=True):
-        if label not in LABELS:
-            raise DataError(
-                f"{file}, row {number + 1}: the label is {label!r}; it is one of "
-                f"{', '.join(LABELS)}."
-            )
     own = (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else _USUAL_FPS
     root = Path(config.path)
     where = Path(split) / video / _folder_name(root / config.faces / split / video, entity)
     return FaceTrack(
         name=f"{split}: {entity}",
         stamps=stamps,
-        speaking=np.array([label == SPEAKING for label in labels]),
+        speaking=speaking,
         places=np.array(at_rate(stamps, config.fps)),
         fps=config.fps or own,
         own_rate=config.fps is None,

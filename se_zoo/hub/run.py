@@ -192,8 +192,9 @@ def write_draft(folder: Path) -> Path:
     if file.exists():
         raise InvalidInputError(f"{file} is there already; edit it.")
     content, own = dict(_DRAFT), own_of(config)
-    if own is not None:  # of the data set most is known
-        known = read_raw(cards_folder() / f"{own.rpartition('_')[2]}.yaml")
+    shared = None if own is None else cards_folder() / f"{own.rpartition('_')[2]}.yaml"
+    if shared is not None and shared.is_file():  # of the data set most is known
+        known = read_raw(shared)
         content.update({k: v for k, v in known.items() if k != "to_train"})
         content["data"] = {**known["data"], "text": f"{TODO}: check.\n{known['data']['text']}"}
     text = yaml.dump(content, Dumper=_Blocks, sort_keys=False, allow_unicode=True, width=96)

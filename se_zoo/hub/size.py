@@ -62,10 +62,11 @@ def measure_size(model: nn.Module) -> Dict[str, Any]:
 
 def _measure_speaker(model: SpeakerModel) -> Dict[str, Any]:
     """The same of a speaker model, for one second of one face."""
-    inputs = one_second(model)
+    model, inputs = deepcopy(model).cpu().eval(), one_second(model)
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
-        deepcopy(model).eval()(**inputs)
-    grid = model.forward_features(**inputs).visual
+        model(**inputs)
+    with torch.no_grad():
+        grid = model.forward_features(**inputs).visual
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "gmacs": round(flops.get_total_flops() / 2e9, 3),

@@ -4,8 +4,8 @@ from typing import Any, Dict, List
 
 import torch
 
+from ..data.mfcc import COEFFICIENTS, WINDOWS
 from ..models import SpeakerModel
-from ..models.speaker import COEFFICIENTS, WINDOWS
 
 #: Frames of a second.
 _FRAMES = 25

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from ..data.mfcc import COEFFICIENTS, WINDOWS
 from ..errors import InvalidInputError
 from ..explain import SpeakerExplanation, explain_speaker
 from ..layers import SqueezeExcite
@@ -19,8 +20,6 @@ from .labels import SPEAKER_LABELS
 
 #: Grey levels of face crops, of values in [0, 1] (LR-ASD, and TalkNet before it).
 MEAN, STD = 0.4161, 0.1688
-#: Sound: windows of so many coefficients, so many a frame of the video.
-COEFFICIENTS, WINDOWS = 13, 4
 
 
 class SpeakerOutput(NamedTuple):

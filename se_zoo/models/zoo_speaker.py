@@ -4,10 +4,12 @@ They are in timm's registry, as far as it goes: ``timm.create_model`` makes and 
 what timm does with images (its data configs, its transforms) is not for them.
 """
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Dict, Optional
 
 import timm
+import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._builder import resolve_pretrained_cfg
 from torch import nn
@@ -75,13 +77,15 @@ def _create(
     """Create a speaker model through timm's builder."""
     # What timm's newer versions tell their builder of hf-hub: and local-dir: names.
     builders = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
+    device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
     given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if given or kwargs:
         names = ", ".join([*given, *kwargs])
         raise ValueError(f"{variant} takes gate, reduction, pool, body and se, not {names}.")
     ours = {"gate": gate, "reduction": reduction, "pool": pool, "body": body}
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
-    with clear_errors(variant, cfg, cache_dir):
+    place = nullcontext() if device is None else torch.device(device)
+    with clear_errors(variant, cfg, cache_dir), place:
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
         model: Any = build_model_with_cfg(
             partial(SpeakerModel, **SIZES[variant], **ours, se=se), variant, pretrained,
@@ -92,7 +96,7 @@ def _create(
     if pretrained:
         check_finite(model, source_name(cfg))
     model._model_args = ours
-    return model
+    return model if dtype is None else model.to(dtype)
 
 
 @register_model

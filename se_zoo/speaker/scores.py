@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from ..data.crops import cut_face
-from ..data.mfcc import mfcc
+from ..data.mfcc import WINDOWS, mfcc
 from ..data.sound import WINDOW
-from ..models.speaker import WINDOWS, SpeakerModel
+from ..models.speaker import SpeakerModel
 from .tracks import Track
 
 #: Frames that are scored at a time, and those beside them that are only looked at: a score

@@ -17,8 +17,9 @@ from ..models.cfgs import is_declared, own_model_args
 from .config import ClipModelConfig, ModelConfig
 
 #: What a pretrained configuration says of timm's weights.
-_OF_WEIGHTS = (
+OF_WEIGHTS = (
     "url",
+    "file",
     "hf_hub_id",
     "tag",
     "license",
@@ -92,7 +93,7 @@ def build_model(
         raise InvalidInputError(f"--model.args {' '.join(config.args)}: {error}") from error
     cfg: Any = model.pretrained_cfg
     if not config.pretrained:  # nothing of these weights is in the run
-        cfg = {k: v for k, v in cfg.items() if k not in _OF_WEIGHTS}
+        cfg = {k: v for k, v in cfg.items() if k not in OF_WEIGHTS}
     cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
     if is_declared(architecture, tag, labels):
         cfg["tag"] = tag
@@ -164,7 +165,8 @@ def load_init(model: nn.Module, path: Path) -> str:
     other = [k for k in state if k in own and own[k].shape != state[k].shape]
     if any(not k.startswith(classifier) for k in other):
         raise WeightsNotFoundError(f"--run.init {file} has other shapes: {_some(other)}.")
-    if _labels_beside(file) not in (None, model.pretrained_cfg.get("label_names")):  # type: ignore[union-attr]
+    before, now = _labels_beside(file), model.pretrained_cfg.get("label_names")  # type: ignore[union-attr]
+    if before is not None and before != (None if now is None else list(now)):
         other = [k for k in state if k.startswith(classifier)]  # of other labels, though as many
     kept = {k: v for k, v in state.items() if k not in other}
     missing, unexpected = model.load_state_dict(kept, strict=False)

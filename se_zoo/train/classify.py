@@ -13,7 +13,7 @@ from .engine import Trainer
 from .evaluate import evaluate, laid_out
 from .loss import criterion_of, mixed
 from .order import Plan
-from .start import AnyTable, agree, check_input, check_task, open_all
+from .start import AnyTable, check_input, check_task, open_all
 
 
 class ClassifierTrainer(Trainer):
@@ -23,9 +23,6 @@ class ClassifierTrainer(Trainer):
 
     def open_tables(self) -> Dict[str, AnyTable]:
         return open_all(self.config.data, self.accelerator.is_main_process)
-
-    def agree(self, tables: Dict[str, AnyTable]) -> Dict[str, AnyTable]:
-        return agree(tables, self.accelerator)
 
     def make_plan(self) -> Plan:
         optim = self.config.optim
@@ -42,11 +39,10 @@ class ClassifierTrainer(Trainer):
     def build(self) -> torch.nn.Module:
         return build_model(self.config.model, self.labels, self.multi_label, self.tag)
 
-    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
+    def ready(self, model: torch.nn.Module) -> None:
         self.transforms = loader.transforms(model, self.config)
         check_input(model, self.config, self.accelerator.device)
         self.decoded: Dict[str, loader.Decoded] = {}
-        return model
 
     def sample_transforms(self) -> Tuple[Any, Any]:
         """What becomes of a sample in training and in evaluation."""
@@ -92,7 +88,7 @@ class ClassifierTrainer(Trainer):
             f"balanced {figures['balanced_accuracy']:.2%}"
         )
 
-    def draw_samples(self, model: torch.nn.Module) -> None:
+    def leave(self, model: torch.nn.Module) -> None:
         table = self.tables[self.config.data.splits[-1]]
         shown = loader.some_inputs(table, self.transforms[1], 6)
         output.draw_samples(self.folder.path / "samples.png", model, shown)

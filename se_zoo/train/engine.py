@@ -26,7 +26,14 @@ from .config import AnyConfig
 from .ema import Scored, ShardedScored
 from .evaluate import lay_out
 from .order import Plan, seed_all
-from .start import AnyTable, check_options, make_accelerator, settle_sharding, start_trackers
+from .start import (
+    AnyTable,
+    agree,
+    check_options,
+    make_accelerator,
+    settle_sharding,
+    start_trackers,
+)
 from .state import Progress
 from .stop import Stop
 
@@ -92,6 +99,9 @@ class Trainer:
     #: What is counted in a second.
     unit = "images"
 
+    #: What `--model.pretrained` stands for.
+    pretrained_source = "timm's weights"
+
     @property
     def batch_unit(self) -> str:
         """What the size of a batch counts."""
@@ -102,7 +112,7 @@ class Trainer:
         self.folder = output.RunFolder(config.run.output, accelerator)
         with accelerator.main_process_first():  # the others then read what it cached
             tables = self.open_tables()
-        self.tables = self.agree(tables)
+        self.tables = agree(tables, accelerator)
         for line in output.left_out(self.tables):
             accelerator.print(line, file=sys.stderr)
         if not config.run.dry_run:
@@ -117,6 +127,7 @@ class Trainer:
         model = model.to(accelerator.device)
         if config.run.channels_last:
             lay_out(model)
+        self.ready(model)
         model = self.adapt(model)
         self.sharded = accelerator.distributed_type == DistributedType.FSDP
         self.scored = (ShardedScored if self.sharded else Scored)(model, config.optim.ema_decay)
@@ -142,10 +153,6 @@ class Trainer:
         """The splits, by name."""
         raise NotImplementedError
 
-    def agree(self, tables: Dict[str, AnyTable]) -> Dict[str, AnyTable]:
-        """The splits as all processes have them."""
-        return tables
-
     def make_plan(self) -> Plan:
         """How the training split is cut into updates."""
         raise NotImplementedError
@@ -158,8 +165,11 @@ class Trainer:
         """The model, with weights by the run's seed."""
         raise NotImplementedError
 
+    def ready(self, model: torch.nn.Module) -> None:
+        """Make what depends on the model, which is on its device by now."""
+
     def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
-        """What is trained of the model: all of it. It is on its device by now."""
+        """What is trained of the model: all of it."""
         return model
 
     def whole(self, model: torch.nn.Module) -> torch.nn.Module:
@@ -186,8 +196,8 @@ class Trainer:
         """The most important figures, for a line on the screen."""
         raise NotImplementedError
 
-    def draw_samples(self, model: torch.nn.Module) -> None:
-        """Leave a picture of what the model sees in the run's folder."""
+    def leave(self, model: torch.nn.Module) -> None:
+        """Write what else the run's folder is to hold: pictures of what the model sees."""
 
     def model_args(self) -> Dict[str, Any]:
         """Arguments of the architecture that the export's config has to name."""
@@ -221,7 +231,7 @@ class Trainer:
         """Load ``--run.init``; what the run starts from, unless it has a state of its own."""
         if self.config.run.init is not None:
             return f"--run.init {load_init(model, self.config.run.init)}"
-        return "timm's weights" if self.config.model.pretrained else "scratch"
+        return self.pretrained_source if self.config.model.pretrained else "scratch"
 
     # Going on
 
@@ -381,8 +391,8 @@ class Trainer:
         with output.full_precision():
             scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
         if self.accelerator.is_main_process:
-            self.draw_samples(model)
-            args = self.model_args()
-            export.write(model, args, self.tables, self.plan, self.progress, scores)
+            export.write_model(model, self.model_args())
+            self.leave(model)
+            export.write_summary(model, self.tables, self.plan, self.progress, scores)
             last = self.config.data.splits[-1]
             print(f"{last}: {self.show(scores[last])}; {self.folder.path}")

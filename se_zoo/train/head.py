@@ -79,7 +79,6 @@ class HeadTrainer(ClassifierTrainer):
             raise InvalidInputError("every image is read only once; leave --data.streaming out.")
         if self.config.run.channels_last:
             raise InvalidInputError("features have no channels_last; add --run.no-channels-last.")
-        super().adapt(model)
         model.load_state_dict(fp16_state(model))
         return HeadOnly(model)
 

@@ -20,7 +20,7 @@ from .. import provenance
 from ..data import ImageStream, Table
 from ..errors import InvalidInputError
 from ..explain import explain
-from ..models import SEHeadMixin
+from ..models import SEHeadMixin, SpeakerModel
 from ..models.export import write_export
 from ..provenance import options
 from .build import fp16_state
@@ -175,17 +175,15 @@ class Export:
         self.weights = fp16_state(model)
         model.load_state_dict(self.weights)
 
-    def write(
+    def write_summary(
         self,
         model: nn.Module,
-        model_args: Mapping[str, Any],
         tables: Mapping[str, Union[Table, ImageStream]],
         plan: Plan,
         progress: Progress,
         scores: Dict[str, Dict[str, Any]],
     ) -> None:
-        """Write everything; the summary, which says that the run is finished, comes last."""
-        self._write_export(model, model_args)
+        """Write curves and figures; the summary, which says that the run is finished, last."""
         rows = self.folder.rows()
         write_table(self.folder.path / "summary.csv", rows)
         draw_curves(self.folder.path / "curves.png", rows)
@@ -210,11 +208,18 @@ class Export:
         }
         write_json(self.folder.path / "summary.json", summary)
 
-    def _write_export(self, model: nn.Module, model_args: Mapping[str, Any]) -> None:
+    def write_model(self, model: nn.Module, model_args: Mapping[str, Any]) -> None:
+        """Write ``export/``; of a model without an SE block the weights alone.
+
+        Args:
+            model: What is exported; :meth:`round` has rounded it.
+            model_args: Arguments of its architecture.
+        """
         temporary, final = self.folder.path / "export.tmp", self.folder.path / "export"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        if getattr(model, "se", None) is not None:
+        explains = isinstance(model, SpeakerModel) and model.se is not None
+        if explains or isinstance(model, SEHeadMixin):
             write_export(model, temporary, model_args, self.weights)
         else:
             weights = save(self.weights, metadata={"format": "pt"})

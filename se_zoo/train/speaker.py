@@ -19,12 +19,14 @@ from ..errors import DataError, InvalidInputError
 from ..explain import explain_speaker
 from ..metrics import average_precision
 from ..models import SpeakerOutput, create_speaker_model
+from ..models.cfgs import is_declared
 from ..models.zoo_speaker import SIZES
 from . import tracks
+from .build import OF_WEIGHTS
 from .config import SpeakerConfig
 from .engine import Trainer
 from .lengths import LengthPlan
-from .start import AnyTable, agree
+from .start import AnyTable
 
 #: What the face alone says counts half (LR-ASD and Light-ASD).
 _VISUAL = 0.5
@@ -65,7 +67,12 @@ class SpeakerTrainer(Trainer):
     """A speaker model's run; see :class:`~se_zoo.train.engine.Trainer`."""
 
     config: SpeakerConfig
-    unit = batch_unit = "frames"  # type: ignore[assignment]
+    unit = "frames"
+    pretrained_source = "the zoo's weights"
+
+    @property
+    def batch_unit(self) -> str:
+        return self.unit
 
     def open_tables(self) -> Dict[str, AnyTable]:
         config = self.config.data
@@ -76,11 +83,8 @@ class SpeakerTrainer(Trainer):
             # Rather now than in the middle of an epoch, or after it.
             for index in range(0, len(table), max(1, len(table) // 16)):
                 if error := table.inspect(index).error:
-                    raise DataError(error)
+                    raise DataError(f"{error}. --data.broken skip leaves such tracks out")
         return {**found}
-
-    def agree(self, tables: Dict[str, AnyTable]) -> Dict[str, AnyTable]:
-        return agree(tables, self.accelerator)
 
     def table(self, split: str) -> TrackTable:
         """A split."""
@@ -115,6 +119,12 @@ class SpeakerTrainer(Trainer):
         augment = config.augment
         if augment.frames is not None and augment.frames < 1:
             raise InvalidInputError("--augment.frames must be 1 or more.")
+        low, high = augment.scale
+        if augment.rotate < 0 or not 0 < low <= high <= 1 or augment.snr[0] > augment.snr[1]:
+            raise InvalidInputError(
+                "--augment.rotate must not be negative, --augment.scale two numbers from 0 to 1, "
+                "and --augment.snr two numbers, the lower first."
+            )
         chances = (augment.hflip, augment.noise, augment.swap, augment.mute)
         if min(chances) < 0 or max(*chances, augment.swap + augment.mute) > 1:
             raise InvalidInputError(
@@ -160,6 +170,12 @@ class SpeakerTrainer(Trainer):
         for module in model.modules() if config.norm_momentum is not None else ():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = config.norm_momentum
+        cfg: Any = dict(model.pretrained_cfg)  # type: ignore[arg-type]
+        if not config.pretrained:  # nothing of the zoo's own weights is in the run
+            cfg = {k: v for k, v in cfg.items() if k not in OF_WEIGHTS}
+        if is_declared(config.name, self.tag, cfg["label_names"]):
+            cfg["tag"] = self.tag
+        model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
         return model
 
     def batches(self, update: int) -> Iterator[Any]:
@@ -201,19 +217,17 @@ class SpeakerTrainer(Trainer):
         batches = tracks.evaluation_batches(
             table, self.config, accelerator.process_index, accelerator.num_processes
         )
-        mine: List[Tuple[int, np.ndarray]] = []
-        for indices, inputs in batches:
+        mine: List[Tuple[tracks.Piece, np.ndarray]] = []
+        for pieces, inputs in batches:
             inputs = send_to_device(inputs, accelerator.device)
             with accelerator.autocast() if mixed_precision else nullcontext():
                 output = model(inputs["audio"], inputs["face"], inputs.get("body"), inputs["mask"])
-            logits = output.logits.float().cpu().numpy()
-            for place, index in enumerate(indices):
-                mine.append((index, logits[place][table.sample(index).frame_of_row]))
-        everyone = gather_object(mine)
-        found = dict(everyone)
-        if len(found) != len(table) or len(everyone) != len(table):
-            raise RuntimeError(f"Evaluated {len(everyone)} of {len(table)} tracks.")
-        return found
+            for piece, logits in zip(pieces, output.logits.float().cpu().numpy(), strict=True):
+                mine.append((piece, logits[piece.begin - piece.first : piece.end - piece.first]))
+        frames = [np.full(length, np.nan, np.float32) for length in table.lengths]
+        for piece, logits in gather_object(mine):
+            frames[piece.index][piece.begin : piece.end] = logits
+        return {i: frames[i][table.sample(i).frame_of_row] for i in range(len(table))}
 
     def show(self, figures: Dict[str, Any]) -> str:
         return (
@@ -227,7 +241,7 @@ class SpeakerTrainer(Trainer):
         model: Any = self.raw_model
         return dict(model._model_args)
 
-    def draw_samples(self, model: nn.Module) -> None:
+    def leave(self, model: nn.Module) -> None:
         """A test track that speaks, explained; and the test split's scores as AVA's script takes
         them."""
         config, folder = self.config.data, self.folder.path
@@ -236,7 +250,11 @@ class SpeakerTrainer(Trainer):
         write_predictions(folder / "predictions.csv", truth, self.predictions)
         if getattr(model, "se", None) is not None:
             speaks = int(table.targets[:, 0].argmax())
-            _, inputs = tracks.Whole(table, self.config.model.body)[speaks]
+            place = int(table.sample(speaks).labels.argmax())
+            count = min(table.lengths[speaks], tracks.LONGEST)
+            first = min(place, table.lengths[speaks] - count)
+            piece = tracks.Piece(speaks, first, count, first, first + count)
+            inputs = tracks.Whole(table, self.config.model.body).read(piece)
             labels = inputs.pop("labels")
             inputs = {k: v[None].to(self.accelerator.device) for k, v in inputs.items()}
             found = explain_speaker(model, **inputs)  # type: ignore[arg-type]

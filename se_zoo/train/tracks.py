@@ -1,6 +1,6 @@
 """Face tracks for training and evaluation: which frames, and what becomes of picture and sound."""
 
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -16,6 +16,9 @@ from .order import seed_cpu
 #: (B, T, 112, 112), labels (B, T); in training face_labels (B, T), whether the face speaks, be it
 #: heard or not.
 Inputs = Dict[str, torch.Tensor]
+
+#: Frames of a track that are scored at a time, and those beside them that are only looked at.
+LONGEST, CONTEXT = 1000, 50
 
 
 class Augmented(Dataset[Inputs]):
@@ -91,36 +94,65 @@ def mixed_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tenso
     return wave + noise * factor.float()
 
 
-class Whole(Dataset[Tuple[int, Inputs]]):
-    """Whole tracks, with their places in the table."""
+class Piece(NamedTuple):
+    """Some frames of a track, of which those at the ends may only be looked at."""
+
+    index: int
+    first: int
+    frames: int
+    begin: int
+    """The first frame of the track that is scored by this piece."""
+    end: int
+
+
+def pieces_of(index: int, length: int) -> List[Piece]:
+    """A whole track, or so many frames of it at a time as fit into memory, each with some beside
+    it, as a score depends on what is around it."""
+    if length <= LONGEST:
+        return [Piece(index, 0, length, 0, length)]
+    found = []
+    for begin in range(0, length, LONGEST):
+        end = min(begin + LONGEST, length)
+        first, after = max(0, begin - CONTEXT), min(end + CONTEXT, length)
+        found.append(Piece(index, first, after - first, begin, end))
+    return found
+
+
+class Whole(Dataset[Tuple[Piece, Inputs]]):
+    """All tracks of a table, as they are, by the piece."""
 
     def __init__(self, table: TrackTable, body: bool):
         self.table, self.body = table, body
+        self.pieces = [p for i, n in enumerate(table.lengths) for p in pieces_of(i, n)]
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.pieces)
 
-    def __getitem__(self, index: int) -> Tuple[int, Inputs]:
-        track = self.table.sample(index)
-        count = len(track)
+    def __getitem__(self, number: int) -> Tuple[Piece, Inputs]:
+        piece = self.pieces[number]
+        return piece, self.read(piece)
+
+    def read(self, piece: Piece) -> Inputs:
+        """Sound, pictures and labels of a piece, without a batch axis."""
+        track = self.table.sample(piece.index)
         found = {
-            "audio": track.features(track.wave(0, count)),
-            "face": track.pictures(0, count),
-            "labels": track.labels,
+            "audio": track.features(track.wave(piece.first, piece.frames)),
+            "face": track.pictures(piece.first, piece.frames),
+            "labels": track.labels[piece.first : piece.first + piece.frames],
         }
         if self.body:
-            found["body"] = track.pictures(0, count, bodies=True)
-        return index, found
+            found["body"] = track.pictures(piece.first, piece.frames, bodies=True)
+        return found
 
 
-def padded(samples: List[Tuple[int, Inputs]]) -> Tuple[List[int], Inputs]:
-    """Whole tracks as one batch, the shorter ones padded, with ``mask`` (B, T)."""
-    indices, inputs = zip(*samples, strict=True)
+def padded(samples: List[Tuple[Piece, Inputs]]) -> Tuple[List[Piece], Inputs]:
+    """Pieces as one batch, the shorter ones padded, with ``mask`` (B, T)."""
+    pieces, inputs = zip(*samples, strict=True)
     pad = torch.nn.utils.rnn.pad_sequence
     found = {name: pad([one[name] for one in inputs], True) for name in inputs[0]}
     lengths = torch.tensor([len(one["labels"]) for one in inputs])
     found["mask"] = torch.arange(int(lengths.max())) < lengths[:, None]
-    return list(indices), found
+    return list(pieces), found
 
 
 def training_batches(
@@ -140,16 +172,18 @@ def training_batches(
 def evaluation_batches(
     table: TrackTable, config: SpeakerConfig, process: int, processes: int
 ) -> DataLoader:
-    """Batches of one process's share of a split: whole tracks, sorted by length, so many frames at
-    a time, padding included, but at least one track."""
-    order = sorted(range(len(table)), key=lambda i: table.lengths[i])[process::processes]
+    """Batches of one process's share of a split: sorted by length, so many frames at a time,
+    padding included, but at least one piece."""
+    whole = Whole(table, config.model.body)
+    order = sorted(range(len(whole)), key=lambda i: whole.pieces[i].frames)[process::processes]
     batches: List[List[int]] = []
-    for index in order:
-        if not batches or (len(batches[-1]) + 1) * table.lengths[index] > config.optim.batch_size:
+    for number in order:
+        longest = whole.pieces[number].frames
+        if not batches or (len(batches[-1]) + 1) * longest > config.optim.batch_size:
             batches.append([])
-        batches[-1].append(index)
+        batches[-1].append(number)
     return DataLoader(
-        Whole(table, config.model.body),
+        whole,
         batch_sampler=batches,
         num_workers=config.run.workers,
         collate_fn=padded,
