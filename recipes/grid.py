@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import timm
 import torch
 import tyro
@@ -100,6 +101,15 @@ def options_of(task: Literal["word", "speaking"]) -> GridOptions:
 def read_words(file: Path) -> List[Word]:
     lines = [line.split() for line in file.read_text("utf-8").splitlines()]
     return [Word(int(a) / UNITS, int(b) / UNITS, text) for a, b, text in lines]
+
+
+def spoken_by_words(align: Path, frames: int) -> np.ndarray:
+    """Which frames lie in a word, (frames,) bool."""
+    spoken = np.zeros(frames, bool)
+    for word in read_words(align):
+        if word.text != "sil":
+            spoken[round(word.start) : round(word.end)] = True
+    return spoken
 
 
 def word_window(words: Sequence[Word]) -> List[Tuple[int, int, str]]:

@@ -27,8 +27,8 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
+from grid import FPS, spoken_by_words
 
-from recipes.grid import FPS, read_words
 from se_zoo.data import TrackDataConfig, build_tracks, open_tracks
 from se_zoo.data.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
 from se_zoo.data.mfcc import mfcc
@@ -84,15 +84,6 @@ DEFAULT = GridSpeakerOptions(
 
 
 # Truth
-
-
-def spoken_by_words(align: Path, frames: int) -> np.ndarray:
-    """Which frames lie in a word, (frames,) bool."""
-    spoken = np.zeros(frames, bool)
-    for word in read_words(align):
-        if word.text != "sil":
-            spoken[round(word.start) : round(word.end)] = True
-    return spoken
 
 
 def spoken_by_sound(loudness: np.ndarray) -> np.ndarray:

@@ -20,8 +20,7 @@ from typing import Any, Dict, List
 import numpy as np
 import torch
 
-from recipes.grid import MOUTH
-from recipes.grid_speaker import spoken_by_words
+from recipes.grid import MOUTH, spoken_by_words
 from se_zoo.data.crops import CROP, cut_face
 from se_zoo.data.mfcc import WINDOWS, mfcc
 from se_zoo.data.sound import WINDOW
