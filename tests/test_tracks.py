@@ -279,6 +279,21 @@ def test_nothing_to_tell_apart(tracks: Path) -> None:
         open_tracks(TrackDataConfig(str(tracks)), "train")
 
 
+def test_check_names_everything(tracks: Path, capsys: pytest.CaptureFixture) -> None:
+    cli.main(["check", str(tracks), "--tracks", "--bodies", "clips_bodies", "--workers", "0"])
+    printed = capsys.readouterr().out
+    assert "no errors" in printed and "8 to 10" in printed and "48.1%" in printed
+    (tracks / "clips_videos" / "train" / "film" / "train_1" / "2.08.jpg").write_bytes(b"no")
+    (tracks / "clips_audios" / "test" / "film" / "test_0.wav").unlink()
+    (tracks / "csv" / "valid.csv").unlink()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["check", str(tracks), "--tracks", "--workers", "0"])
+    printed = capsys.readouterr().out
+    assert "3 errors in" in str(stop.value.code)
+    assert "2.08.jpg is no picture" in printed and "test_0.wav: no such file" in printed
+    assert "no valid_orig.csv" in printed
+
+
 def test_limits(made: Path) -> None:
     config = TrackDataConfig(str(made), limit=2, limit_eval=1)
     assert len(open_tracks(config, "train")) == 2 and len(open_tracks(config, "test")) == 1

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Literal, Optional, Tuple
+from typing import Any, Dict, Literal, Optional, Sequence, Tuple
 
 import tyro
 
-from ..data.config import ClipDataConfig, DataConfig, TableConfig
+from ..data.config import ClipDataConfig, DataConfig, TableConfig, TrackDataConfig
 from ..errors import DataError
 
 #: CelebA on the Hub: the configuration that has the attributes.
@@ -27,6 +27,11 @@ class Check:
     videos: bool = False
     """The samples are videos, not images; --video, --layout, --lists, --fold, --crop and
     --min-frames are for them."""
+    tracks: bool = False
+    """The samples are face tracks with sound, in AVA-ActiveSpeaker's layout; of the other options
+    --splits, --bodies, --workers, --fast and --every are for them."""
+    bodies: Optional[str] = None
+    """Folder of the tracks' body crops, in the data's folder."""
     celeba: bool = False
     """The 40 attributes of CelebA, by the names and types of flwrlabs/celeba."""
     name: Optional[str] = None
@@ -104,8 +109,22 @@ def run_check(args: Check) -> None:
     """
     from ..data.check import check
 
-    report = check(data_config(args), args.workers, args.fast)
-    print(report.text(None) if args.every else report)
-    if not report.ok:
-        count = len(report.errors)
+    if args.tracks:
+        errors = _check_tracks(args)
+    else:
+        report = check(data_config(args), args.workers, args.fast)
+        print(report.text(None) if args.every else report)
+        errors = report.errors
+    if errors:
+        count = len(errors)
         raise DataError(f"{count:,} error{'' if count == 1 else 's'} in {args.data}")
+
+
+def _check_tracks(args: Check) -> Sequence[str]:
+    from ..data.report import problems_text
+    from ..data.track_check import check_tracks
+
+    config = TrackDataConfig(args.data, splits=args.splits, bodies=args.bodies)
+    text, errors = check_tracks(config, args.workers, args.fast)
+    print(f"{text}\n\n{problems_text('error', errors, None if args.every else 20)}")
+    return errors

@@ -52,7 +52,7 @@ def check(
     tables, errors = _open_all(config)
     warnings = _shared_splits(config)
     missing, unused = _compare_files(tables, config)
-    findings = _decode_all(tables, missing, _processes(workers, fast), fast, progress, config.noun)
+    findings = decode_all(tables, missing, processes_of(workers, fast), fast, progress, config.noun)
     unusable: List[str] = []
     for split, table in tables.items():
         bad = [finding for finding in findings[split] if finding.error]
@@ -173,13 +173,13 @@ def _files(root: Path) -> Set[str]:
     return found
 
 
-def _processes(workers: Optional[int], fast: bool) -> int:
+def processes_of(workers: Optional[int], fast: bool) -> int:
     if workers is not None:
         return workers
     return 0 if fast else available_processes()
 
 
-def _decode_all(
+def decode_all(
     tables: Tables,
     missing: Dict[str, Set[int]],
     workers: int,

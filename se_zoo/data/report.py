@@ -53,10 +53,13 @@ class Report:
         kind = "attributes" if self.multi_label else "classes"
         parts = [
             f"{self.name}: {total:,} {self.noun}s, {len(self.labels):,} {kind}",
-            _aligned(self._split_rows()),
-            _aligned(self._label_rows()),
+            aligned(self._split_rows()),
+            aligned(self._label_rows()),
         ]
-        parts += [_problems("warning", self.warnings, most), _problems("error", self.errors, most)]
+        parts += [
+            problems_text("warning", self.warnings, most),
+            problems_text("error", self.errors, most),
+        ]
         return "\n\n".join(parts)
 
     def _split_rows(self) -> List[List[str]]:
@@ -97,7 +100,7 @@ def _range(ends: Optional[Tuple[int, int]]) -> str:
     return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
-def _aligned(rows: List[List[str]]) -> str:
+def aligned(rows: List[List[str]]) -> str:
     """Columns of text: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
@@ -107,7 +110,7 @@ def _aligned(rows: List[List[str]]) -> str:
     return "\n".join(lines)
 
 
-def _problems(name: str, lines: Sequence[str], most: Optional[int]) -> str:
+def problems_text(name: str, lines: Sequence[str], most: Optional[int]) -> str:
     if not lines:
         return f"no {name}s"
     shown = list(lines if most is None else lines[:most])

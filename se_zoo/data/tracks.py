@@ -226,10 +226,7 @@ def open_tracks(config: TrackDataConfig, split: str) -> TrackTable:
         DataError: If there is no such split or table, a label is none of AVA's, a row stands twice,
             or nothing, or everything, is speech.
     """
-    _check(config, split)
-    file = csv_of(config, split)
-    tracks, places = _tracks(config, split, file)
-    table = TrackTable(f"the {split} split of {config.path}", tracks, places)
+    table = read_tracks(config, split)
     limit = config.limit_of(split)
     if limit is not None and limit > len(table) and split == config.splits[0]:
         raise DataError(f"limit is {limit}, but {table.name} has {len(table)} tracks.")
@@ -237,13 +234,25 @@ def open_tracks(config: TrackDataConfig, split: str) -> TrackTable:
         table = table.spread(limit)
     if config.broken == "skip":
         table = without_broken(table)
-    elif problem := next(filter(None, (t.gap() for t in tracks)), ""):
+    elif problem := next(filter(None, (track.gap() for track in table.tracks)), ""):
         raise DataError(f"{problem}; --data.broken skip leaves such tracks out.")
     speaking = np.concatenate([table.sample(i).speaking for i in range(len(table))])
     if speaking.all() or not speaking.any():
         how = "all" if speaking.all() else "none"
         raise DataError(f"{table.name}: {how} of its {len(speaking)} rows are {SPEAKING}.")
     return table
+
+
+def read_tracks(config: TrackDataConfig, split: str) -> TrackTable:
+    """All tracks of a split's table, gaps and all.
+
+    Raises:
+        DataError: If there is no such split or table, a label is none of AVA's, or a row stands
+            twice.
+    """
+    _check(config, split)
+    tracks, places = _tracks(config, split, csv_of(config, split))
+    return TrackTable(f"the {split} split of {config.path}", tracks, places)
 
 
 def csv_of(config: TrackDataConfig, split: str) -> Path:
