@@ -150,8 +150,8 @@ class TrackDataConfig(SplitsConfig):
     scaled to the track's own rate; AVA's published figures are made so."""
     broken: Literal["error", "skip"] = "error"
     """Tracks that lack crops or sound, or have gaps. error: the tables are checked, and some tracks
-    of every split in whole, before the training starts; others stop it where they are met. skip names
-    them and goes on without them: the files of all tracks are looked for, and all sound is opened,
-    before the training starts, but no picture decoded. `se-zoo check --tracks` looks at all."""
+    of every split in whole, before the training starts; others stop it where they are met. skip
+    names them and goes on without them: the files of all tracks are looked for, and all sound is
+    opened, before the training starts, but no picture decoded. `se-zoo check --tracks` does all."""
 
     noun = "track"
