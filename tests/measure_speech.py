@@ -88,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     if "SE_ZOO_DATA" not in os.environ:
         sys.exit("Set SE_ZOO_DATA to the folder that holds grid/.")
-    model = create_speaker_model(args.model)
+    model = create_speaker_model(args.model, pretrained=True)
     found = measure(model, Path(os.environ["SE_ZOO_DATA"]) / "grid", args.clips, args.held_out)
     print(json.dumps(found, indent=1))
     if args.out is not None:

@@ -214,7 +214,7 @@ def test_list_pretrained_says_where_weights_are(capsys: pytest.CaptureFixture) -
     run("list", "--pretrained")
     lines = capsys.readouterr().out.splitlines()
     bundled = [line for line in lines if "in this package" in line]
-    assert [line.split()[0] for line in bundled] == [MODEL]
+    assert [line.split()[0] for line in bundled] == ["se_zoo/asd_tiny_grid", MODEL]
     assert any("resnet50_sehead.in1k" in line for line in lines)
 
 
