@@ -270,6 +270,8 @@ def test_gaps_are_named_or_left_out(tracks: Path) -> None:
         open_tracks(config, "train")
     rest = open_tracks(replace(config, broken="skip"), "train")
     assert len(rest) == 5 and says in rest.skipped[0]
+    others = open_tracks(replace(config, broken="skip"), "train", first=False)
+    assert len(others.restored(rest.rows, rest.skipped)) == 5, "as another process has it"
 
 
 def test_nothing_to_tell_apart(tracks: Path) -> None:

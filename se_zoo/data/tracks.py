@@ -217,10 +217,15 @@ class TrackTable(Table):
         return Finding(row, error=self.sample(row).problem(), frames=len(self.sample(row)))
 
 
-def open_tracks(config: TrackDataConfig, split: str) -> TrackTable:
+def open_tracks(config: TrackDataConfig, split: str, first: bool = True) -> TrackTable:
     """A split of face tracks, its tables checked, its crops and sound not yet.
 
     Rows may stand in any order. `limit` holds for the training split, `limit_eval` for the others.
+
+    Args:
+        config: The data.
+        split: Name of the split.
+        first: Look for tracks that cannot be used; of several processes one does.
 
     Raises:
         DataError: If there is no such split or table, a label is none of AVA's, a row stands twice,
@@ -232,6 +237,8 @@ def open_tracks(config: TrackDataConfig, split: str) -> TrackTable:
         raise DataError(f"limit is {limit}, but {table.name} has {len(table)} tracks.")
     if limit is not None and limit < len(table):
         table = table.spread(limit)
+    if not first:
+        return table
     if config.broken == "skip":
         table = without_broken(table)
     elif problem := next(filter(None, (track.gap() for track in table.tracks)), ""):

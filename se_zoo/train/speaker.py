@@ -3,7 +3,6 @@
 import sys
 import zlib
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from ..models.cfgs import is_declared
 from ..models.zoo_speaker import SIZES
 from . import tracks
 from .build import OF_WEIGHTS
-from .config import SpeakerConfig
+from .config import SpeakerAugmentConfig, SpeakerConfig
 from .engine import Trainer
 from .lengths import LengthPlan
 from .start import AnyTable
@@ -75,11 +74,9 @@ class SpeakerTrainer(Trainer):
         return self.unit
 
     def open_tables(self) -> Dict[str, AnyTable]:
-        config = self.config.data
-        if not self.accelerator.is_main_process:  # the main process says what is left out
-            config = replace(config, broken="error")
-        found = {name: open_tracks(config, name) for name in dict.fromkeys(config.splits)}
-        for table in found.values() if self.accelerator.is_main_process else ():
+        config, first = self.config.data, self.accelerator.is_main_process
+        found = {name: open_tracks(config, name, first) for name in dict.fromkeys(config.splits)}
+        for table in found.values() if first else ():
             # Rather now than in the middle of an epoch, or after it.
             for index in range(0, len(table), max(1, len(table) // 16)):
                 if error := table.inspect(index).error:
@@ -116,21 +113,8 @@ class SpeakerTrainer(Trainer):
             raise InvalidInputError("--model.body and --data.bodies go together.")
         if not 0 < (config.model.norm_momentum or 1) <= 1 or config.model.norm_momentum == 0:
             raise InvalidInputError("--model.norm-momentum must be above 0, 1 at most.")
-        augment = config.augment
-        if augment.frames is not None and augment.frames < 1:
-            raise InvalidInputError("--augment.frames must be 1 or more.")
-        low, high = augment.scale
-        if augment.rotate < 0 or not 0 < low <= high <= 1 or augment.snr[0] > augment.snr[1]:
-            raise InvalidInputError(
-                "--augment.rotate must not be negative, --augment.scale two numbers from 0 to 1, "
-                "and --augment.snr two numbers, the lower first."
-            )
-        chances = (augment.hflip, augment.noise, augment.swap, augment.mute)
-        if min(chances) < 0 or max(*chances, augment.swap + augment.mute) > 1:
-            raise InvalidInputError(
-                "--augment.hflip, noise and swap plus mute are probabilities, 0 to 1."
-            )
-        if len(table) < 2 and augment.noise + augment.swap > 0:
+        _check_augment(config.augment)
+        if len(table) < 2 and config.augment.noise + config.augment.swap > 0:
             raise InvalidInputError("--augment.noise and --augment.swap need two tracks or more.")
         if self.plan.passes == 0:
             raise InvalidInputError(
@@ -195,7 +179,6 @@ class SpeakerTrainer(Trainer):
 
     # Evaluation
 
-    @torch.inference_mode()
     def score(self, model: nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
         """Figures over the rows of the split's csv, and AVA's average precision among them."""
         found = self.row_scores(model, split, mixed_precision)
@@ -261,6 +244,22 @@ class SpeakerTrainer(Trainer):
             found.save(
                 folder / "samples.png", inputs["face"], truth=labels, fps=table.sample(speaks).fps
             )
+
+
+def _check_augment(augment: SpeakerAugmentConfig) -> None:
+    if augment.frames is not None and augment.frames < 1:
+        raise InvalidInputError("--augment.frames must be 1 or more.")
+    low, high = augment.scale
+    if augment.rotate < 0 or not 0 < low <= high <= 1 or augment.snr[0] > augment.snr[1]:
+        raise InvalidInputError(
+            "--augment.rotate must not be negative, --augment.scale two numbers from 0 to 1, "
+            "and --augment.snr two numbers, the lower first."
+        )
+    chances = (augment.hflip, augment.noise, augment.swap, augment.mute)
+    if min(chances) < 0 or max(*chances, augment.swap + augment.mute) > 1:
+        raise InvalidInputError(
+            "--augment.hflip, noise and swap plus mute are probabilities, 0 to 1."
+        )
 
 
 def figures_of(truth: np.ndarray, logits: np.ndarray) -> Dict[str, Any]:
