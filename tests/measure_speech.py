@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
 import torch
@@ -48,30 +48,49 @@ def energies(found: Any, track: Track, right: np.ndarray) -> List[float]:
     return values
 
 
+class Clip(NamedTuple):
+    """A clip's largest face, and its sound."""
+
+    track: Track
+    face: torch.Tensor
+    sound: torch.Tensor
+    silence: torch.Tensor
+
+
+def read_face(file: Path, detector: HaarDetector) -> Clip:
+    pictures = Pictures(file)
+    track = max(find_tracks(pictures, detector), key=len)
+    crops = [cut_face(p, track.boxes[t]) for t, p in enumerate(pictures) if t < len(track)]
+    silence = mfcc(torch.zeros(WINDOW)).expand(WINDOWS * len(crops), -1)
+    sound = sound_features(pictures.video.source, file.stem, pictures.begins)
+    sound = torch.cat([sound, silence])[: len(silence)]
+    return Clip(track, torch.from_numpy(np.stack(crops))[None], sound[None], silence[None])
+
+
+@torch.no_grad()
+def answers(model: Any, clip: Clip) -> List[np.ndarray]:
+    """Which frames are said to be speech: as it is, of a face that stands still, and muted."""
+    still = clip.face[:, :1].expand_as(clip.face)
+    inputs = ((clip.sound, clip.face), (clip.sound, still), (clip.silence, clip.face))
+    return [(model(*given).logits[0] > 0).numpy() for given in inputs]
+
+
 def measure(model: Any, folder: Path, clips: int, held_out: bool = False) -> Dict[str, Any]:
     detector = HaarDetector()
     figures: Dict[str, List[float]] = {"accuracy": [], "speech": [], "frozen": [], "silence": []}
     energy: Dict[str, List[float]] = {name: [] for name in METHODS}
     aligned = sorted((folder / "align").glob("*.align"))
     for align in (aligned[5::6] if held_out else aligned)[:clips]:
-        pictures = Pictures(folder / "video" / f"{align.stem}.mpg")
-        track = max(find_tracks(pictures, detector), key=len)
-        crops = [cut_face(p, track.boxes[t]) for t, p in enumerate(pictures) if t < len(track)]
-        face = torch.from_numpy(np.stack(crops))[None]
-        silence = mfcc(torch.zeros(WINDOW)).expand(WINDOWS * len(crops), -1)
-        sound = sound_features(pictures.video.source, align.stem, pictures.begins)
-        sound = torch.cat([sound, silence])[: len(silence)][None]
-        spoken = spoken_by_words(align, len(crops))
-        with torch.no_grad():
-            said = (model(sound, face).logits[0] > 0).numpy()
-            frozen = model(sound, face[:, :1].expand_as(face)).logits[0] > 0
-            quiet = model(silence[None], face).logits[0] > 0
+        clip = read_face(folder / "video" / f"{align.stem}.mpg", detector)
+        spoken = spoken_by_words(align, clip.face.shape[1])
+        said, frozen, quiet = answers(model, clip)
         figures["accuracy"].append(float((said == spoken).mean()))
         figures["speech"].append(float(spoken.mean()))
-        figures["frozen"].append(float(frozen.float().mean()))
-        figures["silence"].append(float(quiet.float().mean()))
+        figures["frozen"].append(float(frozen.mean()))
+        figures["silence"].append(float(quiet.mean()))
         for method, values in energy.items():
-            values += energies(model.explain(sound, face, method=method), track, said & spoken)
+            found = model.explain(clip.sound, clip.face, method=method)
+            values += energies(found, clip.track, said & spoken)
     means = {name: round(statistics.fmean(values), 4) for name, values in figures.items()}
     on_mouth = {name: round(statistics.fmean(values), 3) for name, values in energy.items()}
     return {**means, "mouth_energy": on_mouth, "clips": len(figures["accuracy"])}

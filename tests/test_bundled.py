@@ -103,6 +103,24 @@ def test_maps_look_where_the_attribute_is(model: Any, attribute: str) -> None:
     assert energy["contribution"] > energy["gate"]
 
 
+@pytest.mark.data
+@needs_data
+def test_bundled_speaker_model_on_a_face_that_it_never_saw() -> None:
+    """A clip of another speaker: much of it is speech, nothing of it without the sound, and nothing
+    while the face stands still; the gate was trained."""
+    pytest.importorskip("cv2", reason="finds faces: needs se_zoo[speaker]")
+    from se_zoo.speaker import HaarDetector
+    from tests.measure_speech import answers, read_face
+
+    model = se_zoo.create_speaker_model("se_zoo/asd_tiny_grid", pretrained=True)
+    clip = Path(os.environ["SE_ZOO_DATA"]) / "grid" / "video" / "multi_lwbsza.mpg"
+    found = read_face(clip, HaarDetector())
+    said, frozen, quiet = answers(model, found)
+    explanation = model.explain(found.sound, found.face)
+    assert 0.3 < said.mean() < 0.8 and frozen.mean() < 0.1 and quiet.mean() < 0.1
+    assert explanation.gate_trained and explanation.modalities == ("audio", "face")
+
+
 def test_card_and_readme_state_the_measured_figures() -> None:
     """No figure without a file: what the documents say is what the recipe wrote."""
     card, readme = (CARD / "README.md").read_text(), (ROOT / "README.md").read_text()

@@ -116,5 +116,9 @@ def models_table() -> str:
             f"| `{PREFIX}{own}` | {where} ([card](hub_cards/{own}/README.md)) | "
             f"{' | '.join(ours)} | {' / '.join(dict.fromkeys(control))} |"
         )
-    rows += [f"| {', '.join(names)} | **not trained yet** | | | |" for names in waiting.values()]
+    for tag, names in waiting.items():
+        state = "**not trained yet**"
+        if tag == "ava":
+            state = "**not published yet**; `se-zoo convert lr-asd` makes it"
+        rows.append(f"| {', '.join(names)} | {state} | | | |")
     return "\n".join(rows)
