@@ -1,0 +1,164 @@
+"""Measures of heatmaps, against values computed by hand and against what must hold."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from se_zoo.errors import InvalidInputError
+from se_zoo.explain.quality import (
+    blurred,
+    centre_gaussian,
+    deletion_insertion,
+    drop_increase_gain,
+    energy_in_region,
+    pointing_game,
+    rank_correlation,
+)
+
+
+def spot(row: int, column: int, size: int = 8) -> torch.Tensor:
+    heatmap = torch.zeros(1, size, size)
+    heatmap[0, row, column] = 1
+    return heatmap
+
+
+def box(rows: slice, columns: slice, size: int = 8) -> torch.Tensor:
+    region = torch.zeros(1, size, size, dtype=torch.bool)
+    region[0, rows, columns] = True
+    return region
+
+
+def test_pointing() -> None:
+    region = box(slice(2, 4), slice(2, 4))
+    assert pointing_game(spot(3, 3), region).tolist() == [True]
+    assert pointing_game(spot(3, 6), region).tolist() == [False]
+    assert pointing_game(spot(3, 6), region, tolerance=3).tolist() == [True]
+    assert pointing_game(spot(3, 6), region, tolerance=2).tolist() == [False]
+    assert pointing_game(spot(5, 5), region, tolerance=2).tolist() == [False], "2.8 pixels away"
+    both = torch.cat([spot(3, 3), spot(7, 7)])
+    assert pointing_game(both, region.expand(2, -1, -1)).tolist() == [True, False]
+
+
+def test_energy() -> None:
+    region = box(slice(0, 4), slice(0, 8))
+    flat = torch.ones(1, 8, 8)
+    assert energy_in_region(flat, region).item() == pytest.approx(1)
+    assert energy_in_region(spot(1, 1), region).item() == pytest.approx(2)
+    signed = spot(1, 1) - 5 * spot(6, 6) + spot(7, 7)
+    assert energy_in_region(signed, region).item() == pytest.approx(1), "what is negative is none"
+    assert energy_in_region(-flat, region).isnan().all()
+
+
+class Sum(torch.nn.Module):
+    """Its logit is the sum of a fixed quarter of the image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        inside = images[:, :, :4, :4].sum((1, 2, 3))
+        return torch.stack([inside, torch.zeros_like(inside)], 1)
+
+
+def test_deletion_and_insertion_by_hand() -> None:
+    """A map that marks the quarter that counts, and its opposite: deletion is over after a quarter
+    of the pixels, or begins with the last one."""
+    images = torch.full((2, 1, 8, 8), 0.25)
+    right = torch.zeros(8, 8)
+    right[:4, :4] = 1
+    heatmaps = torch.stack([right, -right])
+    found = deletion_insertion(Sum(), images, torch.tensor([0, 0]), heatmaps, steps=4)
+    whole, none = torch.sigmoid(torch.tensor(4.0)), 0.5
+    expected = torch.tensor([[whole, none, none, none, none], [whole, whole, whole, whole, none]])
+    torch.testing.assert_close(found.deletion, expected)
+    torch.testing.assert_close(found.deletion_auc[0], ((whole + none) / 2 + none * 3) / 4)
+    assert found.deletion_auc[0] < found.deletion_auc[1]
+    torch.testing.assert_close(found.insertion[:, -1], whole.expand(2))
+
+
+def test_batches_do_not_change_the_curves() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.Flatten(), torch.nn.Linear(4 * 49, 5)
+    ).eval()
+    images, heatmaps, targets = (
+        torch.randn(3, 3, 16, 16),
+        torch.rand(3, 16, 16),
+        torch.tensor([0, 3, 1]),
+    )
+    together = deletion_insertion(net, images, targets, heatmaps, 32)
+    for index in range(3):
+        alone = deletion_insertion(
+            net, images[index : index + 1], targets[index : index + 1],
+            heatmaps[index : index + 1], 32, batch_size=5,
+        )  # fmt: skip
+        torch.testing.assert_close(alone.deletion[0], together.deletion[index])
+        torch.testing.assert_close(alone.insertion[0], together.insertion[index])
+    assert together.deletion.shape == (3, 33)
+    independent = deletion_insertion(net, images, targets, heatmaps, 4, torch.sigmoid)
+    first = torch.sigmoid(net(images))[torch.arange(3), targets]
+    torch.testing.assert_close(independent.deletion[:, 0], first)
+    torch.testing.assert_close(independent.insertion[:, -1], first)
+
+
+def test_drop_increase_and_gain_by_hand() -> None:
+    images = torch.full((2, 1, 8, 8), 0.25)
+    images[1] *= -1
+    half = torch.zeros(2, 8, 8)
+    half[:, :2] = 1  # half of what counts
+    found = drop_increase_gain(Sum(), images, torch.tensor([0, 0]), half)
+    p = torch.sigmoid(torch.tensor([4.0, -4.0]))
+    q = torch.sigmoid(torch.tensor([2.0, -2.0]))
+    torch.testing.assert_close(found.drop, ((p - q) / p).clamp(min=0))
+    torch.testing.assert_close(found.gain, ((q - p) / (1 - p)).clamp(min=0))
+    assert found.increase.tolist() == [False, True]
+
+
+def test_rank_correlation() -> None:
+    left = torch.tensor([[[1.0, 2.0], [2.0, 4.0]]])
+    assert rank_correlation(left, left.exp()).item() == pytest.approx(1)
+    assert rank_correlation(left, -left).item() == pytest.approx(-1)
+    # Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4.
+    other = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    assert rank_correlation(left, other).item() == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+    assert rank_correlation(left, torch.ones(1, 2, 2)).isnan().all()
+
+
+def test_controls() -> None:
+    gaussian = centre_gaussian((9, 13))
+    assert gaussian.shape == (9, 13) and gaussian.argmax() == 4 * 13 + 6 and gaussian.max() == 1
+    assert float(gaussian[4, 0]) == pytest.approx(float(gaussian[0, 6])), "a share of each side"
+    smooth = blurred(spot(4, 4, 9), 1.0)
+    assert smooth.shape == (1, 9, 9) and smooth.argmax() == 4 * 9 + 4
+    assert float(smooth.sum()) == pytest.approx(1, abs=1e-4) and smooth.max() < 0.2
+    flat = torch.ones(1, 9, 9)
+    torch.testing.assert_close(blurred(flat, 3.0), flat)
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda: pointing_game(torch.ones(1, 8, 8), torch.ones(1, 8, 8)), "the regions bool"),
+        (lambda: energy_in_region(torch.ones(1, 8, 8), box(slice(0, 0), slice(0, 8))), "is empty"),
+        (
+            lambda: deletion_insertion(
+                Sum(), torch.ones(1, 1, 8, 8), torch.tensor([0]), torch.ones(1, 4, 4)
+            ),
+            r"images are \(B, C, H, W\)",
+        ),
+        (
+            lambda: deletion_insertion(
+                Sum(), torch.ones(1, 1, 8, 8), torch.tensor([0]), torch.ones(1, 8, 8), 65
+            ),
+            "from 1 to 64 pixels",
+        ),
+        (
+            lambda: drop_increase_gain(
+                Sum(), torch.ones(1, 1, 8, 8), torch.tensor([0]), torch.full((1, 8, 8), 2.0)
+            ),
+            "normalise them first",
+        ),
+        (lambda: rank_correlation(torch.ones(1, 2, 2), torch.ones(1, 3, 3)), "maps are"),
+    ],
+)
+def test_what_cannot_be_measured(call: Any, says: str) -> None:
+    with pytest.raises(InvalidInputError, match=says):
+        call()
