@@ -5,8 +5,9 @@
         --data.bodies clips_bodies --model.body --model.name asd_small_sehead
     se-zoo tracks videos --boxes train.csv --out tracks --split train    # your own videos; likewise
     se-zoo tracks videos --boxes test.csv --out tracks --split test      # those to test on; then
-    python recipes/speaker.py --data.path tracks --data.splits train test test
-    python recipes/speaker.py --data.path tracks --debug                 # seconds
+    python recipes/speaker.py --data.path tracks --data.splits train test test \\
+        --run.init lr_asd --model.name asd_small_sehead --optim.lr 2e-4  # few: start from weights
+    python recipes/speaker.py --data.path tracks --data.splits train test test --debug    # seconds
 
 Data: AVA-ActiveSpeaker or WASD as their usual preparation leaves them (`csv/train_orig.csv`,
 `clips_videos/train/<video>/<entity>/<seconds>.jpg`, `clips_audios/train/<video>/<entity>.wav`), or

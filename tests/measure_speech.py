@@ -4,9 +4,9 @@
 
 Over the 60 clips of one speaker of the GRID corpus: share of frames whose answer (speaks or not) is
 that of the alignment; share of frames that are still said to be speech when the face stands still,
-and when the sound is silence; and, on frames rightly said to be speech, the share of each map on
-the mouth over the mouth's share of the face crop, so 1 is chance (Score-CAM, arXiv 1910.01279,
-section 4.2).
+and when the sound is silence; and, on frames rightly said to be speech, how many show each map at
+all, and the share of it on the mouth over the mouth's share of the face crop, so 1 is chance
+(Score-CAM, arXiv 1910.01279, section 4.2).
 """
 
 import argparse
@@ -15,20 +15,21 @@ import os
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List
 
 import numpy as np
 import torch
 
 from recipes.grid import MOUTH, spoken_by_words
-from se_zoo.data.crops import CROP, cut_face
-from se_zoo.data.mfcc import WINDOWS, mfcc
+from se_zoo.data.crops import CROP
+from se_zoo.data.mfcc import mfcc
 from se_zoo.data.sound import WINDOW
 from se_zoo.models import create_speaker_model
 from se_zoo.provenance import provenance
-from se_zoo.speaker import HaarDetector, Track, find_tracks, sound_features
-from se_zoo.speaker.pictures import Pictures
+from se_zoo.speaker import HaarDetector, SpeakerClip, Track, load_speakers
 
+#: A map is seen in a frame if it has so much of the clip's strongest spot there.
+VISIBLE = 0.1
 METHODS = ("contribution", "gate", "activation")
 
 
@@ -48,30 +49,12 @@ def energies(found: Any, track: Track, right: np.ndarray) -> List[float]:
     return values
 
 
-class Clip(NamedTuple):
-    """A clip's largest face, and its sound."""
-
-    track: Track
-    face: torch.Tensor
-    sound: torch.Tensor
-    silence: torch.Tensor
-
-
-def read_face(file: Path, detector: HaarDetector) -> Clip:
-    pictures = Pictures(file)
-    track = max(find_tracks(pictures, detector), key=len)
-    crops = [cut_face(p, track.boxes[t]) for t, p in enumerate(pictures) if t < len(track)]
-    silence = mfcc(torch.zeros(WINDOW)).expand(WINDOWS * len(crops), -1)
-    sound = sound_features(pictures.video.source, file.stem, pictures.begins)
-    sound = torch.cat([sound, silence])[: len(silence)]
-    return Clip(track, torch.from_numpy(np.stack(crops))[None], sound[None], silence[None])
-
-
 @torch.no_grad()
-def answers(model: Any, clip: Clip) -> List[np.ndarray]:
+def answers(model: Any, clip: SpeakerClip) -> List[np.ndarray]:
     """Which frames are said to be speech: as it is, of a face that stands still, and muted."""
     still = clip.face[:, :1].expand_as(clip.face)
-    inputs = ((clip.sound, clip.face), (clip.sound, still), (clip.silence, clip.face))
+    silence = mfcc(torch.zeros(WINDOW)).expand_as(clip.audio[0])[None]
+    inputs = ((clip.audio, clip.face), (clip.audio, still), (silence, clip.face))
     return [(model(*given).logits[0] > 0).numpy() for given in inputs]
 
 
@@ -79,9 +62,11 @@ def measure(model: Any, folder: Path, clips: int, held_out: bool = False) -> Dic
     detector = HaarDetector()
     figures: Dict[str, List[float]] = {"accuracy": [], "speech": [], "frozen": [], "silence": []}
     energy: Dict[str, List[float]] = {name: [] for name in METHODS}
+    visible: Dict[str, List[float]] = {name: [] for name in METHODS}
     aligned = sorted((folder / "align").glob("*.align"))
     for align in (aligned[5::6] if held_out else aligned)[:clips]:
-        clip = read_face(folder / "video" / f"{align.stem}.mpg", detector)
+        faces = load_speakers(folder / "video" / f"{align.stem}.mpg", detector)
+        clip = max(faces, key=lambda face: len(face.track))
         spoken = spoken_by_words(align, clip.face.shape[1])
         said, frozen, quiet = answers(model, clip)
         figures["accuracy"].append(float((said == spoken).mean()))
@@ -89,11 +74,15 @@ def measure(model: Any, folder: Path, clips: int, held_out: bool = False) -> Dic
         figures["frozen"].append(float(frozen.mean()))
         figures["silence"].append(float(quiet.mean()))
         for method, values in energy.items():
-            found = model.explain(clip.sound, clip.face, method=method)
+            found = model.explain(clip.audio, clip.face, method=method)
             values += energies(found, clip.track, said & spoken)
+            strongest = found.heatmap[0, said & spoken].flatten(1).amax(1)
+            visible[method] += (strongest >= VISIBLE).float().tolist()
     means = {name: round(statistics.fmean(values), 4) for name, values in figures.items()}
     on_mouth = {name: round(statistics.fmean(values), 3) for name, values in energy.items()}
-    return {**means, "mouth_energy": on_mouth, "clips": len(figures["accuracy"])}
+    seen = {name: round(statistics.fmean(values), 3) for name, values in visible.items()}
+    clips = len(figures["accuracy"])
+    return {**means, "mouth_energy": on_mouth, "visible": seen, "clips": clips}
 
 
 def main() -> None:

@@ -109,14 +109,14 @@ def test_bundled_speaker_model_on_a_face_that_it_never_saw() -> None:
     """A clip of another speaker: much of it is speech, nothing of it without the sound, and nothing
     while the face stands still; the gate was trained."""
     pytest.importorskip("cv2", reason="finds faces: needs se_zoo[speaker]")
-    from se_zoo.speaker import HaarDetector
-    from tests.measure_speech import answers, read_face
+    from se_zoo.speaker import load_speakers
+    from tests.measure_speech import answers
 
     model = se_zoo.create_speaker_model("se_zoo/asd_tiny_grid", pretrained=True)
     clip = Path(os.environ["SE_ZOO_DATA"]) / "grid" / "video" / "multi_lwbsza.mpg"
-    found = read_face(clip, HaarDetector())
+    (found,) = load_speakers(clip)
     said, frozen, quiet = answers(model, found)
-    explanation = model.explain(found.sound, found.face)
+    explanation = model.explain(found.audio, found.face)
     assert 0.3 < said.mean() < 0.8 and frozen.mean() < 0.1 and quiet.mean() < 0.1
     assert explanation.gate_trained and explanation.modalities == ("audio", "face")
 

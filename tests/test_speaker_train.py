@@ -242,8 +242,11 @@ def test_without_the_block(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "export" / "config.json").exists()
 
 
-def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path) -> None:
-    train(config_of(folder, tmp_path / "run", run={"init": usual}, optim={"epochs": 1, "lr": 1e-9}))
+def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    """Of a run, or of a folder as timm and `se-zoo convert` write it."""
+    run = {"init": usual / "export"}
+    train(config_of(folder, tmp_path / "run", run=run, optim={"epochs": 1, "lr": 1e-9}))
+    assert "updates in all, from random weights" not in capsys.readouterr().err
     left, right = (load_file(p / "export" / "model.safetensors") for p in (tmp_path / "run", usual))
     assert torch.equal(left["detector.classifier.weight"], right["detector.classifier.weight"])
 

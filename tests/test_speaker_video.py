@@ -15,7 +15,14 @@ from se_zoo.data.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.models import create_speaker_model
 from se_zoo.models.convert_speaker import write_converted
-from se_zoo.speaker import Track, Tracker, find_tracks, score_tracks, sound_features
+from se_zoo.speaker import (
+    Track,
+    Tracker,
+    find_tracks,
+    load_speakers,
+    score_tracks,
+    sound_features,
+)
 from se_zoo.speaker.annotate import draw_scores, write_annotated, write_table
 from se_zoo.speaker.faces import overlap, without_nested
 from se_zoo.speaker.pictures import Pictures
@@ -301,6 +308,22 @@ def tiny(tmp_path_factory: Any) -> str:
 
 def speaker(*args: object) -> None:
     cli.main(["speaker", *map(str, args)])
+
+
+def test_faces_and_sound_of_a_video(tmp_path: Path) -> None:
+    """What `load_speakers` gives scores as `se-zoo speaker` does; the sound may end before."""
+    path = write_video(tmp_path / "talk.mkv", 40, noise(1.2))
+
+    def detector(picture: np.ndarray) -> List[Tuple[float, float, float, float]]:
+        return [(10.0, 5.0, 50.0, 45.0)]
+
+    (clip,) = load_speakers(str(path), detector)
+    assert clip.audio.shape == (1, 160, 13) and clip.face.shape == (1, 40, 112, 112)
+    model = create_speaker_model("asd_tiny_sehead")
+    pictures = Pictures(path)
+    (scored,) = score_tracks(model, pictures, [clip.track], sound_features(path, "talk"))
+    scores = model.explain(clip.audio, clip.face).scores[0]
+    torch.testing.assert_close(scores, torch.from_numpy(scored.scores), atol=1e-5, rtol=0)
 
 
 def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None:

@@ -288,10 +288,12 @@ def test_check_names_everything(tracks: Path, capsys: pytest.CaptureFixture) -> 
     (tracks / "clips_videos" / "train" / "film" / "train_1" / "2.08.jpg").write_bytes(b"no")
     (tracks / "clips_audios" / "test" / "film" / "test_0.wav").unlink()
     (tracks / "csv" / "valid.csv").unlink()
+    table = tracks / "csv" / "test.csv"
+    table.write_text(table.read_text("utf-8").replace("NOT_SPEAKING", SPEAKING), "utf-8")
     with pytest.raises(SystemExit) as stop:
         cli.main(["check", str(tracks), "--tracks", "--workers", "0"])
     printed = capsys.readouterr().out
-    assert "3 errors in" in str(stop.value.code)
+    assert "4 errors in" in str(stop.value.code) and "all of its rows are SPEAKING" in printed
     assert "2.08.jpg is no picture" in printed and "test_0.wav: no such file" in printed
     assert "no valid_orig.csv" in printed
 
@@ -323,7 +325,7 @@ def test_bodies_under_wasds_names(tracks: Path) -> None:
 
 def boxes(file: Path, frames: int, name: str = "talk", **change: Any) -> Path:
     x0, y0, x1, y1 = change.get("box", (0.25, 0.25, 0.75, 0.75))
-    labels = [SPEAKING if n % 2 else SILENT for n in range(frames)]
+    labels = [change.get("label", SPEAKING if n % 2 else SILENT) for n in range(frames)]
     stamps = change.get("stamps", [n / 25 for n in range(frames)])
     rows = [[name, t, x0, y0, x1, y1, label] for t, label in zip(stamps, labels, strict=True)]
     write_table(file, [[*row, "talk:0"] for row in rows])
@@ -338,7 +340,8 @@ def test_built_tracks_can_be_opened(tmp_path: Path, capsys: Any) -> None:
     table = boxes(tmp_path / "boxes.csv", 8, box=(-0.2, 0.25, 0.75, 1.3))
     options = ["--boxes", str(table), "--out", str(tmp_path / "out"), "--bodies", str(table)]
     cli.main(["tracks", str(tmp_path / "videos"), *options])
-    assert "the folder has the splits train." in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "8 crops, 50.0% of them speech; the folder has the splits train." in printed
     config = TrackDataConfig(str(tmp_path / "out"), bodies="clips_bodies")
     found = open_tracks(config, "train")
     assert len(found) == 1 and found.inspect(0).error == ""
@@ -389,6 +392,7 @@ def test_built_sound_begins_with_the_first_row(tmp_path: Path) -> None:
     "change, says",
     [
         ({"name": "other"}, "has no video other"),
+        ({"label": "talks"}, "row 1: the label is 'talks'; it is one of SPEAKING_AUDIBLE"),
         ({"box": (25, 25, 75, 75)}, "is not in fractions of width and height"),
         ({"box": (0.5, 0.2, 0.4, 0.9)}, "is no box x1, y1, x2, y2"),
         ({"box": (1.1, 0.2, 1.4, 0.9)}, "lies outside of the picture"),
@@ -404,6 +408,12 @@ def test_boxes_that_cannot_be(tmp_path: Path, change: Any, says: str) -> None:
     with pytest.raises(DataError, match=says):
         build_tracks(tmp_path / "videos", table, tmp_path / "out")
     assert not (tmp_path / "out").exists(), "nothing is half-written"
+
+
+def test_no_folder_of_videos(tmp_path: Path) -> None:
+    table = boxes(tmp_path / "boxes.csv", 2)
+    with pytest.raises(DataError, match="vidoes is no folder"):
+        build_tracks(tmp_path / "vidoes", table, tmp_path / "out")
 
 
 def test_videos_that_cannot_be_built_from(tmp_path: Path) -> None:

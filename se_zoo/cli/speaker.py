@@ -16,7 +16,8 @@ class Speaker:
 
     Writes the video with boxes, scores, a heatmap on each face, a bar of what sound (blue) and face
     (yellow) have to do with the score, and the original sound; and beside it a csv of the scores as
-    AVA-ActiveSpeaker's script takes them, without a header. Green is speaking. Videos are looked at
+    AVA-ActiveSpeaker's script takes them: no header, the score in the last column, and for a label
+    in every row what the score is of, SPEAKING_AUDIBLE. Green is speaking. Videos are looked at
     at 25 frames a second, whatever theirs, and in constant memory, whatever their length.
     """
 

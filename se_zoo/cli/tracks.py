@@ -20,7 +20,8 @@ class Tracks:
     boxes: Path
     """AVA's table, with or without a header: video_id, frame_timestamp (seconds), entity_box_x1,
     y1, x2, y2 (fractions of width and height), label (SPEAKING_AUDIBLE, SPEAKING_NOT_AUDIBLE or
-    NOT_SPEAKING), entity_id. `se-zoo speaker` writes such a table, whose labels are to be set."""
+    NOT_SPEAKING), entity_id. `se-zoo speaker` writes such a table, but with the same label in every
+    row: set them."""
     out: Path = Path("tracks")
     """Folder for the tracks; other splits in it stay."""
     split: str = "train"
@@ -38,12 +39,16 @@ def run_tracks(args: Tracks) -> None:
     from tqdm import tqdm
 
     from ..data import build_tracks
+    from ..data.ava import SPEAKING, read_ava
 
     bar: Any = tqdm(desc="cut faces", unit=" videos", disable=None)
     table = build_tracks(args.videos, args.boxes, args.out, args.split, args.bodies, bar.update)
     bar.close()
+    rows = read_ava(table, "label")
+    share = sum(row.value == SPEAKING for row in rows) / len(rows)
     splits = sorted(path.stem for path in table.parent.glob("*.csv"))
     print(
-        f"{table}; the folder has the splits {', '.join(splits)}. recipes/speaker.py --data.path "
+        f"{table}: {len(rows):,} crops, {share:.1%} of them speech; the folder has the splits "
+        f"{', '.join(splits)}. recipes/speaker.py --data.path "
         f"{args.out} trains on train, valid and test, or on those that --data.splits names"
     )

@@ -114,6 +114,18 @@ def seconds_of(file: Path, number: int, text: str) -> float:
     return found
 
 
+def check_label(file: Path, number: int, label: str) -> None:
+    """Refuse what is none of AVA's labels.
+
+    Raises:
+        DataError: Naming it.
+    """
+    if label not in LABELS:
+        raise DataError(
+            f"{file}, row {number}: the label is {label!r}; it is one of {', '.join(LABELS)}."
+        )
+
+
 def check_name(file: Path, number: int, name: str) -> None:
     """Refuse ids that cannot be the name of a folder, or would lead elsewhere.
 

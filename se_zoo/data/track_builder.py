@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .ava import AVA_COLUMNS, Row, check_name, read_ava, write_rows
+from .ava import AVA_COLUMNS, Row, check_label, check_name, read_ava, write_rows
 from .crops import cut_face
 from .frames import each_frame
 from .mfcc import RATE
@@ -48,6 +48,8 @@ def build_tracks(
         DataError: If the split is there already, a video is missing, unreadable or without sound, a
             row stands twice or lies outside of its video.
     """
+    if not videos.is_dir():
+        raise DataError(f"{videos} is no folder; name the one that holds the videos.")
     table_file = out / "csv" / f"{split}.csv"
     if table_file.exists() or table_file.with_name(f"{split}_orig.csv").exists():
         raise DataError(f"{out} has a split {split} already; name another folder or split.")
@@ -61,6 +63,7 @@ def build_tracks(
     for number, row in enumerate(rows):
         for name in (row.video, row.key[0]):
             check_name(boxes, number + 1, name)
+        check_label(boxes, number + 1, row.value)
         by_video.setdefault(row.video, []).append(number)
     # All that can be wrong is found before hours are spent on cutting.
     opened = {name: open_video(_file_of(videos, name)) for name in sorted(by_video)}

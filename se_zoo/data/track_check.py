@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Set, Tuple
 import numpy as np
 
 from ..errors import DataError
+from .ava import SPEAKING
 from .check import decode_all, processes_of
 from .config import TrackDataConfig
 from .report import aligned
@@ -54,4 +55,9 @@ def check_tracks(
             ]
         )  # fmt: skip
         errors += [finding.error for finding in findings[split] if finding.error]
+        if speaking.all() or not speaking.any():
+            errors.append(
+                f"{table.name}: {'all' if speaking.all() else 'none'} of its rows are {SPEAKING}: "
+                "set the labels."
+            )
     return aligned(rows), errors

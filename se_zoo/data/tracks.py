@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ..errors import DataError
-from .ava import AVA_COLUMNS, LABELS, SPEAKING, check_name, each_row, seconds_of
+from .ava import AVA_COLUMNS, SPEAKING, check_label, check_name, each_row, seconds_of
 from .config import TrackDataConfig
 from .crops import CROP, as_crop
 from .mfcc import RATE, WINDOWS, mfcc, window_step
@@ -273,7 +273,10 @@ def csv_of(config: TrackDataConfig, split: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder} has no {' and no '.join(names)}; set --data.splits and --data.csv.")
+    raise DataError(
+        f"{folder} has no {' and no '.join(names)}; name the splits that are there (of a recipe "
+        "--data.splits, of se-zoo check --splits), e.g. train test test."
+    )
 
 
 def _check(config: TrackDataConfig, split: str) -> None:
@@ -307,10 +310,7 @@ def _tracks(
             check_name(file, number, video)
             check_name(file, number, entity)
             rows = groups[video, entity] = _Rows(array("d"), array("b"), array("q"))
-        if label not in LABELS:
-            raise DataError(
-                f"{file}, row {number}: the label is {label!r}; it is one of {', '.join(LABELS)}."
-            )
+        check_label(file, number, label)
         rows.stamps.append(seconds_of(file, number, text))
         rows.speaking.append(label == SPEAKING)
         rows.numbers.append(number - 1)

@@ -2,6 +2,7 @@
 
 from ..data.sound import sound_features
 from .faces import Box, FaceDetector, HaarDetector
+from .load import SpeakerClip, load_speakers
 from .scores import ScoredTrack, score_tracks
 from .tracks import Track, Tracker, find_tracks
 
@@ -10,9 +11,11 @@ __all__ = [
     "FaceDetector",
     "HaarDetector",
     "ScoredTrack",
+    "SpeakerClip",
     "Track",
     "Tracker",
     "find_tracks",
+    "load_speakers",
     "score_tracks",
     "sound_features",
 ]

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from ..data.crops import cut_face
-from ..data.mfcc import WINDOWS, mfcc
-from ..data.sound import WINDOW
 from ..models.speaker import SpeakerModel
+from .load import sound_of
 from .tracks import Track
 
 #: Frames that are scored at a time, and those beside them that are only looked at: a score
@@ -67,10 +66,7 @@ class _Scorer:
         first = self.track.first + self.begin
         count = len(self.crops)
         face = torch.from_numpy(np.stack(self.crops))[None]
-        audio = self.sound[WINDOWS * first : WINDOWS * (first + count)]
-        lacking = WINDOWS * count - len(audio)  # the sound may end before the pictures
-        if lacking:
-            audio = torch.cat([audio, mfcc(torch.zeros(WINDOW)).expand(lacking, -1)])
+        audio = sound_of(self.sound, first, count)
         found = self.model.explain(audio[None], face, method=self.method)
         chosen = slice(self.done - self.begin, until - self.begin)
         kept = found.scores, found.raw.half(), found.shares["features"]

@@ -143,7 +143,10 @@ def load_init(model: nn.Module, path: Path) -> str:
     Raises:
         WeightsNotFoundError: If there is no such file, or it does not fit.
     """
-    file = path / "export" / "model.safetensors" if path.is_dir() else path
+    file = path
+    if path.is_dir():  # of a run, or of a model as timm and `se-zoo convert` write it
+        own = path / "model.safetensors"
+        file = own if own.is_file() else path / "export" / "model.safetensors"
     if file.suffix != ".safetensors":
         raise WeightsNotFoundError(
             f"--run.init {path} is no .safetensors file and no run's folder."

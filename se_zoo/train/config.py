@@ -78,8 +78,9 @@ class SpeakerModelConfig(AnyModelConfig):
     body: bool = False
     """A third stream for the body; needs --data.bodies."""
     norm_momentum: Optional[float] = None
-    """Share of a batch in the running statistics of the BatchNorms; by default LR-ASD's 0.01, which
-    needs a thousand updates or so to forget where it began."""
+    """Share of a batch in the running statistics of the BatchNorms; by default LR-ASD's 0.01, and
+    in runs of less than a thousand updates 10 over their number, 0.1 at most, as with 0.01 they
+    would not have forgotten where they began."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from .start import AnyTable
 
 #: What the face alone says counts half (LR-ASD and Light-ASD).
 _VISUAL = 0.5
+#: Updates below which a run from random weights is warned of: the GRID recipe's 200 do.
+FEW = 200
 #: Figures by which the best weights of a run can be chosen.
 METRICS = ("average_precision", "accuracy", "balanced_accuracy")
 
@@ -130,6 +132,13 @@ class SpeakerTrainer(Trainer):
                 f"left out of the training: the {left} shortest tracks, which fill no batch",
                 file=sys.stderr,
             )
+        if plan.total < FEW and not (config.model.pretrained or config.run.init):
+            self.accelerator.print(
+                f"only {plan.total} updates in all, from random weights: start from others "
+                "(--run.init, or --model.pretrained with a lower --optim.lr), or lower "
+                "--optim.batch-size",
+                file=sys.stderr,
+            )
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise InvalidInputError("a speaker model is too small to be spread with FSDP; use DDP.")
         speaking = torch.cat([table.sample(i).labels for i in range(len(table))])
@@ -151,9 +160,10 @@ class SpeakerTrainer(Trainer):
             config.name, config.pretrained, gate=config.gate, pool=config.pool, body=config.body,
             se=config.se,
         )  # fmt: skip
-        for module in model.modules() if config.norm_momentum is not None else ():
+        momentum = config.norm_momentum or min(0.1, max(0.01, 10 / self.plan.total))
+        for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = config.norm_momentum
+                module.momentum = momentum
         cfg: Any = dict(model.pretrained_cfg)  # type: ignore[arg-type]
         if not config.pretrained:  # nothing of the zoo's own weights is in the run
             cfg = {k: v for k, v in cfg.items() if k not in OF_WEIGHTS}
