@@ -19,7 +19,6 @@ An interrupted run goes on when the same command is given again; finished ones a
 again.
 """
 
-import csv
 import os
 import shutil
 import statistics
@@ -27,14 +26,14 @@ import tempfile
 import wave
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
 from grid import FPS, spoken_by_words
 
 from se_zoo.data import TrackDataConfig, build_tracks, open_tracks
-from se_zoo.data.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
+from se_zoo.data.ava import LABELS, SPEAKING, Row, read_ava, write_ava
 from se_zoo.data.mfcc import mfcc
 from se_zoo.data.sound import sound_features
 from se_zoo.errors import DataError
@@ -126,7 +125,7 @@ def prepare(videos: Path, out: Path) -> None:
         raise DataError(f"no videos in {videos}/video: set SE_ZOO_DATA, or --videos.")
     out.parent.mkdir(parents=True, exist_ok=True)
     aligned = [p for p in files if (videos / "align" / f"{p.stem}.align").is_file()]
-    rows: Dict[str, List[List[Any]]] = {split: [] for split in SPLITS}
+    rows: Dict[str, List[Row]] = {split: [] for split in SPLITS}
     agreements, detector = [], HaarDetector()
     for file in files:
         pictures = Pictures(file)
@@ -142,24 +141,19 @@ def prepare(videos: Path, out: Path) -> None:
             spoken, split = by_words, "valid" if aligned.index(file) % 6 == 5 else "train"
         height, width = next(iter(pictures)).shape[:2]
         for n, box in enumerate(track.boxes, track.first):
-            box = box / [width, height, width, height]
-            label = SPEAKING if spoken[n] else SILENT
-            rows[split].append([file.stem, n / FPS, *box, label, f"{file.stem}_0"])
+            x0, y0, x1, y1 = box / [width, height, width, height]
+            label, key = SPEAKING if spoken[n] else SILENT, (f"{file.stem}_0", repr(n / FPS))
+            rows[split].append(Row(key, file.stem, label, (x0, y0, x1, y1)))
     print(f"sound and words agree on {statistics.fmean(agreements):.2%} of the frames")
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         made = Path(folder) / "tracks"
         for split in SPLITS:
             boxes = Path(folder) / "boxes.csv"
-            write_rows(boxes, rows[split])
+            write_ava(boxes, rows[split])
             build_tracks(videos / "video", boxes, made, split)
             if split != "train":
                 add_silent(made, split)
         os.replace(made, out)
-
-
-def write_rows(file: Path, rows: Sequence[Sequence[Any]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened).writerows([AVA_COLUMNS, *rows])
 
 
 def add_silent(out: Path, split: str) -> None:
@@ -167,7 +161,7 @@ def add_silent(out: Path, split: str) -> None:
     without sound: nobody speaks."""
     config, table = TrackDataConfig(str(out)), out / "csv" / f"{split}.csv"
     rows = read_ava(table, "label", boxes=True)
-    written: List[List[Any]] = [[r.video, r.key[1], *r.box, r.value, r.key[0]] for r in rows]
+    silent: List[Row] = []
     videos = sorted({row.video for row in rows})
     for video, other in zip(videos, [*videos[1:], videos[0]], strict=True):
         for how in KINDS:
@@ -176,10 +170,12 @@ def add_silent(out: Path, split: str) -> None:
             shutil.copytree(faces / video / f"{video}_0", faces / name / f"{name}_0")
             (sounds / name).mkdir()
             copy_sound(sounds / other / f"{other}_0.wav", sounds / name / f"{name}_0.wav", how)
-            written += [
-                [name, r.key[1], *r.box, SILENT, f"{name}_0"] for r in rows if r.video == video
+            silent += [
+                Row((f"{name}_0", row.key[1]), name, SILENT, row.box)
+                for row in rows
+                if row.video == video
             ]
-    write_rows(table, written)
+    write_ava(table, [*rows, *silent])
 
 
 def copy_sound(file: Path, to: Path, how: str) -> None:

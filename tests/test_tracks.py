@@ -18,7 +18,8 @@ from se_zoo.data.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
 from se_zoo.data.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.train import SpeakerAugmentConfig
-from se_zoo.train.lengths import CutBatches, LengthPlan
+from se_zoo.train.lengths import LengthPlan
+from se_zoo.train.order import Batches
 from se_zoo.train.tracks import Augmented, Cut, Whole, mixed_in, padded
 from tests.test_speaker_video import noise, write_video
 
@@ -475,15 +476,15 @@ def test_tracks_of_one_length_come_together() -> None:
 
 def test_batches_of_a_process_and_of_a_run_that_goes_on() -> None:
     plan = LengthPlan(len(LENGTHS), 60, 2, 2, 3, 0, LENGTHS)
-    alone = [list(CutBatches(plan, process)) for process in (0, 1)]
-    assert len(alone[0]) == len(CutBatches(plan, 0)) == plan.passes * 3
+    alone = [list(Batches(plan, process)) for process in (0, 1)]
+    assert len(alone[0]) == len(Batches(plan, 0)) == plan.passes * 3
     for left, right in zip(*alone, strict=True):
         assert not {c.index for c in left} & {c.index for c in right}
         assert {c.frames for c in left} == {c.frames for c in right}
     for update in range(plan.total):
         passed = sum(plan.passes_of(u) for u in range(update))
-        assert list(CutBatches(plan, 0, update)) == alone[0][passed:]
-        assert len(CutBatches(plan, 0, update)) == len(alone[0]) - passed
+        assert list(Batches(plan, 0, update)) == alone[0][passed:]
+        assert len(Batches(plan, 0, update)) == len(alone[0]) - passed
 
 
 # Augmentation

@@ -189,6 +189,12 @@ def write_predictions(file: Path, truth: Path, scores: Mapping[int, float]) -> N
     )
 
 
+def write_ava(file: Path, rows: Iterable[Row]) -> None:
+    """Write rows with their boxes and labels, under a header."""
+    cells = ((row.video, row.key[1], *row.box, row.value, row.key[0]) for row in rows)
+    write_rows(file, [AVA_COLUMNS, *cells])
+
+
 def write_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write a csv whole or not at all."""
     temporary = file.with_name(f"{file.name}.tmp")

@@ -44,21 +44,17 @@ def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tens
     return torch.cat(blocks)
 
 
-def read_sound(source: Source, name: str) -> np.ndarray:
+def read_sound(source: Source, name: str, begins: float = 0.0) -> np.ndarray:
     """All of a recording, mono at 16 kHz, int16 (N,).
 
     Args:
         source: A file with sound, or its bytes.
         name: What messages call it.
+        begins: Of a video, when the first picture is shown, in seconds of the file.
 
     Raises:
         DataError: If there is no such file, it cannot be decoded, or is empty.
     """
-    return video_sound(source, name, 0.0)
-
-
-def video_sound(source: Source, name: str, begins: float) -> np.ndarray:
-    """The same of a video, from the time of its first picture on, in seconds of the file."""
     av = pyav()
     try:
         with open_container(source) as container:

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .ava import AVA_COLUMNS, Row, check_label, check_name, read_ava, write_rows
+from .ava import Row, check_label, check_name, read_ava, write_ava
 from .crops import cut_face
 from .frames import each_frame
 from .mfcc import RATE
-from .sound import check_sound, video_sound
+from .sound import check_sound, read_sound
 from .tracks import crop_name
 from .videos import VIDEO_SUFFIXES, Video, open_video
 
@@ -80,7 +80,8 @@ def build_tracks(
         own = [rows[i] for i in by_video[name]]
         _write_sounds(video, own, out / "clips_audios" / split / name)
         seen()
-    _write_table(table_file, rows)
+    table_file.parent.mkdir(parents=True, exist_ok=True)
+    write_ava(table_file, rows)
     return table_file
 
 
@@ -151,7 +152,7 @@ def _write_sounds(video: Video, rows: Sequence[Row], folder: Path) -> None:
     """The sound of every entity of a video, from its first row to the end of its last."""
     assert isinstance(video.source, Path)
     begins = float(video.times[0] * video.time_base)
-    samples = video_sound(video.source, video.name, begins)
+    samples = read_sound(video.source, video.name, begins)
     folder.mkdir(parents=True, exist_ok=True)
     for entity, first, last in _spans(rows):
         begin, end = (round(t * RATE) for t in (first, last + 1 / video.fps))
@@ -173,9 +174,3 @@ def _spans(rows: Sequence[Row]) -> Iterator[Tuple[str, float, float]]:
         times.setdefault(row.key[0], []).append(float(row.key[1]))
     for entity, stamps in times.items():
         yield entity, min(stamps), max(stamps)
-
-
-def _write_table(file: Path, rows: Sequence[Row]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    cells = [[row.video, row.key[1], *row.box, row.value, row.key[0]] for row in rows]
-    write_rows(file, [AVA_COLUMNS, *cells])

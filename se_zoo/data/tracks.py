@@ -195,6 +195,11 @@ class TrackTable(Table):
     def where(self, row: int) -> str:
         return self.sample(row).name
 
+    @property
+    def speaking(self) -> np.ndarray:
+        """Whether it speaks in each row of all tracks, one track behind the other, bool."""
+        return np.concatenate([self.sample(i).speaking for i in range(len(self))])
+
     def rows_of(self, row: int) -> np.ndarray:
         """Which rows of the csv are the crops of a track."""
         return self.csv_rows[self._stored(row)]
@@ -243,7 +248,7 @@ def open_tracks(config: TrackDataConfig, split: str, first: bool = True) -> Trac
         table = without_broken(table)
     elif problem := next(filter(None, (track.gap() for track in table.tracks)), ""):
         raise DataError(f"{problem}; --data.broken skip leaves such tracks out.")
-    speaking = np.concatenate([table.sample(i).speaking for i in range(len(table))])
+    speaking = table.speaking
     if speaking.all() or not speaking.any():
         how = "all" if speaking.all() else "none"
         raise DataError(f"{table.name}: {how} of its {len(speaking)} rows are {SPEAKING}.")

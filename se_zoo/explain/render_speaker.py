@@ -1,6 +1,5 @@
 """A clip's scores and reasons as one picture: the face over time, when it speaks, and by what."""
 
-from pathlib import Path
 from typing import Any, Optional
 
 import matplotlib
@@ -74,21 +73,3 @@ def figure_of(
     note = "" if explanation.gate_trained else "; the SE gate was never trained"
     top.suptitle(f"{explanation.method} map{note}", fontsize=9)
     return figure
-
-
-def draw_speaker(
-    path: Path,
-    explanation: SpeakerExplanation,
-    face: torch.Tensor,
-    clip: int = 0,
-    truth: Optional[torch.Tensor] = None,
-    fps: float = 25.0,
-) -> None:
-    """:func:`figure_of` as a PNG.
-
-    Raises:
-        InvalidInputError: Likewise, and if the path is no .png in a folder that is there.
-    """
-    if path.suffix.lower() != ".png" or not path.parent.is_dir():
-        raise InvalidInputError(f"{path} must be a .png file in an existing folder.")
-    figure_of(explanation, face, clip, truth, fps).savefig(path, dpi=100)

@@ -104,9 +104,12 @@ class SpeakerExplanation:
         Raises:
             InvalidInputError: If there is no such clip or folder, or the crops are others.
         """
-        from .render_speaker import draw_speaker
+        from .render_speaker import figure_of
 
-        draw_speaker(Path(path), self, face, clip, truth, fps)
+        path = Path(path)
+        if path.suffix.lower() != ".png" or not path.parent.is_dir():
+            raise InvalidInputError(f"{path} must be a .png file in an existing folder.")
+        figure_of(self, face, clip, truth, fps).savefig(path, dpi=100)
 
     def __repr__(self) -> str:
         gate = "" if self.gate_trained else ", its SE gate was never trained"

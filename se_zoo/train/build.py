@@ -14,10 +14,10 @@ from torch import nn
 from ..errors import InvalidInputError, WeightsNotFoundError
 from ..models import unsqueeze
 from ..models.cfgs import is_declared, own_model_args
-from .config import ClipModelConfig, ModelConfig
+from .config import AnyModelConfig, ClipModelConfig, ModelConfig
 
 #: What a pretrained configuration says of timm's weights.
-OF_WEIGHTS = (
+_OF_WEIGHTS = (
     "url",
     "file",
     "hf_hub_id",
@@ -91,17 +91,26 @@ def build_model(
         )
     except TypeError as error:
         raise InvalidInputError(f"--model.args {' '.join(config.args)}: {error}") from error
-    cfg: Any = model.pretrained_cfg
-    if not config.pretrained:  # nothing of these weights is in the run
-        cfg = {k: v for k, v in cfg.items() if k not in OF_WEIGHTS}
-    cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
-    if is_declared(architecture, tag, labels):
-        cfg["tag"] = tag
+    cfg = cfg_of_run(model, config, labels, tag)
     cfg.update({k: v for k in ("mean", "std") if (v := getattr(config, k)) is not None})
     if config.input_size is not None:
         cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
     model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
     return model if config.se else unsqueeze(model)
+
+
+def cfg_of_run(
+    model: nn.Module, config: AnyModelConfig, labels: Sequence[str], tag: str
+) -> Dict[str, Any]:
+    """The model's pretrained configuration as that of a run: with the run's labels, with the zoo's
+    tag if it is that model, and without what is said of weights that it does not start from."""
+    cfg: Any = model.pretrained_cfg
+    if not config.pretrained:
+        cfg = {k: v for k, v in cfg.items() if k not in _OF_WEIGHTS}
+    cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
+    if is_declared(config.name.partition(".")[0], tag, labels):
+        cfg["tag"] = tag
+    return cfg
 
 
 def _check_architecture(config: ModelConfig, architecture: str) -> None:

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Iterator, List, NamedTuple, Tuple
 
 import numpy as np
-from torch.utils.data import Sampler
 
 from .order import Plan
 
@@ -77,23 +76,8 @@ class LengthPlan(Plan):
             found.append((random.permutation(group).tolist(), frames))
         return [found[i] for i in random.permutation(len(found))]
 
-
-class CutBatches(Sampler[List[Cut]]):
-    """The batches of one process, from an update to the end of the run."""
-
-    def __init__(self, plan: LengthPlan, process: int, start: int = 0):
-        self.plan, self.process, self.start = plan, process, start
-
-    def __len__(self) -> int:
-        done, within = divmod(self.start, self.plan.updates)
-        return self.plan.passes * (self.plan.epochs - done) - within * self.plan.accumulate
-
-    def __iter__(self) -> Iterator[List[Cut]]:
-        plan = self.plan
-        first, within = divmod(self.start, plan.updates)
-        for epoch in range(first, plan.epochs):
-            skipped = within * plan.accumulate if epoch == first else 0
-            for group, frames in plan.groups(epoch)[skipped:]:
-                size = len(group) // plan.processes
-                own = group[self.process * size : (self.process + 1) * size]
-                yield [Cut(epoch, index, frames) for index in own]
+    def batches(self, epoch: int, process: int, skipped: int = 0) -> Iterator[List[Cut]]:
+        for group, frames in self.groups(epoch)[skipped:]:
+            size = len(group) // self.processes
+            own = group[process * size : (process + 1) * size]
+            yield [Cut(epoch, index, frames) for index in own]

@@ -8,7 +8,7 @@ some generator happened to have drawn before.
 
 import random
 from dataclasses import dataclass
-from typing import Iterator, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -86,13 +86,20 @@ class Plan:
         generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
         return generator.permutation(self.samples).tolist()
 
+    def batches(self, epoch: int, process: int, skipped: int = 0) -> Iterator[List[Any]]:
+        """What one process takes of an epoch, batch by batch, behind the first so many.
 
-class Batches(Sampler[List[Key]]):
-    """The batches of one process, from an update to the end of the run.
+        A forward pass of all processes together takes the next ``batch_size * processes`` samples
+        of the epoch's order, whatever the number of processes.
+        """
+        order = self.order(epoch)
+        for number in range(skipped, self.passes):
+            begin = (number * self.processes + process) * self.batch_size
+            yield [(epoch, index) for index in order[begin : begin + self.batch_size]]
 
-    A forward pass of all processes together takes the next ``batch_size * processes`` samples of
-    the epoch's order, whatever the number of processes.
-    """
+
+class Batches(Sampler[List[Any]]):
+    """The batches of one process, from an update to the end of the run."""
 
     def __init__(self, plan: Plan, process: int, start: int = 0):
         self.plan, self.process, self.start = plan, process, start
@@ -101,12 +108,8 @@ class Batches(Sampler[List[Key]]):
         done, within = divmod(self.start, self.plan.updates)
         return self.plan.passes * (self.plan.epochs - done) - within * self.plan.accumulate
 
-    def __iter__(self) -> Iterator[List[Key]]:
-        plan = self.plan
-        first, within = divmod(self.start, plan.updates)
-        for epoch in range(first, plan.epochs):
-            order = plan.order(epoch)
-            skipped = within * plan.accumulate if epoch == first else 0
-            for number in range(skipped, plan.passes):
-                begin = (number * plan.processes + self.process) * plan.batch_size
-                yield [(epoch, index) for index in order[begin : begin + plan.batch_size]]
+    def __iter__(self) -> Iterator[List[Any]]:
+        first, within = divmod(self.start, self.plan.updates)
+        for epoch in range(first, self.plan.epochs):
+            skipped = within * self.plan.accumulate if epoch == first else 0
+            yield from self.plan.batches(epoch, self.process, skipped)

@@ -9,7 +9,7 @@ import tyro
 
 from ..data import DataConfig, open_stream, open_table
 from ..errors import SEZooError
-from .config import ClipModelConfig, Config
+from .config import AnyConfig, ClipModelConfig, Config
 from .engine import Trainer
 from .run import train
 
@@ -35,15 +35,21 @@ class Options(Config):
         config = Config(self.data, self.model, self.augment, self.optim, self.run)
         if not self.debug:
             return config
-        output = self.run.output
-        if output == default.run.output:  # the real run's
-            output = output.with_name(f"{output.name}-debug")
-        made = debugged(replace(config, run=replace(config.run, output=output)))
+        made = debugged(apart(config, default))
         print(f"debug: {made.model.backbone} at 32 px in the place of the model", file=sys.stderr)
         return made
 
 
 AnyOptions = TypeVar("AnyOptions")
+AnyKind = TypeVar("AnyKind", bound=AnyConfig)
+
+
+def apart(config: AnyKind, default: AnyConfig) -> AnyKind:
+    """The same run, in a folder of its own unless it has one: not in that of the real run."""
+    output = config.run.output
+    if output == default.run.output:
+        output = output.with_name(f"{output.name}-debug")
+    return replace(config, run=replace(config.run, output=output))
 
 
 def debugged(config: Config) -> Config:

@@ -18,10 +18,9 @@ from ..errors import DataError, InvalidInputError
 from ..explain import explain_speaker
 from ..metrics import average_precision
 from ..models import SpeakerOutput, create_speaker_model
-from ..models.cfgs import is_declared
 from ..models.zoo_speaker import SIZES
 from . import tracks
-from .build import OF_WEIGHTS
+from .build import cfg_of_run
 from .config import SpeakerAugmentConfig, SpeakerConfig
 from .engine import Trainer
 from .lengths import LengthPlan
@@ -68,6 +67,7 @@ class SpeakerTrainer(Trainer):
     """A speaker model's run; see :class:`~se_zoo.train.engine.Trainer`."""
 
     config: SpeakerConfig
+    plan: LengthPlan
     unit = "frames"
     pretrained_source = "the zoo's weights"
 
@@ -101,7 +101,6 @@ class SpeakerTrainer(Trainer):
 
     def check(self) -> None:
         config, table = self.config, self.table(self.config.data.splits[0])
-        plan: Any = self.plan
         if config.run.best not in METRICS:
             raise InvalidInputError(
                 f"--run.best {config.run.best} is none of the metrics: {', '.join(METRICS)}."
@@ -126,15 +125,15 @@ class SpeakerTrainer(Trainer):
             raise InvalidInputError(
                 "a batch of a single frame has no statistics; --optim.batch-size counts frames."
             )
-        left = len(table) - plan.used
+        left = len(table) - self.plan.used
         if left:
             self.accelerator.print(
                 f"left out of the training: the {left} shortest tracks, which fill no batch",
                 file=sys.stderr,
             )
-        if plan.total < FEW and not (config.model.pretrained or config.run.init):
+        if self.plan.total < FEW and not (config.model.pretrained or config.run.init):
             self.accelerator.print(
-                f"only {plan.total} updates in all, from random weights: start from others "
+                f"only {self.plan.total} updates in all, from random weights: start from others "
                 "(--run.init, or --model.pretrained with a lower --optim.lr), or lower "
                 "--optim.batch-size",
                 file=sys.stderr,
@@ -149,9 +148,8 @@ class SpeakerTrainer(Trainer):
 
     def computes(self) -> Dict[str, Any]:
         """The groups depend on the number of processes and on the length of every track."""
-        plan: Any = self.plan
-        lengths = zlib.crc32(np.array(plan.lengths, dtype=np.int64).tobytes())
-        more = {"processes": plan.processes, "track_lengths": lengths}
+        lengths = zlib.crc32(np.array(self.plan.lengths, dtype=np.int64).tobytes())
+        more = {"processes": self.plan.processes, "track_lengths": lengths}
         return {**super().computes(), **more}
 
     def build(self) -> nn.Module:
@@ -164,18 +162,13 @@ class SpeakerTrainer(Trainer):
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = momentum
-        cfg: Any = dict(model.pretrained_cfg)  # type: ignore[arg-type]
-        if not config.pretrained:  # nothing of the zoo's own weights is in the run
-            cfg = {k: v for k, v in cfg.items() if k not in OF_WEIGHTS}
-        if is_declared(config.name, self.tag, cfg["label_names"]):
-            cfg["tag"] = self.tag
-        model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
+        cfg: Any = cfg_of_run(model, config, self.labels, self.tag)
+        model.pretrained_cfg = model.default_cfg = cfg
         return model
 
     def batches(self, update: int) -> Iterator[Any]:
-        plan: Any = self.plan
         return tracks.training_batches(
-            self.table(self.config.data.splits[0]), self.config, plan,
+            self.table(self.config.data.splits[0]), self.config, self.plan,
             self.accelerator.process_index, update,
         )  # fmt: skip
 
@@ -194,7 +187,7 @@ class SpeakerTrainer(Trainer):
         found = self.row_scores(model, split, mixed_precision)
         table = self.table(split)
         places = np.concatenate([table.rows_of(i) for i in range(len(table))])
-        truth = np.concatenate([table.sample(i).speaking for i in range(len(table))])
+        truth = table.speaking
         logits = np.concatenate([found[i] for i in range(len(table))]).astype(np.float64)
         order = places.argsort()  # of rows with equal scores, the csv's order decides
         self.predictions = dict(zip(places[order].tolist(), logits[order].tolist(), strict=True))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from .config import SpeakerConfig
-from .recipe import one_line_errors, read_options
+from .recipe import apart, one_line_errors, read_options
 from .run import train
 
 
@@ -20,10 +20,7 @@ class SpeakerOptions(SpeakerConfig):
         config = SpeakerConfig(self.data, self.model, self.augment, self.optim, self.run)
         if not self.debug:
             return config
-        output = self.run.output
-        if output == default.run.output:  # the real run's
-            output = output.with_name(f"{output.name}-debug")
-        return debugged(replace(config, run=replace(config.run, output=output)))
+        return debugged(apart(config, default))
 
 
 def debugged(config: SpeakerConfig) -> SpeakerConfig:

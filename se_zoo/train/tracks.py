@@ -9,8 +9,8 @@ from torchvision.transforms import v2
 from ..data import FaceTrack, TrackTable
 from ..data.crops import CROP
 from .config import SpeakerAugmentConfig, SpeakerConfig
-from .lengths import Cut, CutBatches, LengthPlan
-from .order import seed_cpu
+from .lengths import Cut, LengthPlan
+from .order import Batches, seed_cpu
 
 #: What a speaker model takes, and what it should say: audio (B, 4 T, 13), face and body
 #: (B, T, 112, 112), labels (B, T); in training face_labels (B, T), whether the face speaks, be it
@@ -162,7 +162,7 @@ def training_batches(
     augmented = Augmented(table, config.augment, config.model.body, config.run.seed)
     loader: Any = DataLoader(
         augmented,
-        batch_sampler=CutBatches(plan, process, start),
+        batch_sampler=Batches(plan, process, start),
         num_workers=config.run.workers,
         pin_memory=torch.cuda.is_available(),
     )
