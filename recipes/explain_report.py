@@ -1,0 +1,263 @@
+"""What `recipes/explain_bench.py` says of its scores: means with bootstrap intervals, tables, plots
+and a page of pictures."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import matplotlib
+import numpy as np
+import torch
+from explain_cases import CaseSet
+
+from se_zoo.explain.compare import CENTRE, OURS, draw
+from se_zoo.explain.quality import Deleted
+
+#: Measures in the order of the tables: what they are called, and whether larger is better.
+QUALITY = {
+    "pointing": ("pointing", True),
+    "energy": ("energy / chance", True),
+    "box": ("MaxBoxAccV2", True),
+    "insertion": ("insertion", True),
+    "deletion": ("deletion", False),
+    "road": ("ROAD", True),
+    "road_blurred": ("ROAD, map blurred", True),
+    "drop": ("average drop", False),
+    "increase": ("increase", True),
+    "gain": ("average gain", True),
+}
+#: Rank correlations, which are neither good nor bad by themselves.
+DEPENDENCE = {
+    "likeness": "with our contribution map",
+    "stability": "image moved",
+    "random_classifier": "classifier random",
+    "random_all": "all random",
+}
+#: The measures that are plotted.
+PLOTTED = ("pointing", "energy", "insertion", "deletion", "road")
+#: What methods are held against.
+REFERENCE = "contribution"
+
+Scores = Dict[str, Dict[str, Dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over cases and its 95 % interval; cases of one image are drawn together."""
+
+    mean: float
+    low: float
+    high: float
+    cases: int
+
+
+class Bootstrap:
+    """Resampling of the images of a set, the same for every method, so that differences are paired.
+
+    Args:
+        found: The set; its groups weigh alike.
+        resamples: Draws.
+    """
+
+    def __init__(self, found: CaseSet, resamples: int):
+        self.groups, images = found.groups, np.asarray(found.images)
+        names, self.image = np.unique(images, return_inverse=True)
+        random = np.random.default_rng(0)
+        draws = random.integers(0, len(names), (resamples, len(names)))
+        drawn = np.stack([np.bincount(row, minlength=len(names)) for row in draws])
+        # The first row is the sample itself.
+        self.counts = np.vstack([np.ones((1, len(names))), drawn])
+
+    def _weights(self, rows: Sequence[int]) -> np.ndarray:
+        """Weight of each of the cases in every resample, (1 + R, n)."""
+        groups = [self.groups[n] for n in rows]
+        share = np.array([1 / groups.count(group) for group in groups])
+        weights = self.counts[:, self.image[list(rows)]] * share
+        total = weights.sum(1, keepdims=True)
+        return np.divide(weights, total, where=total > 0, out=np.full_like(weights, np.nan))
+
+    def _values(self, measure: str, table: Dict[str, Any], rows: Sequence[int]) -> np.ndarray:
+        weights = self._weights(rows)
+        values = np.asarray([table[str(n)] for n in rows], float)
+        if measure != "box":
+            return weights @ values
+        hits = values[:, None] >= np.array([0.3, 0.5, 0.7])[:, None]  # (n, 3, thresholds)
+        return np.einsum("rn,ndt->rdt", weights, hits).max(2).mean(1)
+
+    def mean(self, measure: str, table: Dict[str, Any]) -> Interval:
+        """Mean of a method's scores."""
+        rows = sorted(map(int, table))
+        return _interval(self._values(measure, table, rows), len(rows))
+
+    def difference(
+        self, measure: str, table: Dict[str, Any], other: Dict[str, Any]
+    ) -> Optional[Interval]:
+        """Mean of the differences of two methods over the cases that both have; None if none."""
+        rows = sorted(set(map(int, table)) & set(map(int, other)))
+        if not rows:
+            return None
+        values = self._values(measure, table, rows) - self._values(measure, other, rows)
+        return _interval(values, len(rows))
+
+
+def _interval(values: np.ndarray, cases: int) -> Interval:
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if len(values) > 1 else (np.nan, np.nan)
+    return Interval(float(values[0]), float(low), float(high), cases)
+
+
+def summarise(found: CaseSet, scores: Scores, resamples: int) -> List[Dict[str, Any]]:
+    """One row a method and measure: mean, interval, cases, and the difference to our contribution
+    map with its interval."""
+    bootstrap = Bootstrap(found, resamples)
+    rows = []
+    for method, tables in scores.items():
+        for measure in (*QUALITY, *DEPENDENCE):
+            if measure not in tables:
+                continue
+            mean = bootstrap.mean(measure, tables[measure])
+            row = {"set": found.name, "method": method, "measure": measure, **vars(mean)}
+            own = scores.get(REFERENCE, {}).get(measure)
+            if own and method != REFERENCE and measure in QUALITY:
+                less = bootstrap.difference(measure, tables[measure], own)
+                if less is not None:
+                    row.update(difference=less.mean, difference_low=less.low,
+                               difference_high=less.high)  # fmt: skip
+            rows.append(row)
+    return rows
+
+
+def verdict(row: Dict[str, Any]) -> str:
+    """Whether a method is better (+) or worse (-) than our contribution map by more than the
+    interval of the difference, or neither."""
+    low, high = row.get("difference_low"), row.get("difference_high")
+    least = 0.0005  # what the table cannot show is none
+    if low is None or high is None or not (low > least or high < -least):
+        return ""
+    return " +" if (low > least) == QUALITY[row["measure"]][1] else " -"
+
+
+def quality_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str:
+    """Means, each with the verdict; (n) where a method has fewer cases than our own."""
+    measures = [m for m in QUALITY if any(row["measure"] == m for row in rows)]
+    by_key = {(row["method"], row["measure"]): row for row in rows}
+    arrows = [QUALITY[m][0] + (" ↑" if QUALITY[m][1] else " ↓") for m in measures]
+    lines = [f"| map | {' | '.join(arrows)} |", "|---" * (len(measures) + 1) + "|"]
+    for method in methods:
+        cells = []
+        for measure in measures:
+            row, own = by_key.get((method, measure)), by_key.get((REFERENCE, measure))
+            if row is None:
+                cells.append("")
+                continue
+            fewer = own is not None and row["cases"] < own["cases"]
+            cells.append(
+                f"{row['mean']:.3f}{verdict(row)}" + (f" ({row['cases']})" if fewer else "")
+            )
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def dependence_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str:
+    """Rank correlations of the methods' maps."""
+    by_key = {(row["method"], row["measure"]): row for row in rows}
+    lines = [f"| map | {' | '.join(DEPENDENCE.values())} |", "|---" * (len(DEPENDENCE) + 1) + "|"]
+    for method in methods:
+        found = [by_key.get((method, measure)) for measure in DEPENDENCE]
+        if any(found):
+            cells = ["" if row is None else f"{row['mean']:.3f}" for row in found]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def channel_rows(found: CaseSet, channels: Scores, resamples: int) -> List[Dict[str, Any]]:
+    """What the logit loses without the selected channels, and without as many random ones."""
+    bootstrap = Bootstrap(found, resamples)
+    rows = []
+    for way, tables in channels.items():
+        row: Dict[str, Any] = {"set": found.name, "selected_by": way}
+        for side in Deleted._fields:
+            interval = bootstrap.mean(side, tables[side])
+            row.update({side: interval.mean, f"{side}_low": interval.low,
+                        f"{side}_high": interval.high, "cases": interval.cases})  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def channel_table(rows: Sequence[Dict[str, Any]]) -> str:
+    lines = ["| a tenth of the channels, by | the logit loses | random ones |", "|---|---|---|"]
+    for row in rows:
+        cells = [f"{row[s]:.2f} ({row[f'{s}_low']:.2f} to {row[f'{s}_high']:.2f})"
+                 for s in Deleted._fields]  # fmt: skip
+        lines.append(f"| {row['selected_by']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_csv(file: Path, rows: Sequence[Dict[str, Any]]) -> None:
+    """All rows; what a row lacks stays empty."""
+    fields = list(dict.fromkeys(key for row in rows for key in row))
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, fields)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
+
+
+def draw_quality(rows: Sequence[Dict[str, Any]], methods: Sequence[str], file: Path) -> None:
+    """Means and intervals of the main measures, one row of plots a set."""
+    from matplotlib.figure import Figure
+
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    figure = Figure((2.3 * len(PLOTTED) + 2, (0.24 * len(methods) + 0.9) * len(sets)))
+    axes = figure.subplots(len(sets), len(PLOTTED), squeeze=False, sharey="row")
+    for line, name in zip(axes, sets, strict=True):
+        for axis, measure in zip(line, PLOTTED, strict=True):
+            for place, method in enumerate(reversed(methods)):
+                key = (name, method, measure)
+                for row in rows:
+                    if (row["set"], row["method"], row["measure"]) == key:
+                        colour = "C3" if method in OURS else "0.5" if method == CENTRE else "C0"
+                        axis.plot([row["low"], row["high"]], [place, place], color=colour, lw=2)
+                        axis.plot(row["mean"], place, "o", color=colour, ms=4)
+            title, larger = QUALITY[measure]
+            axis.set_title(f"{title} {'↑' if larger else '↓'}", fontsize=9)
+            axis.set_yticks(range(len(methods)), list(reversed(methods)), fontsize=8)
+            axis.tick_params(axis="x", labelsize=7)
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel(name)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file: Path) -> None:
+    """The maps of all methods side by side, one line a case; where the answer lies is outlined."""
+    from matplotlib.figure import Figure
+
+    cases = found.cases.some(rows)
+    mean, std = (torch.tensor(s).view(-1, 1, 1) for s in found.model.image_stats())  # type: ignore[operator]
+    labels = found.model.class_labels() or {}  # type: ignore[operator]
+    width = 1.35
+    tall = width * cases.images.shape[2] / cases.images.shape[3]
+    figure = Figure((width * (len(methods) + 1), (tall + 0.1) * len(rows) + 0.35))
+    axes = figure.subplots(len(rows), len(methods) + 1, squeeze=False)
+    colours = matplotlib.colormaps["turbo"]
+    for column, method in enumerate(["", *methods]):
+        drawn = draw(found.model, cases, method).heatmap if method else None
+        axes[0][column].set_title(method.replace("/", "\n"), fontsize=7)
+        for line, image in enumerate(cases.images):
+            pixels = (image * std + mean).clamp(0, 1).movedim(0, 2).numpy()
+            axis = axes[line][column]
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if drawn is None:
+                target = int(cases.targets[line])
+                name = str(labels[target]) if labels else str(target)
+                axis.set_ylabel(name.split(",")[0], fontsize=7)
+            else:
+                heat = drawn[line].numpy()
+                pixels = pixels + 0.6 * heat[..., None] * (colours(heat)[..., :3] - pixels)
+            axis.imshow(pixels)
+            if cases.regions is not None:
+                axis.contour(cases.regions[line].numpy(), [0.5], colors="w", linewidths=0.6)
+    figure.tight_layout(pad=0.3)
+    figure.savefig(file, dpi=120)

@@ -1,0 +1,257 @@
+"""Methods against measures: the scores of a method's maps on cases with known answers."""
+
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import nn
+
+from ..errors import InvalidInputError
+from . import maps, quality
+from .explainer import check_images, explain
+from .peers import PEERS, peer_explain
+
+#: Maps that cost a forward pass; the others are the peers and a control that looks at nothing.
+OURS = ("contribution", "gate", "activation")
+CENTRE = "centre"
+METHODS = (*OURS, CENTRE, *PEERS)
+#: Those that need many forward passes for one map.
+SLOW = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM", "captum/Occlusion",
+        "captum/IntegratedGradients")  # fmt: skip
+#: Thresholds at which boxes are drawn around the parts of a heatmap.
+THRESHOLDS = tuple(i / 20 for i in range(1, 20))
+
+
+class Cases(NamedTuple):
+    """Images with a class each, and where the answer lies.
+
+    Attributes:
+        images: One of each case, normalised, (N, C, H, W); an image may stand several times.
+        targets: Class of each, (N,).
+        regions: Where the answer lies, (N, H, W) bool; None where it is not known.
+        boxes: Its box, x0 y0 x1 y1 in pixels, (N, 4); None where there is none.
+        ids: Number of each case, which seeds what is random, (N,).
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    regions: Optional[torch.Tensor]
+    boxes: Optional[torch.Tensor]
+    ids: Sequence[int]
+
+    def some(self, rows: Sequence[int]) -> "Cases":
+        """Chosen cases."""
+        chosen = [None if t is None else t[list(rows)] for t in self[:4]]
+        return Cases(*chosen, [self.ids[n] for n in rows])  # type: ignore[arg-type]
+
+
+class Drawn(NamedTuple):
+    """A method's maps at the size of the images."""
+
+    heatmap: torch.Tensor
+    """(N, H, W) in [0, 1]: what is seen."""
+    order: torch.Tensor
+    """(N, H, W): the raw map, signed where the method is; what pixels are sorted by."""
+
+
+def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
+    """The maps of a method.
+
+    Args:
+        model: Model with an SE head.
+        cases: Images and their classes.
+        method: One of :data:`METHODS`.
+
+    Raises:
+        InvalidInputError: If there is no such method, or its library is missing.
+    """
+    size = tuple(cases.images.shape[2:])
+    if method == CENTRE:
+        centre = quality.centre_gaussian((size[0], size[1])).to(cases.images)
+        return Drawn(*[centre.expand(len(cases.targets), -1, -1)] * 2)
+    if method in PEERS:
+        found = peer_explain(model, cases.images, cases.targets, method)
+    elif method in OURS:
+        found = explain(model, cases.images, cases.targets, method)
+    else:
+        raise InvalidInputError(f"Unknown method {method!r}; there are {', '.join(METHODS)}.")
+    return Drawn(found.heatmap, maps.upsample(found.raw, size))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the measures that need forward passes are taken."""
+
+    steps: int = 20
+    """Of the deletion and the insertion curve."""
+    shares: Tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Of the pixels that ROAD replaces."""
+    blur: float = 0.06
+    """Of the blurred copy, standard deviation in parts of the shorter side."""
+    shift: int = 4
+    """Pixels by which the image is moved for the stability."""
+
+
+def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
+    """Where the maps lie: pointing, energy, and the best box's IoU at each threshold.
+
+    A map that is zero everywhere points nowhere: it misses, and has no energy.
+    """
+    scores: Dict[str, List[Any]] = {}
+    if cases.regions is not None:
+        energy = quality.energy_in_region(drawn.heatmap, cases.regions).nan_to_num(0.0)
+        scores["pointing"] = quality.pointing_game(drawn.heatmap, cases.regions).float().tolist()
+        scores["energy"] = energy.tolist()
+    if cases.boxes is not None:
+        scores["box"] = quality.box_ious(drawn.heatmap, cases.boxes, THRESHOLDS).tolist()
+    return scores
+
+
+def score_pixels(
+    model: nn.Module, cases: Cases, drawn: Drawn, settings: Settings, probability: Any
+) -> Dict[str, List[Any]]:
+    """What the model needs of the maps: insertion, deletion, ROAD (and that of the blurred map),
+    average drop, increase and gain."""
+    images, targets, seeds = cases.images, cases.targets, list(cases.ids)
+    curves = quality.deletion_insertion(
+        model, images, targets, drawn.order, settings.steps, probability, batch_size=16
+    )
+    sigma = settings.blur * min(images.shape[2:])
+
+    def road(order: torch.Tensor) -> List[float]:
+        found = quality.road(
+            model, images, targets, order, settings.shares, probability, seeds=seeds
+        )
+        return found.combined.tolist()
+
+    kept = quality.drop_increase_gain(model, images, targets, drawn.heatmap, probability)
+    return {
+        "insertion": curves.insertion_auc.tolist(),
+        "deletion": curves.deletion_auc.tolist(),
+        "road": road(drawn.order),
+        "road_blurred": road(quality.blurred(drawn.order, sigma)),
+        "drop": kept.drop.tolist(),
+        "increase": kept.increase.float().tolist(),
+        "gain": kept.gain.tolist(),
+    }
+
+
+def score_dependence(
+    model: nn.Module, cases: Cases, drawn: Drawn, method: str, settings: Settings, broken: Any
+) -> Dict[str, List[Any]]:
+    """What the maps depend on: their likeness when the image moves, and when the classifier, or
+    everything, is random. Constant maps are like nothing: 0.
+
+    Args:
+        broken: Copies of the model by what is random in them.
+    """
+    d = settings.shift
+
+    def moved(images: torch.Tensor) -> torch.Tensor:
+        return draw(model, cases._replace(images=images), method).order
+
+    shifts = ((d, 0), (-d, 0), (0, d), (0, -d))
+    scores = {"stability": quality.shift_stability(moved, cases.images, shifts)}
+    for name, other in broken.items():
+        found = draw(other, cases, method).order
+        scores[f"random_{name}"] = quality.rank_correlation(drawn.order, found)
+    return {name: values.nan_to_num(0.0).tolist() for name, values in scores.items()}
+
+
+def same_maps(left: Drawn, right: Drawn) -> bool:
+    """Whether two methods gave the same maps but for rounding."""
+    if not torch.allclose(left.heatmap, right.heatmap, rtol=0, atol=1e-4):
+        return False
+    scale = left.order.abs().flatten(1).amax(1).clamp(min=1e-12)[:, None, None]
+    return torch.allclose(left.order / scale, right.order / scale, rtol=0, atol=1e-4)
+
+
+def probability_of(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What the model's logits become: sigmoid for independent labels, softmax otherwise."""
+    return torch.sigmoid if model.is_multi_label() else quality.softmax  # type: ignore[operator]
+
+
+def score(
+    model: nn.Module,
+    cases: Cases,
+    methods: Sequence[str],
+    settings: Settings,
+    pixels: Sequence[int],
+    slow: Sequence[int],
+) -> Dict[str, Dict[str, Dict[str, Any]]]:
+    """All scores of the cases.
+
+    Maps that are the same (GradCAM of three libraries) are scored by pixels once, since the
+    forward passes would be the same too; where they lie is scored for each.
+
+    Args:
+        model: Model with an SE head, in eval mode.
+        cases: What the methods are to explain.
+        methods: Of :data:`METHODS`.
+        settings: Of the measures.
+        pixels: Rows that are scored by what the model needs of the map.
+        slow: Rows for which methods of :data:`SLOW` are drawn at all.
+
+    Returns:
+        Of each method and measure the score of each case, by its number.
+
+    Raises:
+        InvalidInputError: If a method's library is missing, or it has no map of this model.
+    """
+    cases = cases._replace(images=check_images(model, cases.images))
+    probability = probability_of(model)
+    ways = list(quality.randomised(model))
+    broken = {"classifier": next(iter(quality.randomised(model)))[1], "all": ways[-1][1]}
+    found: Dict[str, Dict[str, Dict[str, Any]]] = {}
+    seen: List[Tuple[Drawn, List[int], Dict[str, List[Any]]]] = []
+    for method in methods:
+        rows = list(slow) if method in SLOW else list(range(len(cases.ids)))
+        if not rows:
+            continue
+        part = cases.some(rows)
+        drawn = draw(model, part, method)
+        table = found.setdefault(method, {})
+        _add(table, part.ids, score_regions(part, drawn))
+        if method in OURS or method in PEERS:
+            ours = draw(model, part, "contribution")
+            likeness = quality.rank_correlation(drawn.order, ours.order).nan_to_num(0.0)
+            _add(table, part.ids, {"likeness": likeness.tolist()})
+        chosen = [n for n, row in enumerate(rows) if row in pixels]
+        if not chosen:
+            continue
+        few, cut = part.some(chosen), Drawn(*(t[chosen] for t in drawn))
+        kept = [s for d, r, s in seen if r == chosen and same_maps(d, cut)]
+        values = kept[0] if kept else score_pixels(model, few, cut, settings, probability)
+        if not kept:
+            seen.append((cut, chosen, values))
+        _add(table, few.ids, values)
+        if method not in (*SLOW, CENTRE):
+            _add(table, few.ids, score_dependence(model, few, cut, method, settings, broken))
+    return found
+
+
+def _add(
+    table: Dict[str, Dict[str, Any]], ids: Sequence[int], scores: Dict[str, List[Any]]
+) -> None:
+    for measure, values in scores.items():
+        table.setdefault(measure, {}).update(zip(map(str, ids), values, strict=True))
+
+
+def score_channels(model: nn.Module, cases: Cases) -> Dict[str, Dict[str, Any]]:
+    """What the logit loses without a tenth of the channels: those that the gate selects, those
+    with the largest gates, those that contribute most to the class, and as many random ones."""
+    gated = explain(model, cases.images, cases.targets, "gate")
+    ways = {
+        "gate": gated.selected,
+        "gate, by rank": quality.top_channels(gated.gate),
+        "contribution": quality.top_channels(
+            quality.channel_contributions(model, cases.images, cases.targets)
+        ),
+    }
+    found = {}
+    for name, selected in ways.items():
+        deleted = quality.channel_deletion(model, cases.images, cases.targets, selected)
+        table = {}
+        _add(table, cases.ids, {k: v.tolist() for k, v in deleted._asdict().items()})
+        found[name] = table
+    return found

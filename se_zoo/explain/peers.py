@@ -1,0 +1,222 @@
+"""Other libraries' methods behind the same call, to hold ours against (the extra ``compare``).
+
+Each works on the layer after the gate, and its map is resized and normalised as ours are, so that
+nothing but the method differs. Hooks and gradients are theirs; what they leave on the model is put
+back.
+"""
+
+import contextlib
+import importlib
+import io
+from dataclasses import replace
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+import torch
+from torch import nn
+
+from ..errors import InvalidInputError
+from ..layers.grid import feature_map, with_feature_map
+from . import maps
+from .explainer import SEModel, check_images, check_model, explain
+from .mode import evaluating
+from .result import Explanation
+from .targets import Target
+
+
+class AfterGate(nn.Module):
+    """An SE model as these libraries want one: logits of images, and a layer whose output is the
+    gated feature map, (B, C, *grid), whatever the backbone's own layout is.
+
+    Attributes:
+        layer: That layer; an identity, for hooks.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        check_model(model)
+        self.model = model
+        self.layer = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of images (B, C, H, W) or clips (B, C, T, H, W)."""
+        model: SEModel = self.model  # type: ignore[assignment]
+        size = (images.shape[-2], images.shape[-1])
+        gated = model.gated(model.forward_features(images))
+        native = feature_map(gated)
+        grid = model.feature_grid(gated, size)
+        if grid is native:
+            return model.classify(with_feature_map(gated, self.layer(grid)))
+        back = native.clone()
+        model.feature_grid(with_feature_map(gated, back), size).copy_(self.layer(grid))
+        return model.classify(with_feature_map(gated, back))
+
+
+def _grad_cam(name: str, module: str, **options: Any) -> Callable[..., torch.Tensor]:
+    def compute(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+        kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
+        if images.dim() == 5 and name in ("ScoreCAM", "AblationCAM"):
+            raise InvalidInputError(f"grad-cam's {name} takes images only, not clips.")
+        found: List[Any] = []
+        with kind(model, [model.layer], **options) as cam:
+            own = cam.get_cam_image
+
+            def keep(*args: Any, **kwargs: Any) -> Any:
+                found.append(own(*args, **kwargs))  # before its ReLU, at the layer's own grid
+                return found[-1]
+
+            cam.get_cam_image = keep
+            cam(images, [ClassifierOutputTarget(target) for target in targets.tolist()])
+        return torch.as_tensor(found[-1]).to(images.device)
+
+    return compute
+
+
+def _layer_grad_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    from captum.attr import LayerGradCam
+
+    found: Any = LayerGradCam(model, model.layer).attribute(images, targets)
+    return found.detach()[:, 0]
+
+
+def _integrated_gradients(
+    model: AfterGate, images: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    from captum.attr import IntegratedGradients
+
+    found: Any = IntegratedGradients(model).attribute(
+        images, target=targets, n_steps=25, internal_batch_size=len(images)
+    )
+    return found.detach().sum(1).float()
+
+
+def _occlusion(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    from captum.attr import Occlusion
+
+    # A seventh of each side, half of it a step: as wide as a cell of a common 7 x 7 grid.
+    window = tuple(max(2, -(-n // 7)) for n in images.shape[2:])
+    with torch.no_grad():
+        found: Any = Occlusion(model).attribute(
+            images,
+            sliding_window_shapes=(images.shape[1], *window),
+            strides=(images.shape[1], *(max(1, n // 2) for n in window)),
+            target=targets,
+            perturbations_per_eval=4,
+        )
+    return found.detach()[:, 0]
+
+
+def _torch_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    from torchcam.methods import GradCAM
+
+    with GradCAM(model, target_layer="layer") as cam:
+        logits = model(images)
+        return cam(targets.tolist(), logits, normalized=False)[0].detach()
+
+
+#: Maps (B, *grid) or (B, *size) of images and one class each, signed where the method is.
+PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "grad-cam/GradCAM": _grad_cam("GradCAM", "grad_cam"),
+    "grad-cam/GradCAM++": _grad_cam("GradCAMPlusPlus", "grad_cam_plusplus"),
+    "grad-cam/HiResCAM": _grad_cam("HiResCAM", "hirescam"),
+    "grad-cam/LayerCAM": _grad_cam("LayerCAM", "layer_cam"),
+    "grad-cam/EigenCAM": _grad_cam("EigenCAM", "eigen_cam"),
+    "grad-cam/ScoreCAM": _grad_cam("ScoreCAM", "score_cam"),
+    "grad-cam/AblationCAM": _grad_cam("AblationCAM", "ablation_cam"),
+    "captum/LayerGradCam": _layer_grad_cam,
+    "captum/IntegratedGradients": _integrated_gradients,
+    "captum/Occlusion": _occlusion,
+    "torch-cam/GradCAM": _torch_cam,
+}
+
+
+def peer_maps(
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, method: str
+) -> torch.Tensor:
+    """Another library's map of each image's class, as that library makes it.
+
+    ``grad-cam`` (pytorch-grad-cam) is asked for the map before its ReLU; ``torch-cam`` gives the
+    positive part alone. Classes are scored by their logits. ``IntegratedGradients`` takes 25 steps
+    from a zero image and is summed over the colours; ``Occlusion`` covers a seventh of each side,
+    half of it a step.
+
+    Args:
+        model: Model with an SE head; its mode and its ``.grad`` are as before afterwards.
+        images: Normalised, (B, C, H, W), or clips, (B, C, T, H, W).
+        targets: Class of each, (B,).
+        method: One of :data:`PEERS`.
+
+    Returns:
+        (B, *grid) at the grid of the layer after the gate, or (B, *size) of methods that attribute
+        to pixels.
+
+    Raises:
+        InvalidInputError: If the library is not installed, or does not take such inputs.
+    """
+    if method not in PEERS:
+        raise InvalidInputError(f"Unknown method {method!r}; the peers are {', '.join(PEERS)}.")
+    batch = check_images(model, images)
+    with evaluating(model), _grads_kept(model), torch.inference_mode(False), torch.enable_grad():
+        try:
+            return PEERS[method](AfterGate(model), batch, targets.to(batch.device).clone()).float()
+        except ImportError as error:
+            raise InvalidInputError(
+                f"{method} needs the extra compare: pip install 'se_zoo[compare]' ({error})."
+            ) from error
+
+
+@contextlib.contextmanager
+def _grads_kept(model: nn.Module) -> Iterator[None]:
+    """Gradients of the parameters as they were; and no progress bars in between."""
+    before: List[Tuple[nn.Parameter, Any]] = [(p, p.grad) for p in model.parameters()]
+    for parameter, _ in before:
+        parameter.grad = None
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for parameter, grad in before:
+            parameter.grad = grad
+
+
+def peer_explain(
+    model: nn.Module, images: torch.Tensor, target: Target = None, method: str = "grad-cam/GradCAM"
+) -> Explanation:
+    """As :func:`se_zoo.explain`, with the maps of another library.
+
+    Args:
+        model: Model with an SE head.
+        images: As there.
+        target: As there.
+        method: One of :data:`PEERS`.
+
+    Returns:
+        An :class:`Explanation` with predictions, gate and rows of ours, and the maps of the peer:
+        negative values cut, the strongest drawn as 1, resized by the same interpolation.
+        ``weights`` is ``"peer"`` and ``exact`` False.
+
+    Raises:
+        InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens alone, from
+            which no gradient reaches the grid.
+    """
+    ours = explain(model, images, target)
+    if ours.weights == "projection":
+        raise InvalidInputError(
+            "The head reads class tokens alone: no gradient reaches the patch tokens behind the "
+            'gate, so these methods have no map there. Create the model with global_pool="avg".'
+        )
+    images = ours.images
+    rows = ours.image_index.to(images.device)
+    raw = peer_maps(model, images[rows], torch.tensor(ours.target), method)
+    heatmap = finish(raw, tuple(images.shape[2:]))
+    zeros = torch.zeros_like(ours.constant)
+    return replace(
+        ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer"
+    )
+
+
+def finish(raw: torch.Tensor, size: Tuple[int, ...]) -> torch.Tensor:
+    """A raw map as heatmap, (N, *size) in [0, 1], as :func:`se_zoo.explain` does it for signed
+    maps."""
+    return maps.upsample(maps.normalise(raw, signed=True), size).clamp(0, 1)

@@ -1,0 +1,34 @@
+"""Maps that any method must beat."""
+
+from typing import Tuple
+
+import torch
+import torch.nn.functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+
+def centre_gaussian(size: Tuple[int, int], share: float = 0.25) -> torch.Tensor:
+    """A map that knows nothing but that things are in the middle.
+
+    Args:
+        size: Height and width.
+        share: Standard deviation, in parts of each side.
+
+    Returns:
+        (H, W), largest 1.
+    """
+    y, x = (torch.linspace(-0.5, 0.5, n) / share for n in size)
+    return torch.exp(-0.5 * (y[:, None].square() + x.square()))
+
+
+def blurred(heatmaps: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Each heatmap smoothed: the control of measures that favour smooth maps, such as ROAD.
+
+    Args:
+        heatmaps: (B, H, W).
+        sigma: In pixels.
+    """
+    radius = max(1, round(3 * sigma))
+    padded = F.pad(heatmaps[:, None], (radius,) * 4, mode="replicate")
+    smooth = gaussian_blur(padded, [2 * radius + 1] * 2, [sigma] * 2)
+    return smooth[:, 0, radius:-radius, radius:-radius]

@@ -1,0 +1,163 @@
+"""What the model needs of what a heatmap marks: its answer while pixels go, come or are dimmed."""
+
+from typing import Callable, NamedTuple, Sequence
+
+import torch
+from torchvision.transforms.functional import gaussian_blur
+
+from ...errors import InvalidInputError
+
+#: Logits (B, K) of images (B, C, H, W).
+Model = Callable[[torch.Tensor], torch.Tensor]
+#: What logits (B, K) become.
+Probability = Callable[[torch.Tensor], torch.Tensor]
+
+
+def softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Probabilities of exclusive classes, (B, K)."""
+    return logits.float().softmax(1)
+
+
+class Curves(NamedTuple):
+    """Probability of the class while pixels are deleted, or inserted, and the area below."""
+
+    deletion: torch.Tensor
+    """(B, steps + 1): from the whole image to none of it; smaller is better."""
+    insertion: torch.Tensor
+    """(B, steps + 1): from a blur to the whole image; larger is better."""
+
+    @property
+    def deletion_auc(self) -> torch.Tensor:
+        """(B,), by the trapezoidal rule over the share of pixels."""
+        return _area(self.deletion)
+
+    @property
+    def insertion_auc(self) -> torch.Tensor:
+        """(B,), likewise."""
+        return _area(self.insertion)
+
+
+def _area(curve: torch.Tensor) -> torch.Tensor:
+    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
+
+
+@torch.no_grad()
+def deletion_insertion(
+    model: Model,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    heatmaps: torch.Tensor,
+    steps: int = 224,
+    probability: Probability = softmax,
+    batch_size: int = 64,
+) -> Curves:
+    """Curves of the class's probability while the most important pixels go, or come, first.
+
+    Petsiuk et al. (RISE), arXiv 1806.07421, section 4.2, and their code: deleted pixels become 0 in
+    the model's normalised space, inserted ones come into a Gaussian blur (kernel 11, sigma 5), as
+    many a step as the image has pixels over ``steps``. Equal values go in reading order.
+
+    Args:
+        model: In eval mode.
+        images: Normalised, (B, C, H, W).
+        targets: Class of each, (B,).
+        heatmaps: (B, H, W).
+        steps: Of each curve.
+        probability: What the logits (N, K) become; ``torch.sigmoid`` for independent labels.
+        batch_size: Images in one forward pass.
+
+    Raises:
+        InvalidInputError: If the shapes do not belong together, or steps are more than pixels.
+    """
+    check_images(images, targets, heatmaps)
+    count = heatmaps[0].numel()
+    if not 1 <= steps <= count:
+        raise InvalidInputError(f"steps is {steps}; it must be from 1 to {count} pixels.")
+    rank = ranks(heatmaps)
+    blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
+    gone = [round(count * i / steps) for i in range(steps + 1)]
+    curves = []
+    for start, end in ((images, torch.zeros_like(images)), (blurred, images)):
+        values = []
+        for index in range(len(images)):
+            found = []
+            for part in _chunks(gone, batch_size):
+                changed = rank[index] < torch.tensor(part, device=rank.device)[:, None, None]
+                mixed = torch.where(changed[:, None], end[index], start[index])
+                found.append(probability(model(mixed))[:, targets[index]])
+            values.append(torch.cat(found))
+        curves.append(torch.stack(values))
+    return Curves(*curves)
+
+
+def ranks(heatmaps: torch.Tensor) -> torch.Tensor:
+    """Place of each pixel when the most important come first, (B, H, W); equal values go in
+    reading order."""
+    order = heatmaps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(heatmaps)
+
+
+def _chunks(values: Sequence[int], size: int) -> Sequence[Sequence[int]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+class Kept(NamedTuple):
+    """What becomes of the class when the image is multiplied by the heatmap; each (B,)."""
+
+    drop: torch.Tensor
+    """max(0, p - p') / p; smaller is better."""
+    increase: torch.Tensor
+    """Whether p' > p; larger is better."""
+    gain: torch.Tensor
+    """max(0, p' - p) / (1 - p); larger is better."""
+
+
+@torch.no_grad()
+def drop_increase_gain(
+    model: Model,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    heatmaps: torch.Tensor,
+    probability: Probability = softmax,
+) -> Kept:
+    """The class's probability p of an image, and p' of the image times its heatmap.
+
+    Drop and increase: Chattopadhay et al. (Grad-CAM++), arXiv 1710.11063, section 4.1; gain: Zhang
+    et al. (Opti-CAM), arXiv 2301.07002, section 4.1. Their means over images are what is published.
+
+    Args:
+        model: In eval mode.
+        images: Normalised, (B, C, H, W).
+        targets: Class of each, (B,).
+        heatmaps: In [0, 1], (B, H, W).
+        probability: As in :func:`deletion_insertion`.
+
+    Raises:
+        InvalidInputError: If the shapes do not belong together, or a value is not in [0, 1].
+    """
+    check_images(images, targets, heatmaps)
+    if not 0 <= float(heatmaps.min()) <= float(heatmaps.max()) <= 1:
+        raise InvalidInputError("heatmaps must be in [0, 1]; normalise them first.")
+    places = torch.arange(len(images), device=images.device)
+    before = probability(model(images))[places, targets]
+    after = probability(model(images * heatmaps[:, None]))[places, targets]
+    return Kept(
+        (before - after).clamp(min=0) / before.clamp(min=1e-12),
+        after > before,
+        (after - before).clamp(min=0) / (1 - before).clamp(min=1e-12),
+    )
+
+
+def check_images(images: torch.Tensor, targets: torch.Tensor, heatmaps: torch.Tensor) -> None:
+    """Whether images, their classes and their heatmaps belong together.
+
+    Raises:
+        InvalidInputError: If they do not.
+    """
+    fits = images.dim() == 4 and heatmaps.shape == (len(images), *images.shape[2:])
+    if not fits or targets.shape != (len(images),) or not len(images):
+        raise InvalidInputError(
+            "images are (B, C, H, W), heatmaps (B, H, W), targets (B,); got "
+            f"{tuple(images.shape)}, {tuple(heatmaps.shape)} and {tuple(targets.shape)}."
+        )

@@ -1,0 +1,172 @@
+"""Whether a heatmap lies where the answer is: in a region, a box, or a cell of a mosaic."""
+
+from typing import Any, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from ...errors import InvalidInputError
+
+
+def pointing_game(
+    heatmaps: torch.Tensor, regions: torch.Tensor, tolerance: int = 0
+) -> torch.Tensor:
+    """Whether the strongest spot of each heatmap lies in the region.
+
+    Zhang et al., arXiv 1608.00507, section 4.2; there with a tolerance of 15 pixels. Of several
+    equally strong spots the first in reading order counts.
+
+    Args:
+        heatmaps: (B, H, W); larger for more important.
+        regions: (B, H, W) bool.
+        tolerance: Pixels by which it may miss, in Euclidean distance.
+
+    Returns:
+        (B,) bool; False for a heatmap that has no strongest spot, being the same everywhere.
+
+    Raises:
+        InvalidInputError: If the shapes differ, or a region is empty.
+    """
+    _check_regions(heatmaps, regions)
+    if heatmaps.dim() != 3:
+        raise InvalidInputError(f"heatmaps are (B, H, W), not {tuple(heatmaps.shape)}.")
+    width = heatmaps.shape[2]
+    flat = heatmaps.flatten(1)
+    places = flat.argmax(1)
+    rows, columns = places // width, places % width
+    y = torch.arange(heatmaps.shape[1], device=heatmaps.device)[None, :, None]
+    x = torch.arange(width, device=heatmaps.device)[None, None]
+    distance = (y - rows[:, None, None]).square() + (x - columns[:, None, None]).square()
+    hit = ((distance <= tolerance**2) & regions).flatten(1).any(1)
+    return hit & (flat.amax(1) > flat.amin(1))
+
+
+def energy_in_region(heatmaps: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """Share of each heatmap's positive part that lies in the region, over the region's share of the
+    area (and time), so 1 is chance.
+
+    Wang et al. (Score-CAM), arXiv 1910.01279, section 4.2, which reports the share alone.
+
+    Args:
+        heatmaps: (B, H, W), or of clips (B, T, H, W).
+        regions: Of the same shape, bool.
+
+    Returns:
+        (B,); NaN for a heatmap without a positive value.
+
+    Raises:
+        InvalidInputError: If the shapes differ, or a region is empty.
+    """
+    _check_regions(heatmaps, regions)
+    positive = heatmaps.double().clamp(min=0)
+    share = (positive * regions).flatten(1).sum(1) / positive.flatten(1).sum(1)
+    return (share / regions.double().flatten(1).mean(1)).to(heatmaps.dtype)
+
+
+def _check_regions(heatmaps: torch.Tensor, regions: torch.Tensor) -> None:
+    if heatmaps.dim() < 3 or heatmaps.shape != regions.shape or regions.dtype != torch.bool:
+        raise InvalidInputError(
+            "heatmaps and regions are (B, H, W), the regions bool; got "
+            f"{tuple(heatmaps.shape)} and {tuple(regions.shape)}, {regions.dtype}."
+        )
+    if not bool(regions.flatten(1).any(1).all()):
+        raise InvalidInputError("a region is empty; leave such images out.")
+
+
+def box_ious(
+    heatmaps: torch.Tensor, boxes: torch.Tensor, thresholds: Sequence[float]
+) -> torch.Tensor:
+    """How well a box around a part of each heatmap fits the true box, at every threshold.
+
+    Choe et al., arXiv 2007.04178, section 4.1 (MaxBoxAccV2): at each threshold every connected part
+    of ``heatmap >= threshold`` gets a box, and the best of them counts. Needs SciPy.
+
+    Args:
+        heatmaps: In [0, 1], (B, H, W).
+        boxes: x0, y0, x1, y1 in pixels, the ends exclusive, (B, 4).
+        thresholds: T of them.
+
+    Returns:
+        Intersection over union of the best box, (B, T); 0 where nothing reaches the threshold.
+
+    Raises:
+        InvalidInputError: If the shapes do not belong together.
+        ImportError: Without SciPy, which the extra ``compare`` brings.
+    """
+    from scipy.ndimage import find_objects, label  # it takes longer to import than se_zoo
+
+    if heatmaps.dim() != 3 or boxes.shape != (len(heatmaps), 4):
+        raise InvalidInputError(
+            "heatmaps are (B, H, W) and boxes (B, 4); got "
+            f"{tuple(heatmaps.shape)} and {tuple(boxes.shape)}."
+        )
+    maps, true = heatmaps.detach().cpu().numpy(), boxes.double().cpu().numpy()
+    found = np.zeros((len(maps), len(thresholds)))
+    neighbours = np.ones((3, 3))
+    for n, heatmap in enumerate(maps):
+        for t, threshold in enumerate(thresholds):
+            labelled: Any = label(heatmap >= threshold, neighbours)
+            parts = find_objects(labelled[0])
+            if parts:
+                corners = [(c.start, r.start, c.stop, r.stop) for r, c in parts]
+                found[n, t] = _ious(np.asarray(corners, float), true[n]).max()
+    return torch.from_numpy(found)
+
+
+def _ious(boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
+    across = np.minimum(boxes[:, 2], true[2]) - np.maximum(boxes[:, 0], true[0])
+    down = np.minimum(boxes[:, 3], true[3]) - np.maximum(boxes[:, 1], true[1])
+    common = across.clip(0) * down.clip(0)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return common / (areas + (true[2] - true[0]) * (true[3] - true[1]) - common)
+
+
+def max_box_accuracy(
+    ious: torch.Tensor, wanted: Sequence[float] = (0.3, 0.5, 0.7)
+) -> Tuple[float, float]:
+    """MaxBoxAccV2, and the mean IoU at the threshold where that is best.
+
+    Choe et al., arXiv 2007.04178, equation 3: the share of images with at least the wanted IoU at
+    the one threshold that is best for the set, averaged over the wanted IoUs.
+
+    Args:
+        ious: Of :func:`box_ious`, (B, T).
+        wanted: IoUs that count as a hit.
+
+    Returns:
+        Accuracy and mean IoU, both in [0, 1].
+    """
+    shares = [float((ious >= least).double().mean(0).max()) for least in wanted]
+    return sum(shares) / len(shares), float(ious.mean(0).max())
+
+
+def mosaic(images: torch.Tensor, columns: int = 2) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Images put together to larger ones, for the grid pointing game.
+
+    Böhle et al., arXiv 2104.00032, section 4.1: images of different classes side by side; what
+    speaks for a class should lie in its cell, which :func:`energy_in_region` measures.
+
+    Args:
+        images: (N * columns**2, C, H, W), the cells of the first mosaic in reading order first.
+        columns: Cells in a row and in a column.
+
+    Returns:
+        Mosaics (N, C, columns * H, columns * W), and the regions of the cells in the order of the
+        images, (N * columns**2, columns * H, columns * W) bool.
+
+    Raises:
+        InvalidInputError: If the number of images does not come out even.
+    """
+    cells = columns**2
+    if images.dim() != 4 or not len(images) or len(images) % cells:
+        raise InvalidInputError(
+            f"{cells} images (B, C, H, W) make a mosaic; got {tuple(images.shape)}."
+        )
+    count, (height, width) = len(images) // cells, images.shape[2:]
+    grid = images.unflatten(0, (count, columns, columns)).permute(0, 3, 1, 4, 2, 5)
+    regions = torch.zeros(cells, columns * height, columns * width, dtype=torch.bool)
+    for cell, region in enumerate(regions):
+        top, left = cell // columns * height, cell % columns * width
+        region[top : top + height, left : left + width] = True
+    whole = grid.reshape(count, images.shape[1], columns * height, columns * width)
+    return whole, regions.repeat(count, 1, 1).to(images.device)

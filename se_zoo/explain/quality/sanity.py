@@ -1,0 +1,101 @@
+"""Whether maps depend on what they claim to explain, and only on that."""
+
+from copy import deepcopy
+from typing import Callable, Iterator, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...errors import InvalidInputError
+
+
+def rank_correlation(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Spearman's rank correlation of the maps of each pair, ties by their mean rank.
+
+    Args:
+        left: (B, *grid).
+        right: Of the same shape.
+
+    Returns:
+        (B,); NaN where a map is constant.
+
+    Raises:
+        InvalidInputError: If the shapes differ.
+    """
+    if left.shape != right.shape:
+        raise InvalidInputError(f"maps are {tuple(left.shape)} and {tuple(right.shape)}.")
+    ranks = [torch.stack([_mean_ranks(row) for row in maps.flatten(1)]) for maps in (left, right)]
+    one, other = (r - r.mean(1, keepdim=True) for r in ranks)
+    return (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
+
+
+def _mean_ranks(values: torch.Tensor) -> torch.Tensor:
+    _, group, counts = values.unique(return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    return (last - (counts.double() - 1) / 2)[group]
+
+
+def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module]]:
+    """Copies of a model in which ever more is random, from the classifier down.
+
+    Adebayo et al., arXiv 1810.03292, section 3.1 (cascading randomisation): an explanation of the
+    model should lose its likeness to that of the trained one. Here the values of each parameter
+    tensor change places, so the copies have the trained scales and no batch statistics explode.
+
+    Args:
+        model: SE model; it is not changed.
+        seed: Of the permutations.
+
+    Yields:
+        What became random last, and the copy, in eval mode: ``"classifier"``, ``"se"``, then the
+        backbone's children from the last to the first.
+    """
+    copy = deepcopy(model).eval()
+    generator = torch.Generator().manual_seed(seed)
+    parts = [("classifier", copy.get_classifier()), ("se", copy.se)]  # type: ignore[operator]
+    parts += [(name, part) for name, part in reversed(list(copy.named_children())) if name != "se"]
+    done = set()
+    for name, part in parts:
+        fresh = [p for p in part.parameters() if id(p) not in done]  # type: ignore[union-attr]
+        for parameter in fresh:
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            parameter.data = parameter.data.flatten()[order].view_as(parameter)
+            done.add(id(parameter))
+        if fresh:
+            yield str(name), copy
+
+
+def shift_stability(
+    maps_of: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    shifts: Sequence[Tuple[int, int]] = ((4, 0), (-4, 0), (0, 4), (0, -4)),
+) -> torch.Tensor:
+    """Whether the map moves with the image, and does nothing else: 1 if so.
+
+    The image is shifted (its edge goes on), explained, and the map shifted back: the mean rank
+    correlation with the map of the unshifted image, over the pixels that both have. A relative of
+    the local Lipschitz estimates of Alvarez-Melis and Jaakkola, arXiv 1806.08049.
+
+    Args:
+        maps_of: Gives the heatmaps (B, H, W) of images.
+        images: (B, C, H, W).
+        shifts: Down and right, in pixels.
+
+    Returns:
+        (B,); NaN where a map is constant.
+    """
+    plain = maps_of(images)
+    height, width = images.shape[2:]
+    found = []
+    for down, right in shifts:
+        pad = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+        wide = F.pad(images, pad, mode="replicate")
+        top, left = max(-down, 0), max(-right, 0)
+        moved = maps_of(wide[:, :, top : top + height, left : left + width])
+        kept = plain[:, max(-down, 0) : height - max(down, 0)]
+        kept = kept[:, :, max(-right, 0) : width - max(right, 0)]
+        back = moved[:, max(down, 0) : height - max(-down, 0)]
+        back = back[:, :, max(right, 0) : width - max(-right, 0)]
+        found.append(rank_correlation(kept, back))
+    return torch.stack(found).mean(0)
