@@ -4,6 +4,7 @@
     SE_ZOO_DATA=/path/to/data python recipes/explain_bench.py faces      # the bundled model
     SE_ZOO_DATA=/path/to/data python recipes/explain_bench.py objects    # mosaics of four images
     python recipes/explain_bench.py own --model local-dir:runs/own_data/export --csv boxes.csv
+    python recipes/explain_bench.py cost
     python recipes/explain_bench.py faces --debug                        # less than a minute
     python recipes/explain_bench.py faces --methods contribution gate grad-cam/GradCAM
     accelerate launch --cpu --num_processes 2 recipes/explain_bench.py faces     # the same figures
@@ -12,7 +13,7 @@ faces: CelebA test images with attributes of known place, and faces with part ma
 objects: an ImageNet MobileNetV2 under an untrained gate, and one whose paper's gate and classifier
 are trained on CIFAR-10 first; each mosaic is explained for each of its four classes.
 own: a csv with image, label, and x0 y0 x1 y1 where the answer lies (in pixels; may be left out).
-What time and memory the methods take is measured by recipes/explain_cost.py.
+cost: time and peak memory of all methods; see recipes/explain_cost.py.
 
 All methods work on the layer after the gate; maps are resized and normalised alike. Per set it
 writes tables (Markdown and csv), a plot and a page of pictures to the run's folder. Means are over
@@ -44,6 +45,7 @@ from explain_cases import (
     own_cases,
     sample_mobilenet,
 )
+from explain_cost import Cost, run_cost
 from tqdm import tqdm
 
 from se_zoo.errors import InvalidInputError
@@ -306,9 +308,10 @@ if __name__ == "__main__":
             Annotated[Faces, tyro.conf.subcommand("faces")],
             Annotated[Objects, tyro.conf.subcommand("objects")],
             Annotated[Own, tyro.conf.subcommand("own")],
+            Annotated[Cost, tyro.conf.subcommand("cost")],
         ],
         description=__doc__,
         config=(tyro.conf.OmitArgPrefixes,),
     )
     with one_line_errors():
-        main(options)
+        run_cost(options) if isinstance(options, Cost) else main(options)

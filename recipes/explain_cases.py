@@ -22,7 +22,7 @@ from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explain.compare import Cases
 from se_zoo.explain.quality import mosaic
 from se_zoo.models.load import load_model
-from se_zoo.models.photos import load_photo
+from se_zoo.models.photos import cut_box, load_photo
 
 #: CelebA is aligned, so face parts lie at known places: x0 y0 x1 y1 in fractions of the image.
 EYES, NOSE = (0.28, 0.44, 0.72, 0.57), (0.40, 0.53, 0.58, 0.67)
@@ -169,9 +169,10 @@ def face_part_cases(model_name: str, images: int) -> CaseSet:
     for n, file in enumerate(sorted((folder / "images").glob("*.jpg"))[:images]):
         mask = np.asarray(Image.open(folder / "masks" / f"{file.stem}.png"))
         box = _celeba_frame(mask, classes)
-        image = transform(_cut(Image.open(file).convert("RGB"), box))
+        image = transform(cut_box(Image.open(file).convert("RGB"), box, file))
         said = model(image[None])[0].detach() > 0
-        cut = _cut(Image.fromarray(mask), box).resize((width, height), Image.Resampling.NEAREST)
+        cut = Image.fromarray(mask).crop(box).resize((width, height), Image.Resampling.NEAREST)
+        # What lies outside the photo is 0, skin, which no attribute is about.
         parts = torch.from_numpy(np.asarray(cut).copy())
         for name, part in FACE_PARTS.items():
             region = parts == int(classes[part])
@@ -196,12 +197,6 @@ def _celeba_frame(mask: np.ndarray, classes: Dict[str, str]) -> Tuple[int, int, 
     width = height * 89 / 109
     left, top = middle - width / 2, eyes - 0.505 * height
     return round(left), round(top), round(left + width), round(top + height)
-
-
-def _cut(image: Image.Image, box: Tuple[int, int, int, int]) -> Image.Image:
-    columns = np.clip(np.arange(box[0], box[2]), 0, image.width - 1)
-    rows = np.clip(np.arange(box[1], box[3]), 0, image.height - 1)
-    return Image.fromarray(np.asarray(image)[rows[:, None], columns])
 
 
 def sample_mobilenet(**options: Any) -> nn.Module:

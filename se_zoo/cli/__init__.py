@@ -9,6 +9,7 @@ from ..errors import SEZooError
 from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, run_explain
+from .export import Export, run_export
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
@@ -23,6 +24,7 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
     Convert: run_convert,
     Speaker: run_speaker,
     Tracks: run_tracks,
+    Export: run_export,
 }
 
 
@@ -39,6 +41,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Convert, tyro.conf.subcommand("convert")],
             Annotated[Speaker, tyro.conf.subcommand("speaker")],
             Annotated[Tracks, tyro.conf.subcommand("tracks")],
+            Annotated[Export, tyro.conf.subcommand("export")],
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple
 
 import tyro
 from PIL import Image
 
 from ..data.videos import is_video, open_video
 from ..errors import InvalidInputError
-from ..explain.targets import label_index
+from ..explain.targets import target_of
 from ..models.clip_config import resolve_clip_config
 from ..models.clip_photos import explain_frames, read_clip
 from ..models.load import load_model
@@ -60,14 +60,6 @@ def _photos_and_targets(args: Explain) -> Tuple[List[Tuple[str, Image.Image]], T
     return [(DEMO_PHOTO, photo)], args.target or (DEMO_TARGETS if demo_model else ())
 
 
-def _as_target(text: str, labels: Optional[Sequence[str]], classes: int) -> int:
-    """A label name wins over a number, so that a class called "7" can be named."""
-    value: Union[int, str] = text
-    if text.lstrip("-").isdigit() and text not in (labels or ()):
-        value = int(text)
-    return label_index(value, labels, classes)
-
-
 def run_explain(args: Explain) -> None:
     """Run ``se-zoo explain``."""
     video = any(is_video(path) for path in args.photos)
@@ -99,8 +91,8 @@ def _classes(
 ) -> Tuple[Optional[List[int]], Optional[int]]:
     """The targets, and the class of ``--versus``, as the model counts them."""
     labels, classes = model.class_labels(), model.num_classes
-    targets = [_as_target(t, labels, classes) for t in wanted] or None
-    return targets, None if args.versus is None else _as_target(args.versus, labels, classes)
+    targets = [target_of(t, labels, classes) for t in wanted] or None
+    return targets, None if args.versus is None else target_of(args.versus, labels, classes)
 
 
 def _save(

@@ -152,7 +152,7 @@ def probe_head(
     return Probe(means, model.classify(with_feature_map(others, features)))  # type: ignore[operator]
 
 
-def _rows_of(
+def rows_of(
     classifier: nn.Module, targets: torch.Tensor, dtype: torch.dtype
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """The classifier's weight (N, C) and bias (N,) for the targets."""
@@ -190,22 +190,45 @@ def folded_weights(
         logits: The model's logit of each row's target, (N,), in the model's own dtype.
         probe: Gives the answers of :func:`probe_head`; called where they are needed.
     """
+    folding = find_folding(model, pooled, targets, logits, probe)
+    return None if folding is None else fold_norm(folding.norm, *folding.rows, pooled)
+
+
+class Folding(NamedTuple):
+    """What a head of pooling (+ norm) + linear layer is made of.
+
+    Attributes:
+        norm: Between pooling and classifier, or None.
+        rows: Weight (N, C) and bias (N,) of the classifier for the targets.
+    """
+
+    norm: Optional[nn.Module]
+    rows: Tuple[torch.Tensor, torch.Tensor]
+
+
+def find_folding(
+    model: nn.Module,
+    pooled: torch.Tensor,
+    targets: torch.Tensor,
+    logits: torch.Tensor,
+    probe: Callable[[], Probe],
+) -> Optional[Folding]:
+    """What :func:`folded_weights` folds, with its arguments; None for another head."""
     classifier = linear_classifier(model, pooled.shape[1])
     if classifier is None or targets.numel() == 0:
         return None
-    weight, bias = _rows_of(classifier, targets, pooled.dtype)
+    rows = rows_of(classifier, targets, pooled.dtype)
     means, answers = probe()
     means = means.to(pooled.dtype)
     step = -(-answers.shape[1] // _PROBED_CLASSES)
-    asked = _rows_of(classifier, torch.arange(0, answers.shape[1], step), pooled.dtype)
+    asked = rows_of(classifier, torch.arange(0, answers.shape[1], step), pooled.dtype)
     for norm in candidate_norms(model, pooled.shape[1]):
         right = all(
             _gives(fold_norm(norm, *asked, mean), mean, answer)
             for mean, answer in zip(means.unsqueeze(1), answers[:, ::step], strict=True)
         )
-        folded = fold_norm(norm, weight, bias, pooled)
-        if right and _gives(folded, pooled, logits):
-            return folded
+        if right and _gives(fold_norm(norm, *rows, pooled), pooled, logits):
+            return Folding(norm, rows)
     return None
 
 

@@ -44,20 +44,32 @@ def select_channels(gate: torch.Tensor) -> Selection:
     """
     # In double, so that a constant gate is not "selected" by the rounding of its own mean; on the
     # CPU, because not every device has it (MPS).
-    values = gate.detach().cpu().double()
-    bound = values.mean(1, keepdim=True) + TOP_TENTH_SIGMA * values.std(
-        1, keepdim=True, correction=0
-    )
-    mask = values > bound
-    mask &= values.amax(1, keepdim=True) > values.amin(1, keepdim=True)
-    none = ~mask.any(1)
-    count = max(1, round(0.1 * gate.shape[1]))
-    order = values.argsort(dim=1, descending=True, stable=True)[:, :count]
-    by_rank = torch.zeros_like(mask).scatter_(1, order, True)
-    mask = torch.where(none[:, None], by_rank, mask)
+    mask, none = selection_mask(gate.detach().cpu().double())
     return Selection(
         mask.to(gate.device), tuple("rank" if n else "threshold" for n in none.tolist())
     )
+
+
+def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`select_channels`, in tensors alone.
+
+    Args:
+        values: Gates in double, (B, C).
+
+    Returns:
+        The mask (B, C), and whether it is by rank, (B,).
+    """
+    bound = values.mean(1, keepdim=True) + TOP_TENTH_SIGMA * values.std(
+        1, keepdim=True, correction=0
+    )
+    mask = (values > bound) & (values.amax(1, keepdim=True) > values.amin(1, keepdim=True))
+    none = ~mask.any(1)
+    count = max(1, round(0.1 * values.shape[1]))
+    # The top tenth, of equal values the first; a stable sort has no counterpart in ONNX.
+    last = values.topk(count, dim=1).values[:, -1:]
+    above, equal = values > last, values == last
+    by_rank = above | (equal & (equal.cumsum(1) <= count - above.sum(1, keepdim=True)))
+    return mask | (by_rank & none[:, None]), none
 
 
 def weighted_maps(

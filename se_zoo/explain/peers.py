@@ -159,7 +159,9 @@ def peer_maps(
     batch = check_images(model, images)
     with evaluating(model), _grads_kept(model), torch.inference_mode(False), torch.enable_grad():
         try:
-            return PEERS[method](AfterGate(model), batch, targets.to(batch.device).clone()).float()
+            # Clones, because what was made in inference mode takes no part in autograd.
+            inputs = batch.clone(), targets.to(batch.device).clone()
+            return PEERS[method](AfterGate(model), *inputs).float()
         except ImportError as error:
             raise InvalidInputError(
                 f"{method} needs the extra compare: pip install 'se_zoo[compare]' ({error})."

@@ -67,6 +67,19 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
     raise UnknownLabelError(_unknown_label(label, labels))
 
 
+def target_of(text: str, labels: Optional[Sequence[str]], num_classes: int) -> int:
+    """The class that a word of the command line means; a label name wins over a number, so that a
+    class called "7" can be named.
+
+    Raises:
+        UnknownLabelError: With the closest labels.
+    """
+    value: Union[int, str] = text
+    if text.lstrip("-").isdigit() and text not in (labels or ()):
+        value = int(text)
+    return label_index(value, labels, num_classes)
+
+
 def _unknown_label(label: str, labels: Sequence[str]) -> str:
     by_plain = {_plain(name): name for name in labels}
     close = [

@@ -1,0 +1,289 @@
+"""What an explanation costs: time and peak memory beside the plain forward and other libraries.
+
+    pip install -e ".[train,compare]"
+    python recipes/explain_bench.py cost                         # README's table; an hour
+    python recipes/explain_bench.py cost --debug                 # seconds
+    python recipes/explain_bench.py cost --models resnet50 --batches 8 --peers grad-cam/GradCAM
+    python recipes/explain_bench.py cost --models r2plus1d_18 --batches 1            # clips
+    python recipes/explain_bench.py cost --models se_zoo/resnet18_slim_celeba --peers \\
+        --out speed.json                                         # for the model's card
+
+Of every backbone, with random weights, at its own size: the plain forward (timm's or torchvision's
+own model), predict + gate map, predict + contribution map, and each peer, to a heatmap of the
+input's resolution. The sides take turns in one process, so that drift of the machine hits all
+alike; ratios are medians of the ratios of each turn. ScoreCAM and AblationCAM, which take a forward
+pass for each channel, run once, at batch 1, between two plain forwards. Peak memory on a CPU is the
+growth of the process over its state before the call, read from the kernel (VmHWM, Linux), one fresh
+process a figure; on a GPU it is that of torch's allocator.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import timm
+import torch
+import torchvision
+
+import se_zoo
+from se_zoo.errors import InvalidInputError
+from se_zoo.explain.peers import PEERS, finish, peer_maps
+from se_zoo.models.zoo_video import CLIPS
+from se_zoo.provenance import provenance
+from se_zoo.train.output import plain as as_json
+from se_zoo.train.state import write_json
+
+OURS = ("gate", "contribution")
+#: A forward pass for each channel of the layer.
+BY_CHANNEL = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM")
+#: Those whose map takes about one pass, forward and back.
+PASSES = ("grad-cam/GradCAM", "grad-cam/GradCAM++", "grad-cam/HiResCAM", "grad-cam/LayerCAM",
+          "grad-cam/EigenCAM", "captum/LayerGradCam", "torch-cam/GradCAM")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Time and memory."""
+
+    output: Path = Path("runs/explain/cost")
+    models: Tuple[str, ...] = ("resnet50", "convnext_tiny", "vit_base_patch16_224", "r2plus1d_18")
+    """timm names of backbones, torchvision's of clip backbones, or a zoo's model."""
+    batches: Tuple[int, ...] = (1, 8)
+    """Of images; clips are measured one by one."""
+    peers: Tuple[str, ...] = (*PASSES, *BY_CHANNEL)
+    runs: int = 9
+    """Turns, after two that are not counted."""
+    threads: int = 2
+    device: str = "cpu"
+    """Or cuda."""
+    memory_runs: int = 5
+    """Processes a figure of the peak memory; 0 leaves memory out."""
+    out: Optional[Path] = None
+    """Write the figures of one model and batch here, as a card wants them."""
+    debug: bool = False
+    """Does everything run? A tiny model."""
+    peak_of: str = ""
+    """Internal: print the peak memory growth of one side and exit."""
+
+
+def build(name: str) -> Tuple[Any, Any]:
+    """The plain model and the squeezed one with the same backbone weights. Of ViT the patch tokens
+    are averaged: with a class token alone no peer has a map behind the gate."""
+    torch.manual_seed(0)
+    if name.startswith("se_zoo/"):
+        squeezed = timm.create_model(name, pretrained=True)
+        return se_zoo.unsqueeze(deepcopy(squeezed)).eval(), squeezed.eval()
+    if name in CLIPS:
+        plain = getattr(torchvision.models.video, name)()
+        squeezed = timm.create_model(f"{name}_sehead")
+    else:
+        options: Dict[str, Any] = {"global_pool": "avg"} if name.startswith("vit") else {}
+        plain = timm.create_model(name, **options)
+        squeezed = timm.create_model("timm_sehead", backbone=name, **options)
+    squeezed.load_state_dict(plain.state_dict(), strict=False)
+    return plain.eval(), squeezed.eval()
+
+
+def sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]]:
+    """What is measured, by name; the first is the plain forward."""
+    plain, squeezed = (model.to(given.device) for model in build(name))
+    images = torch.randn(batch, *squeezed.input_shape(), device=given.device)
+    targets = torch.zeros(batch, dtype=torch.long, device=given.device)
+    size = tuple(images.shape[2:])
+
+    def forward() -> torch.Tensor:
+        with torch.inference_mode():
+            return plain(images)
+
+    calls: Dict[str, Callable[[], object]] = {"plain": forward}
+    for method in OURS:
+        calls[method] = lambda m=method: se_zoo.explain(squeezed, images, targets, m)
+    for peer in given.peers:
+        if images.dim() == 4 or peer not in BY_CHANNEL:
+            calls[peer] = lambda p=peer: finish(peer_maps(squeezed, images, targets, p), size)
+    return calls
+
+
+def seconds_of(call: Callable[[], object], device: str) -> float:
+    """Of one call; on a GPU between two events."""
+    if device == "cpu":
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    first.record()
+    call()
+    last.record()
+    torch.cuda.synchronize()
+    return first.elapsed_time(last) / 1000
+
+
+def measure_time(given: Cost, name: str, batch: int) -> Dict[str, Dict[str, float]]:
+    """Milliseconds of each side and its ratio to the plain forward of the same turn."""
+    calls = sides(given, name, batch)
+    slow = {peer: calls.pop(peer) for peer in BY_CHANNEL if peer in calls}
+    seconds: Dict[str, List[float]] = {side: [] for side in calls}
+    for run in range(given.runs + 2):
+        for side, call in calls.items():
+            taken = seconds_of(call, given.device)
+            if run >= 2:
+                seconds[side].append(taken)
+    found = {}
+    for side, taken in seconds.items():
+        ratios = [s / p for s, p in zip(taken, seconds["plain"], strict=True)]
+        found[side] = {"ms": 1000 * statistics.median(taken), "ratio": statistics.median(ratios)}
+    if batch == 1:
+        for peer, call in slow.items():
+            before = seconds_of(calls["plain"], given.device)
+            taken = seconds_of(call, given.device)
+            after = seconds_of(calls["plain"], given.device)
+            found[peer] = {"ms": 1000 * taken, "ratio": 2 * taken / (before + after)}
+    return found
+
+
+def peak_growth(call: Callable[[], object], device: str) -> float:
+    """Growth of the peak memory through one call, MB."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to what is resident now
+    start = _status("VmRSS")
+    call()
+    return (_status("VmHWM") - start) / 1024
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    raise InvalidInputError(f"/proc/self/status has no {key}: add --memory-runs 0.")
+
+
+def print_peak(given: Cost) -> None:
+    """The growth of one side, after the same on a tiny model: what is imported at first use is
+    none of its cost."""
+    only = replace(given, peers=(given.peak_of,) if given.peak_of in PEERS else ())
+    name, batch = given.models[0], given.batches[0]
+    sides(only, "test_resnet", 1)[given.peak_of]()
+    print(peak_growth(sides(only, name, batch)[given.peak_of], given.device))
+
+
+def measure_memory(given: Cost, name: str, batch: int, side: str) -> float:
+    """Median over processes, each its own and in its first call: an allocator that has been used
+    keeps what it had, and would hide the growth; and a single figure jumps."""
+    command = [sys.executable, str(Path(__file__).with_name("explain_bench.py")), "cost",
+               "--models", name, "--batches", str(batch), "--threads", str(given.threads),
+               "--device", given.device, "--peak-of", side]  # fmt: skip
+    peaks = []
+    for _ in range(given.memory_runs):
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks.append(float(done.stdout.split()[-1]))
+    return statistics.median(peaks)
+
+
+def measure(given: Cost, name: str, batch: int) -> Dict[str, Any]:
+    """Figures of a model and batch, by side."""
+    found: Dict[str, Dict[str, float]] = measure_time(given, name, batch)
+    if given.memory_runs:
+        for side, figures in found.items():
+            if side not in BY_CHANNEL:
+                figures["mb"] = measure_memory(given, name, batch, side)
+    return {"model": name, "batch": batch, "sides": found}
+
+
+def table(rows: List[Dict[str, Any]]) -> str:
+    """Markdown: one column a model and batch; time as ratio to the plain forward, memory in MB."""
+    heads = [f"{row['model']}, {row['batch']}" for row in rows]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(rows) + 1) + "|"]
+    for side in dict.fromkeys(side for row in rows for side in row["sides"]):
+        cells = []
+        for row in rows:
+            figures = row["sides"].get(side)
+            if figures is None:
+                cells.append("")
+                continue
+            shown = f"{figures['ms']:.0f} ms" if side == "plain" else f"x {figures['ratio']:.2f}"
+            cells.append(shown + (f", {figures['mb']:.0f} MB" if "mb" in figures else ""))
+        lines.append(f"| {'plain forward' if side == 'plain' else side} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw_cost(rows: List[Dict[str, Any]], file: Path) -> None:
+    """Time over the plain forward, and peak memory, on logarithmic scales."""
+    from matplotlib.figure import Figure
+
+    names = [side for side in dict.fromkeys(s for r in rows for s in r["sides"]) if side != "plain"]
+    figure = Figure((11, 0.3 * len(names) + 1.6))
+    for axis, key in zip(figure.subplots(1, 2, sharey=True), ("ratio", "mb"), strict=True):
+        for n, row in enumerate(rows):
+            points = [(row["sides"][s][key], len(names) - 1 - i) for i, s in enumerate(names)
+                      if key in row["sides"].get(s, {})]  # fmt: skip
+            axis.plot([p[0] for p in points], [p[1] for p in points], "osD^v<>*"[n % 8], alpha=0.75,
+                      label=f"{row['model']}, batch {row['batch']}")  # fmt: skip
+        axis.set_xscale("log")
+        axis.grid(alpha=0.3)
+        axis.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
+    left, right = figure.axes
+    left.axvline(1, color="0.5", lw=1)
+    left.set_title("time over the plain forward", fontsize=9)
+    right.set_title("growth of peak memory, MB", fontsize=9)
+    right.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+def for_card(given: Cost, row: Dict[str, Any]) -> Dict[str, Any]:
+    """The figures of one model as hub_cards/template.md reads them."""
+    plain = row["sides"]["plain"]
+    found = {"batch": row["batch"], "runs": given.runs, "model": row["model"],
+             "plain_ms": round(plain["ms"], 1), "plain_mb": round(plain["mb"])}  # fmt: skip
+    for method in OURS:
+        figures = row["sides"][method]
+        found[f"{method}_time"] = round(figures["ratio"], 3)
+        found[f"{method}_memory"] = round(figures["mb"] / plain["mb"], 3)
+    return {**provenance(), **found}
+
+
+def run_cost(given: Cost) -> None:
+    """Measure, print and write.
+
+    Raises:
+        InvalidInputError: For options that cannot be used.
+    """
+    unknown = [peer for peer in given.peers if peer not in PEERS]
+    if unknown:
+        raise InvalidInputError(f"--peers: {', '.join(unknown)}; there are {', '.join(PEERS)}.")
+    if given.device != "cpu" and not torch.cuda.is_available():
+        raise InvalidInputError(f"--device {given.device}: torch finds no GPU here.")
+    torch.set_num_threads(given.threads)
+    if given.peak_of:
+        print_peak(given)
+        return
+    if given.debug:
+        given = replace(given, models=("test_resnet",), batches=(1,), runs=1, memory_runs=1,
+                        peers=("grad-cam/GradCAM", "grad-cam/ScoreCAM"),
+                        output=given.output.with_name("cost-debug"))  # fmt: skip
+    if given.out is not None and (len(given.models), len(given.batches)) != (1, 1):
+        raise InvalidInputError("--out takes one model and one batch.")
+    rows = []
+    given.output.mkdir(parents=True, exist_ok=True)
+    for name in given.models:
+        for batch in (1,) if name in CLIPS else given.batches:
+            rows.append(measure(given, name, batch))
+            print(json.dumps(rows[-1]), flush=True)
+            content = {**provenance(), "options": as_json(asdict(given)), "rows": rows}
+            write_json(given.output / "cost.json", content)
+    if given.out is not None:
+        write_json(given.out, for_card(given, rows[0]))
+    (given.output / "cost.md").write_text(table(rows) + "\n", encoding="utf-8")
+    draw_cost(rows, given.output / "cost.png")
+    print(f"\n{table(rows)}\n\nwritten to {given.output}")

@@ -1,0 +1,59 @@
+"""``se-zoo export``: a model that explains itself, as one file for other runtimes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional, Tuple
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model and its explanation as one graph: images in, logits, heatmap and gate out.
+
+    Needs the extra export: pip install "se_zoo[export]".
+    """
+
+    model: tyro.conf.Positional[str]
+    """Name of the zoo (se_zoo/...), architecture *_sehead, hf-hub:<repository> or
+    local-dir:<folder>."""
+    format: Literal["onnx"] = "onnx"
+    """onnx: any batch size, at the model's own input size. It is run by onnxruntime and compared
+    with torch before it is written."""
+    out: Optional[Path] = None
+    """File to write; by default the model's name with the ending of the format."""
+    method: Literal["contribution", "gate", "activation"] = "contribution"
+    """Which heatmap. contribution: one for each target."""
+    target: Tuple[str, ...] = ()
+    """Labels or class indices of the contribution maps; by default all classes."""
+    normalize: Optional[float] = None
+    """Raw value that is drawn as 1, so that heatmaps can be compared; by default each heatmap's
+    strongest spot is 1."""
+
+
+def run_export(args: Export) -> None:
+    """Run ``se-zoo export``.
+
+    Raises:
+        InvalidInputError: If the head's contribution map needs a gradient, or the graph does not
+            answer as the model does.
+        UnknownModelError: With the closest names.
+    """
+    from ..explain.export import write_onnx
+    from ..explain.graph import ExplainedModel
+    from ..explain.targets import target_of
+    from ..models.load import load_model
+
+    model = load_model(args.model)
+    labels, classes = model.class_labels(), model.num_classes
+    targets = [target_of(text, labels, classes) for text in args.target] or None
+    explained = ExplainedModel(
+        model, args.method, targets, "image" if args.normalize is None else args.normalize
+    )
+    out = args.out or Path(args.model.replace(":", "/").split("/")[-1] + f".{args.format}")
+    differences = write_onnx(explained, out)
+    size = out.stat().st_size / 1e6
+    shown = ", ".join(f"{name} {value:.0e}" for name, value in differences.items())
+    maps = len(explained.targets) or 1
+    print(f"{out}: {size:.1f} MB, {maps} heatmap{'s'[: maps > 1]} an image; differences of "
+          f"onnxruntime from torch, relative: {shown}")  # fmt: skip

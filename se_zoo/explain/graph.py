@@ -1,0 +1,131 @@
+"""Prediction and explanation as one module of tensors alone: what can be compiled and exported."""
+
+from typing import Optional, Sequence, Tuple, Union, cast
+
+import torch
+from torch import nn
+
+from ..errors import InvalidInputError
+from . import heads, maps
+from .explainer import backbone_features, check_images, check_model
+from .targets import label_index
+
+METHODS = ("contribution", "gate", "activation")
+
+
+class ExplainedModel(nn.Module):
+    """Logits, heatmaps and gate of images, in one forward pass.
+
+    It computes what :func:`se_zoo.explain` does, for classes that are fixed beforehand and without
+    looking at values, so ``torch.compile``, ``torch.export`` and ONNX can take it whole. A method
+    that needs a gradient cannot be exported like this; the contribution map of a head of average
+    pooling, norm and linear layer needs none.
+
+    Args:
+        model: Model with an SE head, float32; it is put into eval mode.
+        method: ``"contribution"``, ``"gate"`` or ``"activation"``.
+        targets: Classes of the contribution maps, by index or label; all of them if None. The
+            other maps know no class.
+        normalize: As in :func:`se_zoo.explain`.
+
+    Attributes:
+        targets: Index of the class of each map; empty for maps that know none.
+
+    Raises:
+        InvalidInputError: For options that cannot be used, or a head whose contribution map is not
+            exact, which would need its gradient.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: str = "contribution",
+        targets: Optional[Sequence[Union[int, str]]] = None,
+        normalize: Union[str, float] = "image",
+    ):
+        super().__init__()
+        if method not in METHODS:
+            raise InvalidInputError(
+                f"Unknown method {method!r}; {', '.join(METHODS)} can be had without a gradient."
+            )
+        if targets is not None and (method != "contribution" or not targets):
+            raise InvalidInputError(
+                "targets are the classes of contribution maps, at least one; the other maps know "
+                "no class."
+            )
+        self.model = model
+        self.se_model = check_model(model)
+        self.method = method
+        self.normalize = maps.check_normalize(normalize)
+        self.targets: Tuple[int, ...] = ()
+        self.norm: Optional[nn.Module] = None
+        if method == "contribution":
+            self._fold(targets)
+        self.eval()
+
+    @torch.no_grad()
+    def _fold(self, targets: Optional[Sequence[Union[int, str]]]) -> None:
+        """Find the norm and the classifier rows of which the map is made."""
+        se_model, shape = self.se_model, self.model.input_shape()  # type: ignore[operator]
+        # Any image does: what matters is whether the head is of this form.
+        noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+        images = check_images(self.model, noise)
+        native = backbone_features(se_model, images)
+        logits = se_model.forward_head(native)
+        count, labels = logits.shape[1], se_model.class_labels()
+        wanted = range(count) if targets is None else targets
+        self.targets = tuple(label_index(target, labels, count) for target in wanted)
+        classes = torch.tensor(self.targets, device=images.device)
+        grid, gate = se_model.feature_grid(native, shape[-2:]), se_model.gate(native)
+        pooled = (grid.flatten(2).mean(2) * gate).expand(len(classes), -1)
+        folding = heads.find_folding(
+            self.model, pooled, classes, logits[0, classes],
+            lambda: heads.probe_head(
+                self.model, native, lambda view: se_model.feature_grid(view, shape[-2:])
+            ),
+        )  # fmt: skip
+        if folding is None:
+            raise InvalidInputError(
+                f"The head of {type(self.model).__name__} is not average pooling, norm and a "
+                "linear layer, so its contribution map would need a gradient; take the method "
+                '"gate" or "activation", or create the model with global_pool="avg".'
+            )
+        self.norm = folding.norm
+        self.register_buffer("weight", folding.rows[0].detach().clone(), persistent=False)
+        self.register_buffer("bias", folding.rows[1].detach().clone(), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Predict and explain.
+
+        Args:
+            images: Normalised, (B, C, H, W), or of clip models (B, C, T, H, W).
+
+        Returns:
+            Logits (B, num_classes); heatmaps in [0, 1], (B, N, *size) with N targets, 1 for maps
+            that know no class; gate (B, channels).
+        """
+        native = self.se_model.forward_features(images)
+        logits = self.se_model.forward_head(native)
+        gate = self.se_model.gate(native)
+        grid = self.se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
+        weights = self._weights(grid, gate)  # (B, N, C)
+        raw = torch.einsum("bnc,bcp->bnp", weights, grid.flatten(2)).flatten(0, 1)
+        raw = raw.unflatten(1, grid.shape[2:])
+        signed = self.method in maps.SIGNED_METHODS
+        shown = maps.normalise(raw, signed, self.normalize)
+        heatmap = maps.upsample(shown, tuple(images.shape[2:])).clamp(0, 1)
+        return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate
+
+    def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        if self.method == "activation":
+            return torch.full_like(gate, 1 / gate.shape[1])[:, None]
+        if self.method == "gate":
+            return maps.gate_weights(gate, maps.selection_mask(gate.double())[0])[:, None]
+        count = len(self.targets)
+        pooled = grid.flatten(2).mean(2) * gate
+        weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
+        # expand, not repeat: the size of the batch must not become a number of the graph.
+        rows = [t[None].expand(gate.shape[0], *t.shape).flatten(0, 1) for t in (weight, bias)]
+        spread = pooled[:, None].expand(-1, count, -1).flatten(0, 1)
+        folded = heads.fold_norm(self.norm, rows[0], rows[1], spread)
+        return folded.weight.unflatten(0, (-1, count)) * gate[:, None]

@@ -1,0 +1,166 @@
+"""Prediction and explanation as one graph: compiled, exported, and run by onnxruntime."""
+
+import json
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import pytest
+import timm
+import torch
+
+import se_zoo  # registers the models
+from se_zoo.cli import main
+from se_zoo.errors import InvalidInputError, UnknownLabelError
+from se_zoo.explain.graph import ExplainedModel
+
+#: NCHW without a norm, NHWC with one, tokens with one; BatchNorm; clips.
+BACKBONES = {
+    "resnet": dict(model_name="timm_sehead", backbone="test_resnet"),
+    "convnext": dict(model_name="timm_sehead", backbone="test_convnext"),
+    "vit": dict(model_name="timm_sehead", backbone="test_vit", global_pool="avg"),
+    "clip": dict(model_name="framewise_sehead", backbone="test_resnet", num_frames=4),
+}
+
+
+def made(kind: str) -> Any:
+    torch.manual_seed(0)
+    model: Any = timm.create_model(**BACKBONES[kind]).eval()  # type: ignore[arg-type]
+    # An untrained classifier's maps are next to nothing.
+    torch.nn.init.normal_(model.get_classifier().weight, std=0.1)
+    return model
+
+
+def inputs(model: Any, batch: int = 3) -> torch.Tensor:
+    return torch.randn(batch, *model.input_shape(), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("method", ["contribution", "gate", "activation"])
+@pytest.mark.parametrize("normalize", ["image", 0.5])
+def test_it_answers_as_explain_does(kind: str, method: str, normalize: Any) -> None:
+    model = made(kind)
+    targets: Optional[Sequence[int]] = [5, 2] if method == "contribution" else None
+    explained, images = ExplainedModel(model, method, targets, normalize), inputs(model)
+    with torch.no_grad():
+        logits, heatmap, gate = explained(images)
+    wanted = se_zoo.explain(model, images, targets, method, normalize=normalize)
+    assert torch.equal(logits, wanted.logits) and torch.equal(gate, wanted.gate)
+    assert heatmap.shape == (3, len(targets or [0]), *images.shape[2:])
+    torch.testing.assert_close(heatmap.flatten(0, 1), wanted.heatmap, rtol=0, atol=1e-5)
+    assert float(heatmap.amax()) > 0.1
+
+
+def test_targets() -> None:
+    model = made("resnet")
+    model.pretrained_cfg["label_names"] = [f"n{i}" for i in range(1000)]
+    assert ExplainedModel(model, targets=["n7", 3]).targets == (7, 3)
+    assert ExplainedModel(model).targets == tuple(range(1000))
+    with pytest.raises(UnknownLabelError):
+        ExplainedModel(model, targets=["nobody"])
+    with pytest.raises(InvalidInputError, match="know no class"):
+        ExplainedModel(model, "gate", targets=[1])
+    with pytest.raises(InvalidInputError, match="contribution, gate"):
+        ExplainedModel(model, "difference")
+
+
+def test_a_head_that_needs_a_gradient_is_refused() -> None:
+    model = timm.create_model("timm_sehead", backbone="test_vit")  # reads the class token
+    with pytest.raises(InvalidInputError, match="global_pool"):
+        ExplainedModel(model)
+    assert ExplainedModel(model, "gate").targets == ()
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_torch_export_for_any_batch(kind: str) -> None:
+    model = made(kind)
+    explained = ExplainedModel(model, targets=[1, 2])
+    shapes = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    program = torch.export.export(explained, (inputs(model),), dynamic_shapes=shapes).module()
+    for batch in (2, 5):
+        images = inputs(model, batch)
+        with torch.no_grad():
+            for found, wanted in zip(program(images), explained(images), strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["contribution", "gate"])
+def test_torch_compile_takes_it_whole(method: str) -> None:
+    model = made("resnet")
+    explained = ExplainedModel(model, method, [4] if method == "contribution" else None)
+    compiled = torch.compile(explained, fullgraph=True, backend="aot_eager")
+    images = inputs(model)
+    with torch.no_grad():
+        for found, wanted in zip(compiled(images), explained(images), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_compiled_model_can_be_explained() -> None:
+    model = made("resnet")
+    compiled: Any = torch.compile(model, backend="aot_eager")
+    images = inputs(model)
+    logits = compiled(images)
+    found = compiled.explain(images, 3)
+    torch.testing.assert_close(found.logits, logits.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.heatmap, model.explain(images, 3).heatmap)
+
+
+def onnx_parts() -> Any:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed: extra export")
+    from se_zoo.explain import export
+
+    return export
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.onnx and onnxscript, about themselves
+@pytest.mark.parametrize(
+    "kind, method",
+    [("resnet", "contribution"), ("resnet", "gate"), ("resnet", "activation"),
+     ("convnext", "contribution"), ("vit", "contribution"), ("clip", "contribution")],
+)  # fmt: skip
+def test_onnxruntime_agrees(kind: str, method: str, tmp_path: Path) -> None:
+    export = onnx_parts()
+    explained = ExplainedModel(made(kind), method, [7, 1] if method == "contribution" else None)
+    found = export.write_onnx(explained, tmp_path / "model.onnx")
+    assert set(found) == {"logits", "heatmap", "gate"} and max(found.values()) < 1e-4
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_graph_that_answers_differently_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = onnx_parts()
+    explained = ExplainedModel(made("resnet"), targets=[0])
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(InvalidInputError, match="does not answer as torch"):
+        export.write_onnx(explained, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InvalidInputError, match="folder that exists"):
+        export.write_onnx(explained, tmp_path / "no" / "model.onnx")
+    with pytest.raises(InvalidInputError, match=r"end in .onnx"):
+        export.write_onnx(explained, tmp_path / "model.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx_parts()
+    import onnx
+    import onnxruntime
+
+    out = tmp_path / "faces.onnx"
+    main(["export", "se_zoo/resnet18_slim_celeba", "--out", str(out), "--target", "Smiling", "15"])
+    assert "2 heatmaps an image" in capsys.readouterr().out
+    facts = {p.key: json.loads(p.value) for p in onnx.load(str(out)).metadata_props}
+    assert facts["targets"] == [31, 15] and facts["labels"][31] == "Smiling"
+    assert facts["multi_label"] is True and facts["method"] == "contribution"
+    model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
+    images = inputs(model, 4)
+    session = onnxruntime.InferenceSession(str(out))
+    logits, heatmap, _ = session.run(None, {"images": images.numpy()})
+    wanted = model.explain(images, ["Smiling", 15])
+    torch.testing.assert_close(torch.from_numpy(logits), wanted.logits, rtol=1e-4, atol=1e-4)
+    found = torch.from_numpy(heatmap).flatten(0, 1)
+    torch.testing.assert_close(found, wanted.heatmap, rtol=0, atol=1e-4)
+    with pytest.raises(SystemExit, match="Did you mean Smiling"):
+        main(["export", "se_zoo/resnet18_slim_celeba", "--target", "Smilin"])

@@ -1,0 +1,143 @@
+"""Other libraries' methods behind our call."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from se_zoo.errors import InvalidInputError
+from se_zoo.explain.compare import Cases, Settings, draw, same_maps, score
+from se_zoo.explain.peers import PEERS, AfterGate, peer_explain, peer_maps
+from se_zoo.explain.quality import rank_correlation
+
+LIBRARIES = {"grad-cam": "pytorch_grad_cam", "captum": "captum", "torch-cam": "torchcam"}
+#: Those that are the gradient of a head of pooling and a linear layer, averaged: our map.
+SAME = ("grad-cam/GradCAM", "grad-cam/HiResCAM", "captum/LayerGradCam")
+
+
+def need(method: str) -> None:
+    package = LIBRARIES[method.split("/")[0]]
+    pytest.importorskip(package, reason=f"{package} is not installed: extra compare")
+
+
+def made(backbone: str, **options: Any) -> Any:
+    torch.manual_seed(0)
+    model: Any = timm.create_model("timm_sehead", backbone=backbone, gate="sigmoid", **options)
+    torch.nn.init.normal_(model.get_classifier().weight, std=0.1)
+    return model.eval()
+
+
+def images(model: Any, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, *model.input_shape(), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit"])
+def test_the_wrapped_model_is_the_model(backbone: str) -> None:
+    model = made(backbone, **({"global_pool": "avg"} if "vit" in backbone else {}))
+    wrapped, batch = AfterGate(model), images(model)
+    seen: list = []
+    wrapped.layer.register_forward_hook(lambda module, given, out: seen.append(out))
+    with torch.no_grad():
+        torch.testing.assert_close(wrapped(batch), model(batch))
+        native = model.forward_features(batch)
+        grid = model.feature_grid(model.gated(native), batch.shape[-2:])
+    torch.testing.assert_close(seen[0], grid)
+
+
+@pytest.mark.parametrize("method", SAME)
+def test_gradcam_behind_the_gate_is_our_map(method: str) -> None:
+    need(method)
+    model = made("test_resnet")
+    batch, targets = images(model), torch.tensor([3, 8])
+    ours = model.explain(batch, targets)
+    assert ours.exact
+    raw = peer_maps(model, batch, targets, method)
+    assert (rank_correlation(raw, ours.raw) >= 0.99).all()
+    found = peer_explain(model, batch, targets, method)
+    torch.testing.assert_close(found.heatmap, ours.heatmap, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", PEERS)
+def test_what_every_peer_gives(method: str) -> None:
+    need(method)
+    model = made("test_resnet")
+    model.train()
+    batch = images(model)
+    first, *others = model.parameters()
+    first.grad = before = torch.ones_like(first)
+    found = peer_explain(model, batch, [3, 8], method)
+    assert found.heatmap.shape == (4, *batch.shape[2:]) and found.target == (3, 8, 3, 8)
+    assert found.method == method and found.weights == "peer" and not found.exact
+    assert 0 <= float(found.heatmap.min()) and float(found.heatmap.max()) <= 1
+    assert float(found.heatmap.flatten(1).amax(1).max()) > 0.5
+    assert found.overlay().shape == (4, *batch.shape[2:], 3)
+    # Nothing is left behind: modes, gradients, hooks.
+    assert all(module.training for module in model.modules())
+    assert first.grad is before and all(other.grad is None for other in others)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("method", PEERS)
+def test_clips(method: str) -> None:
+    need(method)
+    model: Any = timm.create_model("framewise_sehead", backbone="test_resnet", num_frames=2).eval()
+    clips = torch.randn(1, 3, 2, 64, 64)
+    if method in ("grad-cam/ScoreCAM", "grad-cam/AblationCAM"):
+        with pytest.raises(InvalidInputError, match="takes images only"):
+            peer_maps(model, clips, torch.tensor([1]), method)
+    else:
+        assert peer_explain(model, clips, 1, method).heatmap.shape == (1, 2, 64, 64)
+
+
+def test_frozen_models_and_no_grad() -> None:
+    need("captum/LayerGradCam")
+    model = made("test_resnet")
+    batch = images(model)
+    with torch.inference_mode():
+        found = peer_explain(model, batch, 3, "captum/LayerGradCam")
+    torch.testing.assert_close(found.heatmap, model.explain(batch, 3).heatmap, rtol=0, atol=1e-4)
+
+
+def test_refusals() -> None:
+    model = made("test_vit")  # reads the class token
+    with pytest.raises(InvalidInputError, match="global_pool"):
+        peer_explain(model, images(model), 1, "grad-cam/GradCAM")
+    resnet = made("test_resnet")
+    with pytest.raises(InvalidInputError, match="the peers are"):
+        peer_maps(resnet, images(resnet), torch.tensor([1, 1]), "GradCAM")
+    with pytest.raises(InvalidInputError, match="no SE head"):
+        AfterGate(timm.create_model("test_resnet"))
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    model = made("test_resnet")
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(InvalidInputError, match="extra compare"):
+        peer_maps(model, images(model), torch.tensor([1, 1]), "captum/LayerGradCam")
+
+
+def test_scores_do_not_depend_on_the_batch() -> None:
+    model = made("test_resnet", num_classes=10)
+    batch = torch.nn.functional.avg_pool2d(torch.randn(4, 3, 96, 96), 5, 1, 2) * 3
+    regions = torch.zeros(4, 96, 96, dtype=torch.bool)
+    regions[:, 20:60, 30:70] = True
+    boxes = torch.tensor([[30.0, 20, 70, 60]] * 4)
+    cases = Cases(batch, torch.tensor([1, 4, 2, 0]), regions, boxes, [0, 1, 2, 3])
+    methods, settings = ("contribution", "gate", "centre"), Settings(steps=5, shares=(0.3,))
+    whole = score(model, cases, methods, settings, [1, 2], [])
+    part = score(model, cases.some([2, 3]), methods, settings, [0], [])
+    assert set(whole) == set(methods)
+    for method, tables in part.items():
+        for measure, values in tables.items():
+            for case, value in values.items():
+                assert value == pytest.approx(whole[method][measure][case], abs=1e-4), measure
+    assert set(whole["contribution"]["road"]) == {"1", "2"}
+    assert whole["contribution"]["likeness"] == pytest.approx(dict.fromkeys("0123", 1.0))
+    assert whole["gate"]["random_classifier"] == pytest.approx(dict.fromkeys("12", 1.0))
+    drawn = draw(model, cases, "contribution")
+    assert same_maps(drawn, drawn) and not same_maps(drawn, draw(model, cases, "activation"))
+    with pytest.raises(InvalidInputError, match="there are contribution"):
+        draw(model, cases, "GradCAM")
