@@ -67,10 +67,10 @@ class Bench:
     output: Path = Path("runs/explain")
     methods: Tuple[str, ...] = METHODS
     """Of which maps."""
-    pixel_cases: int = 40
+    pixel_cases: int = 32
     """Cases of each set that are scored by what the model needs of the map: insertion, deletion,
     ROAD; evenly spread. They take a hundred forward passes a map."""
-    slow_cases: int = 16
+    slow_cases: int = 12
     """Of these, so many are explained by the methods that take many passes for one map."""
     settings: Settings = field(default_factory=Settings)
     chunk: int = 8

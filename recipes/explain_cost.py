@@ -57,13 +57,13 @@ class Cost:
     batches: Tuple[int, ...] = (1, 8)
     """Of images; clips are measured one by one."""
     peers: Tuple[str, ...] = (*PASSES, *BY_CHANNEL)
-    runs: int = 9
+    runs: int = 7
     """Turns, after two that are not counted."""
     threads: int = 2
     device: str = "cpu"
     """Or cuda."""
-    memory_runs: int = 5
-    """Processes a figure of the peak memory; 0 leaves memory out."""
+    memory_runs: int = 3
+    """Processes a figure of the peak memory, at the last of the batches; 0 leaves memory out."""
     out: Optional[Path] = None
     """Write the figures of one model and batch here, as a card wants them."""
     debug: bool = False
@@ -190,10 +190,15 @@ def measure_memory(given: Cost, name: str, batch: int, side: str) -> float:
     return statistics.median(peaks)
 
 
+def batches_of(given: Cost, name: str) -> Tuple[int, ...]:
+    """Clips are measured one by one."""
+    return (1,) if name in CLIPS else given.batches
+
+
 def measure(given: Cost, name: str, batch: int) -> Dict[str, Any]:
     """Figures of a model and batch, by side."""
     found: Dict[str, Dict[str, float]] = measure_time(given, name, batch)
-    if given.memory_runs:
+    if given.memory_runs and batch == batches_of(given, name)[-1]:
         for side, figures in found.items():
             if side not in BY_CHANNEL:
                 figures["mb"] = measure_memory(given, name, batch, side)
@@ -277,7 +282,7 @@ def run_cost(given: Cost) -> None:
     rows = []
     given.output.mkdir(parents=True, exist_ok=True)
     for name in given.models:
-        for batch in (1,) if name in CLIPS else given.batches:
+        for batch in batches_of(given, name):
             rows.append(measure(given, name, batch))
             print(json.dumps(rows[-1]), flush=True)
             content = {**provenance(), "options": as_json(asdict(given)), "rows": rows}

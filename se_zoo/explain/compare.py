@@ -49,9 +49,10 @@ class Drawn(NamedTuple):
     """A method's maps at the size of the images."""
 
     heatmap: torch.Tensor
-    """(N, H, W) in [0, 1]: what is seen."""
-    order: torch.Tensor
-    """(N, H, W): the raw map, signed where the method is; what pixels are sorted by."""
+    """(N, H, W) in [0, 1]: what is seen, and measured."""
+    raw: torch.Tensor
+    """(N, H, W): the map before it was normalised, signed where the method is; what is compared
+    with other maps."""
 
 
 def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
@@ -114,13 +115,13 @@ def score_pixels(
     average drop, increase and gain."""
     images, targets, seeds = cases.images, cases.targets, list(cases.ids)
     curves = quality.deletion_insertion(
-        model, images, targets, drawn.order, settings.steps, probability, batch_size=16
+        model, images, targets, drawn.heatmap, settings.steps, probability, batch_size=16
     )
     sigma = settings.blur * min(images.shape[2:])
 
-    def road(order: torch.Tensor) -> List[float]:
+    def road(heatmap: torch.Tensor) -> List[float]:
         found = quality.road(
-            model, images, targets, order, settings.shares, probability, seeds=seeds
+            model, images, targets, heatmap, settings.shares, probability, seeds=seeds
         )
         return found.combined.tolist()
 
@@ -128,8 +129,8 @@ def score_pixels(
     return {
         "insertion": curves.insertion_auc.tolist(),
         "deletion": curves.deletion_auc.tolist(),
-        "road": road(drawn.order),
-        "road_blurred": road(quality.blurred(drawn.order, sigma)),
+        "road": road(drawn.heatmap),
+        "road_blurred": road(quality.blurred(drawn.heatmap, sigma)),
         "drop": kept.drop.tolist(),
         "increase": kept.increase.float().tolist(),
         "gain": kept.gain.tolist(),
@@ -148,22 +149,19 @@ def score_dependence(
     d = settings.shift
 
     def moved(images: torch.Tensor) -> torch.Tensor:
-        return draw(model, cases._replace(images=images), method).order
+        return draw(model, cases._replace(images=images), method).raw
 
     shifts = ((d, 0), (-d, 0), (0, d), (0, -d))
     scores = {"stability": quality.shift_stability(moved, cases.images, shifts)}
     for name, other in broken.items():
-        found = draw(other, cases, method).order
-        scores[f"random_{name}"] = quality.rank_correlation(drawn.order, found)
+        found = draw(other, cases, method).raw
+        scores[f"random_{name}"] = quality.rank_correlation(drawn.raw, found)
     return {name: values.nan_to_num(0.0).tolist() for name, values in scores.items()}
 
 
 def same_maps(left: Drawn, right: Drawn) -> bool:
-    """Whether two methods gave the same maps but for rounding."""
-    if not torch.allclose(left.heatmap, right.heatmap, rtol=0, atol=1e-4):
-        return False
-    scale = left.order.abs().flatten(1).amax(1).clamp(min=1e-12)[:, None, None]
-    return torch.allclose(left.order / scale, right.order / scale, rtol=0, atol=1e-4)
+    """Whether two methods gave the same heatmaps but for rounding."""
+    return torch.allclose(left.heatmap, right.heatmap, rtol=0, atol=1e-4)
 
 
 def probability_of(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -214,7 +212,7 @@ def score(
         _add(table, part.ids, score_regions(part, drawn))
         if method in OURS or method in PEERS:
             ours = draw(model, part, "contribution")
-            likeness = quality.rank_correlation(drawn.order, ours.order).nan_to_num(0.0)
+            likeness = quality.rank_correlation(drawn.raw, ours.raw).nan_to_num(0.0)
             _add(table, part.ids, {"likeness": likeness.tolist()})
         chosen = [n for n, row in enumerate(rows) if row in pixels]
         if not chosen:
