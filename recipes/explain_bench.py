@@ -7,7 +7,8 @@
     python recipes/explain_bench.py cost
     python recipes/explain_bench.py faces --debug                        # less than a minute
     python recipes/explain_bench.py faces --methods contribution gate grad-cam/GradCAM
-    accelerate launch --cpu --num_processes 2 recipes/explain_bench.py faces     # the same figures
+    ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \\
+        recipes/explain_bench.py faces                                   # the same figures
 
 faces: CelebA test images with attributes of known place, and faces with part masks.
 objects: an ImageNet MobileNetV2 under an untrained gate, and one whose paper's gate and classifier
@@ -34,7 +35,7 @@ from typing import Annotated, Any, ClassVar, Dict, List, Tuple, Union
 import explain_report as report
 import torch
 import tyro
-from accelerate import PartialState
+from accelerate import Accelerator
 from explain_cases import (
     CaseSet,
     celeba_cases,
@@ -42,6 +43,7 @@ from explain_cases import (
     face_part_cases,
     limited,
     mosaic_cases,
+    on_device,
     own_cases,
     sample_mobilenet,
 )
@@ -82,7 +84,7 @@ class Bench:
 
     name: ClassVar[str] = ""
 
-    def sets(self) -> List[CaseSet]:
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
         """What is explained."""
         raise NotImplementedError
 
@@ -99,7 +101,7 @@ class Faces(Bench):
 
     name = "faces"
 
-    def sets(self) -> List[CaseSet]:
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
         count = 60 if self.debug else self.images
         return [celeba_cases(self.model, count, self.most), face_part_cases(self.model, 45)]
 
@@ -110,8 +112,8 @@ class Objects(Bench):
 
     methods: Tuple[str, ...] = tuple(m for m in METHODS if m not in BY_CHANNEL)
     """Of which maps; by default without those that take 1,280 forward passes for one."""
-    pixel_cases: int = 24
-    slow_cases: int = 12
+    pixel_cases: int = 20
+    slow_cases: int = 8
     mosaics: int = 24
     cell: int = 96
     """Side of an image in the mosaic, in pixels."""
@@ -120,10 +122,10 @@ class Objects(Bench):
 
     name = "objects"
 
-    def sets(self) -> List[CaseSet]:
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
         folder = data_folder()
         pool = 100 if self.debug else 1000
-        imagenet, cifar = sample_mobilenet(), self.cifar_model()
+        imagenet, cifar = sample_mobilenet(), self.cifar_model(accelerator)
         return [
             mosaic_cases("imagenet", imagenet, folder / "imagenet_sample" / "train.parquet",
                          self.mosaics, self.cell, pool),
@@ -131,11 +133,11 @@ class Objects(Bench):
                          self.mosaics, self.cell, pool),
         ]  # fmt: skip
 
-    def cifar_model(self) -> Any:
+    def cifar_model(self, accelerator: Accelerator) -> Any:
         """The paper's gate and the classifier, trained by `recipes/squeeze_only.py`, on one process
         whatever the number here, so that it is the same model."""
         run = self.output / "cifar10"
-        if PartialState().is_main_process and not (run / "summary.json").is_file():
+        if accelerator.is_main_process and not (run / "summary.json").is_file():
             side = str(self.cell)
             given = ["--data.path", str(data_folder() / "cifar10"), "--data.label", "label",
                      "--data.splits", "train", "test", "test", "--data.attributes",
@@ -151,7 +153,7 @@ class Objects(Bench):
             done = subprocess.run([sys.executable, str(recipe), *given], env=alone)
             if done.returncode:
                 raise InvalidInputError("the gate for CIFAR-10 could not be trained; see above.")
-        PartialState().wait_for_everyone()
+        accelerator.wait_for_everyone()
         model = load_model(f"local-dir:{run / 'export'}")
         return model.to(memory_format=torch.channels_last)
 
@@ -167,7 +169,7 @@ class Own(Bench):
 
     name = "own"
 
-    def sets(self) -> List[CaseSet]:
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
         return [own_cases(self.model, self.csv)]
 
 
@@ -215,29 +217,29 @@ def chunk_file(folder: Path, start: int) -> Path:
     return folder / "scores" / f"{start:05d}.json"
 
 
-def run_set(given: Bench, found: CaseSet) -> None:
+def run_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
     """Score a set in pieces, each of which one process takes; what is on disk is not done again.
 
     Raises:
         InvalidInputError: If the folder holds the scores of another bench.
     """
-    state, folder = PartialState(), given.output / found.name
+    folder = given.output / found.name
     note, options = folder / "made_of.json", made_of(given, found)
     if note.is_file() and json.loads(note.read_text("utf-8")) != options:
         raise InvalidInputError(
             f"{folder} holds scores of another model, other images or options; give another "
             "--output, or delete it."
         )
-    state.wait_for_everyone()
-    if state.is_main_process:
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
         (folder / "scores").mkdir(parents=True, exist_ok=True)
         write_json(note, options)
-    state.wait_for_everyone()
+    accelerator.wait_for_everyone()
     total = len(found.groups)
     pixels = spread(given.pixel_cases, total)
     slow = [pixels[n] for n in spread(given.slow_cases, len(pixels))]
-    starts = range(0, total, given.chunk)[state.process_index :: state.num_processes]
-    for start in tqdm(starts, found.name, disable=not state.is_main_process):
+    starts = range(0, total, given.chunk)[accelerator.process_index :: accelerator.num_processes]
+    for start in tqdm(starts, found.name, disable=not accelerator.is_main_process):
         if chunk_file(folder, start).is_file():
             continue
         rows = range(start, min(start + given.chunk, total))
@@ -246,7 +248,7 @@ def run_set(given: Bench, found: CaseSet) -> None:
         scores = score(found.model, cases, given.methods, given.settings, *chosen)
         channels = score_channels(found.model, cases)
         write_json(chunk_file(folder, start), {"maps": scores, "channels": channels})
-    state.wait_for_everyone()
+    accelerator.wait_for_everyone()
 
 
 def gathered(given: Bench, found: CaseSet, kind: str) -> report.Scores:
@@ -292,14 +294,19 @@ def main(given: Bench) -> None:
     check(given)
     given = debugged(given) if given.debug else given
     given = replace(given, output=given.output / given.name)
-    sets = given.sets()
+    accelerator = Accelerator()
+    if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
+        raise InvalidInputError("without GPUs, several processes need ACCELERATE_USE_CPU=true.")
+    sets = given.sets(accelerator)
     if given.debug:
         sets = [limited(found, 4) for found in sets]
     for found in sets:
-        run_set(given, found)
-    if PartialState().is_main_process:
+        run_set(given, on_device(found, accelerator.device), accelerator)
+    if accelerator.is_main_process:
         write_report(given, sets)
-    PartialState().destroy_process_group()
+    accelerator.end_training()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

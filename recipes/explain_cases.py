@@ -277,6 +277,8 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     Raises:
         DataError: If a column or value is not as it must be.
     """
+    if not file.is_file():
+        raise DataError(f"--csv {file}: there is no such file.")
     model = load_model(model_name)
     transform = transform_of(model)
     height, width = resolve_data_config(model=model)["input_size"][-2:]
@@ -318,3 +320,10 @@ def limited(found: CaseSet, count: int) -> CaseSet:
         found, cases=found.cases.some(rows), groups=found.groups[: len(rows)],
         images=found.images[: len(rows)],
     )  # fmt: skip
+
+
+def on_device(found: CaseSet, device: torch.device) -> CaseSet:
+    """The model, in place, and the cases on a device."""
+    moved = [None if t is None else t.to(device) for t in found.cases[:4]]
+    cases = Cases(*moved, found.cases.ids)  # type: ignore[arg-type]
+    return replace(found, model=found.model.to(device), cases=cases)

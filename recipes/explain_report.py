@@ -234,6 +234,8 @@ def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file:
     from matplotlib.figure import Figure
 
     cases = found.cases.some(rows)
+    device = next(found.model.parameters()).device
+    cases = cases._replace(images=cases.images.to(device), targets=cases.targets.to(device))
     mean, std = (torch.tensor(s).view(-1, 1, 1) for s in found.model.image_stats())  # type: ignore[operator]
     labels = found.model.class_labels() or {}  # type: ignore[operator]
     width = 1.35
@@ -242,9 +244,9 @@ def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file:
     axes = figure.subplots(len(rows), len(methods) + 1, squeeze=False)
     colours = matplotlib.colormaps["turbo"]
     for column, method in enumerate(["", *methods]):
-        drawn = draw(found.model, cases, method).heatmap if method else None
+        drawn = draw(found.model, cases, method).heatmap.cpu() if method else None
         axes[0][column].set_title(method.replace("/", "\n"), fontsize=7)
-        for line, image in enumerate(cases.images):
+        for line, image in enumerate(cases.images.cpu()):
             pixels = (image * std + mean).clamp(0, 1).movedim(0, 2).numpy()
             axis = axes[line][column]
             axis.set_xticks([])
@@ -258,6 +260,6 @@ def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file:
                 pixels = pixels + 0.6 * heat[..., None] * (colours(heat)[..., :3] - pixels)
             axis.imshow(pixels)
             if cases.regions is not None:
-                axis.contour(cases.regions[line].numpy(), [0.5], colors="w", linewidths=0.6)
+                axis.contour(cases.regions[line].cpu().numpy(), [0.5], colors="w", linewidths=0.6)
     figure.tight_layout(pad=0.3)
     figure.savefig(file, dpi=120)

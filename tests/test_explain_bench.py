@@ -1,0 +1,241 @@
+"""The bench of explanations: its statistics by hand, and the recipe as a command."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from se_zoo.errors import DataError, InvalidInputError, SEZooError
+from se_zoo.explain.compare import Cases, Settings
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "recipes"))  # its files import each other by name
+
+explain_cases = pytest.importorskip("explain_cases", reason="the recipes need the extra train")
+import explain_bench as recipe  # noqa: E402
+import explain_cost  # noqa: E402
+import explain_report as report  # noqa: E402
+
+KEYS = ("set", "method", "measure", "cases")
+LIGHT = ("contribution", "gate", "activation", "centre")
+
+
+def case_set(groups: List[str], images: List[int]) -> Any:
+    count = len(groups)
+    cases = Cases(torch.zeros(count, 3, 4, 4), torch.zeros(count), None, None, range(count))
+    return explain_cases.CaseSet("made", torch.nn.Identity(), cases, groups, images)
+
+
+def test_groups_weigh_alike() -> None:
+    bootstrap = report.Bootstrap(case_set(["hat", "hat", "hat", "nose"], [0, 1, 2, 3]), 200)
+    found = bootstrap.mean("energy", {"0": 1.0, "1": 1.0, "2": 4.0, "3": 6.0})
+    assert found.mean == pytest.approx((2 + 6) / 2) and found.cases == 4
+    assert found.low < found.mean < found.high
+
+
+def test_cases_of_one_image_are_drawn_together() -> None:
+    """Forty cases of two images are not forty observations."""
+    values = {str(n): float(n % 2) for n in range(40)}
+    together = report.Bootstrap(case_set([""] * 40, [n % 2 for n in range(40)]), 400)
+    apart = report.Bootstrap(case_set([""] * 40, list(range(40))), 400)
+    assert together.mean("pointing", values).low == 0
+    assert 0.3 < apart.mean("pointing", values).low < 0.5
+
+
+def test_differences_are_paired() -> None:
+    bootstrap = report.Bootstrap(case_set([""] * 20, list(range(20))), 400)
+    noise = np.random.default_rng(1).normal(size=20)
+    ours = {str(n): float(v) for n, v in enumerate(noise)}
+    theirs = {n: v + 0.1 for n, v in ours.items() if int(n) < 12}
+    found = bootstrap.difference("road", theirs, ours)
+    assert found.mean == pytest.approx(0.1) and found.low == pytest.approx(0.1)
+    assert found.cases == 12, "those that both have"
+    assert bootstrap.difference("road", {}, ours) is None
+    row = {"measure": "road", "difference_low": found.low, "difference_high": found.high}
+    assert report.verdict(row) == " +"
+    assert report.verdict({**row, "measure": "deletion"}) == " -", "smaller is better"
+    assert report.verdict({**row, "difference_low": -0.2}) == ""
+
+
+def test_box_accuracy_is_of_the_set() -> None:
+    bootstrap = report.Bootstrap(case_set([""] * 3, [0, 1, 2]), 50)
+    ious = {"0": [0.8, 0.2], "1": [0.1, 0.6], "2": [0.4, 0.35]}
+    found = bootstrap.mean("box", ious)
+    assert found.mean == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3)
+
+
+def test_mosaics_hold_four_classes() -> None:
+    fours = list(explain_cases._fours([5, 4, 3, 2, 1, 0, 6, 7, 8], [0, 0, 1, 1, 2, 3, 0, 1, 2]))
+    assert fours == [[5, 4, 3, 1]], "the first of each class; then no four classes are left"
+    assert not list(explain_cases._fours([0, 1, 2], [0, 1, 2]))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pictures with a label and a box."""
+    folder = tmp_path_factory.mktemp("own")
+    random = np.random.default_rng(0)
+    with (folder / "boxes.csv").open("w", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(["image", "label", "x0", "y0", "x1", "y1"])
+        for n in range(8):
+            pixels = random.integers(0, 255, (60, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((200, 240)).save(folder / f"{n}.png")
+            table.writerow([f"{n}.png", ("Smiling", "Bald")[n % 2], 40, 60, 140, 180])
+    return folder
+
+
+def options(own: Path, output: Path, **changes: Any) -> Any:
+    """A small bench of these pictures."""
+    settings = Settings(steps=changes.pop("steps", 3), shares=(0.5,))
+    return recipe.Own(
+        model="se_zoo/resnet18_slim_celeba", csv=own / "boxes.csv", output=output, methods=LIGHT,
+        pixel_cases=3, slow_cases=0, chunk=2, resamples=50, settings=settings, **changes,
+    )  # fmt: skip
+
+
+def rows_of(folder: Path) -> List[Dict[str, Any]]:
+    rows: List[Dict[str, Any]] = json.loads((folder / "summary.json").read_text())["rows"]
+    return rows
+
+
+def test_own_images(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables and pictures; a second call does nothing twice; a lost piece comes back the same."""
+    pytest.importorskip("scipy", reason="boxes need SciPy: extra compare")
+    recipe.main(options(own, tmp_path))
+    assert "## boxes: 8 cases of 8 images" in capsys.readouterr().out
+    folder = tmp_path / "own"
+    names = {file.name for file in folder.iterdir()}
+    assert {"table.md", "table.csv", "channels.csv", "quality.png", "boxes.png"} <= names
+    rows = rows_of(folder)
+    assert {row["method"] for row in rows} == set(LIGHT)
+    by_key = {(row["method"], row["measure"]): row for row in rows}
+    assert by_key["contribution", "energy"]["cases"] == 8
+    assert by_key["gate", "insertion"]["cases"] == 3
+    assert by_key["activation", "random_classifier"]["mean"] == pytest.approx(1)
+    assert by_key["gate", "likeness"]["mean"] < 0.99
+    made = {file: file.stat().st_mtime_ns for file in (folder / "boxes" / "scores").iterdir()}
+    assert len(made) == 4
+    lost = sorted(made)[1]
+    content = json.loads(lost.read_text())
+    lost.unlink()
+    recipe.main(options(own, tmp_path))
+    assert json.loads(lost.read_text()) == content and rows_of(folder) == rows
+    assert all(file.stat().st_mtime_ns == t for file, t in made.items() if file != lost)
+    with pytest.raises(InvalidInputError, match="holds scores of another model"):
+        recipe.main(options(own, tmp_path, steps=4))
+
+
+def test_two_processes_give_the_same(own: Path, tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="boxes need SciPy: extra compare")
+    if torch.__version__.startswith("2.6."):
+        pytest.skip("gloo of torch 2.6 can hang")
+    recipe.main(options(own, tmp_path / "one"))
+    command = ["own", "--model", "se_zoo/resnet18_slim_celeba", "--csv", str(own / "boxes.csv"),
+               "--output", "two", "--methods", *LIGHT, "--pixel-cases", "3", "--slow-cases", "0",
+               "--chunk", "2", "--resamples", "50", "--steps", "3", "--shares", "0.5"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         str(ROOT / "recipes" / "explain_bench.py"), *command],
+        cwd=tmp_path, text=True, capture_output=True, check=False,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = (rows_of(tmp_path / name / "own") for name in ("one", "two"))
+    for left, right in zip(one, two, strict=True):
+        assert [left[key] for key in KEYS] == [right[key] for key in KEYS]
+        numbers = [{k: v for k, v in row.items() if k not in KEYS} for row in (left, right)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        (dict(methods=("GradCAM",)), "there are contribution"),
+        (dict(methods=()), "none, or one twice"),
+        (dict(chunk=0), "at least 1"),
+        (dict(slow_cases=100), "no more than --pixel-cases"),
+        (dict(csv=Path("none.csv")), "no such file"),
+    ],
+)
+def test_refusals(given: Dict[str, Any], says: str, own: Path, tmp_path: Path) -> None:
+    with pytest.raises(SEZooError, match=says):
+        recipe.main(replace(options(own, tmp_path), **given))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("0.png,Smilin,40,60,140,180", "line 2: Unknown label"),
+        ("9.png,Smiling,40,60,140,180", "line 2: no such file"),
+        ("0.png,Smiling,140,60,140,180", "holds no pixel"),
+        ("0.png,Smiling,left,60,140,180", "line 2: could not convert"),
+    ],
+)
+def test_tables_that_cannot_be(line: str, says: str, own: Path) -> None:
+    table = own / "wrong.csv"
+    table.write_text(f"image,label,x0,y0,x1,y1\n{line}\n")
+    with pytest.raises(DataError, match=says):
+        explain_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
+    table.write_text("image,label,x0\n0.png,Smiling,3\n")
+    with pytest.raises(DataError, match="all of x0 y0 x1 y1 or none"):
+        explain_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
+
+
+def test_presets_need_the_sample_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SE_ZOO_DATA", raising=False)
+    with pytest.raises(DataError, match="the preset own"):
+        recipe.main(recipe.Faces(output=tmp_path))
+
+
+def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = explain_cost.Cost(
+        tmp_path / "cost", ("test_resnet",), (1,), ("captum/LayerGradCam", "grad-cam/ScoreCAM"),
+        runs=1, memory_runs=0,
+    )  # fmt: skip
+    for package in ("captum", "pytorch_grad_cam"):
+        pytest.importorskip(package, reason="extra compare")
+    threads = torch.get_num_threads()
+    try:
+        explain_cost.run_cost(given)
+        (row,) = json.loads((tmp_path / "cost" / "cost.json").read_text())["rows"]
+        sides = row["sides"]
+        assert list(sides) == ["plain", "gate", "contribution", *given.peers]
+        assert sides["plain"]["ratio"] == 1 and sides["grad-cam/ScoreCAM"]["ratio"] > 5
+        assert (tmp_path / "cost" / "cost.png").is_file()
+        assert "| contribution | x" in capsys.readouterr().out
+        one = replace(given, memory_runs=1)
+        assert explain_cost.measure_memory(one, "test_resnet", 1, "contribution") > 0
+    finally:
+        torch.set_num_threads(threads)
+    for wrong, says in ((dict(peers=("ScoreCAM",)), "there are"), (dict(device="cuda"), "no GPU"),
+                        (dict(out=tmp_path / "x.json", batches=(1, 2)), "one model")):  # fmt: skip
+        if says != "no GPU" or not torch.cuda.is_available():
+            with pytest.raises(InvalidInputError, match=says):
+                explain_cost.run_cost(replace(given, **wrong))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("preset, sets", [("faces", ["celeba", "face_parts"]),
+                                          ("objects", ["imagenet", "cifar10"])])  # fmt: skip
+def test_presets_on_real_images(preset: str, sets: List[str], tmp_path: Path) -> None:
+    if "SE_ZOO_DATA" not in os.environ:
+        pytest.skip("SE_ZOO_DATA is not set")
+    pytest.importorskip("scipy", reason="boxes need SciPy: extra compare")
+    kinds = {"faces": recipe.Faces, "objects": recipe.Objects}
+    recipe.main(kinds[preset](output=tmp_path / "out", methods=LIGHT, debug=True))
+    rows = rows_of(tmp_path / "out-debug" / preset)
+    assert list(dict.fromkeys(row["set"] for row in rows)) == sets
+    energy = {(r["set"], r["method"]): r["mean"] for r in rows if r["measure"] == "energy"}
+    for name in sets:
+        assert energy[name, "contribution"] > energy[name, "activation"]
