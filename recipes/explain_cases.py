@@ -121,9 +121,11 @@ def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([model(part) for part in images.split(50)])
 
 
-def _fraction_region(
+def fraction_region(
     box: Tuple[float, float, float, float], height: int, width: int
 ) -> Tuple[torch.Tensor, Tuple[float, float, float, float]]:
+    """The pixels of a box that is given in fractions of the image, (height, width) bool, and its
+    corners in pixels."""
     x0, y0, x1, y1 = (
         round(f * n) for f, n in zip(box, (width, height, width, height), strict=True)
     )
@@ -150,7 +152,7 @@ def celeba_cases(model_name: str, images: int, most: int) -> CaseSet:
     for name, box in FACE_BOXES.items():
         truth = torch.tensor(table[name].to_pylist(), dtype=torch.bool)
         target = labels.index(name)
-        region, pixels = _fraction_region(box, *batch.shape[2:])
+        region, pixels = fraction_region(box, *batch.shape[2:])
         for n in (truth & said[:, target]).nonzero()[:most, 0].tolist():
             found.append(_Case(batch[n], target, region, pixels, name, n))
     return _set("celeba", model, found)
@@ -303,7 +305,7 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
             raise DataError(f"{file}, line {line}: {error}") from error
         region = None
         if box is not None:
-            region, pixels = _fraction_region(
+            region, pixels = fraction_region(
                 (box[0] / width, box[1] / height, box[2] / width, box[3] / height), height, width
             )
             if not region.any():

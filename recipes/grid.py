@@ -34,6 +34,7 @@ import tyro
 from se_zoo import resolve_clip_config
 from se_zoo.data import ClipDataConfig, open_table
 from se_zoo.errors import DataError, InvalidInputError
+from se_zoo.explain.quality import energy_in_region
 from se_zoo.models.pull import bundled_file
 from se_zoo.provenance import provenance
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
@@ -183,10 +184,9 @@ def mouth_energy(config: Config) -> Dict[str, Optional[float]]:
         for method, energies in found.items():
             explanation = model.explain(views(footage), [target], method=method)
             if explanation.logits.argmax(1).item() == target:
-                heatmap = explanation.heatmap[0]
-                inside = heatmap[:, rows, columns]
-                share = inside.numel() / heatmap.numel()
-                energies.append(float(inside.sum() / heatmap.sum().clamp(min=1e-12)) / share)
+                region = torch.zeros_like(explanation.heatmap, dtype=torch.bool)
+                region[:, :, rows, columns] = True
+                energies.append(float(energy_in_region(explanation.heatmap, region).nan_to_num()))
     return {k: statistics.fmean(energies) if energies else None for k, energies in found.items()}
 
 

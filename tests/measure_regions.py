@@ -26,22 +26,10 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo  # registers the models
+from recipes.explain_cases import FACE_BOXES, fraction_region
+from se_zoo.explain.quality import energy_in_region, pointing_game
 from se_zoo.models.manifest import manifest
 from se_zoo.provenance import provenance
-
-#: Boxes x0, y0, x1, y1 in fractions of width and height.
-EYES, NOSE = (0.28, 0.44, 0.72, 0.57), (0.40, 0.53, 0.58, 0.67)
-MOUTH, LOWER_FACE = (0.35, 0.65, 0.64, 0.78), (0.25, 0.64, 0.75, 0.87)
-HAIR = (0.17, 0.09, 0.83, 0.37)
-REGIONS: Dict[str, Tuple[float, float, float, float]] = {
-    "Eyeglasses": EYES, "Narrow_Eyes": EYES, "Bags_Under_Eyes": EYES, "Bushy_Eyebrows": EYES,
-    "Arched_Eyebrows": EYES, "Big_Nose": NOSE, "Pointy_Nose": NOSE, "Smiling": MOUTH,
-    "Mouth_Slightly_Open": MOUTH, "Wearing_Lipstick": MOUTH, "Big_Lips": MOUTH,
-    "Mustache": LOWER_FACE, "Goatee": LOWER_FACE, "No_Beard": LOWER_FACE,
-    "5_o_Clock_Shadow": LOWER_FACE, "Double_Chin": LOWER_FACE, "Bangs": HAIR, "Bald": HAIR,
-    "Wearing_Hat": HAIR, "Receding_Hairline": HAIR, "Black_Hair": HAIR, "Blond_Hair": HAIR,
-    "Gray_Hair": HAIR, "Brown_Hair": HAIR,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,15 +49,9 @@ def pointing_and_energy(
     heatmap: torch.Tensor, box: Tuple[float, float, float, float]
 ) -> Tuple[float, float]:
     """Whether a heatmap (H, W) has its maximum in the box, and its energy there over chance."""
-    height, width = heatmap.shape
-    x0, y0, x1, y1 = box
-    rows = slice(round(y0 * height), round(y1 * height))
-    columns = slice(round(x0 * width), round(x1 * width))
-    inside = heatmap[rows, columns]
-    share = inside.numel() / heatmap.numel()
-    total = float(heatmap.sum())
-    hit = float(inside.max() >= heatmap.max()) if total > 0 else 0.0
-    return hit, float(inside.sum()) / total / share if total > 0 else 0.0
+    region = fraction_region(box, *heatmap.shape)[0][None]
+    energy = energy_in_region(heatmap[None], region).nan_to_num()
+    return float(pointing_game(heatmap[None], region)), float(energy)
 
 
 def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[str, List[bool]]]:
@@ -78,7 +60,7 @@ def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[
     pictures = [
         Image.open(io.BytesIO(r["bytes"])).convert("RGB") for r in table["image"].to_pylist()
     ]
-    return pictures, {name: table[name].to_pylist() for name in REGIONS}
+    return pictures, {name: table[name].to_pylist() for name in FACE_BOXES}
 
 
 def model_and_images(
@@ -94,14 +76,14 @@ def model_and_images(
 def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]]:
     """Cases, pointing and energy of every attribute with a known region."""
     model, batch, truth = model_and_images(options)
-    figures: Dict[str, List[Tuple[float, float]]] = {name: [] for name in REGIONS}
+    figures: Dict[str, List[Tuple[float, float]]] = {name: [] for name in FACE_BOXES}
     for start in range(0, len(batch), 50):
-        explanation = se_zoo.explain(model, batch[start : start + 50], list(REGIONS), method)
+        explanation = se_zoo.explain(model, batch[start : start + 50], list(FACE_BOXES), method)
         probability = explanation.row_probability
         for n, image in enumerate(explanation.image_index.tolist()):
             name = explanation.labels[n]
             if truth[name][start + image] and probability[n] > 0.5:
-                figures[name].append(pointing_and_energy(explanation.heatmap[n], REGIONS[name]))
+                figures[name].append(pointing_and_energy(explanation.heatmap[n], FACE_BOXES[name]))
     result = {}
     for name, values in figures.items():
         count = len(values)

@@ -11,6 +11,7 @@ all, and the share of it on the mouth over the mouth's share of the face crop, s
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -24,6 +25,7 @@ from recipes.grid import MOUTH, spoken_by_words
 from se_zoo.data.crops import CROP
 from se_zoo.data.mfcc import mfcc
 from se_zoo.data.sound import WINDOW
+from se_zoo.explain.quality import energy_in_region
 from se_zoo.models import create_speaker_model
 from se_zoo.provenance import provenance
 from se_zoo.speaker import HaarDetector, SpeakerClip, Track, load_speakers
@@ -41,12 +43,10 @@ def energies(found: Any, track: Track, right: np.ndarray) -> List[float]:
         across, down = CROP / (x1 - x0), CROP / (y1 - y0)
         columns = slice(round((MOUTH[0] - x0) * across), round((MOUTH[2] - x0) * across))
         rows = slice(round((MOUTH[1] - y0) * down), round((MOUTH[3] - y0) * down))
-        heat = found.heatmap[0, t]
-        inside = heat[rows, columns]
-        if float(heat.sum()) > 0:
-            share = inside.numel() / heat.numel()
-            values.append(float(inside.sum() / heat.sum()) / share)
-    return values
+        region = torch.zeros_like(found.heatmap[:, t], dtype=torch.bool)
+        region[:, rows, columns] = True
+        values.append(float(energy_in_region(found.heatmap[:, t], region)))
+    return [value for value in values if not math.isnan(value)]
 
 
 @torch.no_grad()

@@ -159,9 +159,10 @@ def score_dependence(
     return {name: values.nan_to_num(0.0).tolist() for name, values in scores.items()}
 
 
-def same_maps(left: Drawn, right: Drawn) -> bool:
-    """Whether two methods gave the same heatmaps but for rounding."""
-    return torch.allclose(left.heatmap, right.heatmap, rtol=0, atol=1e-4)
+def same_maps(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two methods gave the same maps (N, H, W) but for rounding and one scale an image."""
+    scaled = [m / m.abs().flatten(1).amax(1).clamp(min=1e-12)[:, None, None] for m in (left, right)]
+    return torch.allclose(*scaled, rtol=0, atol=1e-4)
 
 
 def probability_of(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -179,8 +180,8 @@ def score(
 ) -> Dict[str, Dict[str, Dict[str, Any]]]:
     """All scores of the cases.
 
-    Maps that are the same (GradCAM of three libraries) are scored by pixels once, since the
-    forward passes would be the same too; where they lie is scored for each.
+    Maps that are the same (GradCAM of three libraries) are scored once where that takes forward
+    passes, which would be the same too; where they lie is scored for each.
 
     Args:
         model: Model with an SE head, in eval mode.
@@ -201,7 +202,8 @@ def score(
     ways = list(quality.randomised(model))
     broken = {"classifier": next(iter(quality.randomised(model)))[1], "all": ways[-1][1]}
     found: Dict[str, Dict[str, Dict[str, Any]]] = {}
-    seen: List[Tuple[Drawn, List[int], Dict[str, List[Any]]]] = []
+    pixel_scores: List[_Scored] = []
+    dependence: List[_Scored] = []
     for method in methods:
         rows = list(slow) if method in SLOW else list(range(len(cases.ids)))
         if not rows:
@@ -218,14 +220,31 @@ def score(
         if not chosen:
             continue
         few, cut = part.some(chosen), Drawn(*(t[chosen] for t in drawn))
-        kept = [s for d, r, s in seen if r == chosen and same_maps(d, cut)]
-        values = kept[0] if kept else score_pixels(model, few, cut, settings, probability)
-        if not kept:
-            seen.append((cut, chosen, values))
+        at = tuple(few.ids)
+        values = _known(pixel_scores, at, cut.heatmap)
+        if values is None:
+            values = score_pixels(model, few, cut, settings, probability)
+            pixel_scores.append((at, cut.heatmap, values))
         _add(table, few.ids, values)
-        if method not in (*SLOW, CENTRE):
-            _add(table, few.ids, score_dependence(model, few, cut, method, settings, broken))
+        if method in (*SLOW, CENTRE):
+            continue
+        values = _known(dependence, at, cut.raw)
+        if values is None:
+            values = score_dependence(model, few, cut, method, settings, broken)
+            dependence.append((at, cut.raw, values))
+        _add(table, few.ids, values)
     return found
+
+
+#: Numbers of cases, their maps, and the scores of those.
+_Scored = Tuple[Tuple[int, ...], torch.Tensor, Dict[str, List[Any]]]
+
+
+def _known(
+    scored: Sequence[_Scored], ids: Tuple[int, ...], maps: torch.Tensor
+) -> Optional[Dict[str, List[Any]]]:
+    """The scores of the same maps of the same cases, if there are any."""
+    return next((s for n, m, s in scored if n == ids and same_maps(m, maps)), None)
 
 
 def _add(

@@ -1,0 +1,196 @@
+"""Writes what README.md shows of the measurements in recipes/results/; a test compares.
+
+python -m tests.write_results                              # tables and pictures from those files
+python -m tests.write_results --take runs/explain/faces    # after copying a bench's figures there
+
+recipes/results/{faces,objects}.json are summary.json of `recipes/explain_bench.py`, cost.json is
+that of its preset cost, and the accuracy with and without the block is
+hub_cards/resnet18_slim_celeba/parity.json of `recipes/parity.py`.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import tyro
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "recipes"))  # its files import each other by name
+
+import explain_cost  # noqa: E402
+import explain_report as report  # noqa: E402
+
+from se_zoo.train.repeat import shown  # noqa: E402
+
+RESULTS = ROOT / "recipes" / "results"
+README, OVERVIEW = ROOT / "README.md", RESULTS / "README.md"
+PRESETS = ("faces", "objects")
+PARITY = ROOT / "hub_cards" / "resnet18_slim_celeba" / "parity.json"
+#: What the README shows of all that was measured.
+SHOWN = ("pointing", "energy", "insertion", "deletion", "road")
+#: What the sets are, for headings.
+TITLES = {
+    "celeba": "Faces: CelebA test images, attributes whose place is known",
+    "face_parts": "Faces with part masks (FASSEG)",
+    "imagenet": "Mosaics of four ImageNet photographs, MobileNetV2 squeezed, its gate untrained",
+    "cifar10": "Mosaics of four CIFAR-10 images, MobileNetV2 with a trained gate and classifier",
+}
+
+
+@dataclass(frozen=True)
+class Write:
+    """What to write."""
+
+    take: Tuple[Path, ...] = ()
+    """Folders of benches whose figures are copied here first."""
+
+
+def load(name: str) -> Dict[str, Any]:
+    content: Dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+def take(folder: Path) -> None:
+    """Copy the figures of a bench."""
+    for name, file in (("summary.json", f"{folder.name}.json"), ("cost.json", "cost.json")):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, RESULTS / file)
+
+
+def origin(content: Dict[str, Any]) -> str:
+    """How figures were made."""
+    machine = content["environment"]
+    return (
+        f"`{content['command']}` at commit `{content['commit'][:12]}`; {machine['cpu']}, "
+        f"{machine['threads']} threads, Python {machine['python']}, torch {machine['torch']}, timm "
+        f"{machine['timm']}."
+    )
+
+
+def methods_of(content: Dict[str, Any]) -> List[str]:
+    return list(dict.fromkeys(row["method"] for row in content["rows"]))
+
+
+def rows_of(content: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
+    return [row for row in content["rows"] if row["set"] == name]
+
+
+def quality_block(name: str) -> str:
+    """One set's table for the README."""
+    content = load(next(p for p in PRESETS if name in load(p)["sets"]))
+    rows = [row for row in rows_of(content, name) if row["measure"] in SHOWN]
+    count = content["sets"][name]
+    return (
+        f"{TITLES[name]} ({count['cases']} cases of {count['images']} images):\n\n"
+        f"{report.quality_table(rows, methods_of(content))}"
+    )
+
+
+def cost_block() -> str:
+    """The table of time and memory."""
+    return str(explain_cost.table(load("cost")["rows"]))
+
+
+def parity_block() -> str:
+    """Accuracy with and without the block."""
+    figures = json.loads(PARITY.read_text("utf-8"))["figures"]
+    lines = ["| % | with the SE block | without | difference, seed by seed |", "|---|---|---|---|"]
+    for name, row in figures.items():
+        cells = [shown(row[side], row[f"{side}_deviation"], "+" if side == "difference" else "")
+                 for side in ("with", "without", "difference")]  # fmt: skip
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def blocks() -> Dict[str, str]:
+    """What stands between the README's marks, by their names."""
+    return {
+        "quality": "\n\n".join(quality_block(name) for name in ("imagenet", "celeba")),
+        "cost": cost_block(),
+        "parity": parity_block(),
+    }
+
+
+def readme_text() -> str:
+    """The README as it has to be."""
+    text = README.read_text("utf-8")
+    for name, block in blocks().items():
+        start, end = f"<!-- {name}: python -m tests.write_results -->\n", f"<!-- end of {name} -->"
+        before, rest = text.split(start)
+        text = f"{before}{start}{block}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def overview_text() -> str:
+    """All tables, for recipes/results/README.md."""
+    parts = [
+        "# Measured explanations",
+        "Written by `python -m tests.write_results` from the files beside it. Means over cases, "
+        "attributes weighing alike; + and - mark methods that are better or worse than our "
+        "contribution map by more than the 95 % interval of the paired difference, bootstrapped "
+        "over images; (n): the method was measured on n cases only, and the mark is of those. The "
+        "intervals are in the files.",
+    ]
+    for preset in PRESETS:
+        content = load(preset)
+        for name, count in content["sets"].items():
+            rows, methods = rows_of(content, name), methods_of(content)
+            dropped = [row for row in content["channels"] if row["set"] == name]
+            parts += [
+                f"## {TITLES[name]}",
+                f"{count['cases']} cases of {count['images']} images; insertion, deletion, ROAD, "
+                f"drop, increase and gain on {content['options']['pixel_cases']} of them.",
+                report.quality_table(rows, methods),
+                "Rank correlation of each map with our contribution map, with itself when the "
+                "image is moved by four pixels, and with the maps of copies of the model whose "
+                "classifier, or all of which, is random:",
+                report.dependence_table(rows, methods),
+                "What the logit loses without a tenth of the channels:",
+                report.channel_table(dropped),
+            ]
+        parts.append(origin(content))
+    content = load("cost")
+    what = "Time over the plain forward, and growth of the peak memory; model, batch."
+    parts += ["## Cost", what, cost_block(), origin(content)]
+    return "\n\n".join(parts) + "\n"
+
+
+def draw_parity(file: Path) -> None:
+    """Every seed's figures with and without the block."""
+    from matplotlib.figure import Figure
+
+    content = json.loads(PARITY.read_text("utf-8"))
+    names = list(content["figures"])
+    figure = Figure((2.6 * len(names), 2.2))
+    for axis, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        for seed, pair in enumerate(zip(*content["runs"].values(), strict=True)):
+            values = [100 * run[name] for run in pair]
+            axis.plot([0, 1], values, "o-", alpha=0.8, label=f"seed {content['seeds'][seed]}")
+        axis.set_xticks([0, 1], ["with", "without"])
+        axis.set_xlim(-0.4, 1.4)
+        axis.set_title(f"{name.replace('_', ' ')}, %", fontsize=9)
+        axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+def main(options: Write) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    for folder in options.take:
+        take(folder)
+    contents = [load(preset) for preset in PRESETS]
+    rows = [row for content in contents for row in content["rows"]]
+    methods = list(dict.fromkeys(m for content in contents for m in methods_of(content)))
+    report.draw_quality(rows, methods, RESULTS / "quality.png")
+    explain_cost.draw_cost(load("cost")["rows"], RESULTS / "cost.png")
+    draw_parity(RESULTS / "parity.png")
+    OVERVIEW.write_text(overview_text(), encoding="utf-8")
+    README.write_text(readme_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Write, description=__doc__))
