@@ -14,7 +14,7 @@ from .errors import (
     UnsupportedBackboneError,
     WeightsNotFoundError,
 )
-from .explain import Explanation, SpeakerExplanation, channel_logits, explain
+from .explain import ExplainedModel, Explanation, SpeakerExplanation, channel_logits, explain
 from .layers import SqueezeExcite
 from .models import (
     ClipConfig,
@@ -29,6 +29,7 @@ from .version import __version__
 
 __all__ = [
     "ClipConfig",
+    "ExplainedModel",
     "Explanation",
     "InvalidInputError",
     "SEZooError",

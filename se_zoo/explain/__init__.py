@@ -2,12 +2,14 @@
 
 from .channels import channel_logits
 from .explainer import METHODS, explain
+from .graph import ExplainedModel
 from .maps import select_channels
 from .result import Explanation
 from .speakers import SpeakerExplanation, explain_speaker
 
 __all__ = [
     "METHODS",
+    "ExplainedModel",
     "Explanation",
     "SpeakerExplanation",
     "channel_logits",
