@@ -2,6 +2,7 @@
 
 python -m tests.write_results                              # tables and pictures from those files
 python -m tests.write_results --take runs/explain/faces    # after copying a bench's figures there
+python -m tests.write_results --portrait                   # draw the portrait of all methods, too
 
 recipes/results/{faces,objects}.json are summary.json of `recipes/explain_bench.py`, cost.json is
 that of its preset cost, and the accuracy with and without the block is
@@ -15,20 +16,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+import torch
 import tyro
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "recipes"))  # its files import each other by name
 
+import explain_cases  # noqa: E402
 import explain_cost  # noqa: E402
 import explain_report as report  # noqa: E402
 
+from se_zoo.explain.compare import METHODS, Cases  # noqa: E402
+from se_zoo.models.load import load_model  # noqa: E402
+from se_zoo.models.photos import demo_photo, load_photo  # noqa: E402
 from se_zoo.train.repeat import shown  # noqa: E402
 
 RESULTS = ROOT / "recipes" / "results"
 README, OVERVIEW = ROOT / "README.md", RESULTS / "README.md"
 PRESETS = ("faces", "objects")
 PARITY = ROOT / "hub_cards" / "resnet18_slim_celeba" / "parity.json"
+#: The box of the portrait, as in the card of the bundled model.
+PORTRAIT = (100, 0, 429, 403)
+#: Methods with the very map of another, which the portrait leaves out.
+SAME = ("grad-cam/HiResCAM", "captum/LayerGradCam", "torch-cam/GradCAM")
 #: What the README shows of all that was measured.
 SHOWN = ("pointing", "energy", "insertion", "deletion", "road")
 #: What the sets are, for headings.
@@ -46,6 +56,8 @@ class Write:
 
     take: Tuple[Path, ...] = ()
     """Folders of benches whose figures are copied here first."""
+    portrait: bool = False
+    """Explain the portrait by all methods again; needs the extra compare, and a minute."""
 
 
 def load(name: str) -> Dict[str, Any]:
@@ -178,6 +190,18 @@ def draw_parity(file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
+def draw_portrait(file: Path) -> None:
+    """All methods on the portrait that comes with matplotlib (US Navy, public domain)."""
+    model = load_model("se_zoo/resnet18_slim_celeba")
+    photo = load_photo(demo_photo(), PORTRAIT)
+    image = explain_cases.transform_of(model)(photo)
+    labels = list(model.class_labels())
+    targets = torch.tensor([labels.index(name) for name in ("Eyeglasses", "Smiling")])
+    cases = Cases(image.expand(2, -1, -1, -1), targets, None, None, (0, 1))
+    found = explain_cases.CaseSet("portrait", model, cases, [""] * 2, [0, 0])
+    report.draw_page(found, [m for m in METHODS if m not in SAME], (0, 1), file)
+
+
 def main(options: Write) -> None:
     RESULTS.mkdir(exist_ok=True)
     for folder in options.take:
@@ -188,6 +212,8 @@ def main(options: Write) -> None:
     report.draw_quality(rows, methods, RESULTS / "quality.png")
     explain_cost.draw_cost(load("cost")["rows"], RESULTS / "cost.png")
     draw_parity(RESULTS / "parity.png")
+    if options.portrait:
+        draw_portrait(RESULTS / "portrait.png")
     OVERVIEW.write_text(overview_text(), encoding="utf-8")
     README.write_text(readme_text(), encoding="utf-8")
 

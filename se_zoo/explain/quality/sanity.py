@@ -40,12 +40,13 @@ def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module
     """Copies of a model in which ever more is random, from the classifier down.
 
     Adebayo et al., arXiv 1810.03292, section 3.1 (cascading randomisation): an explanation of the
-    model should lose its likeness to that of the trained one. Here the values of each parameter
-    tensor change places, so the copies have the trained scales and no batch statistics explode.
+    model should lose its likeness to that of the trained one. Weights are drawn anew from a normal
+    distribution around 0 with the deviation that the trained tensor has; the scales and biases of
+    norms and layers change places, so that signals keep their size.
 
     Args:
         model: SE model; it is not changed.
-        seed: Of the permutations.
+        seed: Of what is drawn.
 
     Yields:
         What became random last, and the copy, in eval mode: ``"classifier"``, ``"se"``, then the
@@ -59,11 +60,16 @@ def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module
     for name, part in parts:
         fresh = [p for p in part.parameters() if id(p) not in done]  # type: ignore[union-attr]
         for parameter in fresh:
-            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-            parameter.data = parameter.data.flatten()[order].view_as(parameter)
+            parameter.data = _random_like(parameter.data, generator)
             done.add(id(parameter))
         if fresh:
             yield str(name), copy
+
+
+def _random_like(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if values.dim() > 1:
+        return torch.randn(values.shape, generator=generator).to(values) * values.std()
+    return values[torch.randperm(values.numel(), generator=generator).to(values.device)]
 
 
 def shift_stability(
