@@ -29,13 +29,14 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Dict, List, Tuple, Union
 
 import explain_report as report
 import torch
 import tyro
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from explain_cases import (
     CaseSet,
     celeba_cases,
@@ -51,15 +52,13 @@ from explain_cost import Cost, run_cost
 from tqdm import tqdm
 
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.compare import METHODS, Settings, score, score_channels
+from se_zoo.explain.compare import METHODS, Settings, random_copies, score, score_channels
+from se_zoo.explain.peers import BY_CHANNEL, PEERS, check_libraries
 from se_zoo.models.load import load_model
 from se_zoo.provenance import provenance
-from se_zoo.train.output import plain
+from se_zoo.train.output import full_precision, plain
 from se_zoo.train.recipe import one_line_errors
 from se_zoo.train.state import write_json
-
-#: Of these, one map takes as many forward passes as the layer has channels.
-BY_CHANNEL = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM")
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class Objects(Bench):
     def cifar_model(self, accelerator: Accelerator) -> Any:
         """The paper's gate and the classifier, trained by `recipes/squeeze_only.py`, on one process
         whatever the number here, so that it is the same model."""
-        run = self.output / "cifar10"
+        run = self.output / f"cifar10-model-{self.cell}-{self.train_images}"
         if accelerator.is_main_process and not (run / "summary.json").is_file():
             side = str(self.cell)
             given = ["--data.path", str(data_folder() / "cifar10"), "--data.label", "label",
@@ -194,6 +193,14 @@ def check(given: Bench) -> None:
         raise InvalidInputError(
             "--chunk must be at least 1, and --slow-cases no more than --pixel-cases."
         )
+    settings = given.settings
+    if min(given.resamples, settings.steps, settings.shift) < 1 or given.slow_cases < 0:
+        raise InvalidInputError(
+            "--resamples, --steps and --shift must be at least 1, --slow-cases not below 0."
+        )
+    if not settings.shares or not all(0 < share < 1 for share in settings.shares):
+        raise InvalidInputError(f"--shares lie between 0 and 1: {settings.shares}.")
+    check_libraries(method for method in given.methods if method in PEERS)
 
 
 def spread(count: int, of: int) -> List[int]:
@@ -203,14 +210,21 @@ def spread(count: int, of: int) -> List[int]:
 
 
 def made_of(given: Bench, found: CaseSet) -> Dict[str, Any]:
-    """What decides the scores of a set."""
+    """What decides the scores of a set: options, weights, images, code and versions."""
     digest = hashlib.sha256()
     for tensor in (*found.model.state_dict().values(), *found.cases[:4]):
         if tensor is not None:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     options = plain(asdict(given))
     free = ("output", "resamples", "debug")
-    return {**{k: v for k, v in options.items() if k not in free}, "sha256": digest.hexdigest()}
+    made = provenance()
+    return {
+        **{k: v for k, v in options.items() if k not in free}, "sha256": digest.hexdigest(),
+        "commit": made["commit"], "torch": made["environment"]["torch"],
+        "timm": made["environment"]["timm"], "libraries": check_libraries(
+            method for method in given.methods if method in PEERS
+        ),
+    }  # fmt: skip
 
 
 def chunk_file(folder: Path, start: int) -> Path:
@@ -225,10 +239,11 @@ def run_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
     """
     folder = given.output / found.name
     note, options = folder / "made_of.json", made_of(given, found)
-    if note.is_file() and json.loads(note.read_text("utf-8")) != options:
+    begun = any((folder / "scores").glob("*.json"))
+    if begun and json.loads(note.read_text("utf-8")) != options:
         raise InvalidInputError(
-            f"{folder} holds scores of another model, other images or options; give another "
-            "--output, or delete it."
+            f"{folder} holds scores of another model, other images, options, code or versions; "
+            "give another --output, or delete it."
         )
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -238,6 +253,7 @@ def run_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
     total = len(found.groups)
     pixels = spread(given.pixel_cases, total)
     slow = [pixels[n] for n in spread(given.slow_cases, len(pixels))]
+    broken = random_copies(found.model)
     starts = range(0, total, given.chunk)[accelerator.process_index :: accelerator.num_processes]
     for start in tqdm(starts, found.name, disable=not accelerator.is_main_process):
         if chunk_file(folder, start).is_file():
@@ -245,7 +261,7 @@ def run_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
         rows = range(start, min(start + given.chunk, total))
         cases = found.cases.some(rows)
         chosen = [[n - start for n in some if n in rows] for some in (pixels, slow)]
-        scores = score(found.model, cases, given.methods, given.settings, *chosen)
+        scores = score(found.model, cases, given.methods, given.settings, *chosen, broken=broken)
         channels = score_channels(found.model, cases)
         write_json(chunk_file(folder, start), {"maps": scores, "channels": channels})
     accelerator.wait_for_everyone()
@@ -294,14 +310,17 @@ def main(given: Bench) -> None:
     check(given)
     given = debugged(given) if given.debug else given
     given = replace(given, output=given.output / given.name)
-    accelerator = Accelerator()
+    # The others wait while one trains, or has the longer pieces.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    accelerator = Accelerator(kwargs_handlers=[patience])
     if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
         raise InvalidInputError("without GPUs, several processes need ACCELERATE_USE_CPU=true.")
     sets = given.sets(accelerator)
     if given.debug:
         sets = [limited(found, 4) for found in sets]
-    for found in sets:
-        run_set(given, on_device(found, accelerator.device), accelerator)
+    with full_precision():
+        for found in sets:
+            run_set(given, on_device(found, accelerator.device), accelerator)
     if accelerator.is_main_process:
         write_report(given, sets)
     accelerator.end_training()

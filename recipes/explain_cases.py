@@ -17,10 +17,11 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 
-import se_zoo  # registers the models
+import se_zoo  # noqa: F401  registers the models
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explain.compare import Cases
 from se_zoo.explain.quality import mosaic
+from se_zoo.explain.targets import target_of
 from se_zoo.models.load import load_model
 from se_zoo.models.photos import cut_box, load_photo
 
@@ -284,34 +285,36 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     model = load_model(model_name)
     transform = transform_of(model)
     height, width = resolve_data_config(model=model)["input_size"][-2:]
+    labels, classes = model.class_labels(), model.num_classes
     with file.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
-    given = set(rows[0]) if rows else set()
+        reader = csv.DictReader(opened)
+        given, rows = set(reader.fieldnames or ()), list(reader)
     corners = ("x0", "y0", "x1", "y1")
     if not {"image", "label"} <= given or 0 < len(given & set(corners)) < 4:
         raise DataError(
             f"{file}: needs the columns image and label, and all of x0 y0 x1 y1 or none."
         )
+    names = list(dict.fromkeys(row["image"] for row in rows))
     found = []
     for line, row in enumerate(rows, 2):
         try:
             photo = load_photo(file.parent / row["image"])
-            target = se_zoo.explain(model, transform(photo)[None], row["label"]).target[0]
-            box = None
+            target = target_of(row["label"], labels, classes)
+            region, pixels = None, None
             if set(corners) <= given:
-                zoom = (width / photo.width, height / photo.height) * 2
-                box = tuple(float(row[c]) * z for c, z in zip(corners, zoom, strict=True))
-        except (ValueError, InvalidInputError) as error:
+                sizes = (photo.width, photo.height) * 2
+                box = [float(row[c]) / n for c, n in zip(corners, sizes, strict=True)]
+                if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+                    raise InvalidInputError(f"the box does not lie in the picture, {photo.size}.")
+                region, pixels = fraction_region((box[0], box[1], box[2], box[3]), height, width)
+                if not region.any():
+                    raise InvalidInputError("the box holds no pixel of the model's input.")
+        except (ValueError, TypeError) as error:
             raise DataError(f"{file}, line {line}: {error}") from error
-        region = None
-        if box is not None:
-            region, pixels = fraction_region(
-                (box[0] / width, box[1] / height, box[2] / width, box[3] / height), height, width
-            )
-            if not region.any():
-                raise DataError(f"{file}, line {line}: the box holds no pixel of the picture.")
-            box = pixels
-        found.append(_Case(transform(photo), target, region, box, row["label"], line))
+        number = names.index(row["image"])
+        found.append(_Case(transform(photo), target, region, pixels, row["label"], number))
+    if not found:
+        raise DataError(f"{file} has no rows.")
     return _set(file.stem, model, found)
 
 

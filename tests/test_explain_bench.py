@@ -51,6 +51,14 @@ def test_cases_of_one_image_are_drawn_together() -> None:
     assert 0.3 < apart.mean("pointing", values).low < 0.5
 
 
+def test_what_differs_between_groups_is_no_uncertainty() -> None:
+    """Attributes weigh alike in every resample, so their own levels cannot widen the interval."""
+    groups = [name for name in "abcdef" for _ in range(20)]
+    bootstrap = report.Bootstrap(case_set(groups, list(range(120))), 300)
+    found = bootstrap.mean("energy", {str(n): float(ord(g)) for n, g in enumerate(groups)})
+    assert found.mean == pytest.approx(99.5) and found.high - found.low < 1e-9
+
+
 def test_differences_are_paired() -> None:
     bootstrap = report.Bootstrap(case_set([""] * 20, list(range(20))), 400)
     noise = np.random.default_rng(1).normal(size=20)
@@ -133,6 +141,11 @@ def test_own_images(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert all(file.stat().st_mtime_ns == t for file, t in made.items() if file != lost)
     with pytest.raises(InvalidInputError, match="holds scores of another model"):
         recipe.main(options(own, tmp_path, steps=4))
+    with (own / "boxes.csv").open("a") as table:
+        table.write("0.png,15,0,0,200,240\n")  # a class by its number, and an image twice
+    twice = explain_cases.own_cases("se_zoo/resnet18_slim_celeba", own / "boxes.csv")
+    assert len(twice.groups) == 9 and len(set(twice.images)) == 8
+    assert twice.cases.boxes[-1].tolist() == [0, 0, 104, 128]
 
 
 def test_two_processes_give_the_same(own: Path, tmp_path: Path) -> None:
@@ -164,6 +177,8 @@ def test_two_processes_give_the_same(own: Path, tmp_path: Path) -> None:
         (dict(methods=()), "none, or one twice"),
         (dict(chunk=0), "at least 1"),
         (dict(slow_cases=100), "no more than --pixel-cases"),
+        (dict(settings=Settings(shares=(1.5,))), "between 0 and 1"),
+        (dict(resamples=0), "at least 1"),
         (dict(csv=Path("none.csv")), "no such file"),
     ],
 )
@@ -178,7 +193,11 @@ def test_refusals(given: Dict[str, Any], says: str, own: Path, tmp_path: Path) -
     [
         ("0.png,Smilin,40,60,140,180", "line 2: Unknown label"),
         ("9.png,Smiling,40,60,140,180", "line 2: no such file"),
-        ("0.png,Smiling,140,60,140,180", "holds no pixel"),
+        ("0.png,Smiling,140,60,140,180", "does not lie in the picture"),
+        ("0.png,Smiling,-5,60,140,180", "does not lie in the picture"),
+        ("0.png,Smiling,nan,60,140,180", "does not lie in the picture"),
+        ("0.png,Smiling,1,1,1.1,1.1", "holds no pixel"),
+        ("0.png,Smiling", "line 2:"),
         ("0.png,Smiling,left,60,140,180", "line 2: could not convert"),
     ],
 )

@@ -70,6 +70,17 @@ def test_a_head_that_needs_a_gradient_is_refused() -> None:
     assert ExplainedModel(model, "gate").targets == ()
 
 
+def test_a_model_in_training_is_not_changed() -> None:
+    """Its batch statistics must not take up what it is shown to find out how its head works."""
+    model = made("resnet").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    explained = ExplainedModel(model, targets=[1])
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert {k.removeprefix("model.") for k in explained.state_dict()} == set(before)
+    with pytest.raises(InvalidInputError, match=r"model.float\(\)"):
+        ExplainedModel(made("resnet").half())
+
+
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_torch_export_for_any_batch(kind: str) -> None:
     model = made(kind)
@@ -131,11 +142,25 @@ def test_a_graph_that_answers_differently_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export = onnx_parts()
+    import onnxruntime
+
     explained = ExplainedModel(made("resnet"), targets=[0])
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(InvalidInputError, match="does not answer as torch"):
-        export.write_onnx(explained, tmp_path / "model.onnx")
-    assert not list(tmp_path.iterdir())
+    real = onnxruntime.InferenceSession
+    for wrong in (lambda a: a + 0.01, lambda a: a * float("nan"), lambda a: a[:, :1]):
+
+        class Session:
+            def __init__(self, *args: Any, **kwargs: Any):
+                self.session = real(*args, **kwargs)
+
+            def run(self, *args: Any, wrong: Any = wrong) -> Any:
+                logits, heatmap, gate = self.session.run(*args)
+                return [logits, wrong(heatmap) if heatmap.shape[1] > 0 else heatmap, wrong(gate)]
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        with pytest.raises(InvalidInputError, match="does not answer as torch"):
+            export.write_onnx(explained, tmp_path / "model.onnx")
+        assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(onnxruntime, "InferenceSession", real)
     with pytest.raises(InvalidInputError, match="folder that exists"):
         export.write_onnx(explained, tmp_path / "no" / "model.onnx")
     with pytest.raises(InvalidInputError, match=r"end in .onnx"):

@@ -92,10 +92,15 @@ def test_clips(method: str) -> None:
 
 def test_frozen_models_and_no_grad() -> None:
     need("captum/LayerGradCam")
-    model = made("test_resnet")
+    model = made("test_resnet").requires_grad_(False)
     batch = images(model)
     with torch.inference_mode():
         found = peer_explain(model, batch, 3, "captum/LayerGradCam")
+        for method in ("grad-cam/GradCAM", "torch-cam/GradCAM"):
+            need(method)
+            peer_explain(model, batch, 3, method)
+    with pytest.raises(InvalidInputError, match=r"model.float\(\)"):
+        peer_explain(made("test_resnet").bfloat16(), batch, 3, "grad-cam/GradCAM")
     torch.testing.assert_close(found.heatmap, model.explain(batch, 3).heatmap, rtol=0, atol=1e-4)
 
 

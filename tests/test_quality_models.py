@@ -227,7 +227,7 @@ def test_channel_deletion_by_hand() -> None:
     assert (found.selected > found.random).all()
     everything = channel_deletion(model, images, targets, torch.ones_like(selected), draws=1)
     torch.testing.assert_close(everything.selected, everything.random)
-    alone = channel_deletion(model, images[1:2], targets[1:2], selected[1:2])
+    alone = channel_deletion(model, images[1:2], targets[1:2], selected[1:2], seeds=[1])
     torch.testing.assert_close(alone.random[0], found.random[1], rtol=1e-4, atol=1e-4)
     with pytest.raises(InvalidInputError, match="channels are"):
         channel_deletion(model, images, targets, selected[:, :4])
@@ -271,9 +271,20 @@ def test_stability_by_hand() -> None:
     torch.testing.assert_close(shift_stability(lambda batch: fixed, images, ((3, 0),)), wanted)
 
 
-def test_contribution_beats_the_control_where_the_answer_is_known() -> None:
-    """A classifier that reads one channel, and images whose halves drive it: deletion by our map
-    comes to the point sooner than by the plain mean."""
+def test_every_kind_of_parameter_is_randomised() -> None:
+    """Those of the model itself (class tokens, positions), scalars, and the zeros of an identity
+    gate."""
+    model: Any = timm.create_model("timm_sehead", backbone="test_vit", gate="identity").eval()
+    model.scale = torch.nn.Parameter(torch.tensor(2.0))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    *_, (name, last) = randomised(model)
+    after = dict(last.named_parameters())
+    assert name == "rest"
+    assert not torch.equal(before["pos_embed"], after["pos_embed"])
+    assert after["se.fc2.weight"].abs().max() > 0 and after["scale"] == 2
+
+
+def test_contribution_finds_what_the_model_needs_before_the_control() -> None:
     model, images = made(), photos(4)
     targets = model(images).argmax(1)
     ours, control = (

@@ -69,6 +69,9 @@ def take(folder: Path) -> None:
     """Copy the figures of a bench."""
     for name, file in (("summary.json", f"{folder.name}.json"), ("cost.json", "cost.json")):
         if (folder / name).is_file():
+            content = json.loads((folder / name).read_text("utf-8"))
+            if content["options"]["debug"]:
+                sys.exit(f"{folder} is a --debug run; it measures nothing.")
             shutil.copyfile(folder / name, RESULTS / file)
 
 
@@ -157,10 +160,11 @@ def overview_text() -> str:
                 f"drop, increase and gain on {content['options']['pixel_cases']} of them.",
                 report.quality_table(rows, methods),
                 "Rank correlation of each map with our contribution map, with itself when the "
-                "image is moved by four pixels, and with the maps of copies of the model whose "
-                "classifier, or all of which, is random:",
+                "image is moved by a few pixels, and with the maps of copies of the model whose "
+                "classifier, or all of which, is random (maps that are the same everywhere have "
+                "none, and are left out):",
                 report.dependence_table(rows, methods),
-                "What the logit loses without a tenth of the channels:",
+                "What the logit loses without some channels, and without as many random ones:",
                 report.channel_table(dropped),
             ]
         parts.append(origin(content))

@@ -39,18 +39,20 @@ def run_export(args: Export) -> None:
             answer as the model does.
         UnknownModelError: With the closest names.
     """
-    from ..explain.export import write_onnx
+    from ..explain.export import check_path, write_onnx
     from ..explain.graph import ExplainedModel
     from ..explain.targets import target_of
     from ..models.load import load_model
 
+    name = args.model.rstrip("/").replace(":", "/").split("/")[-1]
+    out = args.out or Path(f"{name}.{args.format}")
+    check_path(out)
     model = load_model(args.model)
     labels, classes = model.class_labels(), model.num_classes
     targets = [target_of(text, labels, classes) for text in args.target] or None
     explained = ExplainedModel(
         model, args.method, targets, "image" if args.normalize is None else args.normalize
     )
-    out = args.out or Path(args.model.replace(":", "/").split("/")[-1] + f".{args.format}")
     differences = write_onnx(explained, out)
     size = out.stat().st_size / 1e6
     shown = ", ".join(f"{name} {value:.0e}" for name, value in differences.items())

@@ -9,15 +9,12 @@ from torch import nn
 from ..errors import InvalidInputError
 from . import maps, quality
 from .explainer import check_images, explain
-from .peers import PEERS, peer_explain
+from .peers import PEERS, SLOW, peer_explain
 
 #: Maps that cost a forward pass; the others are the peers and a control that looks at nothing.
 OURS = ("contribution", "gate", "activation")
 CENTRE = "centre"
 METHODS = (*OURS, CENTRE, *PEERS)
-#: Those that need many forward passes for one map.
-SLOW = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM", "captum/Occlusion",
-        "captum/IntegratedGradients")  # fmt: skip
 #: Thresholds at which boxes are drawn around the parts of a heatmap.
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))
 
@@ -49,10 +46,10 @@ class Drawn(NamedTuple):
     """A method's maps at the size of the images."""
 
     heatmap: torch.Tensor
-    """(N, H, W) in [0, 1]: what is seen, and measured."""
+    """(N, H, W) in [0, 1]: what is seen; a plateau where the interpolation was cut at 1."""
     raw: torch.Tensor
-    """(N, H, W): the map before it was normalised, signed where the method is; what is compared
-    with other maps."""
+    """(N, H, W): the map before it was normalised, signed where the method is: where its maximum
+    lies, what pixels are sorted by, and what is compared with other maps."""
 
 
 def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
@@ -101,7 +98,9 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
     scores: Dict[str, List[Any]] = {}
     if cases.regions is not None:
         energy = quality.energy_in_region(drawn.heatmap, cases.regions).nan_to_num(0.0)
-        scores["pointing"] = quality.pointing_game(drawn.heatmap, cases.regions).float().tolist()
+        seen = (drawn.heatmap.flatten(1).amax(1) > 0).cpu()
+        hits = quality.pointing_game(drawn.raw, cases.regions).cpu() & seen
+        scores["pointing"] = hits.float().tolist()
         scores["energy"] = energy.tolist()
     if cases.boxes is not None:
         scores["box"] = quality.box_ious(drawn.heatmap, cases.boxes, THRESHOLDS).tolist()
@@ -115,13 +114,13 @@ def score_pixels(
     average drop, increase and gain."""
     images, targets, seeds = cases.images, cases.targets, list(cases.ids)
     curves = quality.deletion_insertion(
-        model, images, targets, drawn.heatmap, settings.steps, probability, batch_size=16
+        model, images, targets, drawn.raw, settings.steps, probability, batch_size=16, seeds=seeds
     )
     sigma = settings.blur * min(images.shape[2:])
 
-    def road(heatmap: torch.Tensor) -> List[float]:
+    def road(order: torch.Tensor) -> List[float]:
         found = quality.road(
-            model, images, targets, heatmap, settings.shares, probability, seeds=seeds
+            model, images, targets, order, settings.shares, probability, seeds=seeds
         )
         return found.combined.tolist()
 
@@ -129,8 +128,8 @@ def score_pixels(
     return {
         "insertion": curves.insertion_auc.tolist(),
         "deletion": curves.deletion_auc.tolist(),
-        "road": road(drawn.heatmap),
-        "road_blurred": road(quality.blurred(drawn.heatmap, sigma)),
+        "road": road(drawn.raw),
+        "road_blurred": road(quality.blurred(drawn.raw, sigma)),
         "drop": kept.drop.tolist(),
         "increase": kept.increase.float().tolist(),
         "gain": kept.gain.tolist(),
@@ -141,7 +140,7 @@ def score_dependence(
     model: nn.Module, cases: Cases, drawn: Drawn, method: str, settings: Settings, broken: Any
 ) -> Dict[str, List[Any]]:
     """What the maps depend on: their likeness when the image moves, and when the classifier, or
-    everything, is random. Constant maps are like nothing: 0.
+    everything, is random. NaN where a map is the same everywhere, which is like nothing.
 
     Args:
         broken: Copies of the model by what is random in them.
@@ -156,7 +155,7 @@ def score_dependence(
     for name, other in broken.items():
         found = draw(other, cases, method).raw
         scores[f"random_{name}"] = quality.rank_correlation(drawn.raw, found)
-    return {name: values.nan_to_num(0.0).tolist() for name, values in scores.items()}
+    return {name: values.tolist() for name, values in scores.items()}
 
 
 def same_maps(left: torch.Tensor, right: torch.Tensor) -> bool:
@@ -170,6 +169,13 @@ def probability_of(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     return torch.sigmoid if model.is_multi_label() else quality.softmax  # type: ignore[operator]
 
 
+def random_copies(model: nn.Module) -> Dict[str, nn.Module]:
+    """The model with a random classifier, and all random."""
+    first = next(iter(quality.randomised(model)))[1]
+    *_, (_, last) = quality.randomised(model)
+    return {"classifier": first, "all": last}
+
+
 def score(
     model: nn.Module,
     cases: Cases,
@@ -177,6 +183,7 @@ def score(
     settings: Settings,
     pixels: Sequence[int],
     slow: Sequence[int],
+    broken: Optional[Dict[str, nn.Module]] = None,
 ) -> Dict[str, Dict[str, Dict[str, Any]]]:
     """All scores of the cases.
 
@@ -189,7 +196,8 @@ def score(
         methods: Of :data:`METHODS`.
         settings: Of the measures.
         pixels: Rows that are scored by what the model needs of the map.
-        slow: Rows for which methods of :data:`SLOW` are drawn at all.
+        slow: Rows for which the methods that take many passes are drawn at all.
+        broken: Of :func:`random_copies`; made if None.
 
     Returns:
         Of each method and measure the score of each case, by its number.
@@ -199,8 +207,7 @@ def score(
     """
     cases = cases._replace(images=check_images(model, cases.images))
     probability = probability_of(model)
-    ways = list(quality.randomised(model))
-    broken = {"classifier": next(iter(quality.randomised(model)))[1], "all": ways[-1][1]}
+    broken = random_copies(model) if broken is None else broken
     found: Dict[str, Dict[str, Dict[str, Any]]] = {}
     pixel_scores: List[_Scored] = []
     dependence: List[_Scored] = []
@@ -214,17 +221,17 @@ def score(
         _add(table, part.ids, score_regions(part, drawn))
         if method in OURS or method in PEERS:
             ours = draw(model, part, "contribution")
-            likeness = quality.rank_correlation(drawn.raw, ours.raw).nan_to_num(0.0)
+            likeness = quality.rank_correlation(drawn.raw, ours.raw)
             _add(table, part.ids, {"likeness": likeness.tolist()})
         chosen = [n for n, row in enumerate(rows) if row in pixels]
         if not chosen:
             continue
         few, cut = part.some(chosen), Drawn(*(t[chosen] for t in drawn))
         at = tuple(few.ids)
-        values = _known(pixel_scores, at, cut.heatmap)
+        values = _known(pixel_scores, at, cut.raw)
         if values is None:
             values = score_pixels(model, few, cut, settings, probability)
-            pixel_scores.append((at, cut.heatmap, values))
+            pixel_scores.append((at, cut.raw, values))
         _add(table, few.ids, values)
         if method in (*SLOW, CENTRE):
             continue
@@ -250,24 +257,28 @@ def _known(
 def _add(
     table: Dict[str, Dict[str, Any]], ids: Sequence[int], scores: Dict[str, List[Any]]
 ) -> None:
+    """Add the scores of cases; those that are not known (NaN) are left out."""
     for measure, values in scores.items():
-        table.setdefault(measure, {}).update(zip(map(str, ids), values, strict=True))
+        known = {str(n): v for n, v in zip(ids, values, strict=True) if v == v}
+        table.setdefault(measure, {}).update(known)
 
 
 def score_channels(model: nn.Module, cases: Cases) -> Dict[str, Dict[str, Any]]:
-    """What the logit loses without a tenth of the channels: those that the gate selects, those
-    with the largest gates, those that contribute most to the class, and as many random ones."""
+    """What the logit loses without some channels: those that the gate selects, the tenth with the
+    largest gates, the tenth that contributes most to the class; and as many random ones."""
     gated = explain(model, cases.images, cases.targets, "gate")
     ways = {
         "gate": gated.selected,
-        "gate, by rank": quality.top_channels(gated.gate),
-        "contribution": quality.top_channels(
+        "gate, a tenth by rank": quality.top_channels(gated.gate),
+        "contribution, a tenth": quality.top_channels(
             quality.channel_contributions(model, cases.images, cases.targets)
         ),
     }
     found = {}
     for name, selected in ways.items():
-        deleted = quality.channel_deletion(model, cases.images, cases.targets, selected)
+        deleted = quality.channel_deletion(
+            model, cases.images, cases.targets, selected, seeds=cases.ids
+        )
         table = {}
         _add(table, cases.ids, {k: v.tolist() for k, v in deleted._asdict().items()})
         found[name] = table

@@ -16,6 +16,16 @@ OUTPUTS = ("logits", "heatmap", "gate")
 TOLERANCE = 1e-4
 
 
+def check_path(path: Path) -> None:
+    """Whether the file can be written.
+
+    Raises:
+        InvalidInputError: If it cannot.
+    """
+    if path.suffix != ".onnx" or not path.parent.is_dir():
+        raise InvalidInputError(f"{path} must end in .onnx, in a folder that exists.")
+
+
 def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
     """Write one graph with the input ``images`` and the outputs ``logits``, ``heatmap`` and
     ``gate``, for any batch size; it is run by onnxruntime and compared before it is there.
@@ -43,15 +53,24 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
         raise InvalidInputError(
             f"Writing ONNX needs the extra export: pip install 'se_zoo[export]' ({error})."
         ) from error
-    if path.suffix != ".onnx" or not path.parent.is_dir():
-        raise InvalidInputError(f"{path} must end in .onnx, in a folder that exists.")
+    check_path(path)
+    device = next(explained.parameters()).device
+    if device.type != "cpu":
+        raise InvalidInputError(f"The model is on {device}; move it with .cpu() first.")
     images = torch.randn(2, *explained.model.input_shape())  # type: ignore[operator]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         file = Path(folder) / path.name
-        program: Any = torch.onnx.export(
-            explained, (images,), dynamo=True, input_names=["images"], output_names=list(OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
-        )  # fmt: skip
+        try:
+            program: Any = torch.onnx.export(
+                explained, (images,), dynamo=True, input_names=["images"],
+                output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )  # fmt: skip
+        except Exception as error:  # torch's own kinds differ from version to version
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise InvalidInputError(
+                f"torch.onnx cannot export {type(explained.model).__name__}: {reason}"
+            ) from error
         program.save(str(file), external_data=False)
         content = onnx.load(str(file))
         for key, value in _metadata(explained).items():
@@ -97,7 +116,8 @@ def compare(explained: ExplainedModel, file: Path) -> Dict[str, float]:
                 continue
             scale = max(1.0, float(ours.abs().max()))
             away = float((ours - torch.from_numpy(theirs)).abs().max()) / scale
-            worst[name] = max(worst[name], away)
+            if not away <= worst[name]:  # NaN is worse than anything, which max() does not know
+                worst[name] = away
     return worst
 
 

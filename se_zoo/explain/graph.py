@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
-from .explainer import backbone_features, check_images, check_model
+from .explainer import SEModel, backbone_features, check_images, check_model
 from .targets import label_index
 
 METHODS = ("contribution", "gate", "activation")
@@ -19,10 +19,11 @@ class ExplainedModel(nn.Module):
     It computes what :func:`se_zoo.explain` does, for classes that are fixed beforehand and without
     looking at values, so ``torch.compile``, ``torch.export`` and ONNX can take it whole. A method
     that needs a gradient cannot be exported like this; the contribution map of a head of average
-    pooling, norm and linear layer needs none.
+    pooling, norm and linear layer needs none. The classifier's rows are copied: make it anew after
+    further training.
 
     Args:
-        model: Model with an SE head, float32; it is put into eval mode.
+        model: Model with an SE head, in float32; it is put into eval mode.
         method: ``"contribution"``, ``"gate"`` or ``"activation"``.
         targets: Classes of the contribution maps, by index or label; all of them if None. The
             other maps know no class.
@@ -53,15 +54,26 @@ class ExplainedModel(nn.Module):
                 "targets are the classes of contribution maps, at least one; the other maps know "
                 "no class."
             )
+        check_model(model)
+        parameter = next(model.parameters())
+        if parameter.dtype != torch.float32:
+            raise InvalidInputError(
+                f"The model's weights are {parameter.dtype}; take model.float()."
+            )
         self.model = model
-        self.se_model = check_model(model)
+        # Before anything runs: in train mode BatchNorm would take up what it is shown.
+        self.eval()
         self.method = method
         self.normalize = maps.check_normalize(normalize)
         self.targets: Tuple[int, ...] = ()
         self.norm: Optional[nn.Module] = None
         if method == "contribution":
             self._fold(targets)
-        self.eval()
+
+    @property
+    def se_model(self) -> SEModel:
+        """The model, as explanations know it."""
+        return cast(SEModel, self.model)
 
     @torch.no_grad()
     def _fold(self, targets: Optional[Sequence[Union[int, str]]]) -> None:

@@ -9,7 +9,8 @@ import contextlib
 import importlib
 import io
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 import torch
 from torch import nn
@@ -44,6 +45,8 @@ class AfterGate(nn.Module):
         gated = model.gated(model.forward_features(images))
         native = feature_map(gated)
         grid = model.feature_grid(gated, size)
+        if torch.is_grad_enabled() and not grid.requires_grad:
+            grid.requires_grad_()  # nothing before it does, in a frozen model
         if grid is native:
             return model.classify(with_feature_map(gated, self.layer(grid)))
         back = native.clone()
@@ -115,6 +118,10 @@ def _torch_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) ->
         return cam(targets.tolist(), logits, normalized=False)[0].detach()
 
 
+#: Those that take a forward pass for each channel of the layer.
+BY_CHANNEL = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM")
+#: Those that take many passes for one map.
+SLOW = (*BY_CHANNEL, "captum/IntegratedGradients", "captum/Occlusion")
 #: Maps (B, *grid) or (B, *size) of images and one class each, signed where the method is.
 PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "grad-cam/GradCAM": _grad_cam("GradCAM", "grad_cam"),
@@ -131,13 +138,36 @@ PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]
 }
 
 
+def check_libraries(methods: Iterable[str]) -> Dict[str, str]:
+    """The versions of the libraries that methods need.
+
+    Args:
+        methods: Of :data:`PEERS`.
+
+    Raises:
+        InvalidInputError: If one is not installed.
+    """
+    packages = dict.fromkeys(method.split("/")[0] for method in methods)
+    found = {}
+    for package in packages:
+        name = "torchcam" if package == "torch-cam" else package
+        try:
+            found[package] = version(name)
+        except PackageNotFoundError as error:
+            raise InvalidInputError(
+                f"{package} is not installed: pip install 'se_zoo[compare]'."
+            ) from error
+    return found
+
+
 def peer_maps(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, method: str
 ) -> torch.Tensor:
     """Another library's map of each image's class, as that library makes it.
 
     ``grad-cam`` (pytorch-grad-cam) is asked for the map before its ReLU; ``torch-cam`` gives the
-    positive part alone. Classes are scored by their logits. ``IntegratedGradients`` takes 25 steps
+    positive part alone. EigenCAM's sign is arbitrary, and left as it comes. Classes are scored by
+    their logits. ``IntegratedGradients`` takes 25 steps
     from a zero image and is summed over the colours; ``Occlusion`` covers a seventh of each side,
     half of it a step.
 
@@ -157,6 +187,8 @@ def peer_maps(
     if method not in PEERS:
         raise InvalidInputError(f"Unknown method {method!r}; the peers are {', '.join(PEERS)}.")
     batch = check_images(model, images)
+    if batch.dtype in (torch.float16, torch.bfloat16):
+        raise InvalidInputError(f"the peers need float32, not {batch.dtype}: take model.float().")
     with evaluating(model), _grads_kept(model), torch.inference_mode(False), torch.enable_grad():
         try:
             # Clones, because what was made in inference mode takes no part in autograd.

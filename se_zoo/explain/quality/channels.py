@@ -1,6 +1,6 @@
 """Whether the channels that a map is drawn from matter: what the logit loses without them."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple, Optional, Sequence, cast
 
 import torch
 from torch import nn
@@ -64,7 +64,7 @@ class Deleted(NamedTuple):
     selected: torch.Tensor
     """Without the selected ones."""
     random: torch.Tensor
-    """Without as many others by chance, the mean over the draws."""
+    """Without as many of all channels by chance, the mean over the draws."""
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def channel_deletion(
     targets: torch.Tensor,
     selected: torch.Tensor,
     draws: int = 5,
-    seed: int = 0,
+    seeds: Optional[Sequence[int]] = None,
 ) -> Deleted:
     """How much the logit of a class falls without the selected channels, and without random ones.
 
@@ -86,7 +86,7 @@ def channel_deletion(
         targets: Class of each, (B,).
         selected: Channels to drop, (B, channels) bool, such as ``explanation.selected``.
         draws: Of random channels.
-        seed: Of the draws; they do not depend on the batch.
+        seeds: Of each image's draws; 0, 1, ... if None.
 
     Raises:
         InvalidInputError: For images or a model that cannot be explained, or channels that are not
@@ -107,11 +107,12 @@ def channel_deletion(
             return se_model.classify(se_model.gated(native, gate * ~dropped))[rows, targets]
 
         whole = logit(torch.zeros_like(selected))
-        generator = torch.Generator().manual_seed(seed)
+        given = range(len(batch)) if seeds is None else seeds
+        generators = [torch.Generator().manual_seed(seed) for seed in given]
         falls = []
         for _ in range(draws):
-            order = torch.rand(gate.shape[1], generator=generator).argsort().to(gate.device)
+            places = [torch.randperm(gate.shape[1], generator=each) for each in generators]
             # As many as were selected of that image.
-            chance = torch.arange(len(order), device=gate.device) < selected.sum(1, keepdim=True)
-            falls.append(whole - logit(chance[:, order.argsort()]))
+            chance = torch.stack(places).to(gate.device) < selected.sum(1, keepdim=True)
+            falls.append(whole - logit(chance))
         return Deleted(whole - logit(selected), torch.stack(falls).mean(0))

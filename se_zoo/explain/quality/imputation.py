@@ -49,7 +49,8 @@ def road(
         probability: As in :func:`deletion_insertion`.
         noise: Standard deviation of what is added to replaced pixels, so that the shape of the hole
             cannot be read from its smoothness.
-        seeds: Of each image's noise, so that it does not depend on the batch; 0, 1, ... if None.
+        seeds: Of each image's noise and order of equal values, so that neither depends on the
+            batch; 0, 1, ... if None.
 
     Raises:
         InvalidInputError: If the shapes do not belong together, or a share is not between 0 and 1.
@@ -57,7 +58,7 @@ def road(
     check_images(images, targets, heatmaps)
     if not shares or not all(0 < share < 1 for share in shares):
         raise InvalidInputError(f"shares lie between 0 and 1: {tuple(shares)}.")
-    rank = ranks(heatmaps)
+    rank = ranks(heatmaps, seeds)
     count = heatmaps[0].numel()
     noises = noise * _noise(images, range(len(images)) if seeds is None else seeds)
     places = torch.arange(len(images), device=images.device)

@@ -1,6 +1,6 @@
 """What the model needs of what a heatmap marks: its answer while pixels go, come or are dimmed."""
 
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import torch
 from torchvision.transforms.functional import gaussian_blur
@@ -50,21 +50,23 @@ def deletion_insertion(
     steps: int = 224,
     probability: Probability = softmax,
     batch_size: int = 64,
+    seeds: Optional[Sequence[int]] = None,
 ) -> Curves:
     """Curves of the class's probability while the most important pixels go, or come, first.
 
-    Petsiuk et al. (RISE), arXiv 1806.07421, section 4.2, and their code: deleted pixels become 0 in
-    the model's normalised space, inserted ones come into a Gaussian blur (kernel 11, sigma 5), as
-    many a step as the image has pixels over ``steps``. Equal values go in reading order.
+    Petsiuk et al. (RISE), arXiv 1806.07421, section 4.2: deleted pixels become 0 in the model's
+    normalised space, inserted ones come into a Gaussian blur (kernel 11, sigma 5, edges reflected),
+    as many a step as the image has pixels over ``steps`` (224 in the paper).
 
     Args:
         model: In eval mode.
         images: Normalised, (B, C, H, W).
         targets: Class of each, (B,).
-        heatmaps: (B, H, W).
+        heatmaps: (B, H, W), of any scale and sign.
         steps: Of each curve.
         probability: What the logits (N, K) become; ``torch.sigmoid`` for independent labels.
         batch_size: Images in one forward pass.
+        seeds: Of the order of equal values, see :func:`ranks`.
 
     Raises:
         InvalidInputError: If the shapes do not belong together, or steps are more than pixels.
@@ -73,7 +75,7 @@ def deletion_insertion(
     count = heatmaps[0].numel()
     if not 1 <= steps <= count:
         raise InvalidInputError(f"steps is {steps}; it must be from 1 to {count} pixels.")
-    rank = ranks(heatmaps)
+    rank = ranks(heatmaps, seeds)
     blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
     gone = [round(count * i / steps) for i in range(steps + 1)]
     curves = []
@@ -90,12 +92,26 @@ def deletion_insertion(
     return Curves(*curves)
 
 
-def ranks(heatmaps: torch.Tensor) -> torch.Tensor:
-    """Place of each pixel when the most important come first, (B, H, W); equal values go in
-    reading order."""
-    order = heatmaps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).view_as(heatmaps)
+def ranks(heatmaps: torch.Tensor, seeds: Optional[Sequence[int]] = None) -> torch.Tensor:
+    """Place of each pixel when the most important come first, (B, H, W).
+
+    Equal values go in an order that is drawn for each image: in reading order a map with many
+    zeros would be measured by what happens to lie at the top.
+
+    Args:
+        heatmaps: (B, H, W).
+        seeds: Of each image's order of equal values; 0, 1, ... if None.
+    """
+    count = heatmaps[0].numel()
+    found = []
+    for heatmap, seed in zip(
+        heatmaps, range(len(heatmaps)) if seeds is None else seeds, strict=True
+    ):
+        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        drawn = drawn.to(heatmap.device)
+        order = drawn[heatmap.flatten()[drawn].argsort(descending=True, stable=True)]
+        found.append(torch.empty_like(order).scatter_(0, order, torch.arange(count).to(order)))
+    return torch.stack(found).view_as(heatmaps)
 
 
 def _chunks(values: Sequence[int], size: int) -> Sequence[Sequence[int]]:

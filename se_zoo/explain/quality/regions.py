@@ -58,9 +58,10 @@ def energy_in_region(heatmaps: torch.Tensor, regions: torch.Tensor) -> torch.Ten
         InvalidInputError: If the shapes differ, or a region is empty.
     """
     _check_regions(heatmaps, regions)
-    positive = heatmaps.double().clamp(min=0)
-    share = (positive * regions).flatten(1).sum(1) / positive.flatten(1).sum(1)
-    return (share / regions.double().flatten(1).mean(1)).to(heatmaps.dtype)
+    positive = heatmaps.detach().cpu().double().clamp(min=0)  # not every device has double
+    inside = regions.cpu()
+    share = (positive * inside).flatten(1).sum(1) / positive.flatten(1).sum(1)
+    return (share / inside.double().flatten(1).mean(1)).to(heatmaps)
 
 
 def _check_regions(heatmaps: torch.Tensor, regions: torch.Tensor) -> None:
@@ -100,7 +101,7 @@ def box_ious(
             "heatmaps are (B, H, W) and boxes (B, 4); got "
             f"{tuple(heatmaps.shape)} and {tuple(boxes.shape)}."
         )
-    maps, true = heatmaps.detach().cpu().numpy(), boxes.double().cpu().numpy()
+    maps, true = heatmaps.detach().cpu().numpy(), boxes.cpu().double().numpy()
     found = np.zeros((len(maps), len(thresholds)))
     neighbours = np.ones((3, 3))
     for n, heatmap in enumerate(maps):
@@ -121,8 +122,12 @@ def _ious(boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
     return common / (areas + (true[2] - true[0]) * (true[3] - true[1]) - common)
 
 
+#: IoUs that count as a hit, each for itself.
+WANTED_IOUS = (0.3, 0.5, 0.7)
+
+
 def max_box_accuracy(
-    ious: torch.Tensor, wanted: Sequence[float] = (0.3, 0.5, 0.7)
+    ious: torch.Tensor, wanted: Sequence[float] = WANTED_IOUS
 ) -> Tuple[float, float]:
     """MaxBoxAccV2, and the mean IoU at the threshold where that is best.
 

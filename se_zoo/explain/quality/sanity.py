@@ -25,7 +25,9 @@ def rank_correlation(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """
     if left.shape != right.shape:
         raise InvalidInputError(f"maps are {tuple(left.shape)} and {tuple(right.shape)}.")
-    ranks = [torch.stack([_mean_ranks(row) for row in maps.flatten(1)]) for maps in (left, right)]
+    # On the CPU, because not every device has double.
+    both = [maps.detach().cpu().flatten(1) for maps in (left, right)]
+    ranks = [torch.stack([_mean_ranks(row) for row in rows]) for rows in both]
     one, other = (r - r.mean(1, keepdim=True) for r in ranks)
     return (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
 
@@ -42,7 +44,7 @@ def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module
     Adebayo et al., arXiv 1810.03292, section 3.1 (cascading randomisation): an explanation of the
     model should lose its likeness to that of the trained one. Weights are drawn anew from a normal
     distribution around 0 with the deviation that the trained tensor has; the scales and biases of
-    norms and layers change places, so that signals keep their size.
+    norms and layers change places, so that signals keep their size. Batch statistics stay.
 
     Args:
         model: SE model; it is not changed.
@@ -50,12 +52,14 @@ def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module
 
     Yields:
         What became random last, and the copy, in eval mode: ``"classifier"``, ``"se"``, then the
-        backbone's children from the last to the first.
+        backbone's children from the last to the first, and at the end parameters of its own
+        (class tokens, positions) as ``"rest"``.
     """
     copy = deepcopy(model).eval()
     generator = torch.Generator().manual_seed(seed)
     parts = [("classifier", copy.get_classifier()), ("se", copy.se)]  # type: ignore[operator]
     parts += [(name, part) for name, part in reversed(list(copy.named_children())) if name != "se"]
+    parts += [("rest", copy)]
     done = set()
     for name, part in parts:
         fresh = [p for p in part.parameters() if id(p) not in done]  # type: ignore[union-attr]
@@ -67,9 +71,12 @@ def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module
 
 
 def _random_like(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    if values.dim() > 1:
-        return torch.randn(values.shape, generator=generator).to(values) * values.std()
-    return values[torch.randperm(values.numel(), generator=generator).to(values.device)]
+    if values.dim() < 2:
+        order = torch.randperm(values.numel(), generator=generator).to(values.device)
+        return values.flatten()[order].view_as(values)
+    # Weights without a deviation, such as the zeros of an identity gate, get a usual one.
+    deviation = float(values.std(correction=0)) or values[0].numel() ** -0.5
+    return torch.randn(values.shape, generator=generator).to(values) * deviation
 
 
 def shift_stability(
