@@ -116,12 +116,19 @@ def rows_of(folder: Path) -> List[Dict[str, Any]]:
     return rows
 
 
-def test_own_images(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tables and pictures; a second call does nothing twice; a lost piece comes back the same."""
+@pytest.fixture(scope="module")
+def finished(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a bench of them."""
     pytest.importorskip("scipy", reason="boxes need SciPy: extra compare")
-    recipe.main(options(own, tmp_path))
-    assert "## boxes: 8 cases of 8 images" in capsys.readouterr().out
-    folder = tmp_path / "own"
+    output = tmp_path_factory.mktemp("finished")
+    recipe.main(options(own, output))
+    return output
+
+
+def test_own_images(own: Path, finished: Path) -> None:
+    """Tables and pictures; a second call does nothing twice; a lost piece comes back the same."""
+    folder = finished / "own"
+    assert "## boxes: 8 cases of 8 images" in (folder / "table.md").read_text()
     names = {file.name for file in folder.iterdir()}
     assert {"table.md", "table.csv", "channels.csv", "quality.png", "boxes.png"} <= names
     rows = rows_of(folder)
@@ -136,23 +143,22 @@ def test_own_images(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     lost = sorted(made)[1]
     content = json.loads(lost.read_text())
     lost.unlink()
-    recipe.main(options(own, tmp_path))
+    recipe.main(options(own, finished))
     assert json.loads(lost.read_text()) == content and rows_of(folder) == rows
     assert all(file.stat().st_mtime_ns == t for file, t in made.items() if file != lost)
     with pytest.raises(InvalidInputError, match="holds scores of another model"):
-        recipe.main(options(own, tmp_path, steps=4))
-    with (own / "boxes.csv").open("a") as table:
-        table.write("0.png,15,0,0,200,240\n")  # a class by its number, and an image twice
-    twice = explain_cases.own_cases("se_zoo/resnet18_slim_celeba", own / "boxes.csv")
+        recipe.main(options(own, finished, steps=4))
+    # A class by its number, and an image twice.
+    more = (own / "boxes.csv").read_text() + "0.png,15,0,0,200,240\n"
+    (own / "more.csv").write_text(more)
+    twice = explain_cases.own_cases("se_zoo/resnet18_slim_celeba", own / "more.csv")
     assert len(twice.groups) == 9 and len(set(twice.images)) == 8
     assert twice.cases.boxes[-1].tolist() == [0, 0, 104, 128]
 
 
-def test_two_processes_give_the_same(own: Path, tmp_path: Path) -> None:
-    pytest.importorskip("scipy", reason="boxes need SciPy: extra compare")
+def test_two_processes_give_the_same(own: Path, finished: Path, tmp_path: Path) -> None:
     if torch.__version__.startswith("2.6."):
         pytest.skip("gloo of torch 2.6 can hang")
-    recipe.main(options(own, tmp_path / "one"))
     command = ["own", "--model", "se_zoo/resnet18_slim_celeba", "--csv", str(own / "boxes.csv"),
                "--output", "two", "--methods", *LIGHT, "--pixel-cases", "3", "--slow-cases", "0",
                "--chunk", "2", "--resamples", "50", "--steps", "3", "--shares", "0.5"]  # fmt: skip
@@ -163,7 +169,7 @@ def test_two_processes_give_the_same(own: Path, tmp_path: Path) -> None:
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    one, two = (rows_of(tmp_path / name / "own") for name in ("one", "two"))
+    one, two = (rows_of(folder / "own") for folder in (finished, tmp_path / "two"))
     for left, right in zip(one, two, strict=True):
         assert [left[key] for key in KEYS] == [right[key] for key in KEYS]
         numbers = [{k: v for k, v in row.items() if k not in KEYS} for row in (left, right)]
