@@ -21,6 +21,8 @@ writes tables (Markdown and csv), a plot and a page of pictures to the run's fol
 cases, attributes weighing alike; intervals are bootstrapped over images; + and - mark methods that
 are better or worse than our contribution map by more than the interval of the paired difference.
 A stopped bench goes on when the same command is given again.
+Run time: 13 minutes each for faces and objects, on two cores (AMD EPYC), training included.
+Result: recipes/results/README.md.
 """
 
 import hashlib

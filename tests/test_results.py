@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="the recipes need the extra train")
 
-from . import write_results as results  # noqa: E402
+from . import write_results as results
 
 
 def test_readme_and_overview_are_generated() -> None:
