@@ -145,7 +145,7 @@ class Objects(Bench):
                      "--data.limit", "200" if self.debug else str(self.train_images),
                      "--data.limit-eval", "100" if self.debug else "1000",
                      "--model.input-size", side, side, "--run.best", "accuracy",
-                     "--optim.epochs", "1" if self.debug else "15",
+                     "--optim.epochs", "2" if self.debug else "15",
                      "--run.output", str(run)]  # fmt: skip
             recipe = Path(__file__).with_name("squeeze_only.py")
             launched = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_",
