@@ -31,14 +31,13 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Dict, List, Tuple, Union
 
 import explain_report as report
 import torch
 import tyro
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator
 from explain_cases import (
     CaseSet,
     celeba_cases,
@@ -60,6 +59,7 @@ from se_zoo.models.load import load_model
 from se_zoo.provenance import provenance
 from se_zoo.train.output import full_precision, plain
 from se_zoo.train.recipe import one_line_errors
+from se_zoo.train.start import PATIENCE, check_launched
 from se_zoo.train.state import write_json
 
 
@@ -314,11 +314,8 @@ def main(given: Bench) -> None:
     check(given)
     given = debugged(given) if given.debug else given
     given = replace(given, output=given.output / given.name)
-    # The others wait while one trains, or has the longer pieces.
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))
-    accelerator = Accelerator(kwargs_handlers=[patience])
-    if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
-        raise InvalidInputError("without GPUs, several processes need ACCELERATE_USE_CPU=true.")
+    accelerator = Accelerator(kwargs_handlers=[PATIENCE])
+    check_launched(accelerator)
     sets = given.sets(accelerator)
     if given.debug:
         sets = [limited(found, 4) for found in sets]

@@ -3,6 +3,7 @@ objects, or a table of your own."""
 
 import csv
 import io
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,7 +167,8 @@ def face_part_cases(model_name: str, images: int) -> CaseSet:
     transform = transform_of(model)
     folder = data_folder() / "face_parts"
     height, width = resolve_data_config(model=model)["input_size"][-2:]
-    classes = {name: number for number, name in _json(folder / "classes.json").items()}
+    named = json.loads((folder / "classes.json").read_text("utf-8"))
+    classes = {name: number for number, name in named.items()}
     labels = list(model.class_labels())
     found = []
     for n, file in enumerate(sorted((folder / "images").glob("*.jpg"))[:images]):
@@ -185,12 +187,6 @@ def face_part_cases(model_name: str, images: int) -> CaseSet:
     return _set("face_parts", model, found)
 
 
-def _json(file: Path) -> Any:
-    import json
-
-    return json.loads(file.read_text("utf-8"))
-
-
 def _celeba_frame(mask: np.ndarray, classes: Dict[str, str]) -> Tuple[int, int, int, int]:
     """The box in which eyes and mouth lie where CelebA's lie: the eyes at 0.505 of the height, the
     mouth at 0.71, and 89 x 109 pixels wide and high."""
@@ -202,12 +198,12 @@ def _celeba_frame(mask: np.ndarray, classes: Dict[str, str]) -> Tuple[int, int, 
     return round(left), round(top), round(left + width), round(top + height)
 
 
-def sample_mobilenet(**options: Any) -> nn.Module:
+def sample_mobilenet() -> nn.Module:
     """ImageNet's MobileNetV2 of the sample data under an untrained identity gate."""
     from safetensors.torch import load_file
 
     model: Any = timm.create_model(
-        "timm_sehead", backbone="mobilenetv2_100", pad_type="same", gate="identity", **options
+        "timm_sehead", backbone="mobilenetv2_100", pad_type="same", gate="identity"
     )
     weights = load_file(data_folder() / "weights" / "mobilenetv2_100_in1k.safetensors")
     missing, unknown = model.load_state_dict(

@@ -33,7 +33,8 @@ import torchvision
 
 import se_zoo
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.peers import BY_CHANNEL, PEERS, check_libraries, finish, peer_maps
+from se_zoo.explain.maps import to_heatmap
+from se_zoo.explain.peers import BY_CHANNEL, PEERS, check_libraries, peer_maps
 from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
 from se_zoo.train.output import plain as as_json
@@ -104,7 +105,9 @@ def sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]]
         calls[method] = lambda m=method: se_zoo.explain(squeezed, images, targets, m)
     for peer in given.peers:
         if images.dim() == 4 or peer not in BY_CHANNEL:
-            calls[peer] = lambda p=peer: finish(peer_maps(squeezed, images, targets, p), size)
+            calls[peer] = lambda p=peer: to_heatmap(
+                peer_maps(squeezed, images, targets, p), True, "image", size
+            )
     return calls
 
 

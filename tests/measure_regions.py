@@ -8,7 +8,6 @@ lies inside the region (Zhang et al., arXiv 1608.00507); energy = share of the h
 the region's share of the area, so 1 is chance (Wang et al., Score-CAM, arXiv 1910.01279).
 """
 
-import io
 import json
 import os
 import sys
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-import pyarrow.parquet as parquet
 import timm
 import torch
 import tyro
@@ -26,7 +24,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo  # registers the models
-from recipes.explain_cases import FACE_BOXES, fraction_region
+from recipes.explain_cases import FACE_BOXES, fraction_region, read_images
 from se_zoo.explain.quality import energy_in_region, pointing_game
 from se_zoo.models.manifest import manifest
 from se_zoo.provenance import provenance
@@ -56,10 +54,7 @@ def pointing_and_energy(
 
 def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[str, List[bool]]]:
     """Images and attributes of the sample's test split."""
-    table = parquet.read_table(folder / "celeba10k" / "test.parquet").slice(0, images)
-    pictures = [
-        Image.open(io.BytesIO(r["bytes"])).convert("RGB") for r in table["image"].to_pylist()
-    ]
+    pictures, table = read_images(folder / "celeba10k" / "test.parquet", slice(images))
     return pictures, {name: table[name].to_pylist() for name in FACE_BOXES}
 
 

@@ -220,7 +220,7 @@ def test_tables_that_cannot_be(line: str, says: str, own: Path) -> None:
 def test_presets_need_the_sample_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SE_ZOO_DATA", raising=False)
     with pytest.raises(DataError, match="the preset own"):
-        recipe.main(recipe.Faces(output=tmp_path))
+        recipe.main(recipe.Faces(output=tmp_path, methods=("contribution",)))
 
 
 def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scores_do_not_depend_on_the_batch() -> None:
+    pytest.importorskip("scipy", reason="boxes need SciPy: extra compare")
     model = made("test_resnet", num_classes=10)
     batch = torch.nn.functional.avg_pool2d(torch.randn(4, 3, 96, 96), 5, 1, 2) * 3
     regions = torch.zeros(4, 96, 96, dtype=torch.bool)

@@ -51,6 +51,7 @@ def maps(batch: int, size: Tuple[int, int] = (64, 48)) -> torch.Tensor:
 
 
 def test_boxes_by_hand() -> None:
+    pytest.importorskip("scipy", reason="boxes need SciPy: extra compare")
     heatmap = torch.zeros(1, 10, 10)
     heatmap[0, 2:6, 2:6] = 0.5  # the box of the answer, less a row
     heatmap[0, 3, 3] = 1.0

@@ -208,6 +208,7 @@ def score(
     cases = cases._replace(images=check_images(model, cases.images))
     probability = probability_of(model)
     broken = random_copies(model) if broken is None else broken
+    ours = draw(model, cases, "contribution")
     found: Dict[str, Dict[str, Dict[str, Any]]] = {}
     pixel_scores: List[_Scored] = []
     dependence: List[_Scored] = []
@@ -220,8 +221,7 @@ def score(
         table = found.setdefault(method, {})
         _add(table, part.ids, score_regions(part, drawn))
         if method in OURS or method in PEERS:
-            ours = draw(model, part, "contribution")
-            likeness = quality.rank_correlation(drawn.raw, ours.raw)
+            likeness = quality.rank_correlation(drawn.raw, ours.raw[rows])
             _add(table, part.ids, {"likeness": likeness.tolist()})
         chosen = [n for n, row in enumerate(rows) if row in pixels]
         if not chosen:

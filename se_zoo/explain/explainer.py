@@ -174,12 +174,12 @@ def explain(
             rows = _rows(se_model, state, target, method)
             other = _other_class(se_model, state, rows, method, versus)
             computed = _compute(se_model, state, rows, other, method)
-            native_size = maps.normalise(computed.raw, method in maps.SIGNED_METHODS, normalize)
-            heatmap = maps.upsample(native_size, tuple(batch.shape[2:])).clamp(0, 1).float()
+            signed = method in maps.SIGNED_METHODS
+            heatmap = maps.to_heatmap(computed.raw, signed, normalize, tuple(batch.shape[2:]))
     labels = se_model.class_labels()
     mean, std = se_model.image_stats()
     return Explanation(
-        heatmap=heatmap,
+        heatmap=heatmap.float(),
         raw=computed.raw.float(),
         constant=computed.constant.float(),
         logits=logits,
@@ -271,7 +271,7 @@ def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
     pooled = state.features.flatten(2).to(state.gate.dtype).mean(2) * state.gate
     logits = state.logits[rows.images, rows.targets]
     size = _square_of(state)
-    folded = heads.folded_weights(
+    folding = heads.find_folding(
         cast(nn.Module, model),
         pooled[rows.images],
         rows.targets,
@@ -280,7 +280,8 @@ def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
             cast(nn.Module, model), state.native, lambda view: model.feature_grid(view, size)
         ),
     )
-    if folded is not None:
+    if folding is not None:
+        folded = folding.weights
         weights = folded.weight * state.gate[rows.images]
         raw = maps.weighted_maps(state.features, weights, rows.images)
         return _Maps(raw, folded.constant, True, "folded")

@@ -124,8 +124,7 @@ class ExplainedModel(nn.Module):
         raw = torch.einsum("bnc,bcp->bnp", weights, grid.flatten(2)).flatten(0, 1)
         raw = raw.unflatten(1, grid.shape[2:])
         signed = self.method in maps.SIGNED_METHODS
-        shown = maps.normalise(raw, signed, self.normalize)
-        heatmap = maps.upsample(shown, tuple(images.shape[2:])).clamp(0, 1)
+        heatmap = maps.to_heatmap(raw, signed, self.normalize, tuple(images.shape[2:]))
         return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate
 
     def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:

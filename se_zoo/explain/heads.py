@@ -7,7 +7,7 @@ Every other head is asked for its gradient; the backbone never sees one.
 
 A folding is never trusted by its looks: it has to reproduce what the head answers to made-up
 features with known channel means (:func:`probe_head`), and the logits that the model gave for the
-batch at hand, or it is not used (:func:`folded_weights`).
+batch at hand, or it is not used (:func:`find_folding`).
 """
 
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
@@ -152,7 +152,7 @@ def probe_head(
     return Probe(means, model.classify(with_feature_map(others, features)))  # type: ignore[operator]
 
 
-def rows_of(
+def _rows_of(
     classifier: nn.Module, targets: torch.Tensor, dtype: torch.dtype
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """The classifier's weight (N, C) and bias (N,) for the targets."""
@@ -171,13 +171,27 @@ def _gives(folded: ChannelWeights, pooled: torch.Tensor, logits: torch.Tensor) -
     return bool((error <= tolerance * (terms.square().sum(1).sqrt() + logits.abs()) + 1e-6).all())
 
 
-def folded_weights(
+class Folding(NamedTuple):
+    """What a head of pooling (+ norm) + linear layer is made of.
+
+    Attributes:
+        weights: The classifier's rows with the norm's statistics of these samples folded in.
+        norm: Between pooling and classifier, or None.
+        rows: Weight (N, C) and bias (N,) of the classifier for the targets.
+    """
+
+    weights: ChannelWeights
+    norm: Optional[nn.Module]
+    rows: Tuple[torch.Tensor, torch.Tensor]
+
+
+def find_folding(
     model: nn.Module,
     pooled: torch.Tensor,
     targets: torch.Tensor,
     logits: torch.Tensor,
     probe: Callable[[], Probe],
-) -> Optional[ChannelWeights]:
+) -> Optional[Folding]:
     """Exact channel weights of a pool (+ norm) + linear head, or None if the head is another one.
 
     Whether the head has that form is decided by measurement: ``w'.pooled + c`` must give the
@@ -190,45 +204,22 @@ def folded_weights(
         logits: The model's logit of each row's target, (N,), in the model's own dtype.
         probe: Gives the answers of :func:`probe_head`; called where they are needed.
     """
-    folding = find_folding(model, pooled, targets, logits, probe)
-    return None if folding is None else fold_norm(folding.norm, *folding.rows, pooled)
-
-
-class Folding(NamedTuple):
-    """What a head of pooling (+ norm) + linear layer is made of.
-
-    Attributes:
-        norm: Between pooling and classifier, or None.
-        rows: Weight (N, C) and bias (N,) of the classifier for the targets.
-    """
-
-    norm: Optional[nn.Module]
-    rows: Tuple[torch.Tensor, torch.Tensor]
-
-
-def find_folding(
-    model: nn.Module,
-    pooled: torch.Tensor,
-    targets: torch.Tensor,
-    logits: torch.Tensor,
-    probe: Callable[[], Probe],
-) -> Optional[Folding]:
-    """What :func:`folded_weights` folds, with its arguments; None for another head."""
     classifier = linear_classifier(model, pooled.shape[1])
     if classifier is None or targets.numel() == 0:
         return None
-    rows = rows_of(classifier, targets, pooled.dtype)
+    rows = _rows_of(classifier, targets, pooled.dtype)
     means, answers = probe()
     means = means.to(pooled.dtype)
     step = -(-answers.shape[1] // _PROBED_CLASSES)
-    asked = rows_of(classifier, torch.arange(0, answers.shape[1], step), pooled.dtype)
+    asked = _rows_of(classifier, torch.arange(0, answers.shape[1], step), pooled.dtype)
     for norm in candidate_norms(model, pooled.shape[1]):
         right = all(
             _gives(fold_norm(norm, *asked, mean), mean, answer)
             for mean, answer in zip(means.unsqueeze(1), answers[:, ::step], strict=True)
         )
-        if right and _gives(fold_norm(norm, *rows, pooled), pooled, logits):
-            return Folding(norm, rows)
+        folded = fold_norm(norm, *rows, pooled)
+        if right and _gives(folded, pooled, logits):
+            return Folding(folded, norm, rows)
     return None
 
 

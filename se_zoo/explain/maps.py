@@ -160,6 +160,14 @@ def normalise(
     return ((maps - low.view(shape)) / scale.view(shape)).clamp(0, 1)
 
 
+def to_heatmap(
+    maps: torch.Tensor, signed: bool, normalize: Union[str, float], size: Tuple[int, ...]
+) -> torch.Tensor:
+    """Raw maps (N, *grid) as heatmaps (N, *size) in [0, 1]: normalised at their own grid, resized,
+    and cut where the interpolation overshoots. Arguments as in :func:`normalise`."""
+    return upsample(normalise(maps, signed, normalize), size).clamp(0, 1)
+
+
 def gate_weights(gate: torch.Tensor, mask: Optional[torch.Tensor] = None) -> torch.Tensor:
     """Channel weights of the paper's map: mean of the gated features of the selected channels.
 

@@ -54,15 +54,13 @@ class AfterGate(nn.Module):
         return model.classify(with_feature_map(gated, back))
 
 
-def _grad_cam(name: str, module: str, **options: Any) -> Callable[..., torch.Tensor]:
+def _grad_cam(name: str, module: str) -> Callable[..., torch.Tensor]:
     def compute(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
         kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
-        if images.dim() == 5 and name in ("ScoreCAM", "AblationCAM"):
-            raise InvalidInputError(f"grad-cam's {name} takes images only, not clips.")
         found: List[Any] = []
-        with kind(model, [model.layer], **options) as cam:
+        with kind(model, [model.layer]) as cam:
             own = cam.get_cam_image
 
             def keep(*args: Any, **kwargs: Any) -> Any:
@@ -167,9 +165,8 @@ def peer_maps(
 
     ``grad-cam`` (pytorch-grad-cam) is asked for the map before its ReLU; ``torch-cam`` gives the
     positive part alone. EigenCAM's sign is arbitrary, and left as it comes. Classes are scored by
-    their logits. ``IntegratedGradients`` takes 25 steps
-    from a zero image and is summed over the colours; ``Occlusion`` covers a seventh of each side,
-    half of it a step.
+    their logits. ``IntegratedGradients`` takes 25 steps from a zero image and is summed over the
+    colours; ``Occlusion`` covers a seventh of each side, half of it a step.
 
     Args:
         model: Model with an SE head; its mode and its ``.grad`` are as before afterwards.
@@ -189,6 +186,8 @@ def peer_maps(
     batch = check_images(model, images)
     if batch.dtype in (torch.float16, torch.bfloat16):
         raise InvalidInputError(f"the peers need float32, not {batch.dtype}: take model.float().")
+    if batch.dim() == 5 and method in BY_CHANNEL:
+        raise InvalidInputError(f"{method} takes images only, not clips.")
     with evaluating(model), _grads_kept(model), torch.inference_mode(False), torch.enable_grad():
         try:
             # Clones, because what was made in inference mode takes no part in autograd.
@@ -243,14 +242,8 @@ def peer_explain(
     images = ours.images
     rows = ours.image_index.to(images.device)
     raw = peer_maps(model, images[rows], torch.tensor(ours.target), method)
-    heatmap = finish(raw, tuple(images.shape[2:]))
+    heatmap = maps.to_heatmap(raw, True, "image", tuple(images.shape[2:]))
     zeros = torch.zeros_like(ours.constant)
     return replace(
         ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer"
     )
-
-
-def finish(raw: torch.Tensor, size: Tuple[int, ...]) -> torch.Tensor:
-    """A raw map as heatmap, (N, *size) in [0, 1], as :func:`se_zoo.explain` does it for signed
-    maps."""
-    return maps.upsample(maps.normalise(raw, signed=True), size).clamp(0, 1)

@@ -69,13 +69,14 @@ def token_grid(tokens: int, image_size: Tuple[int, int]) -> Tuple[int, int]:
             the tokens are no grid, or prefix tokens were counted in.
     """
     grids = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
-    best = min(grids, key=lambda grid: cell_aspect(grid, image_size), default=None)
-    if best is None or cell_aspect(best, image_size) >= 1.5:
+    # Not min(key=...), which torch.compile of torch 2.6 cannot follow.
+    aspects = [cell_aspect(grid, image_size) for grid in grids]
+    if not aspects or min(aspects) >= 1.5:
         height, width = image_size
         raise ValueError(
             f"{tokens} tokens form no grid of square cells on a {height}x{width} image."
         )
-    return best
+    return grids[aspects.index(min(aspects))]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MUL
               DistributedType.FSDP)  # fmt: skip
 
 
+#: One process may have to fetch a data set, or train, while the others wait for it.
+PATIENCE = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+
+
 def make_accelerator(config: AnyConfig) -> Accelerator:
     """Accelerate, which knows the trackers that are asked for; :func:`start_trackers` starts them.
 
@@ -49,8 +53,7 @@ def make_accelerator(config: AnyConfig) -> Accelerator:
         mixed_precision=config.run.mixed_precision,
         project_dir=config.run.output,
         step_scheduler_with_optimizer=False,
-        # One process may have to fetch a data set while the others wait for it.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
+        kwargs_handlers=[PATIENCE],
     )
     names: List[Any] = list(config.run.trackers)
     try:
@@ -83,6 +86,20 @@ def settle_sharding(accelerator: Accelerator) -> None:
     plugin.mixed_precision_policy = None
 
 
+def check_launched(accelerator: Accelerator) -> None:
+    """Whether Accelerate sees all the processes that were launched.
+
+    Raises:
+        InvalidInputError: If it does not.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise InvalidInputError(
+            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes} "
+            "and each would work alone; without GPUs set ACCELERATE_USE_CPU=true."
+        )
+
+
 def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
     """Refuse what cannot work before anything is loaded.
 
@@ -110,12 +127,7 @@ def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
         raise InvalidInputError(f"--run.seed is {run.seed}; it must be 0 or more.")
     if run.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise InvalidInputError("--run.mixed-precision fp16 needs a GPU; on a CPU take bf16 or no.")
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != accelerator.num_processes:
-        raise InvalidInputError(
-            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes} "
-            "and each would train alone; without GPUs set ACCELERATE_USE_CPU=true."
-        )
+    check_launched(accelerator)
     kind = accelerator.distributed_type
     if kind not in _SUPPORTED or (
         kind == DistributedType.FSDP and not getattr(accelerator, "is_fsdp2", False)
