@@ -18,6 +18,7 @@ process a figure; on a GPU it is that of torch's allocator.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -172,24 +173,30 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
+#: glibc gives back at once what is larger than this, in bytes: by default it raises the bound by
+#: itself and keeps memory, so that the same call's peak differs by dozens of MB from run to run.
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
 def print_peak(given: Cost) -> None:
-    """The growth of one side, after the same on a tiny model: what is imported at first use is
-    none of its cost."""
+    """The growth of one side, in its second call: what is imported or built once is none of its
+    cost."""
     only = replace(given, peers=(given.peak_of,) if given.peak_of in PEERS else ())
-    name, batch = given.models[0], given.batches[0]
-    sides(only, "test_resnet", 1)[given.peak_of]()
-    print(peak_growth(sides(only, name, batch)[given.peak_of], given.device))
+    call = sides(only, given.models[0], given.batches[0])[given.peak_of]
+    call()
+    print(peak_growth(call, given.device))
 
 
 def measure_memory(given: Cost, name: str, batch: int, side: str) -> float:
-    """Median over processes, each its own and in its first call: an allocator that has been used
-    keeps what it had, and would hide the growth; and a single figure jumps."""
+    """Median over processes, of one side each: what another left behind would hide the growth."""
     command = [sys.executable, str(Path(__file__).with_name("explain_bench.py")), "cost",
                "--models", name, "--batches", str(batch), "--threads", str(given.threads),
                "--device", given.device, "--peak-of", side]  # fmt: skip
     peaks = []
     for _ in range(given.memory_runs):
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env={**os.environ, **GIVEN_BACK}
+        )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise InvalidInputError(f"the memory of {side} could not be measured: {last}")
