@@ -136,17 +136,19 @@ def fraction_region(
     return region, (x0, y0, x1, y1)
 
 
-def celeba_cases(model_name: str, images: int, most: int) -> CaseSet:
-    """Test images with an attribute of known place, where the model says so.
+def celeba_cases(model_name: str, images: int, most: int, split: str = "test") -> CaseSet:
+    """Images with an attribute of known place, where the model says so.
 
     Args:
         model_name: Trained on CelebA.
-        images: So many of the test split.
+        images: So many of the split.
         most: Cases of each attribute.
+        split: ``"valid"`` for images to choose settings on.
     """
     model = load_model(model_name)
     transform = transform_of(model)
-    pictures, table = read_images(data_folder() / "celeba10k" / "test.parquet", slice(images))
+    file = data_folder() / "celeba10k" / f"{split}.parquet"
+    pictures, table = read_images(file, slice(images))
     batch = torch.stack([transform(p) for p in pictures])
     said = logits_of(model, batch) > 0
     labels = list(model.class_labels())

@@ -99,6 +99,7 @@ def test_registered_architecture_is_exact(name: str) -> None:
     assert explanation.exact and explanation.weights == "folded"
     total = explanation.raw.flatten(1).mean(1) + explanation.constant
     assert (total - explanation.logits.flatten()).abs().max() < 1e-4
+    support = model.explain(images, list(range(CLASSES)), "support")
 
     twin = copy.deepcopy(model).double()
     with torch.no_grad():
@@ -108,6 +109,9 @@ def test_registered_architecture_is_exact(name: str) -> None:
         weight, constant = folded_by_hand(*head_of(twin), gated[i].mean((1, 2)))
         maps = np.einsum("kc,chw->khw", weight, gated[i])
         rows = slice(i * CLASSES, (i + 1) * CLASSES)
+        terms = weight[:, :, None, None] * gated[i]
+        half = np.where(terms < 0, 0.5 * terms, terms).sum(1)
+        assert same(support.raw[rows], torch.from_numpy(half), 1e-4)
         assert same(explanation.raw[rows], torch.from_numpy(maps), 1e-4)
         assert same(explanation.constant[rows], torch.from_numpy(constant), 1e-4)
 

@@ -207,8 +207,9 @@ def test_maps_without_a_class_have_one_row_per_image(celeba: Any, method: str) -
     assert explanation.target == tuple(explanation.logits.argmax(1).tolist())
     asked = celeba.explain(batch, ["Smiling", "Young"], method)
     assert asked.raw.shape[0] == 6
-    assert torch.equal(asked.raw[::2], explanation.raw)
-    assert torch.equal(asked.raw[1::2], explanation.raw)
+    # One row and two go through different routines of some processors' BLAS.
+    for rows in (asked.raw[::2], asked.raw[1::2]):
+        torch.testing.assert_close(rows, explanation.raw, rtol=1e-5, atol=1e-5)
     assert not asked.exact and asked.weights == {"gate": "gate", "activation": "mean"}[method]
     assert not asked.constant.any()
 
@@ -316,9 +317,9 @@ def test_difference_changes_sign_with_its_classes(celeba: Any) -> None:
         (dict(method="difference", target=1, versus=True), "not True"),
         (dict(method="difference", target=1, versus=[1]), "not"),
         (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
-        (dict(method="contributions"), "gate, contribution, difference, activation"),
-        (dict(method=""), "gate, contribution, difference, activation"),
-        (dict(method=3), "gate, contribution, difference, activation"),
+        (dict(method="contributions"), "gate, contribution, support, difference, activation"),
+        (dict(method=""), "gate, contribution, support, difference, activation"),
+        (dict(method=3), "gate, contribution, support, difference, activation"),
         (dict(normalize="images"), "positive number"),
         (dict(normalize=0), "positive number"),
         (dict(normalize=-1.0), "positive number"),

@@ -11,7 +11,7 @@ import torch
 import se_zoo  # registers the models
 from se_zoo.cli import main
 from se_zoo.errors import InvalidInputError, UnknownLabelError
-from se_zoo.explain.graph import ExplainedModel
+from se_zoo.explain.graph import METHODS, ExplainedModel
 
 #: NCHW without a norm, NHWC with one, tokens with one; BatchNorm; clips.
 BACKBONES = {
@@ -35,11 +35,11 @@ def inputs(model: Any, batch: int = 3) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
-@pytest.mark.parametrize("method", ["contribution", "gate", "activation"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("normalize", ["image", 0.5])
 def test_it_answers_as_explain_does(kind: str, method: str, normalize: Any) -> None:
     model = made(kind)
-    targets: Optional[Sequence[int]] = [5, 2] if method == "contribution" else None
+    targets: Optional[Sequence[int]] = None if method in ("gate", "activation") else [5, 2]
     explained, images = ExplainedModel(model, method, targets, normalize), inputs(model)
     with torch.no_grad():
         logits, heatmap, gate = explained(images)
@@ -59,7 +59,7 @@ def test_targets() -> None:
         ExplainedModel(model, targets=["nobody"])
     with pytest.raises(InvalidInputError, match="know no class"):
         ExplainedModel(model, "gate", targets=[1])
-    with pytest.raises(InvalidInputError, match="contribution, gate"):
+    with pytest.raises(InvalidInputError, match="contribution, support, gate"):
         ExplainedModel(model, "difference")
 
 
@@ -127,11 +127,14 @@ def onnx_parts() -> Any:
 @pytest.mark.parametrize(
     "kind, method",
     [("resnet", "contribution"), ("resnet", "gate"), ("resnet", "activation"),
-     ("convnext", "contribution"), ("vit", "contribution"), ("clip", "contribution")],
+     ("resnet", "support"), ("convnext", "contribution"), ("vit", "contribution"),
+     ("clip", "contribution")],
 )  # fmt: skip
 def test_onnxruntime_agrees(kind: str, method: str, tmp_path: Path) -> None:
     export = onnx_parts()
-    explained = ExplainedModel(made(kind), method, [7, 1] if method == "contribution" else None)
+    explained = ExplainedModel(
+        made(kind), method, None if method in ("gate", "activation") else [7, 1]
+    )
     found = export.write_onnx(explained, tmp_path / "model.onnx")
     assert set(found) == {"logits", "heatmap", "gate"} and max(found.values()) < 1e-4
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]

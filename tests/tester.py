@@ -241,6 +241,20 @@ class SEHeadTester:
         assert same(difference.constant, first.constant - second.constant, 1e-5)
         assert difference.exact == self.exact and difference.versus == (3, 3)
 
+    def test_support_counts_half_of_what_speaks_against(self) -> None:
+        model, images = self.model(), self.images()
+        for_class = model.explain(images, 1, "support")
+        net = model.explain(images, 1).raw
+        assert (for_class.raw >= net - 1e-5 * net.abs().max()).all()
+        assert for_class.weights == self.weights and not for_class.exact
+        # With t+ + t-/2 of the class, its opposite is -t- - t+/2.
+        opposite = copy.deepcopy(model)
+        opposite.get_classifier().weight.data.neg_()
+        against = opposite.explain(images, 1, "support").raw
+        assert same(for_class.raw - against, 1.5 * net, 1e-4)
+        total = for_class.raw.flatten(1).mean(1) + for_class.constant
+        assert (total - for_class.logits[:, 1]).abs().max() < 1e-4
+
     def test_non_square_images(self) -> None:
         model = randomise(self.create(gate="sigmoid", **self.wide_kwargs)).eval()
         explanation = model.explain(self.images(2, self.wide), [0, 1])

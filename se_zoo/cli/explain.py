@@ -37,7 +37,7 @@ class Explain:
     """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
     target: Tuple[str, ...] = ()
     """Labels or class indices; by default what the model predicts. Photos go before it."""
-    method: Literal["contribution", "gate", "difference", "activation"] = "contribution"
+    method: Literal["contribution", "support", "gate", "difference", "activation"] = "contribution"
     """Which map; see the README."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""
@@ -175,4 +175,6 @@ def _what_it_shows(explanation: Any) -> str:
         parts.append(f"exact: its mean plus a constant is the {what}")
     else:
         parts.append(f"not exact ({explanation.weights})")
+    if explanation.method == "support":
+        parts.append("what speaks against the label counts by half")
     return "; ".join(parts)

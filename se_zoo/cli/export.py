@@ -22,10 +22,10 @@ class Export:
     with torch before it is written."""
     out: Optional[Path] = None
     """File to write; by default the model's name with the ending of the format."""
-    method: Literal["contribution", "gate", "activation"] = "contribution"
-    """Which heatmap. contribution: one for each target."""
+    method: Literal["contribution", "support", "gate", "activation"] = "contribution"
+    """Which heatmap. contribution and support: one for each target."""
     target: Tuple[str, ...] = ()
-    """Labels or class indices of the contribution maps; by default all classes."""
+    """Labels or class indices of the contribution or support maps; by default all classes."""
     normalize: Optional[float] = None
     """Raw value that is drawn as 1, so that heatmaps can be compared; by default each heatmap's
     strongest spot is 1."""

@@ -12,7 +12,7 @@ from .explainer import check_images, explain
 from .peers import PEERS, SLOW, peer_explain
 
 #: Maps that cost a forward pass; the others are the peers and a control that looks at nothing.
-OURS = ("contribution", "gate", "activation")
+OURS = ("contribution", "support", "gate", "activation")
 CENTRE = "centre"
 METHODS = (*OURS, CENTRE, *PEERS)
 #: Thresholds at which boxes are drawn around the parts of a heatmap.

@@ -16,7 +16,7 @@ from .mode import evaluating
 from .result import Explanation
 from .targets import Rows, Target
 
-METHODS = ("gate", "contribution", "difference", "activation")
+METHODS = ("gate", "contribution", "support", "difference", "activation")
 
 
 class SEModel(Protocol):
@@ -135,10 +135,13 @@ def explain(
             a tensor (B,) with one class per image; or None: the top-1 class, for a multi-label
             model every label with probability above 0.5 and at least the top one.
         method: ``"contribution"`` (default): ``sum_c w'[k, c] g_c``, signed, exact for pooling
-            (+ norm) + linear heads. ``"gate"``: mean of the gated features of the selected
-            channels, the map of arXiv 2412.05134; it knows no class. ``"difference"``:
-            contribution of the target less that of another class. ``"activation"``: plain channel
-            mean, the control that a method must beat (LaFAM, arXiv 2407.06059).
+            (+ norm) + linear heads. ``"support"``: the same with what speaks against the class
+            counted by half (:func:`maps.support`); nearer to what the model needs where one
+            subject fills the image, less sure of the place where there are several. ``"gate"``:
+            mean of the gated features of the selected channels, the map of arXiv 2412.05134; it
+            knows no class. ``"difference"``: contribution of the target less that of another
+            class. ``"activation"``: plain channel mean, the control that a method must beat (LaFAM,
+            arXiv 2407.06059).
         versus: The other class of ``"difference"``; the runner-up of each image if None. Needed
             for a multi-label model, whose labels do not compete.
         normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.normalise`).
@@ -254,7 +257,7 @@ def _compute(
         weights = torch.full_like(state.gate, 1 / state.gate.shape[1])[rows.images]
         raw = maps.weighted_maps(state.features, weights, rows.images)
         return _Maps(raw, zeros, False, "mean")
-    computed = _contribution(model, state, rows)
+    computed = _contribution(model, state, rows, method == "support")
     if other is None:
         return computed
     against = _contribution(model, state, Rows(rows.images, other))
@@ -266,8 +269,9 @@ def _compute(
     )
 
 
-def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
-    """Contribution maps: folded weights where they are exact, else the gradient of the head."""
+def _contribution(model: SEModel, state: _Pass, rows: Rows, support: bool = False) -> _Maps:
+    """Contribution or support maps: folded weights where they are exact, else the gradient of the
+    head."""
     pooled = state.features.flatten(2).to(state.gate.dtype).mean(2) * state.gate
     logits = state.logits[rows.images, rows.targets]
     size = _square_of(state)
@@ -284,11 +288,22 @@ def _contribution(model: SEModel, state: _Pass, rows: Rows) -> _Maps:
         folded = folding.weights
         weights = folded.weight * state.gate[rows.images]
         raw = maps.weighted_maps(state.features, weights, rows.images)
-        return _Maps(raw, folded.constant, True, "folded")
-    return _head_gradient_maps(model, state, rows, logits)
+        if not support:
+            return _Maps(raw, folded.constant, True, "folded")
+        both = maps.weighted_maps(state.features.abs(), weights.abs(), rows.images)
+        raw = maps.support(raw, both)
+        return _Maps(raw, _rest(logits, raw), False, "folded")
+    return _head_gradient_maps(model, state, rows, logits, support)
 
 
-def _head_gradient_maps(model: SEModel, state: _Pass, rows: Rows, logits: torch.Tensor) -> _Maps:
+def _rest(logits: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
+    """What the mean of maps (N, *grid) lacks to the logits, (N,)."""
+    return logits.to(raw.dtype) - raw.flatten(1).mean(1)
+
+
+def _head_gradient_maps(
+    model: SEModel, state: _Pass, rows: Rows, logits: torch.Tensor, support: bool
+) -> _Maps:
     """Gradient times gated features, position by position (HiResCAM after the gate), times the
     number of positions, so that a linear head would give its own weights.
 
@@ -308,13 +323,14 @@ def _head_gradient_maps(model: SEModel, state: _Pass, rows: Rows, logits: torch.
         gradient_grid = model.feature_grid(gradient, size).to(grid.dtype)
         if heads.reads_prefix_only(gradient_grid, gradient):
             weights = gradient.flatten(1, -2).to(grid.dtype).sum(1)  # tokens are channels last
-            parts.append(torch.einsum("nc,nc...->n...", weights, grid[images]))
+            terms = torch.einsum("nc,nc...->nc...", weights, grid[images])
             source = "projection"
         else:
-            parts.append(grid[0, 0].numel() * (gradient_grid * grid[images]).sum(1))
+            terms = grid[0, 0].numel() * gradient_grid * grid[images]
+        net = terms.sum(1)
+        parts.append(maps.support(net, terms.abs().sum(1)) if support else net)
     raw = torch.cat(parts)
-    constant = logits.to(raw.dtype) - raw.flatten(1).mean(1)
-    return _Maps(raw, constant, False, source)
+    return _Maps(raw, _rest(logits, raw), False, source)
 
 
 def _square_of(state: _Pass) -> Tuple[int, int]:

@@ -10,7 +10,9 @@ from . import heads, maps
 from .explainer import SEModel, backbone_features, check_images, check_model
 from .targets import label_index
 
-METHODS = ("contribution", "gate", "activation")
+METHODS = ("contribution", "support", "gate", "activation")
+#: Those that explain a class.
+_OF_CLASSES = ("contribution", "support")
 
 
 class ExplainedModel(nn.Module):
@@ -24,9 +26,9 @@ class ExplainedModel(nn.Module):
 
     Args:
         model: Model with an SE head, in float32; it is put into eval mode.
-        method: ``"contribution"``, ``"gate"`` or ``"activation"``.
-        targets: Classes of the contribution maps, by index or label; all of them if None. The
-            other maps know no class.
+        method: ``"contribution"``, ``"support"``, ``"gate"`` or ``"activation"``.
+        targets: Classes of the contribution or support maps, by index or label; all of them if
+            None. The other maps know no class.
         normalize: As in :func:`se_zoo.explain`.
 
     Attributes:
@@ -49,10 +51,10 @@ class ExplainedModel(nn.Module):
             raise InvalidInputError(
                 f"Unknown method {method!r}; {', '.join(METHODS)} can be had without a gradient."
             )
-        if targets is not None and (method != "contribution" or not targets):
+        if targets is not None and (method not in _OF_CLASSES or not targets):
             raise InvalidInputError(
-                "targets are the classes of contribution maps, at least one; the other maps know "
-                "no class."
+                "targets are the classes of contribution and support maps, at least one; the other "
+                "maps know no class."
             )
         check_model(model)
         parameter = next(model.parameters())
@@ -67,7 +69,7 @@ class ExplainedModel(nn.Module):
         self.normalize = maps.check_normalize(normalize)
         self.targets: Tuple[int, ...] = ()
         self.norm: Optional[nn.Module] = None
-        if method == "contribution":
+        if method in _OF_CLASSES:
             self._fold(targets)
 
     @property
@@ -120,9 +122,11 @@ class ExplainedModel(nn.Module):
         logits = self.se_model.forward_head(native)
         gate = self.se_model.gate(native)
         grid = self.se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
-        weights = self._weights(grid, gate)  # (B, N, C)
-        raw = torch.einsum("bnc,bcp->bnp", weights, grid.flatten(2)).flatten(0, 1)
-        raw = raw.unflatten(1, grid.shape[2:])
+        weights, places = self._weights(grid, gate), grid.flatten(2)  # (B, N, C), (B, C, P)
+        raw = torch.einsum("bnc,bcp->bnp", weights, places)
+        if self.method == "support":
+            raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
+        raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
         signed = self.method in maps.SIGNED_METHODS
         heatmap = maps.to_heatmap(raw, signed, self.normalize, tuple(images.shape[2:]))
         return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate

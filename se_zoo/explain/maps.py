@@ -1,8 +1,9 @@
 """The maps, as pure functions of features, gate and channel weights.
 
-Every map is a weighted sum of the backbone's channels: the gate map of arXiv 2412.05134 weighs
-the selected channels by their gate, the contribution map by gate times classifier weight, and the
-activation map (LaFAM, arXiv 2407.06059) weighs all alike.
+Every map is a sum over the backbone's channels: the gate map of arXiv 2412.05134 weighs the
+selected channels by their gate, the contribution map all of them by gate times classifier weight,
+the support map likewise but what speaks against the class by half, and the activation map (LaFAM,
+arXiv 2407.06059) weighs all alike.
 """
 
 import math
@@ -18,7 +19,12 @@ from ..errors import InvalidInputError
 TOP_TENTH_SIGMA = 1.2816
 
 #: Methods whose maps have evidence for (> 0) and against (< 0); the others know no zero.
-SIGNED_METHODS = ("contribution", "difference")
+SIGNED_METHODS = ("contribution", "support", "difference")
+
+#: What evidence against the class counts in a support map: of 3/4, 1/2, 1/4 and 0 the largest that
+#: was level with Grad-CAM++ in insertion and ROAD, on images of which no other figure is reported
+#: (`python -m tests.measure_support`). Smaller ones point worse.
+AGAINST = 0.5
 
 
 class Selection(NamedTuple):
@@ -95,6 +101,19 @@ def weighted_maps(
     return torch.cat(maps).unflatten(1, features.shape[2:])
 
 
+def support(net: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
+    """What speaks for a class, less half of what speaks against it, at every place.
+
+    It is this project's, not the paper's. With ``t_c`` for what channel c adds at a place, it is
+    ``sum_c max(t_c, 0) + AGAINST * min(t_c, 0)``.
+
+    Args:
+        net: ``sum_c t_c``, the contribution map, (N, *grid).
+        both: ``sum_c |t_c|``, (N, *grid).
+    """
+    return (1 + AGAINST) / 2 * net + (1 - AGAINST) / 2 * both
+
+
 def upsample(maps: torch.Tensor, size: Tuple[int, ...]) -> torch.Tensor:
     """Bicubic (images) or trilinear (clips) resizing of (N, *grid), half-pixel convention.
 
@@ -134,9 +153,9 @@ def normalise(
 
     Args:
         maps: Raw maps, (N, *grid).
-        signed: True for maps whose zero means "no evidence" (contribution, difference): negative
-            values become 0 and the strongest positive one 1. False for gate and activation maps,
-            which are stretched from minimum to maximum.
+        signed: True for maps whose zero means "no evidence" (those of :data:`SIGNED_METHODS`):
+            negative values become 0 and the strongest positive one 1. False for gate and activation
+            maps, which are stretched from minimum to maximum.
         normalize: ``"image"`` stretches every map by itself, so a weak map looks as strong as a
             strong one. A positive number is the raw value that is drawn as 1 in all maps, which
             makes them comparable.

@@ -21,7 +21,7 @@ class Explanation:
 
     Attributes:
         heatmap: (N, H, W) float32 in [0, 1] at input size, (N, T, H, W) of clips. For the signed
-            methods (contribution, difference) it is the evidence for the target; see
+            methods (contribution, support, difference) it is the evidence for the target; see
             :attr:`evidence`.
         raw: (N, *grid) float32, the map itself: signed, unnormalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
@@ -33,10 +33,11 @@ class Explanation:
         image_index: Image of each row, (N,) long.
         target: Class index of each row.
         versus: The other class of each row (``"difference"`` only).
-        method: ``"gate"``, ``"contribution"``, ``"difference"`` or ``"activation"``.
+        method: ``"gate"``, ``"contribution"``, ``"support"``, ``"difference"`` or
+            ``"activation"``.
         normalize: ``"image"``, or the raw value that is drawn as 1.
         exact: Whether the map adds up to the logit; checked on this batch, not assumed.
-        weights: Where the channel weights come from: ``"folded"`` (classifier and norm, exact),
+        weights: Where the channel weights come from: ``"folded"`` (classifier and norm),
             ``"gradient"`` (of the head alone), ``"projection"`` (class-token head: the class
             token's weights on the patch tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
         label_names: Label names of all classes, if the model has any.
@@ -141,7 +142,7 @@ class Explanation:
 
     @property
     def signed(self) -> bool:
-        """Whether the map has evidence against its target too (contribution and difference)."""
+        """Whether the map has evidence against its target too."""
         return self.method in SIGNED_METHODS
 
     @property

@@ -1,0 +1,71 @@
+"""How much evidence against a class should count in a support map: measured on CelebA's validation
+images, with the bundled model.
+
+SE_ZOO_DATA=/path/to/data python -m tests.measure_support               # 15 minutes on two cores
+SE_ZOO_DATA=/path/to/data python -m tests.measure_support --shares 0.5 --pixel-cases 20
+
+The share that stands in `se_zoo.explain.maps.AGAINST` was chosen by this. 1 is the contribution
+map; Grad-CAM++ is what a support map has to be level with. + and - mark what is better or worse
+than the contribution map by more than the 95 % interval of the paired difference.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Tuple
+
+import torch
+import tyro
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))  # its files import each other
+
+import explain_report as report
+from explain_bench import spread
+from explain_cases import celeba_cases
+
+from se_zoo.explain import maps
+from se_zoo.explain.compare import Settings, score
+
+RIVAL = "grad-cam/GradCAM++"
+SHOWN = ("pointing", "energy", "insertion", "deletion", "road")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured."""
+
+    shares: Tuple[float, ...] = (0.75, 0.5, 0.25, 0.0)
+    """That evidence against the class may count."""
+    model: str = "se_zoo/resnet18_slim_celeba"
+    most: int = 12
+    """Cases of each attribute."""
+    pixel_cases: int = 100
+    """Of these, so many are scored by insertion, deletion and ROAD."""
+
+
+@torch.no_grad()
+def main(given: Measure) -> None:
+    found = celeba_cases(given.model, 1000, given.most, "valid")
+    total = len(found.groups)
+    pixels = spread(given.pixel_cases, total)
+    scores: report.Scores = {}
+    for start in range(0, total, 8):
+        rows = range(start, min(start + 8, total))
+        cases, few = found.cases.some(rows), [n - start for n in pixels if n in rows]
+        for name, method, share in (
+            (report.REFERENCE, report.REFERENCE, 1.0),
+            *((f"support, {share:g}", "support", share) for share in given.shares),
+            (RIVAL, RIVAL, 1.0),
+        ):
+            maps.AGAINST = share
+            # Without broken copies: how maps depend on the weights is not asked here.
+            tables = score(found.model, cases, [method], Settings(), few, [], broken={})[method]
+            for measure, values in tables.items():
+                scores.setdefault(name, {}).setdefault(measure, {}).update(values)
+    summary = [row for row in report.summarise(found, scores, 2000) if row["measure"] in SHOWN]
+    print(f"{total} cases of {len(set(found.images))} images\n")
+    print(report.quality_table(summary, list(scores)))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Measure, description=__doc__))
