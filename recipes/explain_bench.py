@@ -16,16 +16,19 @@ are trained on CIFAR-10 first; each mosaic is explained for each of its four cla
 own: a csv with image, label, and x0 y0 x1 y1 where the answer lies (in pixels; may be left out).
 cost: time and peak memory of all methods; see recipes/explain_cost.py.
 
-All methods work on the layer after the gate; maps are resized and normalised alike. Per set it
+Nine of the peers work on the layer after the gate, two attribute to pixels; maps are resized alike,
+and cut at 0 or, where their zero says nothing, stretched from minimum to maximum. Per set it
 writes tables (Markdown and csv), a plot and a page of pictures to the run's folder. Means are over
 cases, attributes weighing alike; intervals are bootstrapped over images; + and - mark methods that
-are better or worse than our contribution map by more than the interval of the paired difference.
+are better or worse than our contribution map by more than the interval of the paired difference,
+each by itself: of a hundred marks some are chance.
 A stopped bench goes on when the same command is given again.
 Run time: 13 minutes each for faces and objects, on two cores (AMD EPYC), training included.
 Result: recipes/results/README.md.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -35,6 +38,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Dict, List, Tuple, Union
 
 import explain_report as report
+import timm
 import torch
 import tyro
 from accelerate import Accelerator
@@ -49,12 +53,21 @@ from explain_cases import (
     own_cases,
     sample_mobilenet,
 )
-from explain_cost import Cost, run_cost
+from explain_cost import Cost, code_digest, run_cost
 from tqdm import tqdm
 
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.compare import METHODS, Settings, random_copies, score, score_channels
-from se_zoo.explain.peers import BY_CHANNEL, PEERS, check_libraries
+from se_zoo.explain import explain
+from se_zoo.explain.compare import (
+    CENTRE,
+    METHODS,
+    OURS,
+    Settings,
+    random_copies,
+    score,
+    score_channels,
+)
+from se_zoo.explain.peers import ANY_HEAD, BY_CHANNEL, PEERS, check_libraries
 from se_zoo.models.load import load_model
 from se_zoo.provenance import provenance
 from se_zoo.train.output import full_precision, plain
@@ -70,10 +83,10 @@ class Bench:
     output: Path = Path("runs/explain")
     methods: Tuple[str, ...] = METHODS
     """Of which maps."""
-    pixel_cases: int = 32
+    pixel_cases: int = 72
     """Cases of each set that are scored by what the model needs of the map: insertion, deletion,
     ROAD; evenly spread. They take a hundred forward passes a map."""
-    slow_cases: int = 12
+    slow_cases: int = 24
     """Of these, so many are explained by the methods that take many passes for one map."""
     settings: Settings = field(default_factory=Settings)
     chunk: int = 8
@@ -113,7 +126,7 @@ class Objects(Bench):
 
     methods: Tuple[str, ...] = tuple(m for m in METHODS if m not in BY_CHANNEL)
     """Of which maps; by default without those that take 1,280 forward passes for one."""
-    pixel_cases: int = 20
+    pixel_cases: int = 24
     slow_cases: int = 8
     mosaics: int = 24
     cell: int = 96
@@ -137,21 +150,25 @@ class Objects(Bench):
     def cifar_model(self, accelerator: Accelerator) -> Any:
         """The paper's gate and the classifier, trained by `recipes/squeeze_only.py`, on one process
         whatever the number here, so that it is the same model."""
-        run = self.output / f"cifar10-model-{self.cell}-{self.train_images}"
+        side = str(self.cell)
+        given = ["--data.path", str(data_folder() / "cifar10"), "--data.label", "label",
+                 "--data.splits", "train", "test", "test", "--data.attributes",
+                 "--data.limit", "200" if self.debug else str(self.train_images),
+                 "--data.limit-eval", "100" if self.debug else "1000",
+                 "--model.input-size", side, side, "--run.best", "accuracy",
+                 "--optim.epochs", "2" if self.debug else "15"]  # fmt: skip
+        # Another folder for whatever makes another model.
+        made_by = hashlib.sha256("\0".join([*given, code_digest()]).encode()).hexdigest()
+        run = self.output / f"cifar10-model-{made_by[:12]}"
         if accelerator.is_main_process and not (run / "summary.json").is_file():
-            side = str(self.cell)
-            given = ["--data.path", str(data_folder() / "cifar10"), "--data.label", "label",
-                     "--data.splits", "train", "test", "test", "--data.attributes",
-                     "--data.limit", "200" if self.debug else str(self.train_images),
-                     "--data.limit-eval", "100" if self.debug else "1000",
-                     "--model.input-size", side, side, "--run.best", "accuracy",
-                     "--optim.epochs", "2" if self.debug else "15",
-                     "--run.output", str(run)]  # fmt: skip
             recipe = Path(__file__).with_name("squeeze_only.py")
             launched = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_",
                         "TORCHELASTIC", "FSDP_")  # fmt: skip
-            alone = {k: v for k, v in os.environ.items() if not k.startswith(launched)}
-            done = subprocess.run([sys.executable, str(recipe), *given], env=alone)
+            alone = {k: v for k, v in os.environ.items()
+                     if not k.startswith(launched) or k == "ACCELERATE_USE_CPU"}  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, str(recipe), *given, "--run.output", str(run)], env=alone
+            )
             if done.returncode:
                 raise InvalidInputError("the gate for CIFAR-10 could not be trained; see above.")
         accelerator.wait_for_everyone()
@@ -177,6 +194,10 @@ class Own(Bench):
 def debugged(given: Bench) -> Bench:
     """The same in seconds, in a folder of its own."""
     fast = tuple(m for m in given.methods if m not in BY_CHANNEL)
+    if not fast:
+        raise InvalidInputError(f"--debug leaves out {', '.join(BY_CHANNEL)}; name another method.")
+    if left_out := [m for m in given.methods if m in BY_CHANNEL]:
+        print(f"debug: without {', '.join(left_out)}", file=sys.stderr)
     return replace(
         given, output=given.output.with_name(f"{given.output.name}-debug"), methods=fast,
         pixel_cases=2, slow_cases=1, chunk=4, resamples=50,
@@ -200,6 +221,8 @@ def check(given: Bench) -> None:
         raise InvalidInputError(
             "--resamples, --steps and --shift must be at least 1, --slow-cases not below 0."
         )
+    if not settings.blur > 0:
+        raise InvalidInputError(f"--blur is {settings.blur}; it must be above 0.")
     if not settings.shares or not all(0 < share < 1 for share in settings.shares):
         raise InvalidInputError(f"--shares lie between 0 and 1: {settings.shares}.")
     check_libraries(method for method in given.methods if method in PEERS)
@@ -212,18 +235,17 @@ def spread(count: int, of: int) -> List[int]:
 
 
 def made_of(given: Bench, found: CaseSet) -> Dict[str, Any]:
-    """What decides the scores of a set: options, weights, images, code and versions."""
+    """What decides the scores of a set: options, weights, images, code, versions and device."""
     digest = hashlib.sha256()
     for tensor in (*found.model.state_dict().values(), *found.cases[:4]):
         if tensor is not None:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     options = plain(asdict(given))
     free = ("output", "resamples", "debug")
-    made = provenance()
     return {
         **{k: v for k, v in options.items() if k not in free}, "sha256": digest.hexdigest(),
-        "commit": made["commit"], "torch": made["environment"]["torch"],
-        "timm": made["environment"]["timm"], "libraries": check_libraries(
+        "code": code_digest(), "torch": torch.__version__, "timm": timm.__version__,
+        "device": found.cases.images.device.type, "libraries": check_libraries(
             method for method in given.methods if method in PEERS
         ),
     }  # fmt: skip
@@ -244,8 +266,8 @@ def run_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
     begun = any((folder / "scores").glob("*.json"))
     if begun and json.loads(note.read_text("utf-8")) != options:
         raise InvalidInputError(
-            f"{folder} holds scores of another model, other images, options, code or versions; "
-            "give another --output, or delete it."
+            f"{folder} holds scores of another model, other images, options, code, versions or "
+            "device; give another --output, or delete it."
         )
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -267,6 +289,21 @@ def run_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
         channels = score_channels(found.model, cases)
         write_json(chunk_file(folder, start), {"maps": scores, "channels": channels})
     accelerator.wait_for_everyone()
+
+
+def check_sets(given: Bench, sets: List[CaseSet]) -> None:
+    """Refuse before anything is scored what would fail in the middle."""
+    if any(s.cases.boxes is not None for s in sets) and not importlib.util.find_spec("scipy"):
+        raise InvalidInputError("boxes need SciPy: pip install 'se_zoo[compare]'.")
+    for found in sets:
+        without = [m for m in given.methods if m in PEERS and m not in ANY_HEAD]
+        first = found.cases.some([0])
+        if without and explain(found.model, first.images, first.targets).weights == "projection":
+            raise InvalidInputError(
+                f"{found.name}: the model's head reads class tokens alone, where "
+                f"{', '.join(without)} have no map. Give the others by --methods, such as "
+                f"{' '.join((*OURS, CENTRE, *ANY_HEAD))}."
+            )
 
 
 def gathered(given: Bench, found: CaseSet, kind: str) -> report.Scores:
@@ -319,6 +356,7 @@ def main(given: Bench) -> None:
     sets = given.sets(accelerator)
     if given.debug:
         sets = [limited(found, 4) for found in sets]
+    check_sets(given, sets)
     with full_precision():
         for found in sets:
             run_set(given, on_device(found, accelerator.device), accelerator)

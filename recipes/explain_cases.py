@@ -327,6 +327,4 @@ def limited(found: CaseSet, count: int) -> CaseSet:
 
 def on_device(found: CaseSet, device: torch.device) -> CaseSet:
     """The model, in place, and the cases on a device."""
-    moved = [None if t is None else t.to(device) for t in found.cases[:4]]
-    cases = Cases(*moved, found.cases.ids)  # type: ignore[arg-type]
-    return replace(found, model=found.model.to(device), cases=cases)
+    return replace(found, model=found.model.to(device), cases=found.cases.to(device))

@@ -10,14 +10,16 @@
 
 Of every backbone, with random weights, at its own size: the plain forward (timm's or torchvision's
 own model), predict + gate map, predict + contribution map, predict + support map, and each peer, to
-a heatmap of the input's resolution. The sides take turns in one process, so that drift of the machine hits all
-alike; ratios are medians of the ratios of each turn. ScoreCAM and AblationCAM, which take a forward
-pass for each channel, run once, at batch 1, between two plain forwards. Peak memory on a CPU is the
-growth of the process over its state before the call, read from the kernel (VmHWM, Linux), one fresh
-process a figure, whose allocator gives back at once what is freed (glibc); on a GPU it is that of
-torch's allocator.
+a heatmap of the input's resolution. The sides take turns in one process, so that drift of the
+machine hits all alike; ratios are medians of the ratios of each turn. ScoreCAM and AblationCAM,
+which take a forward pass for each channel, run once, at batch 1, between two plain forwards. Peak
+memory on a CPU is the growth of the process over its state before the call, read from the kernel
+(VmHWM, Linux), one fresh process a figure, whose allocator gives back at once what is freed
+(glibc); on a GPU it is that of torch's allocator. A stopped bench goes on when the same command is
+given again: with the next model or batch.
 """
 
+import hashlib
 import json
 import os
 import statistics
@@ -35,8 +37,7 @@ import torchvision
 
 import se_zoo
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.maps import to_heatmap
-from se_zoo.explain.peers import BY_CHANNEL, PEERS, check_libraries, peer_maps
+from se_zoo.explain.peers import BY_CHANNEL, PEERS, check_libraries, peer_heatmap, peer_maps
 from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
 from se_zoo.train.output import plain as as_json
@@ -108,8 +109,8 @@ def sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]]
         calls[method] = lambda m=method: se_zoo.explain(squeezed, images, targets, m)
     for peer in given.peers:
         if images.dim() == 4 or peer not in BY_CHANNEL:
-            calls[peer] = lambda p=peer: to_heatmap(
-                peer_maps(squeezed, images, targets, p), True, "image", size
+            calls[peer] = lambda p=peer: peer_heatmap(
+                peer_maps(squeezed, images, targets, p), p, size
             )
     return calls
 
@@ -274,6 +275,24 @@ def for_card(given: Cost, row: Dict[str, Any]) -> Dict[str, Any]:
     return {**provenance(), **found}
 
 
+def code_digest() -> str:
+    """SHA-256 of the code that figures are made by: the package and the recipes."""
+    digest = hashlib.sha256()
+    for folder in (Path(se_zoo.__file__).parent, Path(__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def rows_before(file: Path, content: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """What a stopped bench has measured, with the same options, code, versions and machine."""
+    if not file.is_file():
+        return []
+    found = json.loads(file.read_text("utf-8"))
+    same = ("options", "code", "libraries", "environment")
+    return found["rows"] if all(found.get(k) == content[k] for k in same) else []
+
+
 def run_cost(given: Cost) -> None:
     """Measure, print and write.
 
@@ -285,6 +304,16 @@ def run_cost(given: Cost) -> None:
         raise InvalidInputError(f"--peers: {', '.join(unknown)}; there are {', '.join(PEERS)}.")
     if given.device != "cpu" and not torch.cuda.is_available():
         raise InvalidInputError(f"--device {given.device}: torch finds no GPU here.")
+    if not given.batches or min([given.runs, given.threads, *given.batches]) < 1:
+        raise InvalidInputError("--runs, --threads and every one of --batches must be at least 1.")
+    for name in given.models:
+        if not (name.startswith("se_zoo/") or name in CLIPS or timm.is_model(name)):
+            raise InvalidInputError(
+                f"--models {name}: neither a backbone of timm, nor one of {', '.join(CLIPS)}, nor "
+                "se_zoo/..."
+            )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InvalidInputError("several processes would be timed against each other: start one.")
     check_libraries(given.peers)
     proc = Path("/proc/self/clear_refs")
     if given.device == "cpu" and given.memory_runs and not proc.exists():
@@ -302,12 +331,15 @@ def run_cost(given: Cost) -> None:
         raise InvalidInputError("--out takes one model and one batch, and its memory.")
     rows = []
     given.output.mkdir(parents=True, exist_ok=True)
+    content = {**provenance(), "options": as_json(asdict(given)), "code": code_digest(),
+               "libraries": check_libraries(given.peers)}  # fmt: skip
+    before = rows_before(given.output / "cost.json", content)
     for name in given.models:
         for batch in batches_of(given, name):
-            rows.append(measure(given, name, batch))
+            done = [row for row in before if (row["model"], row["batch"]) == (name, batch)]
+            rows.append(done[0] if done else measure(given, name, batch))
             print(json.dumps(rows[-1]), flush=True)
-            content = {**provenance(), "options": as_json(asdict(given)), "rows": rows}
-            write_json(given.output / "cost.json", content)
+            write_json(given.output / "cost.json", {**content, "rows": rows})
     if given.out is not None:
         write_json(given.out, for_card(given, rows[0]))
     (given.output / "cost.md").write_text(table(rows) + "\n", encoding="utf-8")

@@ -37,8 +37,13 @@ DEPENDENCE = {
 }
 #: The measures that are plotted.
 PLOTTED = ("pointing", "energy", "insertion", "deletion", "road")
+#: The smallest difference that a table shows.
+LEAST = 0.0005
 #: What methods are held against.
 REFERENCE = "contribution"
+
+#: Cases from which on a group's own spread is known well enough to be resampled by itself.
+_SMALL = 3
 
 Scores = Dict[str, Dict[str, Dict[str, Any]]]
 
@@ -56,6 +61,10 @@ class Interval:
 class Bootstrap:
     """Resampling of the images of a set, the same for every method, so that differences are paired.
 
+    Groups weigh alike. In every resample each group keeps its weight, so that what differs between
+    groups is no uncertainty; but the spread within a group of one or two cases cannot be had from
+    it, so all such groups are resampled as one, in which their differences count as well.
+
     Args:
         found: The set; its groups weigh alike.
         resamples: Draws.
@@ -72,12 +81,18 @@ class Bootstrap:
 
     def _weights(self, rows: Sequence[int]) -> np.ndarray:
         """Weight of each of the cases in every resample, (1 + R, n)."""
-        _, group = np.unique([self.groups[n] for n in rows], return_inverse=True)
-        counts = self.counts[:, self.image[list(rows)]]
-        # The groups weigh alike in every resample, however often their cases were drawn.
-        totals = counts @ np.eye(group.max() + 1)[group]
-        present = (totals > 0).sum(1, keepdims=True)
-        weights = counts / np.maximum(totals[:, group], 1)
+        names = [self.groups[n] for n in rows]
+        _, group, sizes = np.unique(names, return_inverse=True, return_counts=True)
+        own = 1 / sizes[group]  # of a case within its group
+        # What is resampled as one: each group for itself, and all the small ones together.
+        stratum = np.where(sizes >= _SMALL, np.arange(len(sizes)), len(sizes))[group]
+        member = np.eye(len(sizes) + 1)[stratum]
+        share = own @ member  # how many groups a stratum stands for
+        drawn = self.counts[:, self.image[list(rows)]] * own
+        totals = drawn @ member
+        present = ((totals > 0) * share).sum(1, keepdims=True)
+        scale = np.divide(share, totals, where=totals > 0, out=np.zeros_like(totals))
+        weights = drawn * scale[:, stratum]
         return np.divide(weights, present, where=present > 0, out=np.full_like(weights, np.nan))
 
     def _values(self, measure: str, table: Dict[str, Any], rows: Sequence[int]) -> np.ndarray:
@@ -110,9 +125,11 @@ def _interval(values: np.ndarray, cases: int) -> Interval:
     return Interval(float(values[0]), float(low), float(high), cases)
 
 
-def summarise(found: CaseSet, scores: Scores, resamples: int) -> List[Dict[str, Any]]:
-    """One row a method and measure: mean, interval, cases, and the difference to our contribution
-    map with its interval."""
+def summarise(
+    found: CaseSet, scores: Scores, resamples: int, reference: str = REFERENCE
+) -> List[Dict[str, Any]]:
+    """One row a method and measure: mean, interval, cases, and the difference to the reference, by
+    default our contribution map, with its interval."""
     bootstrap = Bootstrap(found, resamples)
     rows = []
     for method, tables in scores.items():
@@ -121,8 +138,8 @@ def summarise(found: CaseSet, scores: Scores, resamples: int) -> List[Dict[str, 
                 continue
             mean = bootstrap.mean(measure, tables[measure])
             row = {"set": found.name, "method": method, "measure": measure, **vars(mean)}
-            own = scores.get(REFERENCE, {}).get(measure)
-            if own and method != REFERENCE and measure in QUALITY:
+            own = scores.get(reference, {}).get(measure)
+            if own and method != reference and measure in QUALITY:
                 less = bootstrap.difference(measure, tables[measure], own)
                 if less is not None:
                     row.update(difference=less.mean, difference_low=less.low,
@@ -132,13 +149,12 @@ def summarise(found: CaseSet, scores: Scores, resamples: int) -> List[Dict[str, 
 
 
 def verdict(row: Dict[str, Any]) -> str:
-    """Whether a method is better (+) or worse (-) than our contribution map by more than the
-    interval of the difference, or neither."""
+    """Whether a method is better (+) or worse (-) than the reference by more than the interval of
+    the difference, or neither; a difference that the table's three decimals cannot show is none."""
     low, high = row.get("difference_low"), row.get("difference_high")
-    least = 0.0005  # what the table cannot show is none
-    if low is None or high is None or not (low > least or high < -least):
+    if low is None or high is None or not (low > LEAST or high < -LEAST):
         return ""
-    return " +" if (low > least) == QUALITY[row["measure"]][1] else " -"
+    return " +" if (low > LEAST) == QUALITY[row["measure"]][1] else " -"
 
 
 def quality_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str:

@@ -29,6 +29,26 @@ KEYS = ("set", "method", "measure", "cases")
 LIGHT = ("contribution", "gate", "activation", "centre")
 
 
+def covered(groups: List[str], spread: float, runs: int) -> float:
+    """How often the 95 % interval of the mean holds the truth, 0, of normal scores."""
+    random = np.random.default_rng(0)
+    inside = 0
+    bootstrap = report.Bootstrap(case_set(groups, list(range(len(groups)))), 400)
+    for _ in range(runs):
+        values = {str(n): float(v) for n, v in enumerate(random.normal(0, spread, len(groups)))}
+        found = bootstrap.mean("energy", values)
+        inside += found.low <= 0 <= found.high
+    return inside / runs
+
+
+@pytest.mark.parametrize(
+    "groups", [[str(n) for n in range(24)] + list("01234567"), [str(n % 24) for n in range(240)]],
+    ids=["mostly of one case", "of ten cases"],
+)  # fmt: skip
+def test_intervals_hold_the_truth_as_often_as_they_say(groups: List[str]) -> None:
+    assert covered(groups, 1.0, 400) > 0.9
+
+
 def case_set(groups: List[str], images: List[int]) -> Any:
     count = len(groups)
     cases = Cases(torch.zeros(count, 3, 4, 4), torch.zeros(count), None, None, range(count))
@@ -184,6 +204,8 @@ def test_two_processes_give_the_same(own: Path, finished: Path, tmp_path: Path) 
         (dict(chunk=0), "at least 1"),
         (dict(slow_cases=100), "no more than --pixel-cases"),
         (dict(settings=Settings(shares=(1.5,))), "between 0 and 1"),
+        (dict(settings=Settings(blur=0.0)), "above 0"),
+        (dict(methods=("grad-cam/ScoreCAM",), debug=True), "installed|another method"),
         (dict(resamples=0), "at least 1"),
         (dict(csv=Path("none.csv")), "no such file"),
     ],
@@ -239,11 +261,16 @@ def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert sides["plain"]["ratio"] == 1 and sides["grad-cam/ScoreCAM"]["ratio"] > 5
         assert (tmp_path / "cost" / "cost.png").is_file()
         assert "| contribution | x" in capsys.readouterr().out
+        explain_cost.run_cost(given)
+        (again,) = json.loads((tmp_path / "cost" / "cost.json").read_text())["rows"]
+        assert again == row, "it is not measured again"
         one = replace(given, memory_runs=1)
         assert explain_cost.measure_memory(one, "test_resnet", 1, "contribution") > 0
     finally:
         torch.set_num_threads(threads)
     for wrong, says in ((dict(peers=("ScoreCAM",)), "there are"), (dict(device="cuda"), "no GPU"),
+                        (dict(runs=0), "at least 1"), (dict(batches=()), "at least 1"),
+                        (dict(models=("resnet5000",)), "neither a backbone"),
                         (dict(out=tmp_path / "x.json", batches=(1, 2)), "one model")):  # fmt: skip
         if says != "no GPU" or not torch.cuda.is_available():
             with pytest.raises(InvalidInputError, match=says):

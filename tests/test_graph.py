@@ -70,9 +70,11 @@ def test_a_head_that_needs_a_gradient_is_refused() -> None:
     assert ExplainedModel(model, "gate").targets == ()
 
 
-def test_a_model_in_training_is_not_changed() -> None:
-    """Its batch statistics must not take up what it is shown to find out how its head works."""
-    model = made("resnet").train()
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_model_in_training_is_not_changed(kind: str) -> None:
+    """Its batch statistics must not take up what it is shown to find out how its head works; and
+    what is saved of it is the model's own, once."""
+    model = made(kind).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     explained = ExplainedModel(model, targets=[1])
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())

@@ -8,7 +8,7 @@ import torch
 
 from se_zoo.errors import InvalidInputError
 from se_zoo.explain.compare import Cases, Settings, draw, same_maps, score
-from se_zoo.explain.peers import PEERS, AfterGate, peer_explain, peer_maps
+from se_zoo.explain.peers import ANY_HEAD, PEERS, AfterGate, peer_explain, peer_maps
 from se_zoo.explain.quality import rank_correlation
 
 LIBRARIES = {"grad-cam": "pytorch_grad_cam", "captum": "captum", "torch-cam": "torchcam"}
@@ -72,6 +72,7 @@ def test_what_every_peer_gives(method: str) -> None:
     assert 0 <= float(found.heatmap.min()) and float(found.heatmap.max()) <= 1
     assert float(found.heatmap.flatten(1).amax(1).max()) > 0.5
     assert found.overlay().shape == (4, *batch.shape[2:], 3)
+    assert found.titles() == model.explain(batch, [3, 8]).titles()
     # Nothing is left behind: modes, gradients, hooks.
     assert all(module.training for module in model.modules())
     assert first.grad is before and all(other.grad is None for other in others)
@@ -88,6 +89,8 @@ def test_clips(method: str) -> None:
             peer_maps(model, clips, torch.tensor([1]), method)
     else:
         assert peer_explain(model, clips, 1, method).heatmap.shape == (1, 2, 64, 64)
+        single = clips[:, :, 0]  # to clip models an image is a clip of one frame
+        assert peer_explain(model, single, 1, method).heatmap.shape == (1, 1, 64, 64)
 
 
 def test_frozen_models_and_no_grad() -> None:
@@ -102,6 +105,28 @@ def test_frozen_models_and_no_grad() -> None:
     with pytest.raises(InvalidInputError, match=r"model.float\(\)"):
         peer_explain(made("test_resnet").bfloat16(), batch, 3, "grad-cam/GradCAM")
     torch.testing.assert_close(found.heatmap, model.explain(batch, 3).heatmap, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ANY_HEAD)
+def test_methods_that_ask_no_head_take_class_tokens(method: str) -> None:
+    need(method)
+    model = made("test_vit")
+    found = peer_explain(model, images(model, 1), 1, method)
+    assert float(found.heatmap.std()) > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_strongest_value_of_eigencam_is_positive(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("grad-cam/EigenCAM")
+    import pytorch_grad_cam.eigen_cam as theirs
+
+    model = made("test_resnet")
+    batch, targets = images(model), torch.tensor([3, 8])
+    found = peer_maps(model, batch, targets, "grad-cam/EigenCAM")
+    own = theirs.get_2d_projection
+    monkeypatch.setattr(theirs, "get_2d_projection", lambda activations: -own(activations))
+    torch.testing.assert_close(peer_maps(model, batch, targets, "grad-cam/EigenCAM"), found)
+    assert (found.flatten(1).amax(1) >= found.flatten(1).amin(1).abs()).all()
 
 
 def test_refusals() -> None:
@@ -133,7 +158,10 @@ def test_scores_do_not_depend_on_the_batch() -> None:
     boxes = torch.tensor([[30.0, 20, 70, 60]] * 4)
     cases = Cases(batch, torch.tensor([1, 4, 2, 0]), regions, boxes, [0, 1, 2, 3])
     methods, settings = ("contribution", "gate", "centre"), Settings(steps=5, shares=(0.3,))
+    before = {name: tensor.clone() for name, tensor in model.train().state_dict().items()}
     whole = score(model, cases, methods, settings, [1, 2], [])
+    assert model.training and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    model.eval()
     part = score(model, cases.some([2, 3]), methods, settings, [0], [])
     assert set(whole) == set(methods)
     for method, tables in part.items():

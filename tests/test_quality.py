@@ -12,9 +12,12 @@ from se_zoo.explain.quality import (
     deletion_insertion,
     drop_increase_gain,
     energy_in_region,
+    impute,
     pointing_game,
     rank_correlation,
+    road,
 )
+from se_zoo.explain.quality.pixels import ranks
 
 
 def spot(row: int, column: int, size: int = 8) -> torch.Tensor:
@@ -97,6 +100,56 @@ def test_batches_do_not_change_the_curves() -> None:
     first = torch.sigmoid(net(images))[torch.arange(3), targets]
     torch.testing.assert_close(independent.deletion[:, 0], first)
     torch.testing.assert_close(independent.insertion[:, -1], first)
+
+
+def test_equal_values_go_in_an_order_that_is_drawn() -> None:
+    """In reading order a map with many zeros would be measured by what lies at the top."""
+    flat = torch.zeros(2, 8, 8)
+    found = ranks(flat)
+    reading = torch.arange(64).view(8, 8)
+    for rank in found:
+        assert torch.equal(rank.flatten().sort().values, torch.arange(64))
+        likeness = rank_correlation(rank[None].float(), reading[None].float())
+        assert abs(float(likeness)) < 0.4
+    assert not torch.equal(*found)
+    assert torch.equal(ranks(flat[:1], seeds=[1])[0], found[1]), "the seed decides, not the batch"
+    heatmap = flat.clone()
+    heatmap[:, 5, 5] = 1
+    assert ranks(heatmap)[:, 5, 5].tolist() == [0, 0]
+    with pytest.raises(InvalidInputError, match="2 images need 2 seeds"):
+        ranks(flat, seeds=[0])
+
+
+def test_models_in_training_are_measured_as_they_predict_and_left_alone() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(),
+        torch.nn.Dropout(0.5), torch.nn.LazyLinear(5),
+    )  # fmt: skip
+    images, heatmaps, targets = torch.randn(2, 3, 8, 8), torch.rand(2, 8, 8), torch.tensor([0, 3])
+    net.eval()(images)
+    wanted = [m(net, images, targets, heatmaps) for m in (drop_increase_gain, road)]
+    curves = deletion_insertion(net, images, targets, heatmaps, 4)
+    before = {k: v.clone() for k, v in net.train().state_dict().items()}
+    found = [m(net, images, targets, heatmaps) for m in (drop_increase_gain, road)]
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(deletion_insertion(net, images, targets, heatmaps, 4), curves)
+    assert net.training and all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    """The image's dtype is the model's; and holes are not filled in half, which cannot be done."""
+    heatmaps, targets = torch.rand(2, 8, 8), torch.tensor([0, 0])
+    images = torch.full((2, 1, 8, 8), 0.25, dtype=dtype)
+    whole = drop_increase_gain(Sum(), images.float(), targets, heatmaps)
+    found = drop_increase_gain(Sum(), images, targets, heatmaps)
+    torch.testing.assert_close(found.drop, whole.drop, rtol=0, atol=0.02)
+    scene = 2 * torch.randn(1, 3, 32, 32)
+    removed = torch.rand(1, 32, 32) > 0.3
+    filled = impute(scene.to(dtype), removed)
+    assert filled.dtype == dtype
+    torch.testing.assert_close(filled.float(), impute(scene, removed), rtol=0, atol=0.05)
 
 
 def test_drop_increase_and_gain_by_hand() -> None:

@@ -230,6 +230,8 @@ def test_channel_deletion_by_hand() -> None:
     torch.testing.assert_close(everything.selected, everything.random)
     alone = channel_deletion(model, images[1:2], targets[1:2], selected[1:2], seeds=[1])
     torch.testing.assert_close(alone.random[0], found.random[1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(InvalidInputError, match="3 images need 3 seeds"):
+        channel_deletion(model, images, targets, selected, seeds=[0])
     with pytest.raises(InvalidInputError, match="channels are"):
         channel_deletion(model, images, targets, selected[:, :4])
 
@@ -259,6 +261,19 @@ def test_randomisation_goes_from_the_classifier_down() -> None:
         assert torch.equal(ours, theirs) == same
     again = next(iter(randomised(model)))[1]
     assert torch.equal(again.fc.weight, first.fc.weight)
+    kept = [copy for _, copy in randomised(model)]
+    assert torch.equal(kept[0].conv1[0].weight, model.conv1[0].weight), "each is a copy of its own"
+    assert not torch.equal(kept[-1].conv1[0].weight, model.conv1[0].weight)
+    with pytest.raises(InvalidInputError, match="no SE head"):
+        next(randomised(timm.create_model("test_resnet")))
+
+
+def test_a_pair_of_classifiers_is_randomised() -> None:
+    model: Any = se_zoo.squeeze("deit_tiny_distilled_patch16_224", depth=1, img_size=32)
+    name, first = next(randomised(model))
+    assert name == "classifier"
+    for head, other in zip(model.get_classifier(), first.get_classifier(), strict=True):  # type: ignore[operator]
+        assert not torch.equal(head.weight, other.weight)
 
 
 def test_stability_by_hand() -> None:

@@ -1,10 +1,18 @@
 """What README.md shows of measured explanations is what the files of figures say."""
 
+from typing import Dict
+
 import pytest
 
 pytest.importorskip("pyarrow", reason="the recipes need the extra train")
 
+from se_zoo.explain.compare import METHODS
+from se_zoo.explain.peers import BY_CHANNEL
+
 from . import write_results as results
+from .write_results import report
+
+OBJECTS = ("imagenet", "cifar10")
 
 
 def test_readme_and_overview_are_generated() -> None:
@@ -12,10 +20,11 @@ def test_readme_and_overview_are_generated() -> None:
     assert results.OVERVIEW.read_text("utf-8") == results.overview_text(), results.__doc__
 
 
-@pytest.mark.parametrize("name", [*results.PRESETS, "cost"])
+@pytest.mark.parametrize("name", [*results.PRESETS, "cost", "support"])
 def test_figures_say_how_they_were_made(name: str) -> None:
     content = results.load(name)
-    assert "explain_bench.py" in content["command"] and not content["options"]["debug"]
+    by = "measure_support" if name == "support" else "explain_bench.py"
+    assert by in content["command"] and not content["options"].get("debug")
     assert len(content["commit"]) == 40, "of a clean checkout"
     assert content["environment"]["torch"] and content["rows"]
 
@@ -23,6 +32,23 @@ def test_figures_say_how_they_were_made(name: str) -> None:
 def test_pictures_are_there() -> None:
     for name in ("quality", "cost", "parity", "portrait"):
         assert (results.RESULTS / f"{name}.png").stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("name", results.PRESETS)
+def test_all_methods_were_measured(name: str) -> None:
+    left_out = BY_CHANNEL if name == "objects" else ()
+    assert results.methods_of(results.load(name)) == [m for m in METHODS if m not in left_out]
+
+
+def means(name: str, measure: str) -> Dict[str, float]:
+    rows = results.rows_of(results.load("objects" if name in OBJECTS else "faces"), name)
+    return {row["method"]: row["mean"] for row in rows if row["measure"] == measure}
+
+
+def marks(name: str, method: str) -> Dict[str, str]:
+    rows = results.rows_of(results.load("objects" if name in OBJECTS else "faces"), name)
+    return {r["measure"]: report.verdict(r).strip() for r in rows
+            if r["method"] == method and r["measure"] in report.QUALITY}  # fmt: skip
 
 
 def test_our_map_is_gradcam_behind_the_gate() -> None:

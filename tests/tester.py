@@ -247,6 +247,9 @@ class SEHeadTester:
         net = model.explain(images, 1).raw
         assert (for_class.raw >= net - 1e-5 * net.abs().max()).all()
         assert for_class.weights == self.weights and not for_class.exact
+        # Its sign says nothing, so it is not drawn; but it is of a class.
+        assert not for_class.signed and for_class.evidence is for_class.heatmap
+        assert for_class.titles() == model.explain(images, 1).titles()
         # With t+ + t-/2 of the class, its opposite is -t- - t+/2.
         opposite = copy.deepcopy(model)
         opposite.get_classifier().weight.data.neg_()

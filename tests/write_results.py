@@ -5,8 +5,8 @@ python -m tests.write_results --take runs/explain/faces    # after copying a ben
 python -m tests.write_results --portrait                   # draw the portrait of all methods, too
 
 recipes/results/{faces,objects}.json are summary.json of `recipes/explain_bench.py`, cost.json is
-that of its preset cost, and the accuracy with and without the block is
-hub_cards/resnet18_slim_celeba/parity.json of `recipes/parity.py`.
+that of its preset cost, support.json is written by tests/measure_support.py, and the accuracy with
+and without the block is hub_cards/resnet18_slim_celeba/parity.json of `recipes/parity.py`.
 """
 
 import json
@@ -67,13 +67,17 @@ def load(name: str) -> Dict[str, Any]:
 
 
 def take(folder: Path) -> None:
-    """Copy the figures of a bench."""
-    for name, file in (("summary.json", f"{folder.name}.json"), ("cost.json", "cost.json")):
-        if (folder / name).is_file():
-            content = json.loads((folder / name).read_text("utf-8"))
-            if content["options"]["debug"]:
-                sys.exit(f"{folder} is a --debug run; it measures nothing.")
-            shutil.copyfile(folder / name, RESULTS / file)
+    """Copy the figures of a bench; what is not one of those shown ends the program."""
+    found = [folder / name for name in ("summary.json", "cost.json") if (folder / name).is_file()]
+    if not found:
+        sys.exit(f"{folder} has neither summary.json nor cost.json: no finished bench.")
+    content = json.loads(found[0].read_text("utf-8"))
+    preset = content.get("preset", "cost")
+    if preset not in (*PRESETS, "cost"):
+        sys.exit(f"{folder} is of the preset {preset}, which is not shown.")
+    if content["options"]["debug"] or len(content["commit"] or "") != 40:
+        sys.exit(f"{folder} is a --debug run, or of code that is not committed.")
+    shutil.copyfile(found[0], RESULTS / f"{preset}.json")
 
 
 def origin(content: Dict[str, Any]) -> str:
@@ -106,8 +110,33 @@ def quality_block(name: str) -> str:
 
 
 def cost_block() -> str:
-    """The table of time and memory."""
-    return str(explain_cost.table(load("cost")["rows"]))
+    """The table of time and memory, and what it says of the models with images."""
+    rows = load("cost")["rows"]
+    return f"{explain_cost.table(rows)}\n\n{cost_summary(rows)}"
+
+
+def cost_summary(rows: List[Dict[str, Any]]) -> str:
+    """The ratios that are claimed, from the figures."""
+
+    def of(side: str, key: str, over: str) -> str:
+        found = [row["sides"][side][key] / row["sides"][over][key] for row in rows
+                 if key in row["sides"].get(side, {})]  # fmt: skip
+        low, high = (f"{value:.{2 if value < 3 else 1 if value < 20 else 0}f}"
+                     for value in (min(found), max(found)))  # fmt: skip
+        return low if low == high else f"{low} to {high}"
+
+    time, memory = (of("contribution", key, "plain") for key in ("ratio", "mb"))
+    lines = [
+        f"Predict + contribution map over the plain forward: {time} times the time, {memory} times "
+        "the memory. Over predict + contribution map:"
+    ]
+    for peer in ("grad-cam/GradCAM", "grad-cam/ScoreCAM", "captum/LayerGradCam",
+                 "torch-cam/GradCAM"):  # fmt: skip
+        text = f"{peer} {of(peer, 'ratio', 'contribution')} times the time"
+        if any("mb" in row["sides"].get(peer, {}) for row in rows):
+            text += f" and {of(peer, 'mb', 'contribution')} times the memory"
+        lines.append(text + ("." if peer.startswith("torch-cam") else ","))
+    return " ".join(lines)
 
 
 def parity_block() -> str:
@@ -147,8 +176,15 @@ def overview_text() -> str:
         "Written by `python -m tests.write_results` from the files beside it. Means over cases, "
         "attributes weighing alike; + and - mark methods that are better or worse than our "
         "contribution map by more than the 95 % interval of the paired difference, bootstrapped "
-        "over images; (n): the method was measured on n cases only, and the mark is of those. The "
-        "intervals are in the files.",
+        "over images, and by what three decimals can show; each mark is by itself, so that of a "
+        "hundred some are chance. (n): the method was measured on n cases only, and the mark is of "
+        "those. The intervals are in the files.",
+        "Pointing allows no pixel of error (published figures: 15 pixels). MaxBoxAccV2 takes 99 "
+        "thresholds of the heatmaps as they are shown (published: about a thousand). Maps are "
+        "resized alike; those of methods that know evidence against a class are cut at 0, the "
+        "others stretched from minimum to maximum. IntegratedGradients and Occlusion attribute to "
+        "pixels, the other peers to the layer after the gate. EigenCAM, whose sign is arbitrary, "
+        "is turned so that its strongest value is positive.",
     ]
     for preset in PRESETS:
         content = load(preset)
@@ -169,6 +205,16 @@ def overview_text() -> str:
                 report.channel_table(dropped),
             ]
         parts.append(origin(content))
+    content = load("support")
+    ((name, count),) = content["sets"].items()
+    parts += [
+        "## How much evidence against a class counts in a support map",
+        f"CelebA's validation images, {count['cases']} cases of {count['images']} images, "
+        f"insertion, deletion and ROAD on {content['options']['pixel_cases']} of them; + and - "
+        'mark what is better or worse than Grad-CAM++. `method="support"` takes 1/2.',
+        report.quality_table(rows_of(content, name), methods_of(content)),
+        origin(content),
+    ]
     content = load("cost")
     what = "Time over the plain forward, and growth of the peak memory; model, batch."
     parts += ["## Cost", what, cost_block(), origin(content)]

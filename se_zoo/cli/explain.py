@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..data.videos import is_video, open_video
 from ..errors import InvalidInputError
+from ..explain.maps import CLASSLESS_METHODS
 from ..explain.targets import target_of
 from ..models.clip_config import resolve_clip_config
 from ..models.clip_photos import explain_frames, read_clip
@@ -154,7 +155,8 @@ def _table(name: str, explanation: Any) -> str:
         shown = [i for n, i in enumerate(order) if n < 5 or i in explanation.target]
     lines = [f"{name}", f"  {'label':<32}probability"]
     for i in shown:
-        star = "  *" if i in explanation.target and explanation.signed else ""
+        explained = i in explanation.target and explanation.method not in CLASSLESS_METHODS
+        star = "  *" if explained else ""
         lines.append(f"  {names[i][:30]:<32}{probabilities[i]:>10.1%}{star}")
     return "\n".join(lines)
 
@@ -164,17 +166,17 @@ def _what_it_shows(explanation: Any) -> str:
     parts = [f"{rows} x {columns} cells"]
     if steps:
         parts.append(f"{steps[0]} time step{'' if steps[0] == 1 else 's'}")
-    if explanation.signed:
+    if explanation.method not in CLASSLESS_METHODS:
         parts.append("* = explained")
     if explanation.versus:
         parts.append(f"against {', '.join(sorted(set(explanation.versus_labels)))}")
-    if explanation.method in ("gate", "activation"):
+    if explanation.method in CLASSLESS_METHODS:
         parts.append("the same for every label")
+    elif explanation.method == "support":
+        parts.append("what speaks against the label counts by half")
     elif explanation.exact:
         what = "difference of the two logits" if explanation.versus else "logit"
         parts.append(f"exact: its mean plus a constant is the {what}")
     else:
         parts.append(f"not exact ({explanation.weights})")
-    if explanation.method == "support":
-        parts.append("what speaks against the label counts by half")
     return "; ".join(parts)

@@ -9,6 +9,7 @@ from torch import nn
 from ..errors import InvalidInputError
 from . import maps, quality
 from .explainer import check_images, explain
+from .mode import evaluating
 from .peers import PEERS, SLOW, peer_explain
 
 #: Maps that cost a forward pass; the others are the peers and a control that looks at nothing.
@@ -16,7 +17,7 @@ OURS = ("contribution", "support", "gate", "activation")
 CENTRE = "centre"
 METHODS = (*OURS, CENTRE, *PEERS)
 #: Thresholds at which boxes are drawn around the parts of a heatmap.
-THRESHOLDS = tuple(i / 20 for i in range(1, 20))
+THRESHOLDS = tuple(i / 100 for i in range(1, 100))
 
 
 class Cases(NamedTuple):
@@ -40,6 +41,11 @@ class Cases(NamedTuple):
         """Chosen cases."""
         chosen = [None if t is None else t[list(rows)] for t in self[:4]]
         return Cases(*chosen, [self.ids[n] for n in rows])  # type: ignore[arg-type]
+
+    def to(self, device: torch.device) -> "Cases":
+        """All tensors on a device."""
+        moved = [None if t is None else t.to(device) for t in self[:4]]
+        return Cases(*moved, self.ids)  # type: ignore[arg-type]
 
 
 class Drawn(NamedTuple):
@@ -171,8 +177,10 @@ def probability_of(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def random_copies(model: nn.Module) -> Dict[str, nn.Module]:
     """The model with a random classifier, and all random."""
-    first = next(iter(quality.randomised(model)))[1]
-    *_, (_, last) = quality.randomised(model)
+    copies = quality.randomised(model)
+    first = last = next(copies)[1]
+    for _, copy in copies:
+        last = copy  # those between are not kept
     return {"classifier": first, "all": last}
 
 
@@ -191,8 +199,8 @@ def score(
     passes, which would be the same too; where they lie is scored for each.
 
     Args:
-        model: Model with an SE head, in eval mode.
-        cases: What the methods are to explain.
+        model: Model with an SE head; its mode is as before afterwards.
+        cases: What the methods are to explain; moved to the model's device and dtype.
         methods: Of :data:`METHODS`.
         settings: Of the measures.
         pixels: Rows that are scored by what the model needs of the map.
@@ -205,9 +213,23 @@ def score(
     Raises:
         InvalidInputError: If a method's library is missing, or it has no map of this model.
     """
-    cases = cases._replace(images=check_images(model, cases.images))
-    probability = probability_of(model)
+    images = check_images(model, cases.images)
+    cases = cases.to(images.device)._replace(images=images)
     broken = random_copies(model) if broken is None else broken
+    with evaluating(model):
+        return _score(model, cases, methods, settings, pixels, slow, broken)
+
+
+def _score(
+    model: nn.Module,
+    cases: Cases,
+    methods: Sequence[str],
+    settings: Settings,
+    pixels: Sequence[int],
+    slow: Sequence[int],
+    broken: Dict[str, nn.Module],
+) -> Dict[str, Dict[str, Dict[str, Any]]]:
+    probability = probability_of(model)
     ours = draw(model, cases, "contribution")
     found: Dict[str, Dict[str, Dict[str, Any]]] = {}
     pixel_scores: List[_Scored] = []

@@ -136,11 +136,10 @@ def explain(
             model every label with probability above 0.5 and at least the top one.
         method: ``"contribution"`` (default): ``sum_c w'[k, c] g_c``, signed, exact for pooling
             (+ norm) + linear heads. ``"support"``: the same with what speaks against the class
-            counted by half (:func:`maps.support`); nearer to what the model needs where one
-            subject fills the image, less sure of the place where there are several. ``"gate"``:
-            mean of the gated features of the selected channels, the map of arXiv 2412.05134; it
-            knows no class. ``"difference"``: contribution of the target less that of another
-            class. ``"activation"``: plain channel mean, the control that a method must beat (LaFAM,
+            counted by half (:func:`maps.support`), not exact and without a sign. ``"gate"``: mean
+            of the gated features of the selected channels, the map of arXiv 2412.05134; it knows no
+            class. ``"difference"``: contribution of the target less that of another class.
+            ``"activation"``: plain channel mean, the control that a method must beat (LaFAM,
             arXiv 2407.06059).
         versus: The other class of ``"difference"``; the runner-up of each image if None. Needed
             for a multi-label model, whose labels do not compete.
@@ -217,7 +216,7 @@ def _rows(model: SEModel, state: _Pass, target: Target, method: str) -> Rows:
             "damaged, or its activations exceed the range of its dtype."
         )
     multi_label = model.is_multi_label()
-    if target is None and method in ("gate", "activation"):
+    if target is None and method in maps.CLASSLESS_METHODS:
         multi_label = False  # these maps know no class: one row per image, not one per label
     return targets.resolve_rows(target, state.logits, model.class_labels(), multi_label)
 

@@ -11,8 +11,6 @@ from .explainer import SEModel, backbone_features, check_images, check_model
 from .targets import label_index
 
 METHODS = ("contribution", "support", "gate", "activation")
-#: Those that explain a class.
-_OF_CLASSES = ("contribution", "support")
 
 
 class ExplainedModel(nn.Module):
@@ -51,7 +49,7 @@ class ExplainedModel(nn.Module):
             raise InvalidInputError(
                 f"Unknown method {method!r}; {', '.join(METHODS)} can be had without a gradient."
             )
-        if targets is not None and (method not in _OF_CLASSES or not targets):
+        if targets is not None and (method in maps.CLASSLESS_METHODS or not targets):
             raise InvalidInputError(
                 "targets are the classes of contribution and support maps, at least one; the other "
                 "maps know no class."
@@ -68,8 +66,9 @@ class ExplainedModel(nn.Module):
         self.method = method
         self.normalize = maps.check_normalize(normalize)
         self.targets: Tuple[int, ...] = ()
-        self.norm: Optional[nn.Module] = None
-        if method in _OF_CLASSES:
+        # Where in the model the norm is; registered here as well it would be saved twice.
+        self._norm_at: Tuple[str, ...] = ()
+        if method not in maps.CLASSLESS_METHODS:
             self._fold(targets)
 
     @property
@@ -104,7 +103,9 @@ class ExplainedModel(nn.Module):
                 "linear layer, so its contribution map would need a gradient; take the method "
                 '"gate" or "activation", or create the model with global_pool="avg".'
             )
-        self.norm = folding.norm
+        if folding.norm is not None:
+            name = next(n for n, m in self.model.named_modules() if m is folding.norm)
+            self._norm_at = tuple(name.split("."))
         self.register_buffer("weight", folding.rows[0].detach().clone(), persistent=False)
         self.register_buffer("bias", folding.rows[1].detach().clone(), persistent=False)
 
@@ -142,5 +143,8 @@ class ExplainedModel(nn.Module):
         # expand, not repeat: the size of the batch must not become a number of the graph.
         rows = [t[None].expand(gate.shape[0], *t.shape).flatten(0, 1) for t in (weight, bias)]
         spread = pooled[:, None].expand(-1, count, -1).flatten(0, 1)
-        folded = heads.fold_norm(self.norm, rows[0], rows[1], spread)
+        norm = self.model if self._norm_at else None
+        for name in self._norm_at:  # get_submodule is nothing that torch 2.6 can export
+            norm = getattr(norm, name)
+        folded = heads.fold_norm(norm, rows[0], rows[1], spread)
         return folded.weight.unflatten(0, (-1, count)) * gate[:, None]

@@ -18,8 +18,10 @@ from ..errors import InvalidInputError
 #: One-sided 10 % quantile of the normal distribution, the paper's threshold in standard deviations.
 TOP_TENTH_SIGMA = 1.2816
 
-#: Methods whose maps have evidence for (> 0) and against (< 0); the others know no zero.
-SIGNED_METHODS = ("contribution", "support", "difference")
+#: Methods whose maps have evidence for (> 0) and against (< 0); the others' zero says nothing.
+SIGNED_METHODS = ("contribution", "difference")
+#: Methods whose maps are the same for every class.
+CLASSLESS_METHODS = ("gate", "activation")
 
 #: What evidence against the class counts in a support map: of 3/4, 1/2, 1/4 and 0 the largest that
 #: was level with Grad-CAM++ in insertion and ROAD, on images of which no other figure is reported
@@ -105,7 +107,8 @@ def support(net: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
     """What speaks for a class, less half of what speaks against it, at every place.
 
     It is this project's, not the paper's. With ``t_c`` for what channel c adds at a place, it is
-    ``sum_c max(t_c, 0) + AGAINST * min(t_c, 0)``.
+    ``sum_c max(t_c, 0) + AGAINST * min(t_c, 0)``. Its sign says nothing: a place where more speaks
+    against the class than for it is above 0 all the same, so it is drawn as a map without a sign.
 
     Args:
         net: ``sum_c t_c``, the contribution map, (N, *grid).
@@ -154,8 +157,8 @@ def normalise(
     Args:
         maps: Raw maps, (N, *grid).
         signed: True for maps whose zero means "no evidence" (those of :data:`SIGNED_METHODS`):
-            negative values become 0 and the strongest positive one 1. False for gate and activation
-            maps, which are stretched from minimum to maximum.
+            negative values become 0 and the strongest positive one 1. False for the others, which
+            are stretched from minimum to maximum.
         normalize: ``"image"`` stretches every map by itself, so a weak map looks as strong as a
             strong one. A positive number is the raw value that is drawn as 1 in all maps, which
             makes them comparable.

@@ -1,8 +1,7 @@
 """Other libraries' methods behind the same call, to hold ours against (the extra ``compare``).
 
-Each works on the layer after the gate, and its map is resized and normalised as ours are, so that
-nothing but the method differs. Hooks and gradients are theirs; what they leave on the model is put
-back.
+Each works on the layer after the gate, or attributes to pixels, and its map is resized and
+normalised as ours are. Hooks and gradients are theirs; what they leave on the model is put back.
 """
 
 import contextlib
@@ -96,7 +95,7 @@ def _occlusion(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) ->
     from captum.attr import Occlusion
 
     # A seventh of each side, half of it a step: as wide as a cell of a common 7 x 7 grid.
-    window = tuple(max(2, -(-n // 7)) for n in images.shape[2:])
+    window = tuple(min(n, max(2, -(-n // 7))) for n in images.shape[2:])
     with torch.no_grad():
         found: Any = Occlusion(model).attribute(
             images,
@@ -116,17 +115,35 @@ def _torch_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) ->
         return cam(targets.tolist(), logits, normalized=False)[0].detach()
 
 
+def _eigen_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    found = _grad_cam("EigenCAM", "eigen_cam")(model, images, targets)
+    # The sign of a singular vector is an accident of the solver. As Chung and Ying turn it
+    # (Seg-Eigen-CAM, doi 10.3390/app15137562, equation 13), the strongest value is positive.
+    flat = found.flatten(1)
+    turned = flat.amin(1).abs() > flat.amax(1).abs()
+    return torch.where(turned.view(-1, *[1] * (found.dim() - 1)), -found, found)
+
+
 #: Those that take a forward pass for each channel of the layer.
 BY_CHANNEL = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM")
 #: Those that take many passes for one map.
 SLOW = (*BY_CHANNEL, "captum/IntegratedGradients", "captum/Occlusion")
+#: Those that attribute to the pixels of the input; the others work on the layer after the gate.
+OF_PIXELS = ("captum/IntegratedGradients", "captum/Occlusion")
+#: Those that have a map of a head which reads class tokens alone: they do not ask what the head
+#: makes of the grid.
+ANY_HEAD = (*OF_PIXELS, "grad-cam/ScoreCAM", "grad-cam/EigenCAM")
+#: Those whose zero says nothing, as their weights know nothing against the class: their maps are
+#: stretched from minimum to maximum, as ours without a sign and as grad-cam does it. The maps of
+#: the others are cut at 0, as ours with a sign.
+UNSIGNED = ("grad-cam/GradCAM++", "grad-cam/LayerCAM", "grad-cam/EigenCAM", "grad-cam/ScoreCAM")
 #: Maps (B, *grid) or (B, *size) of images and one class each, signed where the method is.
 PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "grad-cam/GradCAM": _grad_cam("GradCAM", "grad_cam"),
     "grad-cam/GradCAM++": _grad_cam("GradCAMPlusPlus", "grad_cam_plusplus"),
     "grad-cam/HiResCAM": _grad_cam("HiResCAM", "hirescam"),
     "grad-cam/LayerCAM": _grad_cam("LayerCAM", "layer_cam"),
-    "grad-cam/EigenCAM": _grad_cam("EigenCAM", "eigen_cam"),
+    "grad-cam/EigenCAM": _eigen_cam,
     "grad-cam/ScoreCAM": _grad_cam("ScoreCAM", "score_cam"),
     "grad-cam/AblationCAM": _grad_cam("AblationCAM", "ablation_cam"),
     "captum/LayerGradCam": _layer_grad_cam,
@@ -164,9 +181,10 @@ def peer_maps(
     """Another library's map of each image's class, as that library makes it.
 
     ``grad-cam`` (pytorch-grad-cam) is asked for the map before its ReLU; ``torch-cam`` gives the
-    positive part alone. EigenCAM's sign is arbitrary, and left as it comes. Classes are scored by
-    their logits. ``IntegratedGradients`` takes 25 steps from a zero image and is summed over the
-    colours; ``Occlusion`` covers a seventh of each side, half of it a step.
+    positive part alone. EigenCAM's sign is arbitrary; it is turned so that the strongest value is
+    positive. Classes are scored by their logits. ``IntegratedGradients`` takes 25 steps from a
+    zero image and is summed over the colours; ``Occlusion`` covers a seventh of each side, half of
+    it a step.
 
     Args:
         model: Model with an SE head; its mode and its ``.grad`` are as before afterwards.
@@ -225,25 +243,31 @@ def peer_explain(
         method: One of :data:`PEERS`.
 
     Returns:
-        An :class:`Explanation` with predictions, gate and rows of ours, and the maps of the peer:
-        negative values cut, the strongest drawn as 1, resized by the same interpolation.
-        ``weights`` is ``"peer"`` and ``exact`` False.
+        An :class:`Explanation` with predictions, gate and rows of ours, and the maps of the peer,
+        made a heatmap by :func:`peer_heatmap`. ``weights`` is ``"peer"`` and ``exact`` False.
 
     Raises:
-        InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens alone, from
-            which no gradient reaches the grid.
+        InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens alone,
+            unless the method is one of :data:`ANY_HEAD`.
     """
     ours = explain(model, images, target)
-    if ours.weights == "projection":
+    if ours.weights == "projection" and method not in ANY_HEAD:
         raise InvalidInputError(
-            "The head reads class tokens alone: no gradient reaches the patch tokens behind the "
-            'gate, so these methods have no map there. Create the model with global_pool="avg".'
+            "The head reads class tokens alone: what lies on the grid behind the gate does not "
+            f"matter to it, so {method} has no map there. There are {', '.join(ANY_HEAD)}; or "
+            'create the model with global_pool="avg".'
         )
     images = ours.images
     rows = ours.image_index.to(images.device)
     raw = peer_maps(model, images[rows], torch.tensor(ours.target), method)
-    heatmap = maps.to_heatmap(raw, True, "image", tuple(images.shape[2:]))
+    heatmap = peer_heatmap(raw, method, tuple(images.shape[2:]))
     zeros = torch.zeros_like(ours.constant)
     return replace(
         ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer"
     )
+
+
+def peer_heatmap(raw: torch.Tensor, method: str, size: Tuple[int, ...]) -> torch.Tensor:
+    """A peer's maps as heatmaps (N, *size) in [0, 1], by the rules of ours; see
+    :data:`UNSIGNED`."""
+    return maps.to_heatmap(raw, method not in UNSIGNED, "image", size)

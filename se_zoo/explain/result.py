@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
-from .maps import SIGNED_METHODS, is_constant, upsample
+from .maps import CLASSLESS_METHODS, SIGNED_METHODS, is_constant, upsample
 from .targets import label_names_of
 
 
@@ -21,7 +21,7 @@ class Explanation:
 
     Attributes:
         heatmap: (N, H, W) float32 in [0, 1] at input size, (N, T, H, W) of clips. For the signed
-            methods (contribution, support, difference) it is the evidence for the target; see
+            methods (contribution, difference) it is the evidence for the target; see
             :attr:`evidence`.
         raw: (N, *grid) float32, the map itself: signed, unnormalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
@@ -149,8 +149,8 @@ class Explanation:
     def evidence(self) -> torch.Tensor:
         """(N, H, W) float32 in [-1, 1] at input size: the signed map, for (> 0) and against (< 0).
 
-        On the scale of ``normalize``: per image the strongest absolute value is 1. For the gate
-        and activation maps, which have no sign, this is the heatmap.
+        On the scale of ``normalize``: per image the strongest absolute value is 1. For maps that
+        have no sign this is the heatmap.
         """
         if not self.signed:
             return self.heatmap
@@ -187,7 +187,7 @@ class Explanation:
     def titles(self) -> List[str]:
         """One short caption per row: label, what it is compared with, and the label's probability;
         of the maps that know no class only their name."""
-        if not self.signed:
+        if self.method in CLASSLESS_METHODS:
             return [f"{self.method} map"] * len(self.target)
         names = [_first_name(name) for name in self.labels]
         if self.versus is not None:

@@ -10,6 +10,7 @@ from ...layers.grid import in_dtype
 from .. import heads
 from ..explainer import backbone_features, check_images, check_model
 from ..mode import evaluating
+from .pixels import seeds_of
 
 
 @torch.no_grad()
@@ -107,8 +108,7 @@ def channel_deletion(
             return se_model.classify(se_model.gated(native, gate * ~dropped))[rows, targets]
 
         whole = logit(torch.zeros_like(selected))
-        given = range(len(batch)) if seeds is None else seeds
-        generators = [torch.Generator().manual_seed(seed) for seed in given]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds_of(len(batch), seeds)]
         falls = []
         for _ in range(draws):
             places = [torch.randperm(gate.shape[1], generator=each) for each in generators]

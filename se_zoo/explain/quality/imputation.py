@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ...errors import InvalidInputError
-from .pixels import Model, Probability, check_images, ranks, softmax
+from .pixels import Model, Probability, check_images, in_eval, ranks, seeds_of, softmax
 
 
 class Road(NamedTuple):
@@ -41,7 +41,7 @@ def road(
     its blurred copy, too.
 
     Args:
-        model: In eval mode.
+        model: Explained model; a module is put into eval mode meanwhile.
         images: Normalised, (B, C, H, W).
         targets: Class of each, (B,).
         heatmaps: (B, H, W), of any scale and sign.
@@ -60,10 +60,10 @@ def road(
         raise InvalidInputError(f"shares lie between 0 and 1: {tuple(shares)}.")
     rank = ranks(heatmaps, seeds)
     count = heatmaps[0].numel()
-    noises = noise * _noise(images, range(len(images)) if seeds is None else seeds)
+    noises = noise * _noise(images, seeds_of(len(images), seeds))
     places = torch.arange(len(images), device=images.device)
-    sides = []
-    for backwards in (False, True):
+
+    def side(backwards: bool) -> torch.Tensor:
         values = []
         for share in shares:
             gone = round(share * count)
@@ -71,8 +71,10 @@ def road(
             filled = impute(images, removed)
             filled = torch.where(removed[:, None], filled + noises, filled)
             values.append(probability(model(filled))[places, targets])
-        sides.append(torch.stack(values, 1))
-    return Road(*sides)
+        return torch.stack(values, 1)
+
+    with in_eval(model):
+        return Road(side(False), side(True))
 
 
 def _noise(images: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
@@ -104,6 +106,8 @@ def impute(
     """
     if bool(removed.flatten(1).all(1).any()):
         raise InvalidInputError("an image has no pixel left from which to fill the others.")
+    if images.dtype in (torch.float16, torch.bfloat16):  # in which the system is not solved at all
+        return impute(images.float(), removed, tolerance, most).to(images.dtype)
     hole = removed[:, None].to(images.dtype)
     own = _around(torch.ones_like(images[:1, :1]))  # smaller at the edges
 

@@ -1,11 +1,14 @@
 """What the model needs of what a heatmap marks: its answer while pixels go, come or are dimmed."""
 
-from typing import Callable, NamedTuple, Optional, Sequence
+from contextlib import nullcontext
+from typing import Callable, ContextManager, NamedTuple, Optional, Sequence
 
 import torch
+from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
 from ...errors import InvalidInputError
+from ..mode import evaluating
 
 #: Logits (B, K) of images (B, C, H, W).
 Model = Callable[[torch.Tensor], torch.Tensor]
@@ -16,6 +19,24 @@ Probability = Callable[[torch.Tensor], torch.Tensor]
 def softmax(logits: torch.Tensor) -> torch.Tensor:
     """Probabilities of exclusive classes, (B, K)."""
     return logits.float().softmax(1)
+
+
+def in_eval(model: Model) -> ContextManager[None]:
+    """Eval mode, where the model is a module: a measure must not teach BatchNorm what it tries."""
+    return evaluating(model) if isinstance(model, nn.Module) else nullcontext()
+
+
+def seeds_of(count: int, seeds: Optional[Sequence[int]]) -> Sequence[int]:
+    """One seed for each image; 0, 1, ... if None.
+
+    Raises:
+        InvalidInputError: If there are more or fewer.
+    """
+    if seeds is None:
+        return range(count)
+    if len(seeds) != count:
+        raise InvalidInputError(f"{count} images need {count} seeds, not {len(seeds)}.")
+    return seeds
 
 
 class Curves(NamedTuple):
@@ -59,7 +80,7 @@ def deletion_insertion(
     as many a step as the image has pixels over ``steps`` (224 in the paper).
 
     Args:
-        model: In eval mode.
+        model: Explained model; a module is put into eval mode meanwhile.
         images: Normalised, (B, C, H, W).
         targets: Class of each, (B,).
         heatmaps: (B, H, W), of any scale and sign.
@@ -78,8 +99,8 @@ def deletion_insertion(
     rank = ranks(heatmaps, seeds)
     blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
     gone = [round(count * i / steps) for i in range(steps + 1)]
-    curves = []
-    for start, end in ((images, torch.zeros_like(images)), (blurred, images)):
+
+    def curve(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         values = []
         for index in range(len(images)):
             found = []
@@ -88,8 +109,10 @@ def deletion_insertion(
                 mixed = torch.where(changed[:, None], end[index], start[index])
                 found.append(probability(model(mixed))[:, targets[index]])
             values.append(torch.cat(found))
-        curves.append(torch.stack(values))
-    return Curves(*curves)
+        return torch.stack(values)
+
+    with in_eval(model):
+        return Curves(curve(images, torch.zeros_like(images)), curve(blurred, images))
 
 
 def ranks(heatmaps: torch.Tensor, seeds: Optional[Sequence[int]] = None) -> torch.Tensor:
@@ -101,12 +124,13 @@ def ranks(heatmaps: torch.Tensor, seeds: Optional[Sequence[int]] = None) -> torc
     Args:
         heatmaps: (B, H, W).
         seeds: Of each image's order of equal values; 0, 1, ... if None.
+
+    Raises:
+        InvalidInputError: If the seeds are not one for each.
     """
     count = heatmaps[0].numel()
     found = []
-    for heatmap, seed in zip(
-        heatmaps, range(len(heatmaps)) if seeds is None else seeds, strict=True
-    ):
+    for heatmap, seed in zip(heatmaps, seeds_of(len(heatmaps), seeds), strict=True):
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         drawn = drawn.to(heatmap.device)
         order = drawn[heatmap.flatten()[drawn].argsort(descending=True, stable=True)]
@@ -143,7 +167,7 @@ def drop_increase_gain(
     et al. (Opti-CAM), arXiv 2301.07002, section 4.1. Their means over images are what is published.
 
     Args:
-        model: In eval mode.
+        model: Explained model; a module is put into eval mode meanwhile.
         images: Normalised, (B, C, H, W).
         targets: Class of each, (B,).
         heatmaps: In [0, 1], (B, H, W).
@@ -156,8 +180,10 @@ def drop_increase_gain(
     if not 0 <= float(heatmaps.min()) <= float(heatmaps.max()) <= 1:
         raise InvalidInputError("heatmaps must be in [0, 1]; normalise them first.")
     places = torch.arange(len(images), device=images.device)
-    before = probability(model(images))[places, targets]
-    after = probability(model(images * heatmaps[:, None]))[places, targets]
+    with in_eval(model):
+        before = probability(model(images))[places, targets]
+        dimmed = images * heatmaps[:, None].to(images.dtype)
+        after = probability(model(dimmed))[places, targets]
     return Kept(
         (before - after).clamp(min=0) / before.clamp(min=1e-12),
         after > before,

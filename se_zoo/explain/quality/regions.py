@@ -80,7 +80,7 @@ def box_ious(
     """How well a box around a part of each heatmap fits the true box, at every threshold.
 
     Choe et al., arXiv 2007.04178, section 4.1 (MaxBoxAccV2): at each threshold every connected part
-    of ``heatmap >= threshold`` gets a box, and the best of them counts. Needs SciPy.
+    of ``heatmap >= threshold`` gets a box, and the best of them counts. Needs SciPy (``compare``).
 
     Args:
         heatmaps: In [0, 1], (B, H, W).
@@ -91,10 +91,12 @@ def box_ious(
         Intersection over union of the best box, (B, T); 0 where nothing reaches the threshold.
 
     Raises:
-        InvalidInputError: If the shapes do not belong together.
-        ImportError: Without SciPy, which the extra ``compare`` brings.
+        InvalidInputError: If the shapes do not belong together, or SciPy is not installed.
     """
-    from scipy.ndimage import find_objects, label  # it takes longer to import than se_zoo
+    try:
+        from scipy.ndimage import find_objects, label  # it takes longer to import than se_zoo
+    except ImportError as error:
+        raise InvalidInputError("boxes need SciPy: pip install 'se_zoo[compare]'.") from error
 
     if heatmaps.dim() != 3 or boxes.shape != (len(heatmaps), 4):
         raise InvalidInputError(

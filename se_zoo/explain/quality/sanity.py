@@ -1,13 +1,14 @@
 """Whether maps depend on what they claim to explain, and only on that."""
 
 from copy import deepcopy
-from typing import Callable, Iterator, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...errors import InvalidInputError
+from ..explainer import check_model
 
 
 def rank_correlation(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -51,23 +52,30 @@ def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module
         seed: Of what is drawn.
 
     Yields:
-        What became random last, and the copy, in eval mode: ``"classifier"``, ``"se"``, then the
-        backbone's children from the last to the first, and at the end parameters of its own
-        (class tokens, positions) as ``"rest"``.
+        What became random last, and a copy of its own, in eval mode: ``"classifier"``, ``"se"``,
+        then the backbone's children from the last to the first, and at the end parameters of its
+        own (class tokens, positions) as ``"rest"``.
+
+    Raises:
+        InvalidInputError: If the model has no SE head.
     """
-    copy = deepcopy(model).eval()
+    check_model(model)
+    copy: Any = deepcopy(model).eval()
     generator = torch.Generator().manual_seed(seed)
-    parts = [("classifier", copy.get_classifier()), ("se", copy.se)]  # type: ignore[operator]
+    last = copy.get_classifier()
+    # Distilled models have a pair of classifiers.
+    last = nn.ModuleList(last) if isinstance(last, (tuple, list)) else last
+    parts: List[Tuple[str, nn.Module]] = [("classifier", last), ("se", copy.se)]
     parts += [(name, part) for name, part in reversed(list(copy.named_children())) if name != "se"]
     parts += [("rest", copy)]
     done = set()
     for name, part in parts:
-        fresh = [p for p in part.parameters() if id(p) not in done]  # type: ignore[union-attr]
+        fresh = [p for p in part.parameters() if id(p) not in done]
         for parameter in fresh:
             parameter.data = _random_like(parameter.data, generator)
             done.add(id(parameter))
         if fresh:
-            yield str(name), copy
+            yield name, deepcopy(copy)
 
 
 def _random_like(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
