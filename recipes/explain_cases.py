@@ -96,11 +96,24 @@ def data_folder() -> Path:
     """The sample data.
 
     Raises:
-        DataError: If SE_ZOO_DATA is not set.
+        DataError: If SE_ZOO_DATA is not set, or empty.
     """
-    if "SE_ZOO_DATA" not in os.environ:
+    given = os.environ.get("SE_ZOO_DATA", "")
+    if not given:
         raise DataError("set SE_ZOO_DATA to the folder of the sample data, or use the preset own.")
-    return Path(os.environ["SE_ZOO_DATA"])
+    return Path(given)
+
+
+def sample(*names: str) -> Path:
+    """A file or folder of the sample data.
+
+    Raises:
+        DataError: If it is not there.
+    """
+    path = data_folder().joinpath(*names)
+    if not path.exists():
+        raise DataError(f"SE_ZOO_DATA={data_folder()} has no {'/'.join(names)}; is it the folder?")
+    return path
 
 
 def transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
@@ -147,8 +160,7 @@ def celeba_cases(model_name: str, images: int, most: int, split: str = "test") -
     """
     model = load_model(model_name)
     transform = transform_of(model)
-    file = data_folder() / "celeba10k" / f"{split}.parquet"
-    pictures, table = read_images(file, slice(images))
+    pictures, table = read_images(sample("celeba10k", f"{split}.parquet"), slice(images))
     batch = torch.stack([transform(p) for p in pictures])
     said = logits_of(model, batch) > 0
     labels = list(model.class_labels())
@@ -167,7 +179,7 @@ def face_part_cases(model_name: str, images: int) -> CaseSet:
     is right is not known here."""
     model = load_model(model_name)
     transform = transform_of(model)
-    folder = data_folder() / "face_parts"
+    folder = sample("face_parts")
     height, width = resolve_data_config(model=model)["input_size"][-2:]
     named = json.loads((folder / "classes.json").read_text("utf-8"))
     classes = {name: number for number, name in named.items()}
@@ -207,7 +219,7 @@ def sample_mobilenet() -> nn.Module:
     model: Any = timm.create_model(
         "timm_sehead", backbone="mobilenetv2_100", pad_type="same", gate="identity"
     )
-    weights = load_file(data_folder() / "weights" / "mobilenetv2_100_in1k.safetensors")
+    weights = load_file(sample("weights", "mobilenetv2_100_in1k.safetensors"))
     missing, unknown = model.load_state_dict(
         {k: v.float() for k, v in weights.items()}, strict=False
     )
@@ -284,13 +296,14 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     transform = transform_of(model)
     height, width = resolve_data_config(model=model)["input_size"][-2:]
     labels, classes = model.class_labels(), model.num_classes
-    with file.open(newline="", encoding="utf-8") as opened:
+    with file.open(newline="", encoding="utf-8-sig") as opened:  # spreadsheets write a mark first
         reader = csv.DictReader(opened)
         given, rows = set(reader.fieldnames or ()), list(reader)
     corners = ("x0", "y0", "x1", "y1")
     if not {"image", "label"} <= given or 0 < len(given & set(corners)) < 4:
         raise DataError(
-            f"{file}: needs the columns image and label, and all of x0 y0 x1 y1 or none."
+            f"{file}: needs the columns image and label, and all of x0 y0 x1 y1 or none, separated "
+            f"by commas; it has {', '.join(reader.fieldnames or ()) or 'none'}."
         )
     names = list(dict.fromkeys(row["image"] for row in rows))
     found = []
@@ -301,12 +314,18 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
             region, pixels = None, None
             if set(corners) <= given:
                 sizes = (photo.width, photo.height) * 2
-                box = [float(row[c]) / n for c, n in zip(corners, sizes, strict=True)]
+                box = [_number(row, c) / n for c, n in zip(corners, sizes, strict=True)]
                 if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-                    raise InvalidInputError(f"the box does not lie in the picture, {photo.size}.")
+                    raise InvalidInputError(
+                        f"the box does not lie in the picture, which is {photo.width} x "
+                        f"{photo.height} pixels, or its corners are not x0 < x1 and y0 < y1."
+                    )
                 region, pixels = fraction_region((box[0], box[1], box[2], box[3]), height, width)
                 if not region.any():
-                    raise InvalidInputError("the box holds no pixel of the model's input.")
+                    raise InvalidInputError(
+                        "the box, which is in the picture's pixels, holds no pixel of the model's "
+                        "input."
+                    )
         except (ValueError, TypeError) as error:
             raise DataError(f"{file}, line {line}: {error}") from error
         number = names.index(row["image"])
@@ -314,6 +333,16 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     if not found:
         raise DataError(f"{file} has no rows.")
     return _set(file.stem, model, found)
+
+
+def _number(row: Dict[str, Any], column: str) -> float:
+    try:
+        return float(row[column])
+    except (ValueError, TypeError):
+        raise InvalidInputError(
+            f"{column} is {row[column]!r}, no number; either all rows have a box or the columns "
+            "are left out."
+        ) from None
 
 
 def limited(found: CaseSet, count: int) -> CaseSet:

@@ -325,7 +325,7 @@ def run_cost(given: Cost) -> None:
     if given.debug:
         given = replace(given, models=("test_resnet",), batches=(1,), runs=1, memory_runs=1,
                         peers=("grad-cam/GradCAM", "grad-cam/ScoreCAM"),
-                        output=given.output.with_name("cost-debug"))  # fmt: skip
+                        output=Path(f"{given.output.parent}-debug", given.output.name))  # fmt: skip
     single = len(given.models) == len(given.batches) == 1 and given.memory_runs
     if given.out is not None and not single:
         raise InvalidInputError("--out takes one model and one batch, and its memory.")

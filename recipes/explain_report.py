@@ -4,14 +4,15 @@ and a page of pictures."""
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
 import torch
 from explain_cases import CaseSet
 
-from se_zoo.explain.compare import CENTRE, OURS, draw
+from se_zoo.explain.compare import CENTRE, OURS, Drawn, draw, same_maps
+from se_zoo.explain.peers import OF_PIXELS
 from se_zoo.explain.quality import Deleted
 from se_zoo.explain.quality.regions import WANTED_IOUS
 
@@ -42,6 +43,8 @@ LEAST = 0.0005
 #: What methods are held against.
 REFERENCE = "contribution"
 
+#: Images from which on an interval says anything at all.
+_FEW = 5
 #: Cases from which on a group's own spread is known well enough to be resampled by itself.
 _SMALL = 3
 
@@ -50,11 +53,12 @@ Scores = Dict[str, Dict[str, Dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over cases and its 95 % interval; cases of one image are drawn together."""
+    """A mean over cases and its 95 % interval; cases of one image are drawn together, and of too
+    few images there is no interval."""
 
     mean: float
-    low: float
-    high: float
+    low: Optional[float]
+    high: Optional[float]
     cases: int
 
 
@@ -107,7 +111,7 @@ class Bootstrap:
     def mean(self, measure: str, table: Dict[str, Any]) -> Interval:
         """Mean of a method's scores."""
         rows = sorted(map(int, table))
-        return _interval(self._values(measure, table, rows), len(rows))
+        return self._interval(self._values(measure, table, rows), rows)
 
     def difference(
         self, measure: str, table: Dict[str, Any], other: Dict[str, Any]
@@ -117,12 +121,13 @@ class Bootstrap:
         if not rows:
             return None
         values = self._values(measure, table, rows) - self._values(measure, other, rows)
-        return _interval(values, len(rows))
+        return self._interval(values, rows)
 
-
-def _interval(values: np.ndarray, cases: int) -> Interval:
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if len(values) > 1 else (np.nan, np.nan)
-    return Interval(float(values[0]), float(low), float(high), cases)
+    def _interval(self, values: np.ndarray, rows: Sequence[int]) -> Interval:
+        if len(set(self.image[list(rows)].tolist())) < _FEW:
+            return Interval(float(values[0]), None, None, len(rows))
+        low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+        return Interval(float(values[0]), float(low), float(high), len(rows))
 
 
 def summarise(
@@ -208,7 +213,8 @@ def channel_rows(found: CaseSet, channels: Scores, resamples: int) -> List[Dict[
 def channel_table(rows: Sequence[Dict[str, Any]]) -> str:
     lines = ["| without channels selected by | the logit loses | random ones |", "|---|---|---|"]
     for row in rows:
-        cells = [f"{row[s]:.2f} ({row[f'{s}_low']:.2f} to {row[f'{s}_high']:.2f})"
+        cells = [f"{row[s]:.2f}" + ("" if row[f"{s}_low"] is None else
+                 f" ({row[f'{s}_low']:.2f} to {row[f'{s}_high']:.2f})")
                  for s in Deleted._fields]  # fmt: skip
         lines.append(f"| {row['selected_by']} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -238,11 +244,14 @@ def draw_quality(rows: Sequence[Dict[str, Any]], methods: Sequence[str], file: P
                 for row in rows:
                     if (row["set"], row["method"], row["measure"]) == key:
                         colour = "C3" if method in OURS else "0.5" if method == CENTRE else "C0"
-                        axis.plot([row["low"], row["high"]], [place, place], color=colour, lw=2)
+                        ends = [row["mean"] if row[e] is None else row[e] for e in ("low", "high")]
+                        axis.plot(ends, [place, place], color=colour, lw=2)
                         axis.plot(row["mean"], place, "o", color=colour, ms=4)
             title, larger = QUALITY[measure]
             axis.set_title(f"{title} {'↑' if larger else '↓'}", fontsize=9)
             axis.set_yticks(range(len(methods)), list(reversed(methods)), fontsize=8)
+            axis.set_ylim(-0.6, len(methods) - 0.4)
+            axis.locator_params(axis="x", nbins=5)
             axis.tick_params(axis="x", labelsize=7)
             axis.grid(alpha=0.3)
         line[0].set_ylabel(name)
@@ -251,36 +260,50 @@ def draw_quality(rows: Sequence[Dict[str, Any]], methods: Sequence[str], file: P
 
 
 def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file: Path) -> None:
-    """The maps of all methods side by side, one line a case; where the answer lies is outlined."""
+    """The maps of the methods side by side, one line a case; where the answer lies is outlined.
+
+    Methods whose heatmaps are those of another are named above its column. Of methods that
+    attribute to pixels, whose few strongest pixels hide all others, the strongest hundredth is
+    drawn alike.
+    """
     from matplotlib.figure import Figure
 
-    cases = found.cases.some(rows)
-    device = next(found.model.parameters()).device
-    cases = cases._replace(images=cases.images.to(device), targets=cases.targets.to(device))
+    cases = found.cases.some(rows).to(next(found.model.parameters()).device)
+    columns: List[Tuple[List[str], Drawn]] = []
+    for method in methods:
+        drawn = draw(found.model, cases, method)
+        same = [names for names, other in columns if same_maps(other.heatmap, drawn.heatmap)]
+        same[0].append(method) if same else columns.append(([method], drawn))
     mean, std = (torch.tensor(s).view(-1, 1, 1) for s in found.model.image_stats())  # type: ignore[operator]
+    pixels = (cases.images.cpu() * std + mean).clamp(0, 1).movedim(1, 3).numpy()
     labels = found.model.class_labels() or {}  # type: ignore[operator]
-    width = 1.35
-    tall = width * cases.images.shape[2] / cases.images.shape[3]
-    figure = Figure((width * (len(methods) + 1), (tall + 0.1) * len(rows) + 0.35))
-    axes = figure.subplots(len(rows), len(methods) + 1, squeeze=False)
-    colours = matplotlib.colormaps["turbo"]
-    for column, method in enumerate(["", *methods]):
-        drawn = draw(found.model, cases, method).heatmap.cpu() if method else None
-        axes[0][column].set_title(method.replace("/", "\n"), fontsize=7)
-        for line, image in enumerate(cases.images.cpu()):
-            pixels = (image * std + mean).clamp(0, 1).movedim(0, 2).numpy()
-            axis = axes[line][column]
+    width = 1.5
+    tall = width * pixels.shape[1] / pixels.shape[2]
+    lines = max(len(names) for names, _ in columns) + 1
+    figure = Figure((width * (len(columns) + 1), (tall + 0.1) * len(rows) + 0.13 * lines))
+    axes = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
+    for n, (line, target) in enumerate(zip(axes, cases.targets.tolist(), strict=True)):
+        name = str(labels[target]) if labels else str(target)
+        line[0].set_ylabel(name.split(",")[0], fontsize=7)
+        shown = [pixels[n]]
+        for names, drawn in columns:
+            shown.append(_overlaid(pixels[n], drawn.heatmap[n].cpu().numpy(), names[0]))
+        for axis, picture in zip(line, shown, strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
-            if drawn is None:
-                target = int(cases.targets[line])
-                name = str(labels[target]) if labels else str(target)
-                axis.set_ylabel(name.split(",")[0], fontsize=7)
-            else:
-                heat = drawn[line].numpy()
-                pixels = pixels + 0.6 * heat[..., None] * (colours(heat)[..., :3] - pixels)
-            axis.imshow(pixels)
+            axis.imshow(picture)
             if cases.regions is not None:
-                axis.contour(cases.regions[line].cpu().numpy(), [0.5], colors="w", linewidths=0.6)
+                axis.contour(cases.regions[n].cpu().numpy(), [0.5], colors="w", linewidths=0.6)
+    for axis, (names, _) in zip(axes[0][1:], columns, strict=True):
+        axis.set_title("\n= ".join(name.replace("/", "\n", not names[1:]) for name in names),
+                       fontsize=7)  # fmt: skip
     figure.tight_layout(pad=0.3)
     figure.savefig(file, dpi=120)
+
+
+def _overlaid(pixels: np.ndarray, heat: np.ndarray, method: str) -> np.ndarray:
+    """A picture (H, W, 3) in [0, 1] below a heatmap (H, W)."""
+    if method in OF_PIXELS:
+        heat = (heat / max(float(np.quantile(heat, 0.99)), 1e-6)).clip(0, 1)
+    colours = matplotlib.colormaps["turbo"](heat)[..., :3]
+    return pixels + 0.6 * heat[..., None] * (colours - pixels)

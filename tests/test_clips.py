@@ -562,6 +562,7 @@ def test_windows_of_an_alignment(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_grid_recipe_on_real_clips(data_dir: Path, tmp_path: Path) -> None:
     import json

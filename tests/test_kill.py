@@ -21,6 +21,7 @@ pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
 psutil = pytest.importorskip("psutil", reason="comes with accelerate")
 pytest.importorskip("datasets", reason="training needs se_zoo[train]")
 
+pytestmark = pytest.mark.slow  # each starts several runs, and ends some of them
 ROOT = Path(__file__).parent.parent
 TRAIN = 53  # no multiple of any batch here
 

@@ -152,6 +152,36 @@ def test_half_precision(dtype: torch.dtype) -> None:
     torch.testing.assert_close(filled.float(), impute(scene, removed), rtol=0, atol=0.05)
 
 
+def test_what_logits_become_is_what_the_model_says() -> None:
+    class Labels(Sum):
+        def is_multi_label(self) -> bool:
+            return True
+
+    images, heatmaps = torch.full((1, 1, 8, 8), 0.1), torch.ones(1, 8, 8)
+    given = images, torch.tensor([1]), heatmaps, 2
+    assert deletion_insertion(Sum(), *given).deletion[0, 0] < 0.3  # softmax of 1.6 and 0
+    assert deletion_insertion(Labels(), *given).deletion[0, 0] == 0.5  # sigmoid of 0
+
+
+@pytest.mark.parametrize(
+    "targets, heatmaps, says",
+    [
+        (31, torch.ones(2, 8, 8), "targets class indices.*int"),
+        (torch.tensor([0]), torch.ones(2, 8, 8), "targets class indices"),
+        (torch.tensor([0, 2]), torch.ones(2, 8, 8), "from 0 to 1"),
+        (torch.tensor([0.0, 1.0]), torch.ones(2, 8, 8), "whole numbers"),
+        (torch.tensor([0, 1]), torch.full((2, 8, 8), float("nan")), "finite"),
+        (torch.tensor([0, 1]), torch.ones(2, 8, 7), "heatmaps"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(targets: Any, heatmaps: Any, says: str) -> None:
+    for measure in (drop_increase_gain, road, deletion_insertion):
+        with pytest.raises(InvalidInputError, match=says):
+            measure(Sum(), torch.zeros(2, 1, 8, 8), targets, heatmaps, **(
+                {"steps": 4} if measure is deletion_insertion else {}
+            ))  # fmt: skip
+
+
 def test_drop_increase_and_gain_by_hand() -> None:
     images = torch.full((2, 1, 8, 8), 0.25)
     images[1] *= -1
@@ -195,7 +225,7 @@ def test_controls() -> None:
             lambda: deletion_insertion(
                 Sum(), torch.ones(1, 1, 8, 8), torch.tensor([0]), torch.ones(1, 4, 4)
             ),
-            r"images are \(B, C, H, W\)",
+            r"images are tensors \(B, C, H, W\)",
         ),
         (
             lambda: deletion_insertion(

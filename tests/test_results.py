@@ -1,7 +1,5 @@
 """What README.md shows of measured explanations is what the files of figures say."""
 
-from typing import Dict
-
 import pytest
 
 pytest.importorskip("pyarrow", reason="the recipes need the extra train")
@@ -40,15 +38,25 @@ def test_all_methods_were_measured(name: str) -> None:
     assert results.methods_of(results.load(name)) == [m for m in METHODS if m not in left_out]
 
 
-def means(name: str, measure: str) -> Dict[str, float]:
-    rows = results.rows_of(results.load("objects" if name in OBJECTS else "faces"), name)
-    return {row["method"]: row["mean"] for row in rows if row["measure"] == measure}
+@pytest.mark.parametrize("name", OBJECTS)
+def test_with_several_classes_the_control_is_worse(name: str) -> None:
+    marks = {
+        row["measure"]: report.verdict(row).strip()
+        for row in results.rows_of(results.load("objects"), name)
+        if row["method"] == "activation" and row["measure"] in report.QUALITY
+    }
+    for measure in ("pointing", "energy", "insertion", "road"):
+        assert marks[measure] == "-", measure
+    assert marks["deletion"] in ("-", "")
 
 
-def marks(name: str, method: str) -> Dict[str, str]:
-    rows = results.rows_of(results.load("objects" if name in OBJECTS else "faces"), name)
-    return {r["measure"]: report.verdict(r).strip() for r in rows
-            if r["method"] == method and r["measure"] in report.QUALITY}  # fmt: skip
+@pytest.mark.parametrize("name", results.PRESETS)
+def test_a_random_classifier_leaves_nothing_of_our_map_and_all_of_the_gate_map(name: str) -> None:
+    for row in results.load(name)["rows"]:
+        if row["measure"] == "random_classifier" and row["method"] == "gate":
+            assert row["mean"] == pytest.approx(1)
+        if row["measure"] == "random_classifier" and row["method"] == "contribution":
+            assert abs(row["mean"]) < 0.25
 
 
 def test_our_map_is_gradcam_behind_the_gate() -> None:

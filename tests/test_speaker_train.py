@@ -300,6 +300,7 @@ def test_recipe(folder: Path, tmp_path: Path, golden: Callable[[str, Any], Any])
         assert losses(output) == pytest.approx(known["losses"], rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_recipe_on_real_faces(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -334,6 +335,7 @@ def test_recipe_on_real_faces(
     assert (tmp_path / "other" / "mine.txt").is_file()
 
 
+@pytest.mark.slow
 def test_two_processes(folder: Path, tmp_path: Path) -> None:
     """Every test track is scored once, by the weights that are exported."""
     root = Path(__file__).parents[1]

@@ -38,8 +38,6 @@ PRESETS = ("faces", "objects")
 PARITY = ROOT / "hub_cards" / "resnet18_slim_celeba" / "parity.json"
 #: The box of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
-#: Methods with the very map of another, which the portrait leaves out.
-SAME = ("grad-cam/HiResCAM", "captum/LayerGradCam", "torch-cam/GradCAM")
 #: What the README shows of all that was measured.
 SHOWN = ("pointing", "energy", "insertion", "deletion", "road")
 #: What the sets are, for headings.
@@ -250,7 +248,7 @@ def draw_portrait(file: Path) -> None:
     targets = torch.tensor([labels.index(name) for name in ("Eyeglasses", "Smiling")])
     cases = Cases(image.expand(2, -1, -1, -1), targets, None, None, (0, 1))
     found = explain_cases.CaseSet("portrait", model, cases, [""] * 2, [0, 0])
-    report.draw_page(found, [m for m in METHODS if m not in SAME], (0, 1), file)
+    report.draw_page(found, METHODS, (0, 1), file)
     # A photograph twenty times over: in 128 colours it is a quarter of the size.
     picture = Image.open(file).convert("RGB")
     picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).quantize(128).save(file)

@@ -58,7 +58,8 @@ def _photos_and_targets(args: Explain) -> Tuple[List[Tuple[str, Image.Image]], T
         return [(str(p), load_photo(p, args.crop)) for p in args.photos], args.target
     photo = load_photo(demo_photo(), args.crop or DEMO_CROP)
     demo_model = args.model == DEFAULT_MODEL
-    return [(DEMO_PHOTO, photo)], args.target or (DEMO_TARGETS if demo_model else ())
+    asks = demo_model and args.method not in CLASSLESS_METHODS
+    return [(DEMO_PHOTO, photo)], args.target or (DEMO_TARGETS if asks else ())
 
 
 def run_explain(args: Explain) -> None:
@@ -172,6 +173,8 @@ def _what_it_shows(explanation: Any) -> str:
         parts.append(f"against {', '.join(sorted(set(explanation.versus_labels)))}")
     if explanation.method in CLASSLESS_METHODS:
         parts.append("the same for every label")
+        if explanation.method == "gate" and float(explanation.gate.std(1).amax()) < 1e-6:
+            parts.append("the gate is the same for every channel, so it selects none: train it")
     elif explanation.method == "support":
         parts.append("what speaks against the label counts by half")
     elif explanation.exact:

@@ -1,7 +1,7 @@
 """Methods against measures: the scores of a method's maps on cases with known answers."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -114,23 +114,21 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
 
 
 def score_pixels(
-    model: nn.Module, cases: Cases, drawn: Drawn, settings: Settings, probability: Any
+    model: nn.Module, cases: Cases, drawn: Drawn, settings: Settings
 ) -> Dict[str, List[Any]]:
     """What the model needs of the maps: insertion, deletion, ROAD (and that of the blurred map),
     average drop, increase and gain."""
     images, targets, seeds = cases.images, cases.targets, list(cases.ids)
     curves = quality.deletion_insertion(
-        model, images, targets, drawn.raw, settings.steps, probability, batch_size=16, seeds=seeds
+        model, images, targets, drawn.raw, settings.steps, batch_size=16, seeds=seeds
     )
     sigma = settings.blur * min(images.shape[2:])
 
     def road(order: torch.Tensor) -> List[float]:
-        found = quality.road(
-            model, images, targets, order, settings.shares, probability, seeds=seeds
-        )
+        found = quality.road(model, images, targets, order, settings.shares, seeds=seeds)
         return found.combined.tolist()
 
-    kept = quality.drop_increase_gain(model, images, targets, drawn.heatmap, probability)
+    kept = quality.drop_increase_gain(model, images, targets, drawn.heatmap)
     return {
         "insertion": curves.insertion_auc.tolist(),
         "deletion": curves.deletion_auc.tolist(),
@@ -168,11 +166,6 @@ def same_maps(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Whether two methods gave the same maps (N, H, W) but for rounding and one scale an image."""
     scaled = [m / m.abs().flatten(1).amax(1).clamp(min=1e-12)[:, None, None] for m in (left, right)]
     return torch.allclose(*scaled, rtol=0, atol=1e-4)
-
-
-def probability_of(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What the model's logits become: sigmoid for independent labels, softmax otherwise."""
-    return torch.sigmoid if model.is_multi_label() else quality.softmax  # type: ignore[operator]
 
 
 def random_copies(model: nn.Module) -> Dict[str, nn.Module]:
@@ -229,7 +222,6 @@ def _score(
     slow: Sequence[int],
     broken: Dict[str, nn.Module],
 ) -> Dict[str, Dict[str, Dict[str, Any]]]:
-    probability = probability_of(model)
     ours = draw(model, cases, "contribution")
     found: Dict[str, Dict[str, Dict[str, Any]]] = {}
     pixel_scores: List[_Scored] = []
@@ -252,7 +244,7 @@ def _score(
         at = tuple(few.ids)
         values = _known(pixel_scores, at, cut.raw)
         if values is None:
-            values = score_pixels(model, few, cut, settings, probability)
+            values = score_pixels(model, few, cut, settings)
             pixel_scores.append((at, cut.raw, values))
         _add(table, few.ids, values)
         if method in (*SLOW, CENTRE):

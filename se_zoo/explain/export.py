@@ -30,8 +30,8 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
     """Write one graph with the input ``images`` and the outputs ``logits``, ``heatmap`` and
     ``gate``, for any batch size; it is run by onnxruntime and compared before it is there.
 
-    What a user needs to know stands in the file's metadata: labels, targets, method, and the mean
-    and standard deviation that images are normalised with.
+    What a user needs to know stands in the file's metadata: labels, targets, method, and how images
+    are resized, cut and normalised.
 
     Args:
         explained: What to write.
@@ -89,6 +89,8 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
 def _metadata(explained: ExplainedModel) -> Dict[str, Any]:
     labels = explained.se_model.class_labels()
     mean, std = explained.se_model.image_stats()
+    config = getattr(explained.model, "pretrained_cfg", {})
+    resizing = ("interpolation", "crop_pct", "crop_mode")
     return {
         "method": explained.method,
         "targets": explained.targets,
@@ -97,6 +99,8 @@ def _metadata(explained: ExplainedModel) -> Dict[str, Any]:
         "multi_label": explained.se_model.is_multi_label(),
         "mean": mean,
         "std": std,
+        "input_size": list(explained.model.input_shape()),  # type: ignore[operator]
+        **{name: config[name] for name in resizing if name in config},
     }
 
 

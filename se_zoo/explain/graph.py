@@ -98,10 +98,12 @@ class ExplainedModel(nn.Module):
             ),
         )  # fmt: skip
         if folding is None:
+            pooled_by = getattr(self.model, "global_pool", None)
+            more = ', or create the model with global_pool="avg"' if pooled_by == "token" else ""
             raise InvalidInputError(
                 f"The head of {type(self.model).__name__} is not average pooling, norm and a "
-                "linear layer, so its contribution map would need a gradient; take the method "
-                '"gate" or "activation", or create the model with global_pool="avg".'
+                f"linear layer, so its {self.method} map would need a gradient; take the method "
+                f'"gate" or "activation"{more}.'
             )
         if folding.norm is not None:
             name = next(n for n, m in self.model.named_modules() if m is folding.norm)

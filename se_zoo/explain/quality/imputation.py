@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ...errors import InvalidInputError
-from .pixels import Model, Probability, check_images, in_eval, ranks, seeds_of, softmax
+from .pixels import Model, Probability, check_images, in_eval, ranks, scorer, seeds_of
 
 
 class Road(NamedTuple):
@@ -30,7 +30,7 @@ def road(
     targets: torch.Tensor,
     heatmaps: torch.Tensor,
     shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
-    probability: Probability = softmax,
+    probability: Optional[Probability] = None,
     noise: float = 0.01,
     seeds: Optional[Sequence[int]] = None,
 ) -> Road:
@@ -61,7 +61,7 @@ def road(
     rank = ranks(heatmaps, seeds)
     count = heatmaps[0].numel()
     noises = noise * _noise(images, seeds_of(len(images), seeds))
-    places = torch.arange(len(images), device=images.device)
+    score = scorer(model, probability)
 
     def side(backwards: bool) -> torch.Tensor:
         values = []
@@ -70,7 +70,7 @@ def road(
             removed = rank >= count - gone if backwards else rank < gone
             filled = impute(images, removed)
             filled = torch.where(removed[:, None], filled + noises, filled)
-            values.append(probability(model(filled))[places, targets])
+            values.append(score(filled, targets))
         return torch.stack(values, 1)
 
     with in_eval(model):

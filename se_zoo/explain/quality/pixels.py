@@ -21,6 +21,30 @@ def softmax(logits: torch.Tensor) -> torch.Tensor:
     return logits.float().softmax(1)
 
 
+def probability_of(model: Model) -> Probability:
+    """What the model's logits become: sigmoid where it says that its labels are independent,
+    softmax otherwise."""
+    is_multi_label = getattr(model, "is_multi_label", None)
+    return torch.sigmoid if is_multi_label is not None and is_multi_label() else softmax
+
+
+def scorer(
+    model: Model, probability: Optional[Probability]
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """What gives the probability (N,) of images (N, C, H, W) and one class each, (N,)."""
+    become = probability_of(model) if probability is None else probability
+
+    def score(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        values = become(model(images))
+        if not 0 <= int(targets.min()) <= int(targets.max()) < values.shape[1]:
+            raise InvalidInputError(
+                f"targets are classes from 0 to {values.shape[1] - 1}: {targets.tolist()}."
+            )
+        return values[torch.arange(len(targets), device=values.device), targets]
+
+    return score
+
+
 def in_eval(model: Model) -> ContextManager[None]:
     """Eval mode, where the model is a module: a measure must not teach BatchNorm what it tries."""
     return evaluating(model) if isinstance(model, nn.Module) else nullcontext()
@@ -69,7 +93,7 @@ def deletion_insertion(
     targets: torch.Tensor,
     heatmaps: torch.Tensor,
     steps: int = 224,
-    probability: Probability = softmax,
+    probability: Optional[Probability] = None,
     batch_size: int = 64,
     seeds: Optional[Sequence[int]] = None,
 ) -> Curves:
@@ -85,7 +109,7 @@ def deletion_insertion(
         targets: Class of each, (B,).
         heatmaps: (B, H, W), of any scale and sign.
         steps: Of each curve.
-        probability: What the logits (N, K) become; ``torch.sigmoid`` for independent labels.
+        probability: What the logits (N, K) become; by :func:`probability_of` if None.
         batch_size: Images in one forward pass.
         seeds: Of the order of equal values, see :func:`ranks`.
 
@@ -99,6 +123,7 @@ def deletion_insertion(
     rank = ranks(heatmaps, seeds)
     blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
     gone = [round(count * i / steps) for i in range(steps + 1)]
+    score = scorer(model, probability)
 
     def curve(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         values = []
@@ -107,7 +132,7 @@ def deletion_insertion(
             for part in _chunks(gone, batch_size):
                 changed = rank[index] < torch.tensor(part, device=rank.device)[:, None, None]
                 mixed = torch.where(changed[:, None], end[index], start[index])
-                found.append(probability(model(mixed))[:, targets[index]])
+                found.append(score(mixed, targets[index].expand(len(part))))
             values.append(torch.cat(found))
         return torch.stack(values)
 
@@ -159,7 +184,7 @@ def drop_increase_gain(
     images: torch.Tensor,
     targets: torch.Tensor,
     heatmaps: torch.Tensor,
-    probability: Probability = softmax,
+    probability: Optional[Probability] = None,
 ) -> Kept:
     """The class's probability p of an image, and p' of the image times its heatmap.
 
@@ -179,11 +204,10 @@ def drop_increase_gain(
     check_images(images, targets, heatmaps)
     if not 0 <= float(heatmaps.min()) <= float(heatmaps.max()) <= 1:
         raise InvalidInputError("heatmaps must be in [0, 1]; normalise them first.")
-    places = torch.arange(len(images), device=images.device)
+    score = scorer(model, probability)
     with in_eval(model):
-        before = probability(model(images))[places, targets]
-        dimmed = images * heatmaps[:, None].to(images.dtype)
-        after = probability(model(dimmed))[places, targets]
+        before = score(images, targets)
+        after = score(images * heatmaps[:, None].to(images.dtype), targets)
     return Kept(
         (before - after).clamp(min=0) / before.clamp(min=1e-12),
         after > before,
@@ -195,11 +219,17 @@ def check_images(images: torch.Tensor, targets: torch.Tensor, heatmaps: torch.Te
     """Whether images, their classes and their heatmaps belong together.
 
     Raises:
-        InvalidInputError: If they do not.
+        InvalidInputError: If they do not, or a heatmap is not finite.
     """
-    fits = images.dim() == 4 and heatmaps.shape == (len(images), *images.shape[2:])
-    if not fits or targets.shape != (len(images),) or not len(images):
+    given = (images, heatmaps, targets)
+    shapes = [tuple(g.shape) if isinstance(g, torch.Tensor) else type(g).__name__ for g in given]
+    right = all(isinstance(g, torch.Tensor) for g in given) and images.dim() == 4
+    if not right or shapes[1:] != [(len(images), *images.shape[2:]), (len(images),)]:
         raise InvalidInputError(
-            "images are (B, C, H, W), heatmaps (B, H, W), targets (B,); got "
-            f"{tuple(images.shape)}, {tuple(heatmaps.shape)} and {tuple(targets.shape)}."
+            "images are tensors (B, C, H, W), heatmaps (B, H, W), targets class indices (B,); got "
+            f"{shapes[0]}, {shapes[1]} and {shapes[2]}."
+        )
+    if not len(images) or targets.is_floating_point() or not bool(heatmaps.isfinite().all()):
+        raise InvalidInputError(
+            "there must be an image, targets must be whole numbers, and heatmaps finite."
         )

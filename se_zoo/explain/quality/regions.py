@@ -103,6 +103,8 @@ def box_ious(
             "heatmaps are (B, H, W) and boxes (B, 4); got "
             f"{tuple(heatmaps.shape)} and {tuple(boxes.shape)}."
         )
+    if not bool((boxes[:, :2] < boxes[:, 2:]).all()):
+        raise InvalidInputError("boxes are x0 y0 x1 y1 with x0 < x1 and y0 < y1.")
     maps, true = heatmaps.detach().cpu().numpy(), boxes.cpu().double().numpy()
     found = np.zeros((len(maps), len(thresholds)))
     neighbours = np.ones((3, 3))
