@@ -42,10 +42,10 @@ class Bench:
     output: Path = Path("runs/explain")
     methods: Tuple[str, ...] = METHODS
     """Of which maps."""
-    pixel_cases: int = 72
+    pixel_cases: int = 60
     """Cases of each set that are scored by what the model needs of the map: insertion, deletion,
     ROAD; evenly spread. They take a hundred forward passes a map."""
-    slow_cases: int = 24
+    slow_cases: int = 16
     """Of these, so many are explained by the methods that take many passes for one map."""
     settings: Settings = field(default_factory=Settings)
     chunk: int = 4

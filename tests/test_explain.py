@@ -434,7 +434,7 @@ def test_function_and_method_are_the_same(plain: Any) -> None:
 
 def test_per_image_normalisation_of_signed_maps_keeps_zero(plain: Any) -> None:
     explanation = plain.explain(images(4), list(range(7)))
-    native = maps.normalise(explanation.raw, signed=True)
+    native = maps.normalise(explanation.raw, from_zero=True)
     for raw, shown in zip(explanation.raw, native, strict=True):
         assert bool((shown[raw <= 0] == 0).all())
         if raw.max() > 0:
@@ -444,7 +444,7 @@ def test_per_image_normalisation_of_signed_maps_keeps_zero(plain: Any) -> None:
 
 def test_per_image_normalisation_of_unsigned_maps_stretches() -> None:
     raw = torch.tensor([[[1.0, 3.0], [2.0, 1.5]], [[-5.0, -4.0], [-4.5, -4.75]]])
-    shown = maps.normalise(raw, signed=False)
+    shown = maps.normalise(raw, from_zero=False)
     torch.testing.assert_close(shown[0], torch.tensor([[0.0, 1.0], [0.5, 0.25]]))
     torch.testing.assert_close(shown[1], torch.tensor([[0.0, 1.0], [0.5, 0.25]]))
 
@@ -465,19 +465,19 @@ def test_fixed_scale_compares_images(plain: Any) -> None:
     assert plain.explain(batch, 1, normalize=np.float32(2)).normalize == 2.0
 
 
-@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("from_zero", [True, False])
 @pytest.mark.parametrize("value", [0.0, 3.0, -3.0, 1e-30])
-def test_constant_map_shows_nothing(signed: bool, value: float) -> None:
+def test_constant_map_shows_nothing(from_zero: bool, value: float) -> None:
     raw = torch.full((1, 4, 4), value)
     raw[0, 0, 0] += abs(value) * 1e-7  # rounding
-    assert not maps.normalise(raw, signed).any()
+    assert not maps.normalise(raw, from_zero).any()
 
 
 def test_small_but_real_maps_are_shown() -> None:
     raw = torch.zeros(1, 4, 4)
     raw[0, 1, 1] = 1e-12
-    for signed in (True, False):
-        assert maps.normalise(raw, signed)[0, 1, 1] == 1
+    for from_zero in (True, False):
+        assert maps.normalise(raw, from_zero)[0, 1, 1] == 1
 
 
 def test_heatmap_is_bicubic_in_half_pixels_and_clipped(plain: Any) -> None:
@@ -489,7 +489,7 @@ def test_heatmap_is_bicubic_in_half_pixels_and_clipped(plain: Any) -> None:
     torch.testing.assert_close(up, up.flip(1))
     torch.testing.assert_close(up, up.flip(2))
     explanation = plain.explain(images(8), method="activation")
-    native = maps.normalise(explanation.raw, signed=False)
+    native = maps.normalise(explanation.raw, from_zero=False)
     free = maps.upsample(native, (SIZE, SIZE))
     assert free.min() < 0 or free.max() > 1
     torch.testing.assert_close(explanation.heatmap, free.clamp(0, 1))

@@ -136,7 +136,7 @@ def explain(
             model every label with probability above 0.5 and at least the top one.
         method: ``"contribution"`` (default): ``sum_c w'[k, c] g_c``, signed, exact for pooling
             (+ norm) + linear heads. ``"support"``: the same with what speaks against the class
-            counted by half (:func:`maps.support`), not exact and without a sign. ``"gate"``: mean
+            counted by half (:func:`maps.support`), not exact. ``"gate"``: mean
             of the gated features of the selected channels, the map of arXiv 2412.05134; it knows no
             class. ``"difference"``: contribution of the target less that of another class.
             ``"activation"``: plain channel mean, the control that a method must beat (LaFAM,
@@ -176,8 +176,8 @@ def explain(
             rows = _rows(se_model, state, target, method)
             other = _other_class(se_model, state, rows, method, versus)
             computed = _compute(se_model, state, rows, other, method)
-            signed = method in maps.SIGNED_METHODS
-            heatmap = maps.to_heatmap(computed.raw, signed, normalize, tuple(batch.shape[2:]))
+            from_zero, size = method in maps.FROM_ZERO_METHODS, tuple(batch.shape[2:])
+            heatmap = maps.to_heatmap(computed.raw, from_zero, normalize, size)
     labels = se_model.class_labels()
     mean, std = se_model.image_stats()
     return Explanation(

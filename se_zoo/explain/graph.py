@@ -130,8 +130,8 @@ class ExplainedModel(nn.Module):
         if self.method == "support":
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
         raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
-        signed = self.method in maps.SIGNED_METHODS
-        heatmap = maps.to_heatmap(raw, signed, self.normalize, tuple(images.shape[2:]))
+        from_zero, size = self.method in maps.FROM_ZERO_METHODS, tuple(images.shape[2:])
+        heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size)
         return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate
 
     def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:

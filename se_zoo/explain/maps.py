@@ -18,8 +18,10 @@ from ..errors import InvalidInputError
 #: One-sided 10 % quantile of the normal distribution, the paper's threshold in standard deviations.
 TOP_TENTH_SIGMA = 1.2816
 
-#: Methods whose maps have evidence for (> 0) and against (< 0); the others' zero says nothing.
+#: Methods whose maps have evidence for (> 0) and against (< 0), and are drawn with their sign.
 SIGNED_METHODS = ("contribution", "difference")
+#: Methods whose heatmap begins at 0; the zero of the others says nothing.
+FROM_ZERO_METHODS = (*SIGNED_METHODS, "support")
 #: Methods whose maps are the same for every class.
 CLASSLESS_METHODS = ("gate", "activation")
 
@@ -107,8 +109,9 @@ def support(net: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
     """What speaks for a class, less half of what speaks against it, at every place.
 
     It is this project's, not the paper's. With ``t_c`` for what channel c adds at a place, it is
-    ``sum_c max(t_c, 0) + AGAINST * min(t_c, 0)``. Its sign says nothing: a place where more speaks
-    against the class than for it is above 0 all the same, so it is drawn as a map without a sign.
+    ``sum_c max(t_c, 0) + AGAINST * min(t_c, 0)``. Its heatmap begins at 0, where twice as much
+    speaks against the class as for it; what is above 0 need not speak for the class on the whole,
+    so it is not drawn as evidence for and against.
 
     Args:
         net: ``sum_c t_c``, the contribution map, (N, *grid).
@@ -150,13 +153,13 @@ def is_constant(maps: torch.Tensor) -> torch.Tensor:
 
 
 def normalise(
-    maps: torch.Tensor, signed: bool, normalize: Union[str, float] = "image"
+    maps: torch.Tensor, from_zero: bool, normalize: Union[str, float] = "image"
 ) -> torch.Tensor:
     """Bring raw maps into [0, 1] for display.
 
     Args:
         maps: Raw maps, (N, *grid).
-        signed: True for maps whose zero means "no evidence" (those of :data:`SIGNED_METHODS`):
+        from_zero: True for maps whose zero means something (those of :data:`FROM_ZERO_METHODS`):
             negative values become 0 and the strongest positive one 1. False for the others, which
             are stretched from minimum to maximum.
         normalize: ``"image"`` stretches every map by itself, so a weak map looks as strong as a
@@ -174,7 +177,7 @@ def normalise(
         return (maps / normalize).clamp(0, 1)
     flat = maps.flatten(1)
     top = flat.amax(1)
-    low = torch.zeros_like(top) if signed else flat.amin(1)
+    low = torch.zeros_like(top) if from_zero else flat.amin(1)
     spread = top - low
     nothing = is_constant(maps) | (spread <= 0)
     scale = torch.where(nothing, torch.full_like(spread, math.inf), spread)
@@ -183,11 +186,11 @@ def normalise(
 
 
 def to_heatmap(
-    maps: torch.Tensor, signed: bool, normalize: Union[str, float], size: Tuple[int, ...]
+    maps: torch.Tensor, from_zero: bool, normalize: Union[str, float], size: Tuple[int, ...]
 ) -> torch.Tensor:
     """Raw maps (N, *grid) as heatmaps (N, *size) in [0, 1]: normalised at their own grid, resized,
     and cut where the interpolation overshoots. Arguments as in :func:`normalise`."""
-    return upsample(normalise(maps, signed, normalize), size).clamp(0, 1)
+    return upsample(normalise(maps, from_zero, normalize), size).clamp(0, 1)
 
 
 def gate_weights(gate: torch.Tensor, mask: Optional[torch.Tensor] = None) -> torch.Tensor:

@@ -134,9 +134,9 @@ OF_PIXELS = ("captum/IntegratedGradients", "captum/Occlusion")
 #: makes of the grid.
 ANY_HEAD = (*OF_PIXELS, "grad-cam/ScoreCAM", "grad-cam/EigenCAM")
 #: Those whose zero says nothing, as their weights know nothing against the class: their maps are
-#: stretched from minimum to maximum, as ours without a sign and as grad-cam does it. The maps of
-#: the others are cut at 0, as ours with a sign.
-UNSIGNED = ("grad-cam/GradCAM++", "grad-cam/LayerCAM", "grad-cam/EigenCAM", "grad-cam/ScoreCAM")
+#: stretched from minimum to maximum, as our gate and activation maps are, and as grad-cam does it.
+#: The maps of the others begin at 0, as our contribution and support maps do.
+STRETCHED = ("grad-cam/GradCAM++", "grad-cam/LayerCAM", "grad-cam/EigenCAM", "grad-cam/ScoreCAM")
 #: Maps (B, *grid) or (B, *size) of images and one class each, signed where the method is.
 PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "grad-cam/GradCAM": _grad_cam("GradCAM", "grad_cam"),
@@ -269,5 +269,5 @@ def peer_explain(
 
 def peer_heatmap(raw: torch.Tensor, method: str, size: Tuple[int, ...]) -> torch.Tensor:
     """A peer's maps as heatmaps (N, *size) in [0, 1], by the rules of ours; see
-    :data:`UNSIGNED`."""
-    return maps.to_heatmap(raw, method not in UNSIGNED, "image", size)
+    :data:`STRETCHED`."""
+    return maps.to_heatmap(raw, method not in STRETCHED, "image", size)

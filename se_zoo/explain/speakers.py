@@ -215,13 +215,13 @@ def _weights(
 
 
 def _heatmaps(
-    raw: torch.Tensor, lengths: torch.Tensor, size: Tuple[int, ...], signed: bool
+    raw: torch.Tensor, lengths: torch.Tensor, size: Tuple[int, ...], from_zero: bool
 ) -> torch.Tensor:
     """(B, T, H, W): each clip by itself, so that its neighbours in the batch change nothing."""
     found = raw.new_zeros(*raw.shape[:2], *size)
     for clip, length in enumerate(lengths.tolist()):
         large = upsample(raw[clip, :length], size)
-        found[clip, :length] = normalise(large[None], signed)[0]
+        found[clip, :length] = normalise(large[None], from_zero)[0]
     return found
 
 
