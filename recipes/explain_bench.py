@@ -24,7 +24,7 @@ cases, attributes weighing alike; intervals are bootstrapped over images; + and 
 are better or worse than our contribution map by more than the interval of the paired difference,
 each by itself: of a hundred marks some are chance.
 A stopped bench goes on when the same command is given again.
-Run time: 13 minutes each for faces and objects, on two cores (AMD EPYC), training included.
+Run time: faces 28 minutes of one core's time, objects 13 minutes on two cores, training included.
 Result: recipes/results/README.md.
 """
 

@@ -233,7 +233,9 @@ def table(rows: List[Dict[str, Any]]) -> str:
             if figures is None:
                 cells.append("")
                 continue
-            shown = f"{figures['ms']:.0f} ms" if side == "plain" else f"x {figures['ratio']:.2f}"
+            digits = 2 if figures["ratio"] < 100 else 0
+            shown = f"x {figures['ratio']:.{digits}f}"
+            shown = f"{figures['ms']:.0f} ms" if side == "plain" else shown
             cells.append(shown + (f", {figures['mb']:.0f} MB" if "mb" in figures else ""))
         lines.append(f"| {'plain forward' if side == 'plain' else side} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -70,3 +70,18 @@ def test_our_map_is_gradcam_behind_the_gate() -> None:
             and row["method"] in ("grad-cam/GradCAM", "captum/LayerGradCam")
         ]
         assert len(found) == 4 and min(found) >= 0.99
+
+
+def test_the_promised_cost() -> None:
+    """Of images at batch 8, where a turn is long enough to be timed, and of memory."""
+    for row in results.load("cost")["rows"]:
+        plain, ours = (row["sides"][side] for side in ("plain", "contribution"))
+        if row["batch"] == 8:
+            assert ours["ratio"] <= 1.05 and ours["mb"] <= 1.1 * plain["mb"]
+            assert row["sides"]["grad-cam/GradCAM"]["ratio"] >= 2 * ours["ratio"]
+        elif "grad-cam/ScoreCAM" in row["sides"]:
+            assert row["sides"]["grad-cam/ScoreCAM"]["ratio"] >= 50 * ours["ratio"]
+        for peer in ("captum/LayerGradCam", "torch-cam/GradCAM"):
+            assert row["sides"][peer]["ratio"] >= ours["ratio"]
+            if row["batch"] == 8:
+                assert row["sides"][peer]["mb"] >= 5 * ours["mb"]

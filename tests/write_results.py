@@ -14,7 +14,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 import tyro
@@ -116,25 +116,27 @@ def cost_block() -> str:
 def cost_summary(rows: List[Dict[str, Any]]) -> str:
     """The ratios that are claimed, from the figures."""
 
-    def of(side: str, key: str, over: str) -> str:
-        found = [row["sides"][side][key] / row["sides"][over][key] for row in rows
-                 if key in row["sides"].get(side, {})]  # fmt: skip
+    def of(side: str, key: str, over: str, batch: Optional[int] = None) -> str:
+        sides = [row["sides"] for row in rows if batch in (None, row["batch"])]
+        found = [s[side][key] / s[over][key] for s in sides if key in s.get(side, {})]
         low, high = (f"{value:.{2 if value < 3 else 1 if value < 20 else 0}f}"
                      for value in (min(found), max(found)))  # fmt: skip
         return low if low == high else f"{low} to {high}"
 
-    time, memory = (of("contribution", key, "plain") for key in ("ratio", "mb"))
-    lines = [
-        f"Predict + contribution map over the plain forward: {time} times the time, {memory} times "
-        "the memory. Over predict + contribution map:"
-    ]
+    memory = of("contribution", "mb", "plain")
+    text = (
+        "Predict + contribution map over the plain forward: "
+        f"{of('contribution', 'ratio', 'plain', 8)} times the time at batch 8 and "
+        f"{of('contribution', 'ratio', 'plain', 1)} at batch 1, {memory} times the memory. "
+        "Over predict + contribution map: "
+    )
+    peers = []
     for peer in ("grad-cam/GradCAM", "grad-cam/ScoreCAM", "captum/LayerGradCam",
                  "torch-cam/GradCAM"):  # fmt: skip
-        text = f"{peer} {of(peer, 'ratio', 'contribution')} times the time"
-        if any("mb" in row["sides"].get(peer, {}) for row in rows):
-            text += f" and {of(peer, 'mb', 'contribution')} times the memory"
-        lines.append(text + ("." if peer.startswith("torch-cam") else ","))
-    return " ".join(lines)
+        peers.append(f"{peer} {of(peer, 'ratio', 'contribution')} times the time")
+        if peer not in explain_cost.BY_CHANNEL:
+            peers[-1] += f" and {of(peer, 'mb', 'contribution')} times the memory"
+    return f"{text}{', '.join(peers)}."
 
 
 def parity_block() -> str:

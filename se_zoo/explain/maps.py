@@ -25,9 +25,9 @@ FROM_ZERO_METHODS = (*SIGNED_METHODS, "support")
 #: Methods whose maps are the same for every class.
 CLASSLESS_METHODS = ("gate", "activation")
 
-#: What evidence against the class counts in a support map: of 3/4, 1/2, 1/4 and 0 the largest that
-#: was level with Grad-CAM++ in insertion and ROAD, on images of which no other figure is reported
-#: (`python -m tests.measure_support`). Smaller ones point worse.
+#: What evidence against the class counts in a support map: of 3/4, 1/2, 1/4 and 0 the largest whose
+#: means of insertion and ROAD were not below those of Grad-CAM++, on images of which no other
+#: figure is reported (`python -m tests.measure_support`). Smaller ones point worse.
 AGAINST = 0.5
 
 
