@@ -209,7 +209,11 @@ def test_two_processes_give_the_same(own: Path, finished: Path, tmp_path: Path) 
     one, two = (rows_of(folder / "own") for folder in (finished, tmp_path / "two"))
     for left, right in zip(one, two, strict=True):
         assert [left[key] for key in KEYS] == [right[key] for key in KEYS]
-        numbers = [{k: v for k, v in row.items() if k not in KEYS} for row in (left, right)]
+        assert [k for k, v in left.items() if v is None] == [
+            k for k, v in right.items() if v is None
+        ]
+        numbers = [{k: v for k, v in row.items() if k not in KEYS and v is not None}
+                   for row in (left, right)]  # fmt: skip
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-4)
 
 
