@@ -29,10 +29,10 @@ from se_zoo.train.recipe import run_recipe
 def default_data() -> DataConfig:
     root = os.environ.get("SE_ZOO_DATA")
     return DataConfig(
-        path=str(Path(root) / "celeba10k") if root else "flwrlabs/celeba",
+        path=str(Path(root) / "celeba46k") if root else "flwrlabs/celeba",
         name=None if root else "img_align+identity+attr",
         attributes=CELEBA_ATTRIBUTES,
-        ignore=("celeb_id",),  # the Hub's set names the person too
+        ignore=("celeb_id", "image_id"),  # the person, and in the sample CelebA's file number
     )
 
 

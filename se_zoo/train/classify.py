@@ -3,6 +3,7 @@
 from typing import Any, Dict, Iterator, Tuple
 
 import torch
+import torch.nn.functional as F
 
 from ..data import ImageTable
 from ..models import SEHeadMixin
@@ -69,12 +70,19 @@ class ClassifierTrainer(Trainer):
         return len(batch[0])
 
     def loss(self, batch: Any) -> torch.Tensor:
-        images, targets = laid_out(batch[0], self.config), batch[1]
+        images, targets = self.resized(batch[0]), batch[1]
+        images = laid_out(images, self.config)
         if self.mix is not None:
             images, targets = mixed(self.mix, images, targets)
         with self.accelerator.autocast():
             logits = self.model(images)
         return self.criterion(logits.float(), targets)
+
+    def resized(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the images at the current epoch's size (``--augment.half-size-epochs``)."""
+        if self.progress.update >= self.config.augment.half_size_epochs * self.plan.updates:
+            return images
+        return F.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
 
     def score(self, model: torch.nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
         return evaluate(

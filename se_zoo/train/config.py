@@ -105,6 +105,9 @@ class AugmentConfig:
     """Alpha of cutmix; single label only."""
     smoothing: float = 0.0
     """Label smoothing; single label only."""
+    half_size_epochs: int = 0
+    """Train the first N epochs on images of half the height and width, at about a quarter of the
+    cost. Images only; the model must take inputs of any size."""
 
 
 @dataclass(frozen=True)

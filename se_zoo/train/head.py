@@ -77,6 +77,8 @@ class HeadTrainer(ClassifierTrainer):
             raise InvalidInputError("an SE head is too small to be spread with FSDP; use DDP.")
         if self.config.data.streaming:
             raise InvalidInputError("every image is read only once; leave --data.streaming out.")
+        if self.config.augment.half_size_epochs:
+            raise InvalidInputError("features have one size; leave --augment.half-size-epochs out.")
         if self.config.run.channels_last:
             raise InvalidInputError("features have no channels_last; add --run.no-channels-last.")
         model.load_state_dict(fp16_state(model))

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
+from timm.data.config import resolve_data_config
 
 from ..data import (
     ClipDataConfig,
@@ -201,26 +202,34 @@ def agree(tables: Dict[str, AnyTable], accelerator: Accelerator) -> Dict[str, An
 
 
 def check_input(model: torch.nn.Module, config: Config, device: torch.device) -> None:
-    """Let a clip model see one clip of its own size: some take one size only.
+    """Run the model once on an input of each size that training will use and is in doubt.
+
+    Clip models may take one size only; so may image models that are to train at half size.
 
     Raises:
-        InvalidInputError: If it does not take it, naming what it takes.
+        InvalidInputError: If the model does not take the input, naming the size.
     """
-    if not isinstance(config.data, ClipDataConfig):
+    if isinstance(config.data, ClipDataConfig):
+        takes = resolve_clip_config(model)
+        shape, what = (3, takes.num_frames, *takes.size), f"clips of {takes.num_frames} frames of "
+        hint = ""
+    elif config.augment.half_size_epochs:
+        channels, *size = resolve_data_config(model=model)["input_size"]
+        shape, what = (channels, *(side // 2 for side in size)), "images of "
+        hint = "; --augment.half-size-epochs 0 leaves out the epochs at half size"
+    else:
         return
-    takes = resolve_clip_config(model)
-    clip = torch.zeros(1, 3, takes.num_frames, *takes.size, device=device)
     was = model.training
     model.eval()
     try:
         with torch.no_grad():
-            model(clip)
+            model(torch.zeros(1, *shape, device=device))
     except torch.OutOfMemoryError:
         raise
-    except (InvalidInputError, RuntimeError) as error:
+    except (InvalidInputError, RuntimeError, AssertionError) as error:
         raise InvalidInputError(
-            f"--model.name {config.model.name} does not take clips of {takes.num_frames} frames of "
-            f"{takes.size[0]} x {takes.size[1]} pixels: {error}"
+            f"--model.name {config.model.name} does not take {what}"
+            f"{shape[-2]} x {shape[-1]} pixels: {error}{hint}"
         ) from error
     finally:
         model.train(was)
@@ -237,6 +246,15 @@ def check_task(config: Config, plan: Plan, labels: Sequence[str], multi_label: b
             f"the training split holds {plan.samples} {config.data.noun}s, less than one batch of "
             f"{plan.batch_size} on {plan.processes} processes; lower "
             "--optim.batch-size."
+        )
+    if not 0 <= config.augment.half_size_epochs <= plan.epochs:
+        raise InvalidInputError(
+            f"--augment.half-size-epochs is {config.augment.half_size_epochs}; it must be between "
+            f"0 and --optim.epochs, which is {plan.epochs}."
+        )
+    if config.augment.half_size_epochs and isinstance(config.data, ClipDataConfig):
+        raise InvalidInputError(
+            "--augment.half-size-epochs is for images; leave it at 0 for clips."
         )
     known = metric_names(len(labels), multi_label)
     if config.run.best not in known:

@@ -1,0 +1,80 @@
+"""Train every model of the zoo, one after the other.
+
+    SE_ZOO_DATA=/path/to/data python tools/train_zoo.py                   # all, in order
+    SE_ZOO_DATA=/path/to/data python tools/train_zoo.py resnet50_celeba   # one of them
+    python tools/train_zoo.py --list
+
+Each model has a folder of its own, `runs/zoo/<name>`. A finished model is skipped and an
+interrupted one goes on, so the same command can be given again at any time. The commands are those
+of the recipes; they are printed before they run. A machine without bf16 arithmetic trains in fp32.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = Path("runs") / "zoo"
+
+#: Name of the model -> recipe and its options. The order is that of training: a model comes after
+#: the one that it starts from.
+JOBS: Dict[str, List[str]] = {
+    "resnet18_slim_celeba": [
+        "celeba.py", "--optim.epochs", "12", "--augment.half-size-epochs", "7",
+    ],
+}  # fmt: skip
+
+
+def has_bf16() -> bool:
+    """Return whether this machine computes in bf16: a GPU, or a CPU with instructions for it."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and "_bf16" in flags.read_text("utf-8")
+
+
+def command_of(name: str, precision: str) -> List[str]:
+    """Return the command that trains a model."""
+    recipe, *options = JOBS[name]
+    command = [sys.executable, f"recipes/{recipe}", *options, "--run.output", str(RUNS / name)]
+    return [*command, "--run.mixed-precision", precision, "--run.workers", "1"]
+
+
+def train(names: List[str]) -> None:
+    """Train the named models that are not finished; stop at the first that fails."""
+    precision = "bf16" if has_bf16() else "no"
+    for name in names:
+        if (ROOT / RUNS / name / "summary.json").is_file():
+            print(f"{name}: finished", flush=True)
+            continue
+        command = command_of(name, precision)
+        print(f"{name}: {shlex.join(command)}", flush=True)
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="models to train; all by default")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(JOBS))
+        return
+    if strange := sorted(set(given.names) - set(JOBS)):
+        parser.error(f"no such model: {', '.join(strange)}; the names are: {', '.join(JOBS)}")
+    if not os.environ.get("SE_ZOO_DATA"):
+        parser.error("set SE_ZOO_DATA to the folder of the sample data")
+    train([name for name in JOBS if not given.names or name in given.names])
+
+
+if __name__ == "__main__":
+    main()
