@@ -35,7 +35,7 @@ from se_zoo import resolve_clip_config
 from se_zoo.data import ClipDataConfig, open_table
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explain.quality import energy_in_region
-from se_zoo.models.pull import bundled_file
+from se_zoo.models.manifest import hub_folder
 from se_zoo.provenance import provenance
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
 from se_zoo.train.clips import ClipViews
@@ -92,7 +92,7 @@ def options_of(task: Literal["word", "speaking"]) -> GridOptions:
             epochs=40 if word else 4, batch_size=8 if word else 16, lr=2e-3 if word else 1e-3
         ),
         run=RunConfig(
-            output=Path("runs/grid"), init=bundled_file("resnet18_slim", "celeba"),
+            output=Path("runs/grid"), init=hub_folder("resnet18_slim_celeba"),
             best="accuracy", log_every=1,
         ),
         task=task,

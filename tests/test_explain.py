@@ -262,7 +262,7 @@ def test_tensor_targets_outside_the_classes_are_refused(celeba: Any) -> None:
 
 
 def test_synonyms_of_imagenet_labels_and_labels_of_two_classes() -> None:
-    model = timm.create_model("resnet50_sehead.in1k", layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
+    model = timm.create_model("resnet50_sehead.a1_in1k", layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
     labels = model.class_labels()
     assert labels == imagenet_labels() and len(labels) == 1000
     explanation = model.eval().explain(images(1), ["Tinca tinca", "goldfish", "tench"])

@@ -11,7 +11,9 @@ from timm.models import _factory
 
 import se_zoo
 from se_zoo import UnknownModelError
-from se_zoo.models.names import ALIASES, install_alias, registry_name
+from se_zoo.models.manifest import hub_folder, manifest
+from se_zoo.models.names import install_alias, registry_name
+from se_zoo.models.own_models import own_models
 
 
 def test_alias_creates_the_tagged_architecture() -> None:
@@ -21,65 +23,83 @@ def test_alias_creates_the_tagged_architecture() -> None:
     assert model.is_multi_label() and model.class_labels()[31] == "Smiling"
 
 
-def test_every_declared_model_is_a_registered_tag() -> None:
-    bundled = ["se_zoo/asd_tiny_grid", "se_zoo/resnet18_slim_celeba"]
-    assert se_zoo.list_models(pretrained=True) == bundled
-    names = se_zoo.list_models(declared=True)
-    assert "se_zoo/resnet50_celeba" in names and "se_zoo/vit_base_patch16_224_in1k" in names
-    tagged = timm.list_models("*_sehead*", include_tags=True)
+def test_the_zoo_lists_the_models_whose_weights_exist_and_no_others() -> None:
+    names = se_zoo.list_models(pretrained=True)
+    assert names == sorted(f"se_zoo/{name}" for name in manifest())
+    assert "se_zoo/resnet18_slim_celeba" in names
     for name in names:
-        backbone, tag = name.removeprefix("se_zoo/").rsplit("_", 1)
-        assert registry_name(name) == f"{backbone}_sehead.{tag}" in tagged
-        cfg = timm.get_pretrained_cfg(registry_name(name))
-        assert cfg is not None and cfg.hf_hub_id == f"se-zoo/{backbone}_{tag}"
-        classes = {"celeba": 40, "in1k": 1000, "k400": 400, "ucf101": 101, "grid": 1, "ava": 1}
-        assert cfg.num_classes == classes[tag]
-        assert not tag == "celeba" or len(cfg.label_names) == 40  # type: ignore[arg-type]
+        own = own_models()[name.removeprefix("se_zoo/")]
+        assert (hub_folder(own.name) / "model.safetensors").is_file()
+        assert own.name == f"{own.architecture.removesuffix('_sehead')}_{own.tag}"
+        assert registry_name(name) == own.registry_name
 
 
-def test_declared_models_are_those_of_the_plan() -> None:
-    assert {
-        "resnet18_slim_celeba", "resnet18_celeba", "resnet50_celeba", "convnext_tiny_celeba",
-        "vit_small_patch16_224_celeba", "resnet50_in1k", "convnext_tiny_in1k",
-        "vit_base_patch16_224_in1k", "r2plus1d_18_k400", "r2plus1d_18_ucf101", "mvit_v2_s_k400",
-        "swin3d_t_k400", "asd_tiny_grid", "asd_small_ava",
-    } == set(ALIASES)  # fmt: skip
+def test_own_tags_of_the_registry_are_those_of_the_zoo() -> None:
+    """A tag that points to the zoo's organisation has weights."""
+    tagged = timm.list_models("*_sehead*", include_tags=True)
+    cfgs = {name: timm.get_pretrained_cfg(name) for name in tagged if "." in name}
+    ours = {n for n, cfg in cfgs.items() if cfg and str(cfg.hf_hub_id).startswith("se-zoo/")}
+    assert ours == {own.registry_name for own in own_models().values()}
 
 
-def test_vits_of_the_zoo_pool_by_average_so_that_maps_are_exact() -> None:
-    model: Any = timm.create_model("se_zoo/vit_small_patch16_224_celeba", depth=1, embed_dim=96)
-    assert model.global_pool == "avg"
-    assert timm.create_model("vit_small_patch16_224_sehead", depth=1).global_pool == "token"
+def test_timm_lists_the_names_of_the_zoo() -> None:
+    names = se_zoo.list_models(pretrained=True)
+    assert sorted(timm.list_models("se_zoo/*")) == names
+    assert sorted(timm.list_pretrained("se_zoo/*")) == names
+    for name in names:
+        assert timm.is_model(name) and timm.is_model_pretrained(name)
+        assert timm.is_model_pretrained(registry_name(name))
+    assert not timm.is_model("se_zoo/resnet50_ceelba")
+
+
+@pytest.mark.parametrize("name", se_zoo.list_models(pretrained=True))
+def test_config_of_a_zoo_model_says_where_its_weights_are(name: str) -> None:
+    model: Any = timm.create_model(name, pretrained=True)
+    own = own_models()[name.removeprefix("se_zoo/")]
+    assert model.pretrained_cfg["file"] == str(hub_folder(own.name) / "model.safetensors")
+    assert model.pretrained_cfg["hf_hub_id"] == f"se-zoo/{own.name}"
+    assert model.num_classes == own.cfg["num_classes"]
 
 
 def test_gate_is_the_one_that_the_weights_were_trained_with() -> None:
-    """The tags of this zoo are trained with the paper's gate, timm's without any."""
-    for name in ("se_zoo/resnet18_celeba", "se_zoo/resnet50_in1k", "resnet18_slim_sehead"):
+    """The face models are trained with the paper's gate, timm's without any."""
+    for name in ("se_zoo/resnet18_slim_celeba", "resnet18_slim_sehead"):
         model: Any = timm.create_model(name)
-        assert model.se.gate_kind == "sigmoid"
+        assert model.se.gate_kind == "sigmoid" and model.is_multi_label()
     for name in ("resnet18_sehead", "resnet18_sehead.a1_in1k", "timm_sehead"):
         model = timm.create_model(name)
-        assert model.se.gate_kind == "identity"
+        assert model.se.gate_kind == "identity" and not model.is_multi_label()
+
+
+def test_other_labels_keep_the_gate_and_drop_what_holds_for_the_old_labels() -> None:
+    model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True, num_classes=3)
+    assert model.se.gate_kind == "sigmoid"
+    assert not model.is_multi_label() and model.thresholds is None
 
 
 def test_bare_registry_names_pass() -> None:
     assert registry_name("resnet50_sehead") == "resnet50_sehead"
-    assert registry_name("se_zoo/resnet50_sehead.celeba") == "resnet50_sehead.celeba"
-    assert registry_name("resnet50_celeba") == "resnet50_sehead.celeba"
+    assert registry_name("se_zoo/resnet18_slim_sehead.celeba") == "resnet18_slim_sehead.celeba"
+    assert registry_name("resnet18_slim_celeba") == "resnet18_slim_sehead.celeba"
 
 
 @pytest.mark.parametrize(
     ("name", "closest"),
     [
-        ("se_zoo/resnet50_celebA", "se_zoo/resnet50_celeba"),
-        ("se_zoo/resnet_50_celeba", "se_zoo/resnet50_celeba"),
-        ("se_zoo/resnet50_sehead.celba", "se_zoo/resnet50_sehead.celeba"),
+        ("se_zoo/resnet18_slim_celebA", "se_zoo/resnet18_slim_celeba"),
+        ("se_zoo/resnet_18_slim_celeba", "se_zoo/resnet18_slim_celeba"),
+        ("se_zoo/resnet18_slim_sehead.celba", "se_zoo/resnet18_slim_sehead.celeba"),
+        ("se_zoo/resnet50_in1k", "se_zoo/resnet50_"),
         ("se_zoo/resnet50", "se_zoo/resnet50_"),
         ("se_zoo/", "list_models"),
         ("se_zoo/qqqqqqqqqqqq", "list_models"),
     ],
 )
-def test_unknown_name_gives_the_closest(name: str, closest: str) -> None:
+def test_unknown_name_gives_the_closest(
+    name: str, closest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: the network is not asked."""
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
     with pytest.raises(UnknownModelError) as info:
         timm.create_model(name)
     assert closest in str(info.value) and repr(name.removeprefix("se_zoo/")) in str(info.value)
@@ -115,7 +135,8 @@ def test_alias_is_installed_once_and_in_both_places() -> None:
 
 def test_safe_model_name_knows_the_alias() -> None:
     """timm's scripts name their output folders by it."""
-    assert timm.models.safe_model_name("se_zoo/resnet50_celeba") == "resnet50_sehead_celeba"
+    name = timm.models.safe_model_name("se_zoo/resnet18_slim_celeba")
+    assert name == "resnet18_slim_sehead_celeba"
 
 
 def test_create_model_imported_before_se_zoo_knows_the_alias() -> None:

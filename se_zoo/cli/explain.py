@@ -151,7 +151,8 @@ def _table(name: str, explanation: Any) -> str:
     names = explanation.label_names or [str(i) for i in range(len(probabilities))]
     order = probabilities.argsort(descending=True).tolist()
     if explanation.multi_label:
-        shown = [i for i in order if probabilities[i] > 0.5 or i in explanation.target]
+        holds = explanation.predicted[0]
+        shown = [i for i in order if holds[i] or i in explanation.target]
     else:
         shown = [i for n, i in enumerate(order) if n < 5 or i in explanation.target]
     lines = [f"{name}", f"  {'label':<32}probability"]

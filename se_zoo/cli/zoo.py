@@ -11,10 +11,10 @@ from ..errors import InvalidInputError
 
 @dataclass(frozen=True)
 class ListModels:
-    """List the models that timm.create_model takes after `import se_zoo`."""
+    """List the zoo's trained models. All of them come with the package."""
 
-    pretrained: bool = False
-    """The zoo's own trained models, and where their weights are."""
+    architectures: bool = False
+    """The architectures in their place, for training or with timm's own weights from the Hub."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,17 @@ class Verify:
 def run_list(args: ListModels) -> None:
     """Run ``se-zoo list``."""
     from ..models import list_models
-    from ..models.manifest import manifest
-    from ..models.names import ALIASES, PREFIX
-    from ..models.pull import BUNDLED
+    from ..models.names import PREFIX
+    from ..models.own_models import own_models
 
-    if not args.pretrained:
+    if args.architectures:
         print("\n".join(list_models()))
         return
-    width = max(map(len, ALIASES)) + len(PREFIX) + 2
-    print(f"{'name':<{width}}{'architecture.tag':<40}weights")
-    for name in list_models(declared=True):
-        own = name[len(PREFIX) :]
-        where = "in this package" if name in BUNDLED else "not published yet"
-        if own in manifest() and manifest()[own].repo:
-            where = f"{manifest()[own].repo}@{manifest()[own].commit}"
-        print(f"{name:<{width}}{ALIASES[own]:<40}{where}")
+    width = max(map(len, own_models())) + len(PREFIX) + 2
+    print(f"{'name':<{width}}{'architecture.tag':<40}classes")
+    for own in own_models().values():
+        classes = own.cfg["num_classes"]
+        print(f"{PREFIX + own.name:<{width}}{own.registry_name:<40}{classes}")
 
 
 def run_card(args: Card) -> None:
@@ -95,10 +91,9 @@ def run_card(args: Card) -> None:
     Raises:
         InvalidInputError: If the facts are not complete, or there is a card already.
     """
-    from ..hub.card import render
     from ..hub.run import read_run, write_draft
     from ..hub.stage import stage
-    from ..hub.zoo import zoo_subject
+    from ..hub.zoo import card_text
 
     folder = Path(args.model)
     if args.new:
@@ -113,7 +108,7 @@ def run_card(args: Card) -> None:
     elif args.model.startswith((".", "/", "runs")):
         raise InvalidInputError(f"no such folder: {args.model}")
     else:
-        print(render(zoo_subject(args.model)))
+        print(card_text(args.model))
 
 
 def run_publish(args: Publish) -> None:

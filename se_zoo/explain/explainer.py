@@ -133,14 +133,16 @@ def explain(
             moved to the model's device and dtype.
         target: Class index or label name; a sequence of them (one heatmap per image and target);
             a tensor (B,) with one class per image; or None: the top-1 class, for a multi-label
-            model every label with probability above 0.5 and at least the top one.
-        method: ``"contribution"`` (default): ``sum_c w'[k, c] g_c``, signed, exact for pooling
-            (+ norm) + linear heads. ``"support"``: the same with what speaks against the class
-            counted by half (:func:`maps.support`), not exact. ``"gate"``: mean
-            of the gated features of the selected channels, the map of arXiv 2412.05134; it knows no
-            class. ``"difference"``: contribution of the target less that of another class.
-            ``"activation"``: plain channel mean, the control that a method must beat (LaFAM,
-            arXiv 2407.06059).
+            model every label above its threshold (``model.thresholds``; one half where it has
+            none) and at least the one nearest to it.
+        method: By default ``model.map_method``, or else ``"contribution"``.
+
+            ``"contribution"``: ``sum_c w'[k, c] g_c``, signed, exact for pooling (+ norm) + linear
+            heads. ``"support"``: the same with what speaks against the class counted by half
+            (:func:`maps.support`), not exact. ``"gate"``: mean of the gated features of the
+            selected channels, the map of arXiv 2412.05134; it knows no class. ``"difference"``:
+            contribution of the target less that of another class. ``"activation"``: plain channel
+            mean, the control that a method must beat (LaFAM, arXiv 2407.06059).
         versus: The other class of ``"difference"``; the runner-up of each image if None. Needed
             for a multi-label model, whose labels do not compete.
         normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.normalise`).
@@ -153,7 +155,7 @@ def explain(
         InvalidInputError: For images, a method or options that cannot be used.
         UnknownLabelError: For a class that the model does not have.
     """
-    method = "contribution" if method is None else method
+    method = method or getattr(model, "map_method", None) or "contribution"
     if method not in METHODS:
         raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
     if versus is not None and method != "difference":
@@ -197,6 +199,7 @@ def explain(
         weights=computed.source,
         label_names=None if labels is None else tuple(labels),
         multi_label=se_model.is_multi_label(),
+        thresholds=getattr(model, "thresholds", None),
         images=images.unsqueeze(2) if images.dim() < batch.dim() else images,
         mean=mean,
         std=std,
@@ -218,7 +221,8 @@ def _rows(model: SEModel, state: _Pass, target: Target, method: str) -> Rows:
     multi_label = model.is_multi_label()
     if target is None and method in maps.CLASSLESS_METHODS:
         multi_label = False  # these maps know no class: one row per image, not one per label
-    return targets.resolve_rows(target, state.logits, model.class_labels(), multi_label)
+    thresholds = getattr(model, "thresholds", None) if multi_label else None
+    return targets.resolve_rows(target, state.logits, model.class_labels(), multi_label, thresholds)
 
 
 def _other_class(

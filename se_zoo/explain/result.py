@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import torch
 
 from .maps import CLASSLESS_METHODS, SIGNED_METHODS, is_constant, upsample
-from .targets import label_names_of
+from .targets import above_threshold, label_names_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # equality of tensors is no yes or no
@@ -42,6 +42,7 @@ class Explanation:
             token's weights on the patch tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
         label_names: Label names of all classes, if the model has any.
         multi_label: Whether probabilities are sigmoids (else softmax).
+        thresholds: Probability above which each label of a multi-label model holds; None: one half.
         images: The images as they were given, (B, 3, H, W), or clips, (B, 3, T, H, W); not copied.
         mean: Channel means that the images were normalised with.
         std: Channel standard deviations that the images were normalised with.
@@ -63,6 +64,7 @@ class Explanation:
     weights: str
     label_names: Optional[Tuple[str, ...]]
     multi_label: bool
+    thresholds: Optional[Tuple[float, ...]]
     images: torch.Tensor
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
@@ -179,6 +181,15 @@ class Explanation:
         return logits.sigmoid() if self.multi_label else logits.softmax(1)
 
     @property
+    def predicted(self) -> torch.Tensor:
+        """What the model answers, (B, num_classes) bool: of a multi-label model each label whose
+        probability exceeds its threshold, which may be none; of others the top-1 class."""
+        if self.multi_label:
+            return above_threshold(self.logits.float(), self.thresholds) > 0
+        top = torch.zeros_like(self.logits, dtype=torch.bool)
+        return top.scatter_(1, self.logits.argmax(1, keepdim=True), True)
+
+    @property
     def row_probability(self) -> torch.Tensor:
         """Probability of each row's target, (N,)."""
         targets = torch.tensor(self.target, device=self.logits.device, dtype=torch.long)
@@ -255,11 +266,13 @@ class Explanation:
             "native_grid": list(self.native_grid),
             "image_size": list(self.heatmap.shape[-2:]),
             "multi_label": self.multi_label,
+            "thresholds": None if self.thresholds is None else list(self.thresholds),
             "rows": self._row_dicts(),
             "images": [
                 {
                     "probabilities": _rounded(self.probabilities[i]),
                     "logits": _rounded(self.logits[i]),
+                    "predicted": self.predicted[i].nonzero()[:, 0].tolist(),
                     "gate": _rounded(self.gate[i]),
                     "selected_channels": self.selected[i].nonzero()[:, 0].tolist(),
                     "rule": self.rule[i],

@@ -94,17 +94,23 @@ def _unknown_label(label: str, labels: Sequence[str]) -> str:
 
 
 def resolve_rows(
-    target: Target, logits: torch.Tensor, labels: Optional[Sequence[str]], multi_label: bool
+    target: Target,
+    logits: torch.Tensor,
+    labels: Optional[Sequence[str]],
+    multi_label: bool,
+    thresholds: Optional[Sequence[float]] = None,
 ) -> Rows:
-    """Rows of a target.
+    """Return the rows of a target.
 
     Args:
         target: Index or name: this class for every image. Sequence: each of these classes for
             every image. Tensor or array (B,): one class per image. None: the top-1 class; for a
-            multi-label model every label with probability above 0.5, at least the top one.
+            multi-label model every label above its threshold, at least the one nearest to it.
         logits: (B, num_classes).
         labels: Label names or None.
         multi_label: Whether the classes are independent yes/no labels.
+        thresholds: Probability above which each label of a multi-label model holds; one half by
+            default.
 
     Raises:
         InvalidInputError: If a tensor target does not have one integer per image, the sequence is
@@ -119,7 +125,7 @@ def resolve_rows(
     if isinstance(given, torch.Tensor):
         return _per_image_rows(given, batch, num_classes, device)
     if given is None:
-        return _predicted_rows(logits, multi_label)
+        return _predicted_rows(logits, multi_label, thresholds)
     one = isinstance(given, str) or not isinstance(given, Iterable)
     several: List[Any] = [given] if one else list(given)
     if not several:
@@ -149,14 +155,31 @@ def _per_image_rows(
     return Rows(torch.arange(batch, device=device), target)
 
 
-def _predicted_rows(logits: torch.Tensor, multi_label: bool) -> Rows:
-    top = logits.argmax(1)
+def above_threshold(
+    logits: torch.Tensor, thresholds: Optional[Sequence[float]] = None
+) -> torch.Tensor:
+    """Return by how much the logits of a multi-label model exceed their thresholds, (B, K).
+
+    Args:
+        logits: (B, K).
+        thresholds: Probabilities in (0, 1), one a label; one half by default.
+    """
+    if thresholds is None:
+        return logits
+    return logits - torch.tensor(thresholds, dtype=torch.float32, device=logits.device).logit()
+
+
+def _predicted_rows(
+    logits: torch.Tensor, multi_label: bool, thresholds: Optional[Sequence[float]]
+) -> Rows:
+    images = torch.arange(logits.shape[0], device=logits.device)
     if not multi_label:
-        return Rows(torch.arange(logits.shape[0], device=logits.device), top)
-    present = logits > 0
-    present[torch.arange(logits.shape[0], device=logits.device), top] = True
-    images, targets = present.nonzero(as_tuple=True)
-    return Rows(images, targets)
+        return Rows(images, logits.argmax(1))
+    margin = above_threshold(logits, thresholds)
+    present = margin > 0
+    present[images, margin.argmax(1)] = True
+    found, targets = present.nonzero(as_tuple=True)
+    return Rows(found, targets)
 
 
 def runner_up(logits: torch.Tensor, rows: Rows) -> torch.Tensor:

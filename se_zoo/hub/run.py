@@ -1,21 +1,20 @@
 """What is to be published: a finished run, or a model saved with timm, read and checked."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-import timm
 import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InvalidInputError
-from ..models.cfgs import is_declared
 from ..models.load import load_any
 from ..models.manifest import cards_folder
-from ..models.names import ALIASES
-from ..models.pull import WEIGHTS_NAME, hub_repo
+from ..models.own_models import own_models
+from ..models.pull import HUB_ORG, WEIGHTS_NAME
 from .card import test_split
 from .facts import TODO, Facts, read_facts, read_raw
 from .sources import read_source
@@ -115,8 +114,7 @@ def _check_repo(repo: str) -> None:
 
 def declared_repo(own: str) -> str:
     """The repository of one of the zoo's own models."""
-    cfg: Any = timm.get_pretrained_cfg(ALIASES[own])
-    return hub_repo(cfg.to_dict()).partition("@")[0]
+    return f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{own}"
 
 
 def _read_export(folder: Path) -> Any:
@@ -169,13 +167,22 @@ def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str,
 
 
 def own_of(config: Dict[str, Any]) -> Optional[str]:
-    """``resnet50_celeba`` for a config of one of the zoo's declared models, labels included."""
+    """Return ``resnet50_celeba`` for a config of a model that the zoo keeps a card for.
+
+    Args:
+        config: What config.json holds.
+
+    Returns:
+        None for any other model, also for one of the same architecture and tag with other labels.
+    """
     cfg = config.get("pretrained_cfg", {})
-    architecture, tag = str(config.get("architecture", "")), str(cfg.get("tag"))
-    labels = config.get("label_names") or cfg.get("label_names") or ()
-    if not is_declared(architecture, tag, labels):
+    name = f"{str(config.get('architecture', '')).removesuffix('_sehead')}_{cfg.get('tag')}"
+    if "/" in name or not (cards_folder() / name / FACTS).is_file():
         return None
-    return f"{architecture.removesuffix('_sehead')}_{tag}"
+    labels = config.get("label_names") or cfg.get("label_names") or ()
+    known = own_models().get(name)
+    same = known is None or list(labels) == list(known.cfg.get("label_names") or ())
+    return name if same else None
 
 
 def write_draft(folder: Path) -> Path:

@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
-import timm
-
 from ..errors import InvalidInputError
 from ..models.export import complete_config
 from ..models.manifest import manifest, sha256_of
-from ..models.names import ALIASES
-from ..models.pull import BUNDLED, WEIGHTS_NAME
+from ..models.own_models import own_models
+from ..models.pull import WEIGHTS_NAME
 from ..provenance import options, provenance
 from ..version import __version__
 from .card import CURVES, GALLERY, Subject, base_model, render
@@ -80,30 +78,20 @@ def check_declared(run: Run) -> None:
     Raises:
         InvalidInputError: Naming what differs.
     """
-    owner = next((own for own in ALIASES if declared_repo(own) == run.repo), None)
+    owner = next((own for own in own_models() if declared_repo(own) == run.repo), None)
     if owner is None:
         return
     if owner != run.own:
         raise InvalidInputError(
-            f"{run.repo} is the repository of {ALIASES[owner]}; this model is "
+            f"{run.repo} is the repository of {own_models()[owner].registry_name}; this model is "
             f"{run.config.get('architecture')}, trained with "
             f"{run.config.get('pretrained_cfg', {}).get('tag') or 'no tag of the zoo'}. Name "
             "another --repo."
         )
-    declared: Any = timm.create_model(ALIASES[owner], device="meta")
-    if f"se_zoo/{owner}" in BUNDLED and sha256_of(run.export / WEIGHTS_NAME) not in (
-        manifest()[owner].sha256.values()
-    ):
+    if sha256_of(run.export / WEIGHTS_NAME) != manifest()[owner].sha256[WEIGHTS_NAME]:
         raise InvalidInputError(
-            f"{run.repo} is for the weights that lie in the package, and these are others."
-        )
-    ours, theirs = settings(run.model), settings(declared)
-    differ = {k: (ours[k], theirs[k]) for k in ours if ours[k] != theirs[k]}
-    if differ:
-        text = "; ".join(f"{k} is {a}, declared as {b}" for k, (a, b) in differ.items())
-        raise InvalidInputError(
-            f"{run.repo} is declared for another model than this run trained: {text}. Train it as "
-            "declared, or name another --repo."
+            f"{run.repo} is for the weights that lie in the package, and these are others. Name "
+            "another --repo."
         )
 
 
@@ -112,16 +100,6 @@ def preprocessing(model: Any) -> Dict[str, Any]:
     cfg = {**model.pretrained_cfg}
     cfg["crop_mode"] = cfg.get("crop_mode") or "center"
     return json.loads(json.dumps({k: cfg.get(k) for k in _PREPROCESSING}))
-
-
-def settings(model: Any) -> Dict[str, Any]:
-    """All that a declared model has in common with its declaration."""
-    pooling = getattr(model, "global_pool", "")  # a module, where the architecture has but one
-    return {
-        **preprocessing(model), **model.se_args, "classes": model.num_classes,
-        "independent labels": model.is_multi_label(),
-        "pooling": pooling if isinstance(pooling, str) else "",
-    }  # fmt: skip
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from ..errors import SEZooError
 from ..models.load import load_any
-from ..models.manifest import manifest, sha256_of
-from ..models.names import ALIASES, PREFIX
-from ..models.pull import BUNDLED, WEIGHTS_NAME, bundled_file
+from ..models.manifest import hub_folder, manifest, sha256_of
+from ..models.names import PREFIX
+from ..models.pull import WEIGHTS_NAME
 from ..models.pull_errors import CONNECTION_ERROR, as_sentence, next_step
 from .stage import MANIFEST
 from .zoo import own_name
@@ -76,10 +76,10 @@ def _of_zoo(name: str) -> _Expected:
     if own is None or entry is None:
         known = ", ".join(PREFIX + k for k in manifest())
         raise VerifyError(f"This version of se_zoo knows no hashes of {name}, only of: {known}.")
-    if PREFIX + own in BUNDLED:
-        architecture, _, tag = ALIASES[own].partition(".")
-        file = bundled_file(architecture.removesuffix("_sehead"), tag)
-        return _Expected({WEIGHTS_NAME: file}, entry.sha256, "hub_cards/manifest.json", name)
+    folder = hub_folder(own)
+    if (folder / WEIGHTS_NAME).is_file():
+        packaged = {file: folder / file for file in entry.sha256}
+        return _Expected(packaged, entry.sha256, "hub_cards/manifest.json", name)
     files = {f: _fetch(str(entry.repo), f, entry.commit) for f in entry.sha256}
     asked = _whether_asked(str(entry.repo))
     voucher = f"hub_cards/manifest.json, {entry.repo}@{entry.commit}{asked}"

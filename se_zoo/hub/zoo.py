@@ -7,11 +7,12 @@ import timm
 import torch
 
 from ..errors import UnknownModelError
-from ..models.manifest import cards_folder, manifest
-from ..models.names import ALIASES, PREFIX, registry_name
-from ..models.pull import BUNDLED, bundled_file, hub_repo
+from ..models.manifest import cards_folder, hub_folder
+from ..models.names import PREFIX, registry_name
+from ..models.own_models import own_models
+from ..models.pull import hub_repo
 from ..models.zoo_video import TORCHVISION
-from .card import CURVES, GALLERY, Subject, base_model, test_split
+from .card import Subject, render, test_split
 from .facts import read_facts
 from .sources import read_source, read_sources
 from .words import percent
@@ -24,9 +25,13 @@ _TORCHVISIONS = "torchvision_weights"
 
 
 def own_name(name: str) -> Optional[str]:
-    """``resnet50_celeba`` for any name of one of the zoo's own models; None for all others."""
+    """Return ``resnet50_celeba`` for any name of one of the zoo's own models; None for others.
+
+    Raises:
+        UnknownModelError: If there is no such model.
+    """
     registry = registry_name(name)
-    return next((alias for alias, known in ALIASES.items() if known == registry), None)
+    return next((own.name for own in own_models().values() if own.registry_name == registry), None)
 
 
 def card_names() -> List[str]:
@@ -34,55 +39,51 @@ def card_names() -> List[str]:
     return timm.list_pretrained("*_sehead")
 
 
-def zoo_subject(name: str) -> Subject:
-    """What the card of a zoo's model is made from.
+def card_text(name: str) -> str:
+    """Return the card of a model by any of its names.
 
     Args:
-        name: ``se_zoo/<name>`` or a registry name with a tag; without one, the default tag.
+        name: ``se_zoo/<name>``, or a registry name with or without a tag.
 
     Raises:
-        UnknownModelError: With the closest names.
-        InvalidInputError: If its facts or figures are not in order.
+        UnknownModelError: With the closest names, or if the architecture has no weights.
+        InvalidInputError: If the facts or figures of a card are not in order.
     """
-    registry = registry_name(name)
+    own = own_name(name)
+    if own is not None:
+        return (hub_folder(own) / "README.md").read_text("utf-8")
+    return str(render(backbone_subject(name)))
+
+
+def backbone_subject(name: str) -> Subject:
+    """Return what the card of timm's or torchvision's weights under an SE head is made from.
+
+    Args:
+        name: A registry name with or without a tag.
+
+    Raises:
+        UnknownModelError: With the closest names, or if the architecture has no weights.
+        InvalidInputError: If its facts are not in order.
+    """
     with torch.device("meta"):
-        model: Any = timm.create_model(registry)
+        model: Any = timm.create_model(registry_name(name))
     architecture, tag = model.pretrained_cfg["architecture"], model.pretrained_cfg.get("tag")
     if not tag:
         raise UnknownModelError(f"{name} has no weights of any tag, so there is no card.")
     registry = f"{architecture}.{tag}"
-    own = own_name(registry)
-    others = _TORCHVISIONS if tag == TORCHVISION else _TIMMS
-    folder = cards_folder() / (own or others)
-    status, load_name = others.partition("_")[0], registry
-    if own is not None:
-        status, load_name = _status(own), PREFIX + own
-    facts, sources = read_facts(folder / FACTS), read_sources(folder)
+    folder = cards_folder() / (_TORCHVISIONS if tag == TORCHVISION else _TIMMS)
+    facts = read_facts(folder / FACTS)
     return Subject(
         name=registry,
         model=model,
         facts=facts,
-        sources=sources,
+        sources=read_sources(folder),
         size=read_source(cards_folder() / "sizes.json")["models"].get(registry),
-        status=status,
-        base_model=facts.base_model or base_model(sources.get("training")),
-        load_name=load_name,
+        status=folder.name.partition("_")[0],
+        base_model=facts.base_model,
+        load_name=registry,
         repo=hub_repo(model.pretrained_cfg).partition("@")[0],
-        pictures=[name for name in (GALLERY, CURVES) if (folder / name).is_file()],
-        weights_size=_weights_size(architecture, tag, status),
     )
-
-
-def _status(own: str) -> str:
-    if PREFIX + own in BUNDLED:
-        return "bundled"
-    return "published" if own in manifest() else "untrained"
-
-
-def _weights_size(architecture: str, tag: str, status: str) -> Optional[int]:
-    if status != "bundled":
-        return None
-    return bundled_file(architecture.removesuffix("_sehead"), tag).stat().st_size
 
 
 def card_folder(own: str) -> Path:
@@ -99,26 +100,14 @@ def _scores(training: Optional[Dict[str, Any]]) -> List[str]:
 
 
 def models_table() -> str:
-    """The zoo's own models as a Markdown table, with the figures of their cards."""
-    rows = [
-        "| model | weights | accuracy | balanced | the same without the SE block |",
-        "|---|---|---|---|---|",
-    ]
-    waiting: Dict[str, List[str]] = {}
-    for own in ALIASES:
-        status, sources = _status(own), read_sources(card_folder(own))
-        if status == "untrained":
-            waiting.setdefault(ALIASES[own].partition(".")[2], []).append(f"`{PREFIX}{own}`")
-            continue
-        ours, control = (_scores(sources.get(name)) for name in ("training", "control"))
-        where = "in this package" if status == "bundled" else "on the Hub"
+    """Return the zoo's own models as a Markdown table, with the figures of their cards."""
+    rows = ["| model | parameters, M | map | accuracy | balanced |", "|---|---|---|---|---|"]
+    for name in own_models():
+        sources = read_sources(card_folder(name))
+        size, scores = sources["size"], _scores(sources.get("training"))
         rows.append(
-            f"| `{PREFIX}{own}` | {where} ([card](hub_cards/{own}/README.md)) | "
-            f"{' | '.join(ours)} | {' / '.join(dict.fromkeys(control))} |"
+            f"| [`{PREFIX}{name}`](hub_cards/{name}/hub/README.md) "
+            f"| {size['parameters'] / 1e6:.1f} | {' x '.join(map(str, size['map']))} "
+            f"| {' | '.join(scores)} |"
         )
-    for tag, names in waiting.items():
-        state = "**not trained yet**"
-        if tag == "ava":
-            state = "**not published yet**; `se-zoo convert lr-asd` makes it"
-        rows.append(f"| {', '.join(names)} | {state} | | | |")
     return "\n".join(rows)

@@ -1,6 +1,6 @@
 """Models: the SE head, ``squeeze``, and the architectures registered with timm."""
 
-from . import zoo_image, zoo_speaker, zoo_video
+from . import zoo_image, zoo_names, zoo_speaker, zoo_video
 from .clip_config import ClipConfig, resolve_clip_config
 from .clip_photos import load_clip
 from .names import install_alias, list_models
@@ -22,6 +22,7 @@ __all__ = [
     "squeeze",
     "unsqueeze",
     "zoo_image",
+    "zoo_names",
     "zoo_speaker",
     "zoo_video",
 ]

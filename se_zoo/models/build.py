@@ -15,14 +15,13 @@ from ..errors import UnknownModelError, WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
 from .backbones import OWN_BACKBONE_CFGS, OWN_BACKBONES
-from .cfgs import own_model_args
 from .framewise import attach_framewise_se
-from .labels import imagenet_labels
 from .names import closest_names
+from .own_models import own_args
 from .probe import probe_layout
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
-from .sehead import attach_se
+from .sehead import SE_DEFAULTS, attach_se
 
 
 def _build(
@@ -73,6 +72,12 @@ def _is_timms(backbone: str, cfg: Dict[str, Any]) -> bool:
     return timms is not None and timms.hf_hub_id == cfg.get("hf_hub_id")
 
 
+#: Architecture whose backbone is an argument.
+ANY_BACKBONE = "timm_sehead"
+
+#: Arguments of a model that are not the architecture's, or that config.json has anyway.
+NOT_SAVED = ("pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop")
+
 #: Arguments of timm's builder that a config.json could loosen the loading with.
 _BUILDERS_OWN = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load")
 
@@ -95,9 +100,6 @@ def create_sehead(
     layout: Optional[Layout],
     feature_cfg: Optional[Dict[str, Any]] = None,
     *,
-    gate: Optional[str] = None,
-    reduction: int = 16,
-    multi_label: Optional[bool] = None,
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
     cache_dir: Any = None,
@@ -112,25 +114,19 @@ def create_sehead(
         create: timm name of the backbone, or what makes it.
         layout: Layout of its features; probed if None.
         feature_cfg: timm's settings for ``features_only``.
-        gate: ``"identity"`` or ``"sigmoid"``; by default ``"sigmoid"``, the paper's, for the
-            zoo's own tags, as their recipes train it, and ``"identity"`` for timm's weights.
-        reduction: Reduction of the SE block.
-        multi_label: Independent yes/no labels; by default as the tag's data set is.
         pretrained_cfg: Tag or config, as timm passes it.
         pretrained_cfg_overlay: Changes to that config.
         cache_dir: Where downloads are kept.
         clip: ``num_frames``, ``frame_stride`` and ``fps`` of a model that takes clips frame by
             frame.
-        **kwargs: Model arguments of the backbone.
+        **kwargs: Arguments of the SE head (:func:`se_zoo.models.sehead.attach_se`) and of the
+            backbone; by default those that the weights of the tag were trained with.
     """
     check_arguments(variant, kwargs)
     cfg = _config(variant, pretrained_cfg, pretrained_cfg_overlay or {})
-    tag = cfg.get("tag") or ""
-    own = own_model_args(variant, tag)
-    if multi_label is None:
-        multi_label = tag == "celeba" and kwargs.get("num_classes", 40) == 40
-    own_gate = own.pop("gate", "identity")
-    se_args = {"reduction": reduction, "gate": gate or own_gate, "multi_label": multi_label}
+    if clip is None and variant != ANY_BACKBONE:  # create_any has them already
+        kwargs = {**own_args(cfg, kwargs.get("num_classes")), **kwargs}
+    se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
     with clear_errors(variant, cfg, cache_dir):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
         into_backbone = isinstance(create, str) and _is_timms(create, cfg)
@@ -150,11 +146,15 @@ def create_sehead(
                 fill_se, of_backbone=bool(cfg.get("file") and not cfg.get("source"))
             ),
             feature_cfg=dict(feature_cfg or {}),
-            **{**own, **kwargs},
+            **kwargs,
         )
     restore_source(model, cfg)
     if pretrained:
         check_finite(model, source_name(cfg))
+    if not kwargs.get("features_only"):
+        # What saving needs; timm itself keeps it from 1.0.29 on.
+        args = {k: v for k, v in kwargs.items() if not k.startswith(NOT_SAVED)}
+        model._model_args = {**args, **model.head_args()}  # type: ignore[operator]
     return model
 
 
@@ -163,13 +163,7 @@ def _config(variant: str, pretrained_cfg: Any, overlay: Dict[str, Any]) -> Dict[
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay or None).to_dict()
     if overlay.get("hf_hub_id") and "file" not in overlay:
         cfg.pop("file", None)  # another repository was asked for than the bundled weights
-    if cfg.get("tag") == "in1k" and own_model_args(variant, "in1k"):
-        cfg["label_names"] = imagenet_labels()
     return cfg
-
-
-#: Arguments of a model that are not the architecture's, or that config.json has anyway.
-NOT_SAVED = ("pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop")
 
 
 def create_any(
@@ -196,6 +190,11 @@ def create_any(
         UnsupportedBackboneError: If it cannot be squeezed.
     """
     given = kwargs.get("pretrained_cfg")
+    if isinstance(given, str) and given:  # a tag of the zoo
+        own = own_args(resolve_pretrained_cfg(variant, given).to_dict(), kwargs.get("num_classes"))
+        backbone = backbone or own.pop("backbone", None)
+        own = {k: v for k, v in own.items() if k != "backbone" and k not in (clip or {})}
+        kwargs = {**own, **kwargs}
     if backbone is None and isinstance(given, dict) and given.get("source"):
         raise UnknownModelError(
             "The config.json names no backbone; save with "
@@ -219,8 +218,6 @@ def create_any(
     model: Any = create_sehead(
         variant, pretrained, own or name, None, feature_cfg, clip=clip, **kwargs
     )
-    # What save_for_hf needs to be told; timm itself keeps it from 1.0.29 on.
-    args = {k: v for k, v in kwargs.items() if not k.startswith(NOT_SAVED)}
-    args.update(backbone=backbone, **(clip or {}), **getattr(model, "se_args", {}))
-    model._model_args = args
+    if not kwargs.get("features_only"):
+        model._model_args.update(backbone=backbone, **(clip or {}))
     return model

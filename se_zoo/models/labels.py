@@ -40,6 +40,12 @@ UCF101_CLASSES: Tuple[str, ...] = (
 )  # fmt: skip
 
 
+#: Labels of the data sets that recipes know by a tag. With other labels a model is not of the tag.
+LABELS_OF = {
+    "celeba": CELEBA_ATTRIBUTES, "ucf101": UCF101_CLASSES, "ava": SPEAKER_LABELS,
+}  # fmt: skip
+
+
 @lru_cache(maxsize=1)
 def imagenet_labels() -> Tuple[str, ...]:
     """Descriptions of the 1,000 ImageNet-1k classes, from timm's own tables ("tench, ...").

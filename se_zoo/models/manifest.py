@@ -48,6 +48,23 @@ def cards_folder() -> Path:
     )
 
 
+def hub_folder(name: str) -> Path:
+    """Return the folder that holds a zoo model's Hub repository, byte for byte.
+
+    Args:
+        name: Such as ``resnet50_celeba``.
+    """
+    return cards_folder() / name / "hub"
+
+
+def packaged_sha256(file: Path) -> Optional[str]:
+    """Return the SHA-256 that the manifest records of a packaged file; None for any other file."""
+    entry = manifest().get(file.parent.parent.name)
+    if entry is None or file.parent != hub_folder(file.parent.parent.name):
+        return None
+    return entry.sha256.get(file.name)
+
+
 def read_manifest(file: Path) -> Dict[str, Published]:
     """The entries of a manifest by model name (``resnet50_celeba``).
 

@@ -7,24 +7,16 @@ looked up at call time by everything that creates models, so wrapping that one f
 
 import difflib
 import functools
-from typing import Any, Dict, List
+from typing import Any, List
 
 import timm.models
 from timm.models import _factory, is_model
 from timm.models._registry import get_arch_pretrained_cfgs
 
 from ..errors import UnknownModelError
-from .manifest import manifest
-from .pull import BUNDLED
+from .own_models import own_models
 
 PREFIX = "se_zoo/"
-#: ``resnet50_celeba`` -> ``resnet50_sehead.celeba``; filled by the zoo's modules.
-ALIASES: Dict[str, str] = {}
-
-
-def add_alias(backbone: str, tag: str) -> None:
-    """Let ``se_zoo/<backbone>_<tag>`` stand for ``<backbone>_sehead.<tag>``."""
-    ALIASES[f"{backbone}_{tag}"] = f"{backbone}_sehead.{tag}"
 
 
 def registry_name(name: str) -> str:
@@ -38,17 +30,18 @@ def registry_name(name: str) -> str:
         UnknownModelError: With the closest names.
     """
     bare = name[len(PREFIX) :] if name.startswith(PREFIX) else name
-    if bare in ALIASES:
-        return ALIASES[bare]
+    own = own_models()
+    if bare in own:
+        return own[bare].registry_name
     architecture, _, tag = bare.partition(".")
     if "_sehead" in architecture and is_model(architecture):
         if not tag or bare in get_arch_pretrained_cfgs(architecture):
             return bare
     if "_sehead" not in architecture and is_model(architecture):
-        own = f"{architecture}_sehead"
-        use = f"{PREFIX}{own}" if is_model(own) else f"timm_sehead with backbone={bare!r}"
+        variant = f"{architecture}_sehead"
+        use = f"{PREFIX}{variant}" if is_model(variant) else f"timm_sehead with backbone={bare!r}"
         raise UnknownModelError(f"{bare!r} is timm's model, without an SE head; use {use}.")
-    known = list(ALIASES) + [m for m in timm.list_models("*_sehead*", include_tags=True)]
+    known = list(own) + [m for m in timm.list_models("*_sehead*", include_tags=True)]
     close = difflib.get_close_matches(bare, known, n=3, cutoff=0.4)
     hint = f" Closest: {', '.join(PREFIX + c for c in close)}." if close else ""
     raise UnknownModelError(
@@ -62,18 +55,18 @@ def closest_names(name: str) -> str:
     return f" Closest: {', '.join(close)}." if close else ""
 
 
-def list_models(pretrained: bool = False, declared: bool = False) -> List[str]:
-    """Names that ``timm.create_model`` takes after ``import se_zoo``: all architectures
-    ``*_sehead``, or the zoo's own models as ``se_zoo/<backbone>_<data set>``.
+def list_models(pretrained: bool = False) -> List[str]:
+    """List the names that ``timm.create_model`` takes after ``import se_zoo``.
 
     Args:
-        pretrained: Only own models whose weights exist.
-        declared: Own models, with weights or still without.
+        pretrained: List the zoo's own trained models, ``se_zoo/<name>``, in the place of all
+            architectures, ``*_sehead``.
+
+    Returns:
+        Names in alphabetical order.
     """
-    if declared:
-        return sorted(PREFIX + alias for alias in ALIASES)
     if pretrained:
-        return sorted({*BUNDLED, *(PREFIX + own for own in manifest())})
+        return sorted(PREFIX + name for name in own_models())
     return sorted(m for m in timm.list_models("*_sehead"))
 
 

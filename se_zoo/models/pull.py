@@ -14,25 +14,13 @@ from timm.models import build_model_with_cfg
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
 from ..errors import UnknownModelError, WeightsNotFoundError
-from .manifest import published, sha256_of
+from .manifest import packaged_sha256, published, sha256_of
 
 #: The organisation on the Hugging Face Hub; ``SE_ZOO_HUB_ORG`` overrides it.
 HUB_ORG = "se-zoo"
 WEIGHTS_NAME = "model.safetensors"
 #: What reading a config.json, or creating what it describes, raises where it is not in order.
 UNREADABLE = (HfHubHTTPError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-
-#: Models whose weights lie inside the package: se_zoo name -> registry name.
-BUNDLED = {
-    "se_zoo/resnet18_slim_celeba": "resnet18_slim_sehead.celeba",
-    "se_zoo/asd_tiny_grid": "asd_tiny_sehead.grid",
-}
-
-
-def bundled_file(backbone: str, tag: str) -> Path:
-    """Where the package keeps a model's weights, if it is bundled."""
-    return WEIGHTS_FOLDER / f"{backbone}_{tag}.safetensors"
 
 
 def hub_repo(cfg: Dict[str, Any]) -> str:
@@ -137,6 +125,12 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
         if path.suffix != ".safetensors":
             raise WeightsNotFoundError(
                 f"{file} is not a .safetensors file; se_zoo loads no pickle."
+            )
+        expected = packaged_sha256(path)
+        if expected is not None and (found := sha256_of(path)) != expected:
+            raise WeightsNotFoundError(
+                f"{path} is damaged: its SHA-256 is {found}, and the package's manifest has "
+                f"{expected}. Install se_zoo again with pip."
             )
     elif cfg.get("hf_hub_id"):
         path = fetch(hub_repo(cfg), cache_dir)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, Type
 
-import timm
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -20,8 +19,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from ..errors import WeightsNotFoundError
-from .manifest import published
-from .pull import BUNDLED, HUB_ORG, WEIGHTS_NAME, source_name
+from .pull import WEIGHTS_NAME, source_name
 
 #: What the client raises when a connection breaks: its HTTP library's own, which changed its name.
 CONNECTION_ERROR: Type[Exception] = HfHubHTTPError.__mro__[1]
@@ -61,11 +59,10 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
                 f"{cache_dir or Path(torch.hub.get_dir()) / 'checkpoints'}."
             ) from error
         raise WeightsNotFoundError(
-            f"The weights of {name} could not be had from {source_name(cfg)}.{_unpublished(cfg)}"
+            f"The weights of {name} could not be had from {source_name(cfg)}."
             f" {type(error).__name__}: {as_sentence(error)}"
             f" {next_step(error, source_name(cfg), cache_dir)}"
             f"Only {WEIGHTS_NAME} is ever asked for."
-            f" Bundled with the package: {', '.join(BUNDLED)}.{_training(variant, tag)}"
             " Use pretrained=False for random weights."
         ) from error
 
@@ -74,32 +71,6 @@ def as_sentence(error: BaseException) -> str:
     """An error's text on one line, with an end."""
     text = " ".join(str(error).split())
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _unpublished(cfg: Dict[str, Any]) -> str:
-    repo = source_name(cfg).partition("@")[0]
-    own = repo.startswith(f"{HUB_ORG}/") and not cfg.get("file") and published(repo) is None
-    return " This version of se_zoo knows of no publication." if own else ""
-
-
-def _training(variant: str, tag: str) -> str:
-    """How to come by the weights without the Hub."""
-    if tag == "celeba":
-        ours = timm.is_model(variant.removesuffix("_sehead"))
-        options = f"--model.name {variant}" + (" --model.pretrained" if ours else "")
-        return f" Train it, in a clone of the project: `python recipes/celeba.py {options}`."
-    if tag in ("k400", "ucf101"):
-        options = f"--model.name {variant} --model.backbone None"
-        return (
-            " Train it, in a clone of the project, on your copy of the videos: `python "
-            f"recipes/clips.py --data.path VIDEOS {options}`."
-        )
-    if tag == "ava":
-        return (
-            " LR-ASD's published weights fit it: `se-zoo convert lr-asd WEIGHTS`, then "
-            "local-dir:lr_asd_sehead."
-        )
-    return " No recipe of this project trains on ImageNet-1k yet." if tag == "in1k" else ""
 
 
 def next_step(error: BaseException, place: str, folder: Any = None) -> str:

@@ -5,6 +5,7 @@ of the backbone. The model stays an instance of its timm class, and its state di
 names plus ``se.*``.
 """
 
+import math
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import timm
@@ -14,10 +15,11 @@ from timm.models._builder import resolve_pretrained_cfg
 from timm.models._registry import split_model_name_tag
 from torch import nn
 
-from ..errors import UnknownModelError, UnsupportedBackboneError
+from ..errors import InvalidInputError, UnknownModelError, UnsupportedBackboneError
 from ..explain import Explanation
 from ..explain import channel_logits as _channel_logits
 from ..explain import explain as _explain
+from ..explain.explainer import METHODS
 from ..explain.targets import Target
 from ..layers import FrameLayout, Layout, SqueezeExcite
 from ..layers.grid import Features
@@ -26,6 +28,15 @@ from .names import closest_names
 from .probe import name_of, probe_layout
 from .pull import check_finite, described_model, local_source, restore_source, source_name
 from .pull_errors import clear_errors
+
+#: Arguments of the SE head, beside the backbone's own, and their defaults.
+SE_DEFAULTS: Dict[str, Any] = {
+    "reduction": 16, "gate": "identity", "multi_label": False, "thresholds": None,
+    "map_offset": (0.0, 0.0), "map_method": None,
+}  # fmt: skip
+
+#: Attributes of an SE model that say how its answers are read.
+SE_ATTRIBUTES = ("se_args", "multi_label", "thresholds", "map_offset", "map_method")
 
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
 FAMILIES: Dict[type, type] = {}
@@ -49,6 +60,12 @@ class SEHeadMixin:
         se: The SE block; its parameters are the state dict's ``se.*``.
         se_layout: How ``forward_features`` lays out its result.
         se_args: ``reduction`` and ``gate``, as ``timm_sehead`` takes them.
+        multi_label: Whether the classes are independent yes/no labels.
+        thresholds: Probability above which each label of a multi-label model is answered with
+            yes, (num_classes,); None: one half.
+        map_offset: Pixels (x, y) by which the maps of these weights lie beside the evidence;
+            (0, 0) until it is measured.
+        map_method: What ``explain`` draws by default; None: contribution maps.
     """
 
     #: Whether inputs are clips (B, C, T, H, W), with a time axis.
@@ -61,7 +78,10 @@ class SEHeadMixin:
         se_layout: Layout
         se_args: Dict[str, Any]
         pretrained_cfg: Dict[str, Any]
-        multi_label: Optional[bool]
+        multi_label: bool
+        thresholds: Optional[Tuple[float, ...]]
+        map_offset: Tuple[float, float]
+        map_method: Optional[str]
         num_classes: int
 
     def gate(self, features: Features) -> torch.Tensor:
@@ -112,6 +132,16 @@ class SEHeadMixin:
         # A model that was made by hand, not by timm's factory, has no config.
         return getattr(self, "pretrained_cfg", None) or {}
 
+    def head_args(self) -> Dict[str, Any]:
+        """Return the arguments that make this SE head again, as ``config.json`` keeps them."""
+        found = {**self.se_args, "multi_label": self.multi_label, "thresholds": self.thresholds,
+                 "map_offset": self.map_offset, "map_method": self.map_method}  # fmt: skip
+        return {
+            k: list(v) if isinstance(v, tuple) else v
+            for k, v in found.items()
+            if k in ("gate", "reduction") or v != SE_DEFAULTS[k]
+        }
+
     def is_multi_label(self) -> bool:
         """Whether the classes are independent yes/no labels (sigmoid) or exclusive (softmax)."""
         return bool(self.multi_label) or self.num_classes == 1
@@ -145,10 +175,14 @@ class SEHeadMixin:
         self, num_classes: int, *args: Any, multi_label: Optional[bool] = None, **kwargs: Any
     ) -> None:
         """As in timm; another number of classes means other labels, exclusive ones unless
-        ``multi_label`` says otherwise."""
-        if multi_label is not None or num_classes not in (0, self.num_classes):
-            self.multi_label = bool(multi_label)
+        ``multi_label`` says otherwise, and without thresholds."""
+        self.forget_labels(num_classes, multi_label)
         super().reset_classifier(num_classes, *args, **kwargs)  # type: ignore[misc]
+
+    def forget_labels(self, num_classes: int, multi_label: Optional[bool]) -> None:
+        """Drop what holds for the old labels only, if the classifier is to have others."""
+        if multi_label is not None or num_classes not in (0, self.num_classes):
+            self.multi_label, self.thresholds, self.map_method = bool(multi_label), None, None
 
     def prune_intermediate_layers(self, *args: Any, **kwargs: Any) -> List[int]:
         """As in timm; where the head goes, the SE block goes with it."""
@@ -208,10 +242,41 @@ def attach_se(
     channels: int,
     reduction: int,
     gate: str,
-    multi_label: Optional[bool] = None,
+    multi_label: bool = False,
+    thresholds: Optional[Sequence[float]] = None,
+    map_offset: Sequence[float] = (0.0, 0.0),
+    map_method: Optional[str] = None,
     head: type = SEHeadMixin,
 ) -> nn.Module:
-    """Turn a timm model into its SE variant, in place, without looking at its features."""
+    """Turn a timm model into its SE variant, in place, without looking at its features.
+
+    Args:
+        model: The timm model.
+        layout: How its ``forward_features`` lays out the result.
+        channels: Channels of that result.
+        reduction: Reduction of the SE block.
+        gate: ``"identity"`` or ``"sigmoid"``.
+        multi_label: Whether the classes are independent yes/no labels.
+        thresholds: See :class:`SEHeadMixin`.
+        map_offset: See :class:`SEHeadMixin`.
+        map_method: See :class:`SEHeadMixin`.
+        head: What the SE class is to have.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If ``gate`` or ``reduction`` is not one that the SE block takes.
+        InvalidInputError: If the thresholds are not one number in (0, 1) a label, the offset is
+            no pair of numbers, or the method is unknown; the model is left as it was.
+    """
+    multi_label = bool(multi_label)
+    kept = check_thresholds(thresholds, getattr(model, "num_classes", None), multi_label)
+    offset = check_offset(map_offset)
+    if map_method is not None and map_method not in METHODS:
+        raise InvalidInputError(
+            f"map_method is {map_method!r}; the methods are {', '.join(METHODS)}."
+        )
     parameter = next(model.parameters())
     block = SqueezeExcite(channels, reduction, gate, device=parameter.device, dtype=parameter.dtype)
     model.__class__ = _se_class(type(model), head)
@@ -219,7 +284,53 @@ def attach_se(
     model.se_layout = layout  # type: ignore[assignment]
     model.se_args = {"reduction": reduction, "gate": gate}  # type: ignore[assignment]
     model.multi_label = multi_label  # type: ignore[assignment]
+    model.thresholds, model.map_offset = kept, offset  # type: ignore[assignment]
+    model.map_method = map_method  # type: ignore[assignment]
     return model
+
+
+def check_thresholds(
+    thresholds: Optional[Sequence[float]], num_classes: Optional[int], multi_label: bool
+) -> Optional[Tuple[float, ...]]:
+    """Return thresholds as a tuple, one a label.
+
+    Args:
+        thresholds: Probabilities, or None.
+        num_classes: Number of labels; None where the model does not say.
+        multi_label: Whether the labels are independent.
+
+    Raises:
+        InvalidInputError: If they are not one number in (0, 1) for each label of a multi-label
+            model.
+    """
+    if thresholds is None:
+        return None
+    if not multi_label:
+        raise InvalidInputError("thresholds are for independent labels: set multi_label=True.")
+    try:
+        kept = tuple(float(t) for t in thresholds)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"thresholds must be numbers, not {thresholds!r}.") from None
+    if num_classes is not None and len(kept) != num_classes:
+        raise InvalidInputError(f"{len(kept)} thresholds for {num_classes} labels; give one each.")
+    if not all(0 < t < 1 for t in kept):
+        raise InvalidInputError(f"thresholds must lie between 0 and 1: {list(kept)}.")
+    return kept
+
+
+def check_offset(offset: Sequence[float]) -> Tuple[float, float]:
+    """Return an offset of maps as two numbers, x and y in pixels.
+
+    Raises:
+        InvalidInputError: If it is not a pair of finite numbers.
+    """
+    try:
+        x, y = (float(v) for v in offset)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"map_offset must be two numbers (x, y), not {offset!r}.") from None
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise InvalidInputError(f"map_offset must be finite, not {offset!r}.")
+    return x, y
 
 
 def squeeze(
@@ -302,7 +413,7 @@ def unsqueeze(model: nn.Module) -> nn.Module:
     if not isinstance(model, SEHeadMixin):
         raise UnsupportedBackboneError(f"{type(model).__name__} has no SE head to take off.")
     model.__class__ = plain_class(type(model))
-    for name in ("se", "se_layout", "se_args", "multi_label"):
+    for name in ("se", "se_layout", *SE_ATTRIBUTES):
         delattr(model, name)
     _describe_plain(model)
     return model
@@ -316,7 +427,7 @@ def _describe(model: nn.Module) -> None:
     backbone = cfg["architecture"]
     model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": "timm_sehead"}  # type: ignore[assignment]
     args = dict(getattr(model, "_model_args", {}))
-    args.update(backbone=backbone, multi_label=model.multi_label, **model.se_args)  # type: ignore[arg-type]
+    args.update(backbone=backbone, **model.head_args())  # type: ignore[operator]
     model._model_args = args  # type: ignore[assignment]
 
 
@@ -330,5 +441,4 @@ def _describe_plain(model: nn.Module) -> None:
     if not timm.is_model(backbone):  # resnet18_slim is none of timm's
         return
     model.pretrained_cfg = model.default_cfg = {**cfg, "architecture": backbone}  # type: ignore[assignment]
-    se_args = ("reduction", "gate", "multi_label")
-    model._model_args = {k: v for k, v in args.items() if k not in se_args}  # type: ignore[assignment]
+    model._model_args = {k: v for k, v in args.items() if k not in SE_DEFAULTS}  # type: ignore[assignment]

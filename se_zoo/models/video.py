@@ -62,8 +62,7 @@ class ClipMixin(ClipSEHead):
         """
         if global_pool not in (None, "avg"):
             raise ValueError(f"{type(self).__name__} pools by its own rule, not {global_pool!r}.")
-        if multi_label is not None or num_classes not in (0, self.num_classes):
-            self.multi_label = bool(multi_label)
+        self.forget_labels(num_classes, multi_label)
         old = self.get_classifier()
         like: Dict[str, Any] = {"device": next(self.parameters()).device}  # type: ignore[attr-defined]
         new: nn.Module = nn.Identity()

@@ -15,20 +15,11 @@ from timm.models._builder import resolve_pretrained_cfg
 from torch import nn
 
 from ..errors import UnknownModelError
-from .cfgs import OWN_SPEAKER_TAGS
 from .labels import SPEAKER_LABELS
 from .load import load_any
-from .names import add_alias, registry_name
-from .pull import (
-    BUNDLED,
-    HUB_ORG,
-    WEIGHTS_NAME,
-    bundled_file,
-    check_finite,
-    local_source,
-    restore_source,
-    source_name,
-)
+from .names import registry_name
+from .own_models import cfgs_of, own_args
+from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
 from .speaker import MEAN, STD, SpeakerModel
 
@@ -39,24 +30,18 @@ SIZES: Dict[str, Dict[str, Any]] = {
 }
 
 
-def _cfg(name: str, tag: str) -> Dict[str, Any]:
-    """Config of one of the zoo's own models, whose weights lie in the package or on the Hub."""
-    add_alias(name, tag)
-    cfg: Dict[str, Any] = {
-        "num_classes": 1, "label_names": SPEAKER_LABELS, "input_size": (1, 112, 112),
-        "mean": (MEAN,), "std": (STD,), "crop_pct": 1.0, "classifier": "detector.classifier",
-        "url": "", "hf_hub_id": f"{HUB_ORG}/{name}_{tag}", "hf_hub_filename": WEIGHTS_NAME,
-    }  # fmt: skip
-    if f"se_zoo/{name}_{tag}" in BUNDLED:
-        cfg["file"] = str(bundled_file(name, tag))
-    return cfg
-
-
+#: What holds for every speaker model, trained or not.
+_CFG: Dict[str, Any] = {
+    "num_classes": 1, "label_names": SPEAKER_LABELS, "input_size": (1, 112, 112),
+    "mean": (MEAN,), "std": (STD,), "crop_pct": 1.0, "classifier": "detector.classifier",
+    "url": "",
+}  # fmt: skip
 #: timm's registry reads this name.
 default_cfgs = generate_default_cfgs(
-    {f"{n}_sehead.{tag}": _cfg(n, tag) for n, tags in OWN_SPEAKER_TAGS.items() for tag in tags}
+    {k: v for name in SIZES for k, v in (cfgs_of(name) or {name: _CFG}).items()}
 )
 
+_DEFAULTS: Dict[str, Any] = {"gate": "identity", "reduction": 16, "pool": "frame", "body": False}
 #: What timm may give every model: here it can only be this.
 _FIXED = {"num_classes": 1, "in_chans": 1, "drop_rate": 0.0, "drop_path_rate": 0.0}
 
@@ -67,10 +52,6 @@ def _create(
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
     cache_dir: Any = None,
-    gate: str = "identity",
-    reduction: int = 16,
-    pool: str = "frame",
-    body: bool = False,
     se: bool = True,
     **kwargs: Any,
 ) -> nn.Module:
@@ -78,12 +59,13 @@ def _create(
     # What timm's newer versions tell their builder of hf-hub: and local-dir: names.
     builders = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
+    ours = {**_DEFAULTS, **own_args(cfg)}
+    ours.update((name, kwargs.pop(name)) for name in _DEFAULTS if name in kwargs)
     given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if given or kwargs:
         names = ", ".join([*given, *kwargs])
         raise ValueError(f"{variant} takes gate, reduction, pool, body and se, not {names}.")
-    ours = {"gate": gate, "reduction": reduction, "pool": pool, "body": body}
-    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
     place = nullcontext() if device is None else torch.device(device)
     with clear_errors(variant, cfg, cache_dir), place:
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}

@@ -2,7 +2,7 @@
 head.
 
 ``pretrained=True`` on an untagged name loads torchvision's Kinetics-400 weights under an identity
-gate, so the logits are torchvision's. The tags ``k400`` and ``ucf101`` are this zoo's own models.
+gate, so the logits are torchvision's.
 """
 
 from dataclasses import asdict
@@ -18,11 +18,10 @@ from torchvision.models import video as torchvision_video
 
 from ..data.sampling import Sampling
 from .build import check_arguments, create_any, fill_se
-from .cfgs import OWN_CLIP_TAGS
-from .labels import UCF101_CLASSES
-from .names import add_alias
-from .pull import HUB_ORG, WEIGHTS_NAME, check_finite, local_source, restore_source, source_name
+from .own_models import cfgs_of, own_args, own_model
+from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
+from .sehead import SE_DEFAULTS
 from .video import attach_clip_se
 
 #: Tag of torchvision's own weights.
@@ -78,35 +77,29 @@ CLIPS: Dict[str, _Clip] = {
 }  # fmt: skip
 
 
-def _cfg(name: str, tag: str) -> Dict[str, Any]:
-    """Pretrained config of a backbone's tag."""
+def _cfg(name: str) -> Dict[str, Any]:
+    """Return the pretrained config of torchvision's weights."""
     clip = CLIPS[name]
     cfg: Dict[str, Any] = {
         "input_size": (3, clip.size, clip.size), "crop_pct": 0.875, "interpolation": "bilinear",
         **clip.stats, "classifier": clip.classifier, "first_conv": clip.first_conv,
     }  # fmt: skip
     kinetics = tuple(clip.weights.meta["categories"])
-    if tag == TORCHVISION:
-        return {**cfg, "num_classes": 400, "label_names": kinetics, "url": clip.weights.url,
-                "license": "bsd-3-clause"}  # fmt: skip
-    labels = kinetics if tag == "k400" else UCF101_CLASSES
-    return {**cfg, "num_classes": len(labels), "label_names": labels, "license": "other",
-            "hf_hub_id": f"{HUB_ORG}/{name}_{tag}", "hf_hub_filename": WEIGHTS_NAME}  # fmt: skip
+    return {**cfg, "num_classes": 400, "label_names": kinetics, "url": clip.weights.url,
+            "license": "bsd-3-clause"}  # fmt: skip
 
 
 def _all_cfgs() -> Dict[str, Any]:
     cfgs = {}
     for name in CLIPS:
-        for tag in (TORCHVISION, *OWN_CLIP_TAGS.get(name, [])):
-            cfgs[f"{name}_sehead.{tag}"] = _cfg(name, tag)
-            if tag != TORCHVISION:
-                add_alias(name, tag)
+        cfgs[f"{name}_sehead.{TORCHVISION}"] = _cfg(name)
+        cfgs.update(cfgs_of(f"{name}_sehead"))
     # Stands for framewise_sehead's default backbone; with another one, that one's config is taken.
     base = timm.get_pretrained_cfg("resnet18")
     assert base is not None
     own: Dict[str, Any] = {"architecture": None, "tag": None, "hf_hub_id": None, "url": ""}
     cfgs["framewise_sehead"] = {**asdict(base), **own}
-    return cfgs
+    return {**cfgs, **cfgs_of("framewise_sehead")}
 
 
 #: timm's registry reads this name: the module's configs by architecture and tag.
@@ -159,9 +152,6 @@ def _kinetics_weights(backbone: str, cache_dir: Any) -> Dict[str, torch.Tensor]:
 def _create(
     backbone: str,
     pretrained: bool,
-    gate: Optional[str] = None,
-    reduction: int = 16,
-    multi_label: bool = False,
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
     cache_dir: Any = None,
@@ -174,12 +164,8 @@ def _create(
     if features_only:
         raise ValueError(f"{variant} gives no feature pyramid; call forward_features.")
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
-    own = cfg.get("tag") in OWN_CLIP_TAGS.get(backbone, [])
-    se_args = {
-        "reduction": reduction,
-        "gate": gate or ("sigmoid" if own else "identity"),
-        "multi_label": multi_label,
-    }
+    kwargs = {**own_args(cfg, kwargs.get("num_classes")), **kwargs}
+    se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
     from_torchvision = cfg.get("url") == CLIPS[backbone].weights.url and not any(
         cfg.get(key) for key in ("source", "file", "state_dict", "hf_hub_id")
     )
@@ -196,7 +182,7 @@ def _create(
     restore_source(model, cfg)
     if pretrained:
         check_finite(model, source_name(cfg))
-    model._model_args = {**model.clip_args, **model.se_args}
+    model._model_args = {**model.clip_args, **model.head_args()}
     return model
 
 
@@ -252,10 +238,10 @@ def swin3d_b_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 def framewise_sehead(
     pretrained: bool = False,
     backbone: Optional[str] = None,
-    num_frames: int = 8,
-    frame_stride: int = 4,
-    fps: float = 0.0,
-    sampling: Sampling = "dense",
+    num_frames: Optional[int] = None,
+    frame_stride: Optional[int] = None,
+    fps: Optional[float] = None,
+    sampling: Optional[Sampling] = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Any timm image backbone over the frames of a clip, mean over time, one gate for the clip.
@@ -264,10 +250,10 @@ def framewise_sehead(
         pretrained: timm's weights for the backbone under an identity gate; or, where the config
             comes with weights of its own (Hub, local folder), those.
         backbone: timm name, with or without a tag; resnet18 by default.
-        num_frames: Frames of a clip; any number can be predicted on.
-        frame_stride: Every so many frames of a video one is taken.
-        fps: Frames a second that a video is brought to before; 0: its own.
-        sampling: Which frames make a clip; see :class:`~se_zoo.ClipConfig`.
+        num_frames: Frames of a clip, 8 by default; any number can be predicted on.
+        frame_stride: Every so many frames of a video one is taken, 4 by default.
+        fps: Frames a second that a video is brought to before; 0, the default: its own.
+        sampling: Which frames make a clip, "dense" by default; see :class:`~se_zoo.ClipConfig`.
         **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
 
     Raises:
@@ -276,6 +262,13 @@ def framewise_sehead(
     """
     if kwargs.pop("features_only", False):
         raise ValueError("framewise_sehead gives no feature pyramid; call forward_features.")
-    clip: Dict[str, Any] = {"num_frames": num_frames, "frame_stride": frame_stride}
-    clip.update(fps=fps, sampling=sampling)
+    given: Dict[str, Any] = {"num_frames": num_frames, "frame_stride": frame_stride}
+    given.update(fps=fps, sampling=sampling)
+    clip = {"num_frames": 8, "frame_stride": 4, "fps": 0.0, "sampling": "dense"}
+    trained = own_model("framewise_sehead", kwargs.get("pretrained_cfg"))
+    for name in clip:
+        if given[name] is not None:
+            clip[name] = given[name]
+        elif trained is not None and name in trained.model_args:
+            clip[name] = trained.model_args[name]
     return create_any("framewise_sehead", pretrained, backbone, clip=clip, **kwargs)

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import InvalidInputError, WeightsNotFoundError
 from ..models import unsqueeze
-from ..models.cfgs import is_declared, own_model_args
+from ..models.labels import LABELS_OF
 from .config import AnyModelConfig, ClipModelConfig, ModelConfig
 
 #: What a pretrained configuration says of timm's weights.
@@ -30,15 +30,13 @@ _OF_WEIGHTS = (
 )
 
 
-def model_args(config: ModelConfig, tag: str) -> Dict[str, Any]:
-    """Arguments of the architecture itself: those that a published config.json has to name.
+def model_args(config: ModelConfig) -> Dict[str, Any]:
+    """Return the arguments of the architecture itself, those that config.json has to name.
 
-    Args:
-        config: The model.
-        tag: Data set that the zoo has own tags for (``celeba``), or any other text.
+    Raises:
+        InvalidInputError: If one is not given as name=value.
     """
-    args = own_model_args(config.name.partition(".")[0], tag)
-    args["gate"] = config.gate
+    args: Dict[str, Any] = {"gate": config.gate}
     if isinstance(config, ClipModelConfig):
         clip = {name: getattr(config, name) for name in ("num_frames", "frame_stride", "fps")}
         args.update({name: value for name, value in clip.items() if value is not None})
@@ -87,7 +85,7 @@ def build_model(
             multi_label=multi_label,
             drop_rate=config.drop_rate,
             **optional,
-            **model_args(config, tag),
+            **model_args(config),
         )
     except TypeError as error:
         raise InvalidInputError(f"--model.args {' '.join(config.args)}: {error}") from error
@@ -108,7 +106,7 @@ def cfg_of_run(
     if not config.pretrained:
         cfg = {k: v for k, v in cfg.items() if k not in _OF_WEIGHTS}
     cfg = {**cfg, "num_classes": len(labels), "label_names": list(labels)}
-    if is_declared(config.name.partition(".")[0], tag, labels):
+    if tag and list(labels) == list(LABELS_OF.get(tag, labels)):
         cfg["tag"] = tag
     return cfg
 

@@ -102,7 +102,7 @@ class ClassifierTrainer(Trainer):
         output.draw_samples(self.folder.path / "samples.png", model, shown)
 
     def model_args(self) -> Dict[str, Any]:
-        args = model_args(self.config.model, self.tag)
+        args = model_args(self.config.model)
         model = self.whole(self.raw_model)
         if isinstance(model, SEHeadMixin):
             args["multi_label"] = model.is_multi_label()
