@@ -155,7 +155,8 @@ def explain(
         InvalidInputError: For images, a method or options that cannot be used.
         UnknownLabelError: For a class that the model does not have.
     """
-    method = method or getattr(model, "map_method", None) or "contribution"
+    if method is None:
+        method = getattr(model, "map_method", None) or "contribution"
     if method not in METHODS:
         raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
     if versus is not None and method != "difference":
