@@ -210,7 +210,7 @@ def run_seeds(given: GridOptions, config: Config) -> None:
     for seed in given.seeds[:1] if given.debug else given.seeds:
         folder = output / f"{given.task}-{given.fold}-{seed}"
         run = replace(config, run=replace(config.run, seed=seed, output=folder))
-        runs.append((run, summary_of(run)))
+        runs.append((run, summary_of(run, "grid" if given.task == "speaking" else "")))
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
         report(given, output, runs)
     if torch.distributed.is_initialized():

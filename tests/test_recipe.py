@@ -212,23 +212,6 @@ def test_data_that_lacks_something_is_refused_with_both_lists(
         assert part in done.stderr
 
 
-@pytest.mark.parametrize("name", [n for n in se_zoo.list_models(declared=True) if "celeba" in n])
-def test_what_the_recipe_trains_loads_under_the_declared_name(name: str) -> None:
-    """The command that the error for missing weights names has to lead somewhere."""
-    from recipes.celeba import DEFAULT
-    from se_zoo.train.build import build_model
-
-    declared: Any = timm.create_model(name)
-    architecture = declared.pretrained_cfg["architecture"]
-    config = replace(DEFAULT.model, name=architecture)
-    trained: Any = build_model(config, CELEBA_ATTRIBUTES, True, "celeba")
-    declared.load_state_dict(trained.state_dict())
-    images = torch.randn(1, 3, *declared.pretrained_cfg["input_size"][1:])
-    with torch.no_grad():
-        assert torch.equal(declared.eval()(images), trained.eval()(images))
-    assert declared.explain(images, "Smiling").exact
-
-
 def test_parity_compares_weights_to_start_from_and_whole_batches() -> None:
     from recipes.celeba import DEFAULT
     from se_zoo.train.output import plain

@@ -226,10 +226,11 @@ EFFECTS = [
     ("data", "limit", 20), ("data", "limit_eval", 3), ("model", "drop_rate", 0.9),
     ("model", "gate", "identity"),
     ("model", "se", False), ("model", "backbone", "test_byobnet"),
-    ("model", "input_size", (48, 32)), ("augment", "scale", (0.1, 0.2)),
+    ("model", "input_size", (48, 32)), ("model", "crop_pct", 0.5), ("augment", "scale", (0.1, 0.2)),
     ("augment", "ratio", (0.2, 0.3)), ("augment", "hflip", 0.0), ("augment", "color_jitter", 0.9),
     ("augment", "auto_augment", "rand-m9"), ("augment", "reprob", 1.0),
     ("augment", "mixup", 0.5), ("augment", "cutmix", 1.0), ("augment", "smoothing", 0.2),
+    ("augment", "half_size_epochs", 1),
     ("optim", "epochs", 3), ("optim", "batch_size", 4), ("optim", "accumulate", 2),
     ("optim", "lr", 0.02), ("optim", "weight_decay", 5.0), ("optim", "layer_decay", 0.5),
     ("optim", "warmup_epochs", 0.6), ("optim", "clip_grad", 0.01), ("optim", "ema_decay", 0.5),
@@ -259,8 +260,9 @@ def test_every_option_has_an_effect(
     assert getattr(getattr(config, section), field) != value
     output = run(folder, tmp_path / "run", **{section: {field: value}})
     other, mine = weights(output), weights(usual)
-    if field == "limit_eval":  # the only one that changes the scores alone
-        assert json.loads((output / "summary.json").read_text())["samples"]["valid"] == value
+    if field in ("limit_eval", "crop_pct"):  # these change the scores alone
+        summaries = [json.loads((o / "summary.json").read_text()) for o in (output, usual)]
+        assert summaries[0]["valid"]["loss"] != summaries[1]["valid"]["loss"]
         return
     assert mine.keys() != other.keys() or any(
         mine[k].shape != other[k].shape or not torch.equal(mine[k], other[k]) for k in mine
@@ -324,8 +326,45 @@ def test_layout_and_compilation(folder: Path, tmp_path: Path, monkeypatch: Any) 
         assert (trainer.raw_model in compiled) == on
 
 
+def test_first_epochs_train_at_half_size(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the height and width in the first epoch, all of it after that and in evaluation."""
+    from se_zoo.train import classify
+
+    seen: List[Any] = []
+    resized = classify.ClassifierTrainer.resized
+
+    def record(self: Any, images: torch.Tensor) -> torch.Tensor:
+        found = resized(self, images)
+        seen.append((self.progress.update, tuple(found.shape[-2:])))
+        return found
+
+    monkeypatch.setattr(classify.ClassifierTrainer, "resized", record)
+    size: Any = {"augment": {"half_size_epochs": 1}, "model": {"input_size": (32, 48)}}
+    run(folder, tmp_path / "run", optim={"epochs": 2}, **size)
+    assert dict(seen) == {u: (16, 24) if u < 4 else (32, 48) for u in range(8)}
+
+
+def test_interrupted_run_goes_on_at_the_size_of_its_epoch(folder: Path, tmp_path: Path) -> None:
+    options: Any = {"augment": {"half_size_epochs": 1}, "optim": {"epochs": 2}}
+    whole = run(folder, tmp_path / "whole", run={"keep": 9}, **options)
+    for update in (2, 4):
+        part = tmp_path / f"from-{update}"
+        shutil.copytree(whole, part)
+        (part / "summary.json").unlink()
+        for step in state.steps(part / "state")[update:]:
+            shutil.rmtree(step)
+        run(folder, part, run={"keep": 9}, **options)
+        assert losses(part) == losses(whole)
+
+
 def test_workers_give_the_same_losses(folder: Path, tmp_path: Path, usual: Path) -> None:
     assert losses(run(folder, tmp_path / "run", run={"workers": 2})) == losses(usual)
+
+
+#: A transformer that is made for one size, unlike timm's test_vit.
+VIT = {"backbone": "vit_tiny_patch16_224", "args": ("depth=1", "embed_dim=24")}
 
 
 @pytest.mark.parametrize(
@@ -336,10 +375,17 @@ def test_workers_give_the_same_losses(folder: Path, tmp_path: Path, usual: Path)
         ({"optim": {"batch_size": 64}}, "37 images"),
         ({"optim": {"batch_size": 7}, "augment": {"mixup": 0.5}}, "even"),
         ({"run": {"best": "no_such_metric"}}, "no_such_metric"),
+        ({"augment": {"half_size_epochs": 2}}, "half-size-epochs is 2"),
+        ({"augment": {"half_size_epochs": -1}}, "half-size-epochs is -1"),
+        (
+            {"augment": {"half_size_epochs": 1}, "model": VIT},
+            "does not take images of 16 x 16 pixels",
+        ),
         ({"run": {"seed": -1}}, "0 or more"),
         ({"run": {"trackers": ["tensorbord"]}}, "tensorbord"),
         ({"optim": {"lr": -1.0}}, "--optim.lr must"),
         ({"model": {"input_size": (0, 32)}}, "--model.input-size"),
+        ({"model": {"crop_pct": 1.5}}, "--model.crop-pct is 1.5"),
         ({"model": {"args": ("foo=1",)}}, "--model.args foo=1"),
         ({"augment": {"auto_augment": "randx"}}, "auto-augment randx"),
         ({"run": {"mixed_precision": "fp16"}}, "needs a GPU"),
@@ -475,11 +521,11 @@ def test_arguments_of_the_architecture() -> None:
 
     config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
     config = replace(config, args=("pad_type=same", "x=3"), mean=(0.1, 0.2, 0.3), std=(1, 2, 3))
-    assert model_args(config, "")["pad_type"] == "same" and model_args(config, "")["x"] == 3
+    assert model_args(config)["pad_type"] == "same" and model_args(config)["x"] == 3
     model: Any = build_model(replace(config, args=()), ["a", "b"], False, "")
     assert model.image_stats() == ((0.1, 0.2, 0.3), (1, 2, 3))
     with pytest.raises(InvalidInputError, match="name=value"):
-        model_args(replace(config, args=("pad_type",)), "")
+        model_args(replace(config, args=("pad_type",)))
 
 
 def test_tensorboard_is_told(folder: Path, tmp_path: Path) -> None:
@@ -558,3 +604,5 @@ def test_head_alone_needs_a_head(folder: Path, tmp_path: Path) -> None:
         run_head(folder, tmp_path / "run", model={"se": False})
     with pytest.raises(InvalidInputError, match="no-channels-last"):
         run_head(folder, tmp_path / "run", run={"channels_last": True})
+    with pytest.raises(InvalidInputError, match="half-size-epochs"):
+        run_head(folder, tmp_path / "run", augment={"half_size_epochs": 1})

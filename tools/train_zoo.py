@@ -20,13 +20,51 @@ from typing import Dict, List
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs") / "zoo"
 
+#: Faces framed as in CelebA, at the resolution of the sample data.
+FACES = ["--model.input-size", "128", "104", "--model.crop-pct", "1", *(
+    word for name in ("mean", "std") for word in (f"--model.{name}", "0.5", "0.5", "0.5")
+)]  # fmt: skip
+VIT = [
+    "celeba.py", "--model.name", "vit_tiny_patch16_224_sehead", *FACES,
+    "--model.input-size", "128", "112", "--model.drop-path-rate", "0.1", "--optim.lr", "1e-3",
+]  # fmt: skip
+
 #: Name of the model -> recipe and its options. The order is that of training: a model comes after
 #: the one that it starts from.
 JOBS: Dict[str, List[str]] = {
     "resnet18_slim_celeba": [
         "celeba.py", "--optim.epochs", "12", "--augment.half-size-epochs", "7",
     ],
+    "framewise_grid": ["grid.py", "speaking", "--seeds", "0"],
+    "tf_efficientnet_lite0_celeba": [
+        "celeba.py", "--model.name", "tf_efficientnet_lite0_sehead", *FACES,
+        "--model.args", "output_stride=16", "--model.drop-rate", "0.2", "--optim.lr", "1e-3",
+        "--run.init", "hub_cards/tf_efficientnet_lite0_in1k/hub",
+        "--optim.epochs", "5", "--augment.half-size-epochs", "2",
+    ],
+    "resnet50_celeba": [
+        "celeba.py", "--model.name", "resnet50_sehead", *FACES,
+        "--model.args", "output_stride=16", "--optim.lr", "1e-3",
+        "--optim.epochs", "8", "--augment.half-size-epochs", "5",
+    ],
+    "convnext_atto_celeba": [
+        "celeba.py", "--model.name", "convnext_atto_sehead", *FACES,
+        "--model.args", "output_stride=16", "--model.drop-path-rate", "0.1",
+        "--optim.epochs", "15", "--augment.half-size-epochs", "9",
+    ],
+    "vit_tiny_patch16_224_celeba": [
+        *VIT, "--model.args", "global_pool=avg", "fc_norm=False",
+        "--optim.epochs", "20", "--optim.warmup-epochs", "2",
+    ],
+    "vit_tiny_patch16_224_cls_celeba": [
+        *VIT, "--model.args", "global_pool=token", "fc_norm=False",
+        "--run.init", str(RUNS / "vit_tiny_patch16_224_celeba"),
+        "--optim.epochs", "4", "--optim.lr", "3e-4",
+    ],
+    "parity": ["parity.py", "--optim.epochs", "5", "--augment.half-size-epochs", "3"],
 }  # fmt: skip
+#: What a recipe of several runs writes last; the others write summary.json.
+LAST = {"framewise_grid": "speaking-2.json", "parity": "parity.json"}
 
 
 def has_bf16() -> bool:
@@ -42,15 +80,18 @@ def has_bf16() -> bool:
 def command_of(name: str, precision: str) -> List[str]:
     """Return the command that trains a model."""
     recipe, *options = JOBS[name]
-    command = [sys.executable, f"recipes/{recipe}", *options, "--run.output", str(RUNS / name)]
-    return [*command, "--run.mixed-precision", precision, "--run.workers", "1"]
+    workers = max(1, (os.cpu_count() or 1) - 2)
+    return [
+        sys.executable, f"recipes/{recipe}", *options, "--run.output", str(RUNS / name),
+        "--run.mixed-precision", precision, "--run.workers", str(workers),
+    ]  # fmt: skip
 
 
 def train(names: List[str]) -> None:
     """Train the named models that are not finished; stop at the first that fails."""
     precision = "bf16" if has_bf16() else "no"
     for name in names:
-        if (ROOT / RUNS / name / "summary.json").is_file():
+        if (ROOT / RUNS / name / LAST.get(name, "summary.json")).is_file():
             print(f"{name}: finished", flush=True)
             continue
         command = command_of(name, precision)

@@ -90,9 +90,11 @@ def build_model(
     except TypeError as error:
         raise InvalidInputError(f"--model.args {' '.join(config.args)}: {error}") from error
     cfg = cfg_of_run(model, config, labels, tag)
-    cfg.update({k: v for k in ("mean", "std") if (v := getattr(config, k)) is not None})
+    asked = ("mean", "std", "crop_pct")
+    cfg.update({k: v for k in asked if (v := getattr(config, k)) is not None})
     if config.input_size is not None:
         cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
+        cfg["pool_size"] = None  # that of the architecture's own input size
     model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
     return model if config.se else unsqueeze(model)
 

@@ -37,6 +37,9 @@ class ModelConfig(AnyModelConfig):
     """Channel means that images are normalised with; by default the architecture's."""
     std: Optional[Tuple[float, float, float]] = None
     """Channel standard deviations, likewise."""
+    crop_pct: Optional[float] = None
+    """Share of a test image's shorter side that the model sees, 1 for all of it; by default the
+    architecture's."""
     args: Tuple[str, ...] = ()
     """Further arguments of the architecture, as name=value."""
     drop_rate: float = 0.0

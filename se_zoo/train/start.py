@@ -122,6 +122,10 @@ def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
         raise InvalidInputError("--optim.lr must be above 0, --optim.weight-decay not below.")
     if isinstance(config.model, ModelConfig) and min(config.model.input_size or (1,)) < 1:
         raise InvalidInputError("--model.input-size must be a height and a width above 0.")
+    if isinstance(config.model, ModelConfig) and not 0 < (config.model.crop_pct or 1) <= 1:
+        raise InvalidInputError(
+            f"--model.crop-pct is {config.model.crop_pct:g}; it must be above 0 and at most 1."
+        )
     if run.save_every is not None and run.save_every < 1:
         raise InvalidInputError("--run.save-every must be positive.")
     if run.seed < 0:
