@@ -160,7 +160,7 @@ def celeba_cases(model_name: str, images: int, most: int, split: str = "test") -
     """
     model = load_model(model_name)
     transform = transform_of(model)
-    pictures, table = read_images(sample("celeba10k", f"{split}.parquet"), slice(images))
+    pictures, table = read_images(sample("celeba46k", f"{split}.parquet"), slice(images))
     batch = torch.stack([transform(p) for p in pictures])
     said = logits_of(model, batch) > 0
     labels = list(model.class_labels())

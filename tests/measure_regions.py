@@ -54,7 +54,7 @@ def pointing_and_energy(
 
 def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[str, List[bool]]]:
     """Images and attributes of the sample's test split."""
-    pictures, table = read_images(folder / "celeba10k" / "test.parquet", slice(images))
+    pictures, table = read_images(folder / "celeba46k" / "test.parquet", slice(images))
     return pictures, {name: table[name].to_pylist() for name in FACE_BOXES}
 
 
@@ -119,7 +119,7 @@ def rule_counts(options: Measure) -> Dict[str, int]:
 
 def main(options: Measure) -> None:
     if "SE_ZOO_DATA" not in os.environ:
-        sys.exit("Set SE_ZOO_DATA to the folder that holds celeba10k/test.parquet.")
+        sys.exit("Set SE_ZOO_DATA to the folder that holds celeba46k/test.parquet.")
     report = {m: summary(options, m) for m in ("contribution", "gate", "activation")}
     rules = rule_counts(options)
     for method, means in report.items():

@@ -273,7 +273,7 @@ def test_presets_need_the_sample_data(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(DataError, match="the preset own"):
         recipe.main(faces)
     monkeypatch.setenv("SE_ZOO_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"has no celeba10k/test.parquet"):
+    with pytest.raises(DataError, match=r"has no celeba46k/test.parquet"):
         recipe.main(faces)
     monkeypatch.setenv("SE_ZOO_DATA", "")
     with pytest.raises(DataError, match="set SE_ZOO_DATA"):
