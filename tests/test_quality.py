@@ -13,6 +13,7 @@ from se_zoo.explain.quality import (
     drop_increase_gain,
     energy_in_region,
     impute,
+    pixel_average_precision,
     pointing_game,
     rank_correlation,
     road,
@@ -51,6 +52,80 @@ def test_energy() -> None:
     signed = spot(1, 1) - 5 * spot(6, 6) + spot(7, 7)
     assert energy_in_region(signed, region).item() == pytest.approx(1), "what is negative is none"
     assert energy_in_region(-flat, region).isnan().all()
+
+
+def test_pixel_average_precision_by_hand() -> None:
+    ranked = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
+    ends = torch.tensor([[[True, False], [True, False]]])
+    # The region's pixels come first and third: precision 1 of 1, and 2 of 3.
+    assert pixel_average_precision(ranked, ends).item() == pytest.approx((1 + 2 / 3) / 2)
+    # They come second and fourth.
+    assert pixel_average_precision(ranked, ~ends).item() == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert pixel_average_precision(-ranked, ~ends).item() == pytest.approx((1 + 2 / 3) / 2)
+    # Two pixels are equal, one of them of the region: precision 1 of 2, then 2 of 3.
+    equal = torch.tensor([[[2.0, 2.0], [1.0, 0.0]]])
+    assert pixel_average_precision(equal, ends).item() == pytest.approx((1 / 2 + 2 / 3) / 2)
+    both = pixel_average_precision(torch.cat([ranked, equal]), ends.expand(2, -1, -1))
+    assert both.tolist() == pytest.approx([5 / 6, 7 / 12])
+
+
+def average_precision_by_thresholds(heatmap: torch.Tensor, region: torch.Tensor) -> float:
+    """By the definition: what lies at or above each value of the map."""
+    total, before = 0.0, 0.0
+    for value in heatmap.unique().flip(0):
+        marked = heatmap >= value
+        recall = (marked & region).sum().item() / region.sum().item()
+        total += (marked & region).sum().item() / marked.sum().item() * (recall - before)
+        before = recall
+    return total
+
+
+def test_pixel_average_precision_is_that_of_all_thresholds() -> None:
+    heatmaps = torch.randint(-9, 9, (5, 12, 7)).float()  # many equal pixels
+    regions = torch.rand(5, 12, 7) < 0.2
+    expected = [
+        average_precision_by_thresholds(h, r) for h, r in zip(heatmaps, regions, strict=True)
+    ]
+    assert pixel_average_precision(heatmaps, regions).tolist() == pytest.approx(expected, rel=1e-5)
+    clips = heatmaps.view(5, 3, 4, 7), regions.view(5, 3, 4, 7)
+    assert pixel_average_precision(*clips).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pixel_average_precision_of_a_flat_map_is_the_share_of_the_region() -> None:
+    region = box(slice(0, 2), slice(0, 8))
+    assert pixel_average_precision(torch.zeros(1, 8, 8), region).item() == pytest.approx(1 / 4)
+    assert pixel_average_precision(region.float(), region).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: 3 * x - 2, torch.exp, lambda x: x**3, torch.atan],
+    ids=["scaled and moved", "exponential", "cube", "arctangent"],
+)  # fmt: skip
+def test_a_strictly_increasing_change_of_a_map_keeps_its_pixel_average_precision(
+    change: Any,
+) -> None:
+    signed = torch.randn(4, 16, 12, dtype=torch.float64)
+    signed[:, ::3] = signed[:, :1]  # some pixels are equal
+    regions = torch.rand(4, 16, 12) < 0.3
+    before = pixel_average_precision(signed, regions)
+    assert torch.equal(pixel_average_precision(change(signed), regions), before)
+    # A map that is cut at 0 is another map, and energy another measure.
+    assert not torch.allclose(pixel_average_precision(signed.clamp(min=0), regions), before)
+    energy = energy_in_region(signed, regions)
+    assert not torch.allclose(energy_in_region(change(signed), regions), energy)
+
+
+def test_unknown_pixels_count_nowhere() -> None:
+    """Whatever a map has there, the scores are those of the map without them."""
+    region, known = box(slice(0, 2), slice(0, 4)), box(slice(0, 8), slice(0, 4))
+    heatmap = torch.rand(1, 8, 8)
+    wild = torch.where(known, heatmap, 100 * torch.randn(1, 8, 8))
+    for measure in (pixel_average_precision, energy_in_region, pointing_game):
+        expected = measure(heatmap[..., :4], region[..., :4])
+        torch.testing.assert_close(measure(wild, region, known=known), expected)
+    outside = spot(5, 5) + 0.5 * spot(1, 1)
+    assert pointing_game(outside, region, known=known).item()
+    assert not pointing_game(spot(5, 5), region, known=known).item(), "flat where it is known"
 
 
 class Sum(torch.nn.Module):
@@ -221,6 +296,26 @@ def test_controls() -> None:
     [
         (lambda: pointing_game(torch.ones(1, 8, 8), torch.ones(1, 8, 8)), "the regions bool"),
         (lambda: energy_in_region(torch.ones(1, 8, 8), box(slice(0, 0), slice(0, 8))), "is empty"),
+        (
+            lambda: pixel_average_precision(
+                torch.full((1, 8, 8), float("nan")), box(slice(0, 4), slice(0, 8))
+            ),
+            "NaN",
+        ),
+        (
+            lambda: pixel_average_precision(
+                torch.ones(1, 8, 8), box(slice(0, 4), slice(0, 8)), torch.ones(1, 8, 8)
+            ),
+            "known pixels are bool",
+        ),
+        (
+            lambda: energy_in_region(
+                torch.ones(1, 8, 8),
+                box(slice(0, 4), slice(0, 8)),
+                box(slice(0, 3), slice(0, 8)),
+            ),
+            "not known",
+        ),
         (
             lambda: deletion_insertion(
                 Sum(), torch.ones(1, 1, 8, 8), torch.tensor([0]), torch.ones(1, 4, 4)

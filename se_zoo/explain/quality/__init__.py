@@ -9,7 +9,14 @@ from .channels import Deleted, channel_contributions, channel_deletion, top_chan
 from .controls import blurred, centre_gaussian
 from .imputation import Road, impute, road
 from .pixels import Curves, Kept, deletion_insertion, drop_increase_gain, softmax
-from .regions import box_ious, energy_in_region, max_box_accuracy, mosaic, pointing_game
+from .regions import (
+    box_ious,
+    energy_in_region,
+    max_box_accuracy,
+    mosaic,
+    pixel_average_precision,
+    pointing_game,
+)
 from .sanity import randomised, rank_correlation, shift_stability
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "impute",
     "max_box_accuracy",
     "mosaic",
+    "pixel_average_precision",
     "pointing_game",
     "randomised",
     "rank_correlation",

@@ -1,6 +1,6 @@
 """Whether a heatmap lies where the answer is: in a region, a box, or a cell of a mosaic."""
 
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -9,7 +9,10 @@ from ...errors import InvalidInputError
 
 
 def pointing_game(
-    heatmaps: torch.Tensor, regions: torch.Tensor, tolerance: int = 0
+    heatmaps: torch.Tensor,
+    regions: torch.Tensor,
+    tolerance: int = 0,
+    known: Optional[torch.Tensor] = None,
 ) -> torch.Tensor:
     """Whether the strongest spot of each heatmap lies in the region.
 
@@ -20,28 +23,35 @@ def pointing_game(
         heatmaps: (B, H, W); larger for more important.
         regions: (B, H, W) bool.
         tolerance: Pixels by which it may miss, in Euclidean distance.
+        known: Of the shape of the regions, bool: pixels of which is known whether they belong to
+            the region. The others count nowhere. None: all are.
 
     Returns:
         (B,) bool; False for a heatmap that has no strongest spot, being the same everywhere.
 
     Raises:
-        InvalidInputError: If the shapes differ, or a region is empty.
+        InvalidInputError: If the shapes differ, a region is empty, or has unknown pixels.
     """
-    _check_regions(heatmaps, regions)
+    _check_regions(heatmaps, regions, known)
     if heatmaps.dim() != 3:
         raise InvalidInputError(f"heatmaps are (B, H, W), not {tuple(heatmaps.shape)}.")
     width = heatmaps.shape[2]
-    flat = heatmaps.flatten(1)
-    places = flat.argmax(1)
+    ends = (heatmaps, heatmaps)
+    if known is not None:
+        ends = (heatmaps.masked_fill(~known, -torch.inf), heatmaps.masked_fill(~known, torch.inf))
+    places, highest = ends[0].flatten(1).argmax(1), ends[0].flatten(1).amax(1)
+    lowest = ends[1].flatten(1).amin(1)
     rows, columns = places // width, places % width
     y = torch.arange(heatmaps.shape[1], device=heatmaps.device)[None, :, None]
     x = torch.arange(width, device=heatmaps.device)[None, None]
     distance = (y - rows[:, None, None]).square() + (x - columns[:, None, None]).square()
     hit = ((distance <= tolerance**2) & regions).flatten(1).any(1)
-    return hit & (flat.amax(1) > flat.amin(1))
+    return hit & (highest > lowest)
 
 
-def energy_in_region(heatmaps: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+def energy_in_region(
+    heatmaps: torch.Tensor, regions: torch.Tensor, known: Optional[torch.Tensor] = None
+) -> torch.Tensor:
     """Share of each heatmap's positive part that lies in the region, over the region's share of the
     area (and time), so 1 is chance.
 
@@ -50,21 +60,69 @@ def energy_in_region(heatmaps: torch.Tensor, regions: torch.Tensor) -> torch.Ten
     Args:
         heatmaps: (B, H, W), or of clips (B, T, H, W).
         regions: Of the same shape, bool.
+        known: Of the same shape, bool: pixels of which is known whether they belong to the
+            region. The others count nowhere, nor does their area. None: all are.
 
     Returns:
         (B,); NaN for a heatmap without a positive value.
 
     Raises:
-        InvalidInputError: If the shapes differ, or a region is empty.
+        InvalidInputError: If the shapes differ, a region is empty, or has unknown pixels.
     """
-    _check_regions(heatmaps, regions)
-    positive = heatmaps.detach().cpu().double().clamp(min=0)  # not every device has double
+    _check_regions(heatmaps, regions, known)
     inside = regions.cpu()
+    counted = torch.ones_like(inside) if known is None else known.cpu()
+    # Not every device has double.
+    positive = heatmaps.detach().cpu().double().clamp(min=0) * counted
     share = (positive * inside).flatten(1).sum(1) / positive.flatten(1).sum(1)
-    return (share / inside.double().flatten(1).mean(1)).to(heatmaps)
+    area = inside.flatten(1).sum(1) / counted.flatten(1).sum(1).double()
+    return (share / area).to(heatmaps)
 
 
-def _check_regions(heatmaps: torch.Tensor, regions: torch.Tensor) -> None:
+def pixel_average_precision(
+    maps: torch.Tensor, regions: torch.Tensor, known: Optional[torch.Tensor] = None
+) -> torch.Tensor:
+    """Rank all pixels of each map by value, and return the average precision of the region's.
+
+    Precision is the share of the region among the pixels down to a value; its mean over the
+    region's pixels is the score. Equal pixels count together, so a map that is the same everywhere
+    scores the region's share of the area, which is chance. Only the order of the pixels counts:
+    maps may be signed, and no strictly increasing change of them, such as a sharpening, changes the
+    score. Give the map itself, not one that was cut at 0, in which all that was cut is equal.
+    PxAP of Choe et al., arXiv 2007.04178, which pools the pixels of all images; here of each alone.
+
+    Args:
+        maps: (B, H, W), or of clips (B, T, H, W); larger for more important.
+        regions: Of the same shape, bool.
+        known: Of the same shape, bool: pixels of which is known whether they belong to the
+            region. The others are not ranked. None: all are.
+
+    Returns:
+        (B,) in (0, 1].
+
+    Raises:
+        InvalidInputError: If the shapes differ, a region is empty or has unknown pixels, or a map
+            has NaN.
+    """
+    _check_regions(maps, regions, known)
+    if bool(maps.isnan().any()):
+        raise InvalidInputError("a map has NaN, which cannot be ranked.")
+    found = []
+    for n, heatmap in enumerate(maps.detach()):
+        counted = torch.ones_like(regions[n]) if known is None else known[n]
+        values, order = heatmap[counted].sort(descending=True)
+        hits = regions[n][counted][order].cumsum(0)
+        last = torch.ones_like(values, dtype=torch.bool)  # of the pixels that are equal
+        last[:-1] = values[1:] != values[:-1]
+        down_to, ranked = hits[last], last.nonzero()[:, 0] + 1
+        new = down_to.diff(prepend=down_to.new_zeros(1))
+        found.append((new * down_to / ranked).sum() / hits[-1])
+    return torch.stack(found)
+
+
+def _check_regions(
+    heatmaps: torch.Tensor, regions: torch.Tensor, known: Optional[torch.Tensor]
+) -> None:
     if heatmaps.dim() < 3 or heatmaps.shape != regions.shape or regions.dtype != torch.bool:
         raise InvalidInputError(
             "heatmaps and regions are (B, H, W), the regions bool; got "
@@ -72,6 +130,14 @@ def _check_regions(heatmaps: torch.Tensor, regions: torch.Tensor) -> None:
         )
     if not bool(regions.flatten(1).any(1).all()):
         raise InvalidInputError("a region is empty; leave such images out.")
+    if known is not None:
+        if known.shape != regions.shape or known.dtype != torch.bool:
+            raise InvalidInputError(
+                "known pixels are bool and of the shape of the regions, "
+                f"{tuple(regions.shape)}; got {tuple(known.shape)}, {known.dtype}."
+            )
+        if bool((regions & ~known).any()):
+            raise InvalidInputError("a region has pixels that are not known; leave them out of it.")
 
 
 def box_ious(
