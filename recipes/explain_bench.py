@@ -72,9 +72,8 @@ def spread(count: int, of: int) -> List[int]:
 def made_of(given: Bench, found: CaseSet) -> Dict[str, Any]:
     """What decides the scores of a set: options, weights, images, code, versions and device."""
     digest = hashlib.sha256()
-    for tensor in (*found.model.state_dict().values(), *found.cases[:4]):
-        if tensor is not None:
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for tensor in (*found.model.state_dict().values(), *found.cases.tensors().values()):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     options = plain(asdict(given))
     free = ("output", "resamples", "debug")
     return {

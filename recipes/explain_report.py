@@ -19,6 +19,7 @@ from se_zoo.explain.quality.regions import WANTED_IOUS
 #: Measures in the order of the tables: what they are called, and whether larger is better.
 QUALITY = {
     "pointing": ("pointing", True),
+    "pixel_ap": ("pixel AP", True),
     "energy": ("energy / chance", True),
     "box": ("MaxBoxAccV2", True),
     "insertion": ("insertion", True),
@@ -37,7 +38,7 @@ DEPENDENCE = {
     "random_all": "all random",
 }
 #: The measures that are plotted.
-PLOTTED = ("pointing", "energy", "insertion", "deletion", "road")
+PLOTTED = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
 #: The smallest difference that a table shows.
 LEAST = 0.0005
 #: What methods are held against.

@@ -29,7 +29,7 @@ from se_zoo.train.output import plain
 from se_zoo.train.state import write_json
 
 RIVAL = "grad-cam/GradCAM++"
-SHOWN = ("pointing", "energy", "insertion", "deletion", "road")
+SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from se_zoo.errors import InvalidInputError
+from se_zoo.explain.compare import Cases, Drawn, score_regions
 from se_zoo.explain.quality import (
     blurred,
     centre_gaussian,
@@ -126,6 +127,33 @@ def test_unknown_pixels_count_nowhere() -> None:
     outside = spot(5, 5) + 0.5 * spot(1, 1)
     assert pointing_game(outside, region, known=known).item()
     assert not pointing_game(spot(5, 5), region, known=known).item(), "flat where it is known"
+
+
+def test_the_bench_ranks_pixels_by_the_map_before_it_is_cut() -> None:
+    """What speaks least against the class is first, though the heatmap shows nothing."""
+    region = box(slice(0, 4), slice(0, 8))
+    raw = torch.linspace(-1, -2, 64).view(1, 8, 8)
+    cases = Cases(torch.zeros(1, 3, 8, 8), torch.tensor([0]), region, None, [0])
+    scores = score_regions(cases, Drawn(torch.zeros(1, 8, 8), raw))
+    assert scores == {"pointing": [0.0], "pixel_ap": [1.0], "energy": [0.0]}
+
+
+def test_the_bench_leaves_out_unknown_pixels() -> None:
+    """Of every second case as well as of all."""
+    images, targets = torch.zeros(2, 3, 8, 8), torch.tensor([0, 0])
+    regions = box(slice(0, 2), slice(0, 8)).expand(2, -1, -1)
+    known = torch.cat([box(slice(0, 4), slice(0, 8)), box(slice(0, 8), slice(0, 8))])
+    heatmaps = (spot(7, 7) + 0.5 * spot(1, 1)).expand(2, -1, -1)
+    cases = Cases(images, targets, regions, None, [0, 1], known)
+    scores = score_regions(cases, Drawn(heatmaps, heatmaps))
+    assert scores["pointing"] == [1.0, 0.0]
+    assert scores["energy"] == pytest.approx([2.0, 4 / 3])
+    # The spot is first, then 31 equal pixels hold the other 15; or it is second, before 62.
+    first = (1 + 15 * 16 / 32) / 16, (1 / 2 + 15 * 16 / 64) / 16
+    assert scores["pixel_ap"] == pytest.approx(first)
+    alone = cases.some([1])
+    assert score_regions(alone, Drawn(heatmaps[1:], heatmaps[1:]))["pointing"] == [0.0]
+    assert alone.known is not None and alone.known.all() and alone.boxes is None
 
 
 class Sum(torch.nn.Module):

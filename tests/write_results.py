@@ -39,7 +39,7 @@ PARITY = ROOT / "hub_cards" / "resnet18_slim_celeba" / "parity.json"
 #: The box of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
 #: What the README shows of all that was measured.
-SHOWN = ("pointing", "energy", "insertion", "deletion", "road")
+SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
 #: What the sets are, for headings.
 TITLES = {
     "celeba": "Faces: CelebA test images, attributes whose place is known",

@@ -29,6 +29,8 @@ class Cases(NamedTuple):
         regions: Where the answer lies, (N, H, W) bool; None where it is not known.
         boxes: Its box, x0 y0 x1 y1 in pixels, (N, 4); None where there is none.
         ids: Number of each case, which seeds what is random, (N,).
+        known: Of which pixels is known whether the answer lies there, (N, H, W) bool; None where
+            it is of all.
     """
 
     images: torch.Tensor
@@ -36,16 +38,20 @@ class Cases(NamedTuple):
     regions: Optional[torch.Tensor]
     boxes: Optional[torch.Tensor]
     ids: Sequence[int]
+    known: Optional[torch.Tensor] = None
+
+    def tensors(self) -> Dict[str, torch.Tensor]:
+        """Those that there are, by their names."""
+        return {k: v for k, v in self._asdict().items() if isinstance(v, torch.Tensor)}
 
     def some(self, rows: Sequence[int]) -> "Cases":
         """Chosen cases."""
-        chosen = [None if t is None else t[list(rows)] for t in self[:4]]
-        return Cases(*chosen, [self.ids[n] for n in rows])  # type: ignore[arg-type]
+        chosen = {name: tensor[list(rows)] for name, tensor in self.tensors().items()}
+        return self._replace(**chosen, ids=[self.ids[n] for n in rows])
 
     def to(self, device: torch.device) -> "Cases":
         """All tensors on a device."""
-        moved = [None if t is None else t.to(device) for t in self[:4]]
-        return Cases(*moved, self.ids)  # type: ignore[arg-type]
+        return self._replace(**{name: t.to(device) for name, t in self.tensors().items()})
 
 
 class Drawn(NamedTuple):
@@ -97,16 +103,20 @@ class Settings:
 
 
 def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
-    """Where the maps lie: pointing, energy, and the best box's IoU at each threshold.
+    """Where the maps lie: pointing, pixel average precision, energy, and the best box's IoU at each
+    threshold.
 
-    A map that is zero everywhere points nowhere: it misses, and has no energy.
+    A map that is zero everywhere points nowhere: it misses, and has no energy. Pixels are ranked by
+    the raw map: what speaks against the class comes after what says nothing.
     """
     scores: Dict[str, List[Any]] = {}
     if cases.regions is not None:
-        energy = quality.energy_in_region(drawn.heatmap, cases.regions).nan_to_num(0.0)
+        where = cases.regions, cases.known
+        energy = quality.energy_in_region(drawn.heatmap, *where).nan_to_num(0.0)
         seen = (drawn.heatmap.flatten(1).amax(1) > 0).cpu()
-        hits = quality.pointing_game(drawn.raw, cases.regions).cpu() & seen
+        hits = quality.pointing_game(drawn.raw, cases.regions, known=cases.known).cpu() & seen
         scores["pointing"] = hits.float().tolist()
+        scores["pixel_ap"] = quality.pixel_average_precision(drawn.raw, *where).tolist()
         scores["energy"] = energy.tolist()
     if cases.boxes is not None:
         scores["box"] = quality.box_ious(drawn.heatmap, cases.boxes, THRESHOLDS).tolist()
