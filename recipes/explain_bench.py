@@ -10,7 +10,8 @@
     ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \\
         recipes/explain_bench.py faces                                   # the same figures
 
-faces: CelebA test images with attributes of known place, and faces with part masks.
+faces: CelebA test images with attributes of known place, CelebA images with part masks, and frontal
+faces with part masks, of which is not known whether the model is right.
 objects: an ImageNet MobileNetV2 under an untrained gate, and one whose paper's gate and classifier
 are trained on CIFAR-10 first; each mosaic is explained for each of its four classes.
 own: a csv with image, label, and x0 y0 x1 y1 where the answer lies (in pixels; the columns may be
@@ -24,7 +25,7 @@ cases, attributes weighing alike; intervals are bootstrapped over images; + and 
 are better or worse than our contribution map by more than the interval of the paired difference,
 each by itself: of a hundred marks some are chance.
 A stopped bench goes on when the same command is given again.
-Run time: faces 28 minutes of one core's time, objects 13 minutes on two cores, training included.
+Run time: objects 13 minutes on two cores, training included; faces takes longer.
 Result: recipes/results/README.md.
 """
 

@@ -1,15 +1,13 @@
-"""The images that `recipes/explain_bench.py` explains: faces with boxes and part masks, mosaics of
-objects, or a table of your own."""
+"""The images that `recipes/explain_bench.py` explains: mosaics of objects, or a table of your own;
+the faces are in `explain_faces.py`."""
 
 import csv
 import io
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
 import pyarrow.parquet as parquet
 import timm
 import torch
@@ -24,28 +22,7 @@ from se_zoo.explain.compare import Cases
 from se_zoo.explain.quality import mosaic
 from se_zoo.explain.targets import target_of
 from se_zoo.models.load import load_model
-from se_zoo.models.photos import cut_box, load_photo
-
-#: CelebA is aligned, so face parts lie at known places: x0 y0 x1 y1 in fractions of the image.
-EYES, NOSE = (0.28, 0.44, 0.72, 0.57), (0.40, 0.53, 0.58, 0.67)
-MOUTH, LOWER_FACE = (0.35, 0.65, 0.64, 0.78), (0.25, 0.64, 0.75, 0.87)
-HAIR = (0.17, 0.09, 0.83, 0.37)
-FACE_BOXES: Dict[str, Tuple[float, float, float, float]] = {
-    "Eyeglasses": EYES, "Narrow_Eyes": EYES, "Bags_Under_Eyes": EYES, "Bushy_Eyebrows": EYES,
-    "Arched_Eyebrows": EYES, "Big_Nose": NOSE, "Pointy_Nose": NOSE, "Smiling": MOUTH,
-    "Mouth_Slightly_Open": MOUTH, "Wearing_Lipstick": MOUTH, "Big_Lips": MOUTH,
-    "Mustache": LOWER_FACE, "Goatee": LOWER_FACE, "No_Beard": LOWER_FACE,
-    "5_o_Clock_Shadow": LOWER_FACE, "Double_Chin": LOWER_FACE, "Bangs": HAIR, "Bald": HAIR,
-    "Wearing_Hat": HAIR, "Receding_Hairline": HAIR, "Black_Hair": HAIR, "Blond_Hair": HAIR,
-    "Gray_Hair": HAIR, "Brown_Hair": HAIR,
-}  # fmt: skip
-#: Which part of a FASSEG mask an attribute is about.
-FACE_PARTS = {
-    "Eyeglasses": "eyes", "Narrow_Eyes": "eyes", "Bags_Under_Eyes": "eyes", "Big_Nose": "nose",
-    "Pointy_Nose": "nose", "Smiling": "mouth", "Mouth_Slightly_Open": "mouth",
-    "Wearing_Lipstick": "mouth", "Big_Lips": "mouth", "Bangs": "hair", "Black_Hair": "hair",
-    "Blond_Hair": "hair", "Gray_Hair": "hair", "Brown_Hair": "hair",
-}  # fmt: skip
+from se_zoo.models.photos import load_photo
 
 
 @dataclass
@@ -67,26 +44,46 @@ class CaseSet:
     images: List[int]
 
 
-class _Case(NamedTuple):
+class Case(NamedTuple):
+    """An image, the class that is explained, where the answer lies, and the case's group.
+
+    Attributes:
+        image: (C, H, W), normalised.
+        target: The class.
+        region: (H, W) bool, or None where it is not known.
+        box: x0 y0 x1 y1 in pixels, or None.
+        group: Such as its attribute.
+        number: Of the image.
+        known: (H, W) bool: of which pixels the region is known; None: of all.
+    """
+
     image: torch.Tensor
     target: int
     region: Optional[torch.Tensor]
     box: Optional[Tuple[float, float, float, float]]
     group: str
     number: int
+    known: Optional[torch.Tensor] = None
 
 
-def _set(name: str, model: nn.Module, found: Sequence[_Case]) -> CaseSet:
+def case_set(name: str, model: nn.Module, found: Sequence[Case]) -> CaseSet:
+    """Put cases together; regions, boxes and known pixels are kept where all cases have them.
+
+    Raises:
+        DataError: If there is no case.
+    """
     if not found:
         raise DataError(f"{name}: no image of which the model says what is true.")
     regions = [case.region for case in found if case.region is not None]
     boxes = [case.box for case in found if case.box is not None]
+    known = [case.known for case in found if case.known is not None]
     cases = Cases(
         torch.stack([case.image for case in found]),
         torch.tensor([case.target for case in found]),
         torch.stack(regions) if len(regions) == len(found) else None,
         torch.tensor(boxes) if len(boxes) == len(found) else None,
         range(len(found)),
+        torch.stack(known) if len(known) == len(found) else None,
     )
     groups, images = [case.group for case in found], [case.number for case in found]
     return CaseSet(name, model, cases, groups, images)
@@ -116,10 +113,22 @@ def sample(*names: str) -> Path:
     return path
 
 
+def whole_pictures(model: nn.Module) -> Dict[str, Any]:
+    """The configuration of the model's preprocessing, without cutting anything off."""
+    return {**resolve_data_config(model=model), "crop_pct": 1.0, "crop_mode": "squash"}
+
+
 def transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
     """The model's preprocessing of whole pictures."""
-    config = {**resolve_data_config(model=model), "crop_pct": 1.0, "crop_mode": "squash"}
-    return create_transform(**config)  # type: ignore[return-value]
+    return create_transform(**whole_pictures(model))  # type: ignore[return-value]
+
+
+def mask_transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
+    """What :func:`transform_of` does to the place of a pixel, for masks of class numbers: of each
+    pixel the number of the nearest one, (H, W) uint8."""
+    config = {**whole_pictures(model), "interpolation": "nearest"}
+    transform: Any = create_transform(**config, normalize=False)
+    return lambda mask: transform(mask)[0]
 
 
 def read_images(file: Path, rows: Optional[slice] = None) -> Tuple[List[Image.Image], Any]:
@@ -147,69 +156,6 @@ def fraction_region(
     region = torch.zeros(height, width, dtype=torch.bool)
     region[y0:y1, x0:x1] = True
     return region, (x0, y0, x1, y1)
-
-
-def celeba_cases(model_name: str, images: int, most: int, split: str = "test") -> CaseSet:
-    """Images with an attribute of known place, where the model says so.
-
-    Args:
-        model_name: Trained on CelebA.
-        images: So many of the split.
-        most: Cases of each attribute.
-        split: ``"valid"`` for images to choose settings on.
-    """
-    model = load_model(model_name)
-    transform = transform_of(model)
-    pictures, table = read_images(sample("celeba46k", f"{split}.parquet"), slice(images))
-    batch = torch.stack([transform(p) for p in pictures])
-    said = logits_of(model, batch) > 0
-    labels = list(model.class_labels())
-    found = []
-    for name, box in FACE_BOXES.items():
-        truth = torch.tensor(table[name].to_pylist(), dtype=torch.bool)
-        target = labels.index(name)
-        region, pixels = fraction_region(box, *batch.shape[2:])
-        for n in (truth & said[:, target]).nonzero()[:most, 0].tolist():
-            found.append(_Case(batch[n], target, region, pixels, name, n))
-    return _set("celeba", model, found)
-
-
-def face_part_cases(model_name: str, images: int) -> CaseSet:
-    """Frontal faces with part masks, cut as CelebA is; attributes that the model says. Whether it
-    is right is not known here."""
-    model = load_model(model_name)
-    transform = transform_of(model)
-    folder = sample("face_parts")
-    height, width = resolve_data_config(model=model)["input_size"][-2:]
-    named = json.loads((folder / "classes.json").read_text("utf-8"))
-    classes = {name: number for number, name in named.items()}
-    labels = list(model.class_labels())
-    found = []
-    for n, file in enumerate(sorted((folder / "images").glob("*.jpg"))[:images]):
-        mask = np.asarray(Image.open(folder / "masks" / f"{file.stem}.png"))
-        box = _celeba_frame(mask, classes)
-        image = transform(cut_box(Image.open(file).convert("RGB"), box, file))
-        said = model(image[None])[0].detach() > 0
-        cut = Image.fromarray(mask).crop(box).resize((width, height), Image.Resampling.NEAREST)
-        # What lies outside the photo is 0, skin, which no attribute is about.
-        parts = torch.from_numpy(np.asarray(cut).copy())
-        for name, part in FACE_PARTS.items():
-            region = parts == int(classes[part])
-            target = labels.index(name)
-            if said[target] and region.any():
-                found.append(_Case(image, target, region, None, name, n))
-    return _set("face_parts", model, found)
-
-
-def _celeba_frame(mask: np.ndarray, classes: Dict[str, str]) -> Tuple[int, int, int, int]:
-    """The box in which eyes and mouth lie where CelebA's lie: the eyes at 0.505 of the height, the
-    mouth at 0.71, and 89 x 109 pixels wide and high."""
-    places = [np.argwhere(mask == int(classes[part])).mean(0) for part in ("eyes", "mouth")]
-    (eyes, middle), (mouth, _) = places
-    height = (mouth - eyes) / (0.71 - 0.505)
-    width = height * 89 / 109
-    left, top = middle - width / 2, eyes - 0.505 * height
-    return round(left), round(top), round(left + width), round(top + height)
 
 
 def sample_mobilenet() -> nn.Module:
@@ -263,10 +209,10 @@ def mosaic_cases(
         raise DataError(f"{name}: the model gets no four images of different classes right.")
     whole, regions = mosaic(batch[picks])
     found = [
-        _Case(whole[n // 4], int(truth[pick]), regions[n], None, "", n // 4)
+        Case(whole[n // 4], int(truth[pick]), regions[n], None, "", n // 4)
         for n, pick in enumerate(picks)
     ]
-    return _set(name, model, found)
+    return case_set(name, model, found)
 
 
 def _fours(order: Sequence[int], classes: Sequence[int]) -> Iterator[List[int]]:
@@ -329,10 +275,10 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
         except (ValueError, TypeError) as error:
             raise DataError(f"{file}, line {line}: {error}") from error
         number = names.index(row["image"])
-        found.append(_Case(transform(photo), target, region, pixels, row["label"], number))
+        found.append(Case(transform(photo), target, region, pixels, row["label"], number))
     if not found:
         raise DataError(f"{file} has no rows.")
-    return _set(file.stem, model, found)
+    return case_set(file.stem, model, found)
 
 
 def _number(row: Dict[str, Any], column: str) -> float:

@@ -23,8 +23,12 @@ from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))  # its files import each other
+
+from explain_cases import fraction_region, read_images
+from explain_faces import FACE_BOXES
+
 import se_zoo  # registers the models
-from recipes.explain_cases import FACE_BOXES, fraction_region, read_images
 from se_zoo.explain.quality import energy_in_region, pointing_game
 from se_zoo.models.manifest import manifest
 from se_zoo.provenance import provenance

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))  # its files impo
 
 import explain_report as report
 from explain_bench import spread
-from explain_cases import celeba_cases
+from explain_faces import celeba_cases
 
 from se_zoo.explain import maps
 from se_zoo.explain.compare import Settings, score

@@ -1,6 +1,7 @@
 """The bench of explanations: its statistics by hand, and the recipe as a command."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ sys.path.insert(0, str(ROOT / "recipes"))  # its files import each other by name
 explain_cases = pytest.importorskip("explain_cases", reason="the recipes need the extra train")
 import explain_bench as recipe  # noqa: E402
 import explain_cost  # noqa: E402
+import explain_faces  # noqa: E402
 import explain_report as report  # noqa: E402
 
 KEYS = ("set", "method", "measure", "cases")
@@ -280,6 +282,105 @@ def test_presets_need_the_sample_data(monkeypatch: pytest.MonkeyPatch, tmp_path:
         recipe.main(faces)
 
 
+#: As the sample data numbers the parts.
+MASK_CLASSES = [
+    "background", "skin", "nose", "eye_glasses", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear",
+    "r_ear", "mouth", "u_lip", "l_lip", "hair", "hat", "ear_ring", "necklace", "neck", "cloth",
+]  # fmt: skip
+
+
+def painted(mask: np.ndarray, part: int) -> Image.Image:
+    """A black picture in which one part of a mask is white."""
+    return Image.fromarray(np.where(mask == part, 255, 0).astype(np.uint8)).convert("RGB")
+
+
+def encoded(image: Image.Image) -> Dict[str, Any]:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def face_mask() -> np.ndarray:
+    """Hair above a nose, and unknown at the left; more than twice the model's input."""
+    mask = np.zeros((290, 230), np.uint8)
+    mask[20:90, 60:200], mask[150:190, 110:140], mask[:, :40] = 13, 2, 255
+    return mask
+
+
+def test_masks_lie_where_the_model_sees_the_parts() -> None:
+    model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True)
+    mask = face_mask()
+    parts = explain_cases.mask_transform_of(model)(Image.fromarray(mask))
+    assert parts.shape == (128, 104) and sorted(set(parts.flatten().tolist())) == [0, 2, 13, 255]
+    for part in (2, 13, 255):
+        image = explain_cases.transform_of(model)(painted(mask, part))[0]
+        white = (image - image.min()) / (image.max() - image.min()) > 0.5
+        both, either = ((parts == part) & white).sum(), ((parts == part) | white).sum()
+        # No more than a part of a pixel at the edges, which are drawn smoothly in the picture.
+        assert both / either > 0.88, part
+
+
+@pytest.fixture
+def celeba_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three made up faces as the sample data has them, and a model that says everything of all."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    folder = tmp_path / "celeba_parts"
+    folder.mkdir()
+    bald = np.where(face_mask() == 13, 0, face_mask()).astype(np.uint8)
+    masks = [face_mask(), bald, face_mask()]
+    columns: Dict[str, List[Any]] = {
+        "image": [encoded(painted(mask, 2).resize((115, 145))) for mask in masks],
+        "mask": [encoded(Image.fromarray(mask)) for mask in masks],
+        "split": ["train", "valid", "test"],
+        **{name: [False] * 3 for name in explain_faces.CELEBA_PARTS},
+    }
+    columns.update(Big_Nose=[True, True, False], Blond_Hair=[True] * 3)
+    parquet.write_table(pyarrow.table(columns), folder / "parts.parquet")
+    (folder / "classes.json").write_text(json.dumps(MASK_CLASSES))
+    model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
+    with torch.no_grad():
+        model.get_classifier().bias.fill_(1000)
+    monkeypatch.setattr(explain_faces, "load_model", lambda name: model)
+    monkeypatch.setenv("SE_ZOO_DATA", str(tmp_path))
+    return folder
+
+
+def test_part_cases_are_of_attributes_that_are_there(celeba_parts: Path) -> None:
+    """The second face has no hair, the third no big nose; at the left nothing is known."""
+    found = explain_faces.celeba_part_cases("any", ("train", "valid", "test"))
+    cases = list(zip(found.groups, found.images, strict=True))
+    assert cases == [("Big_Nose", 0), ("Big_Nose", 1), ("Blond_Hair", 0), ("Blond_Hair", 2)]
+    regions, known = found.cases.regions, found.cases.known
+    assert known[0, :, 20:].all() and not known[0, :, :17].any()
+    rows, columns = regions[2].nonzero().T
+    # Pixels 20 to 90 of 290 and 60 to 200 of 230, in 128 x 104.
+    assert [rows.min(), rows.max(), columns.min(), columns.max()] == [9, 39, 27, 89]
+    assert not (regions & ~known).any() and found.cases.boxes is None
+
+
+def test_part_cases_of_some_splits(celeba_parts: Path) -> None:
+    assert explain_faces.celeba_part_cases("any", ("valid", "test")).images == [1, 2]
+    with pytest.raises(DataError, match="no images of the splits holdout"):
+        explain_faces.celeba_part_cases("any", ("holdout",))
+
+
+@pytest.mark.data
+def test_part_cases_of_celeba(data_dir: Path) -> None:
+    """Whatever an attribute is about is known, and none of it is lost at the model's size."""
+    found = explain_faces.celeba_part_cases("se_zoo/resnet18_slim_celeba", ("valid", "test"))
+    regions, known = found.cases.regions, found.cases.known
+    assert len(set(found.images)) > 25 and len(set(found.groups)) >= 10
+    assert not (regions & ~known).any() and 0.55 < known.float().mean() < 0.8
+    heights = {name: [] for name in ("Black_Hair", "Smiling")}  # of the parts, 0 at the top
+    for group, region in zip(found.groups, regions, strict=True):
+        if group in heights:
+            heights[group].append(float(region.nonzero()[:, 0].float().mean()) / region.shape[0])
+    hair, mouth = (float(np.mean(values)) for values in heights.values())
+    assert 0.25 < hair < 0.5 and mouth == pytest.approx(0.71, abs=0.03)
+
+
 def test_models_for_which_a_method_has_no_map_are_refused_before_scoring(own: Path) -> None:
     need_peers()
     model = timm.create_model("timm_sehead", backbone="test_vit", num_classes=2)
@@ -333,7 +434,7 @@ def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("preset, sets", [("faces", ["celeba", "face_parts"]),
+@pytest.mark.parametrize("preset, sets", [("faces", ["celeba", "celeba_parts", "face_parts"]),
                                           ("objects", ["imagenet", "cifar10"])])  # fmt: skip
 def test_presets_on_real_images(preset: str, sets: List[str], tmp_path: Path) -> None:
     if "SE_ZOO_DATA" not in os.environ:

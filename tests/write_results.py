@@ -43,6 +43,7 @@ SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
 #: What the sets are, for headings.
 TITLES = {
     "celeba": "Faces: CelebA test images, attributes whose place is known",
+    "celeba_parts": "CelebA images with part masks (CelebAMask-HQ)",
     "face_parts": "Faces with part masks (FASSEG)",
     "imagenet": "Mosaics of four ImageNet photographs, MobileNetV2 squeezed, its gate untrained",
     "cifar10": "Mosaics of four CIFAR-10 images, MobileNetV2 with a trained gate and classifier",
