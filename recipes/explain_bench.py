@@ -5,7 +5,7 @@
     SE_ZOO_DATA=/path/to/data python recipes/explain_bench.py objects    # mosaics of four images
     python recipes/explain_bench.py own --model local-dir:runs/own_data/export --csv boxes.csv
     python recipes/explain_bench.py cost
-    python recipes/explain_bench.py faces --debug                        # four cases: a minute
+    python recipes/explain_bench.py faces --debug                        # four cases a set: minutes
     python recipes/explain_bench.py faces --methods contribution gate grad-cam/GradCAM
     ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \\
         recipes/explain_bench.py faces                                   # the same figures
