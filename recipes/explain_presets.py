@@ -73,7 +73,7 @@ class Faces(Bench):
     # All 189: nobody of them is in the train part of celeba46k, which the zoo's models learn from.
     parts_splits: Tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
     """Official splits of the CelebA images with part masks; valid and test for a model that was
-    trained on all of CelebA."""
+    trained on the whole official train split."""
 
     name = "faces"
 
