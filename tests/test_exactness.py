@@ -24,6 +24,8 @@ CUT: Dict[str, Dict[str, Any]] = {
     "resnet34_sehead": {"layers": (1, 1, 1, 1)},
     "resnet50_sehead": {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)},
     "resnet101_sehead": {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)},
+    "efficientnet_b0_sehead": {},
+    "tf_efficientnet_lite0_sehead": {},
     "convnext_zepto_rms_sehead": CONVNEXT,
     "convnext_atto_sehead": CONVNEXT,
     "convnext_tiny_sehead": CONVNEXT,
@@ -80,6 +82,8 @@ def head_of(model: Any) -> "tuple[Optional[nn.Module], nn.Module]":
     """Norm and classifier of the registered families, named by hand."""
     if hasattr(model, "fc"):
         return None, model.fc
+    if hasattr(model, "classifier"):
+        return None, model.classifier
     if hasattr(model, "fc_norm"):
         return model.fc_norm, model.head
     return getattr(model.head, "norm", None), model.head.fc

@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+import timm
+import torch
+
 from .tester import HandWrittenHead, LinearHead, SEHeadTester
 
 
@@ -27,6 +30,47 @@ class TestResNetMaxPool(SEHeadTester):
     kwargs: ClassVar = {"global_pool": "max"}
     exact = False
     weights = "gradient"
+
+
+class EfficientNetHead(LinearHead, HandWrittenHead):
+    """Average pooling, linear; timm counts the last convolution as part of the head."""
+
+    def test_pruned_model_loses_head_and_block(self) -> None:
+        model, images = self.model(), self.images()
+        with torch.no_grad():
+            last = model.forward_intermediates(images, indices=1, intermediates_only=True)[0]
+        model.prune_intermediate_layers(1, prune_head=True)
+        assert not [n for n, _ in model.named_parameters() if n.startswith("se.")]
+        with torch.no_grad():
+            assert torch.equal(model.forward_features(images), last)
+            assert model(images).shape[0] == 2
+
+
+class TestEfficientNet(EfficientNetHead):
+    """timm's smallest one, with SE blocks inside: the registered ones cannot be cut down."""
+
+    name = "timm_sehead"
+    backbone = "test_efficientnet"
+    kwargs: ClassVar = {"backbone": backbone}
+
+
+class TestEfficientNetLite(EfficientNetHead):
+    """The registered one: no such blocks inside, TensorFlow's padding."""
+
+    name = "tf_efficientnet_lite0_sehead"
+    backbone = "tf_efficientnet_lite0"
+
+    def test_output_stride_is_a_model_argument(self) -> None:
+        model = self.create(output_stride=16, gate="sigmoid").eval()
+        model.load_state_dict(self.model().state_dict())  # the weights are the same
+        assert model.explain(self.images()).native_grid == (4, 4)
+
+    def test_features_are_those_of_timms_features_only(self) -> None:
+        own = self.create(features_only=True).eval()
+        timms = timm.create_model(self.backbone, features_only=True).eval()
+        assert own.feature_info.get_dicts() == timms.feature_info.get_dicts()
+        assert own.feature_info.channels() == [16, 24, 40, 112, 320]
+        assert own.feature_info.reduction() == [2, 4, 8, 16, 32]
 
 
 class TestConvNeXt(HandWrittenHead):

@@ -26,6 +26,7 @@ CACHE = Path.home() / ".cache" / "se_zoo" / "timm_suite"
 #: timm's module -> prefixes of our architectures of that family.
 FAMILIES = {
     "resnet": ("resnet", "timm_sehead"),
+    "efficientnet": ("efficientnet_", "tf_efficientnet_"),
     "convnext": ("convnext",),
     "vision_transformer": ("vit_",),
     "swin_transformer": ("swin_",),

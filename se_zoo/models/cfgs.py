@@ -13,6 +13,7 @@ from .pull import WEIGHTS_NAME
 
 BACKBONES = (
     "resnet18_slim", "resnet10t", "resnet18", "resnet34", "resnet50", "resnet101",
+    "efficientnet_b0", "tf_efficientnet_lite0",
     "convnext_zepto_rms", "convnext_atto", "convnext_tiny", "convnext_small", "convnext_base",
     "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224",
     "vit_small_patch14_dinov2", "swin_tiny_patch4_window7_224",

@@ -8,6 +8,7 @@ have to compile.
 import torch
 import torch.nn.functional as F
 from timm.models.convnext import ConvNeXt
+from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -24,6 +25,17 @@ class ResNetSE(SEHeadMixin, ResNet):
         if self.drop_rate:
             x = F.dropout(x, p=float(self.drop_rate), training=self.training)
         return x if pre_logits else self.fc(x)
+
+
+class EfficientNetSE(SEHeadMixin, EfficientNet):
+    """timm's EfficientNet with an SE head; features (B, C, H, W) behind the last convolution."""
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        gate = self.se.excite(x.mean(dim=[2, 3]))
+        x = self.global_pool(x * gate.unsqueeze(2).unsqueeze(3))
+        if self.drop_rate > 0.0:
+            x = F.dropout(x, p=float(self.drop_rate), training=self.training)
+        return x if pre_logits else self.classifier(x)
 
 
 class ConvNeXtSE(SEHeadMixin, ConvNeXt):
@@ -58,6 +70,7 @@ class SwinTransformerSE(SEHeadMixin, SwinTransformer):
 FAMILIES.update(
     {
         ResNet: ResNetSE,
+        EfficientNet: EfficientNetSE,
         ConvNeXt: ConvNeXtSE,
         VisionTransformer: VisionTransformerSE,
         SwinTransformer: SwinTransformerSE,

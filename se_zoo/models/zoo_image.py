@@ -19,6 +19,7 @@ from .cfgs import all_cfgs
 
 _NCHW, _NHWC = Layout("NCHW"), Layout("NHWC")
 _FEATURES = {
+    "efficientnet": {"out_indices": (0, 1, 2, 3, 4), "feature_cls": "getter"},
     "convnext": {"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
     "vit": {"out_indices": 3, "feature_cls": "getter"},
     "swin": {"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
@@ -30,6 +31,12 @@ default_cfgs = generate_default_cfgs(all_cfgs())
 
 def _resnet(backbone: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
     return create_sehead(f"{backbone}_sehead", pretrained, backbone, _NCHW, **kwargs)
+
+
+def _efficientnet(backbone: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
+    return create_sehead(
+        f"{backbone}_sehead", pretrained, backbone, _NCHW, _FEATURES["efficientnet"], **kwargs
+    )
 
 
 def _convnext(backbone: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
@@ -78,6 +85,18 @@ def resnet50_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 def resnet101_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ResNet-101 with an SE head."""
     return _resnet("resnet101", pretrained, kwargs)
+
+
+@register_model
+def efficientnet_b0_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """EfficientNet-B0 with an SE head."""
+    return _efficientnet("efficientnet_b0", pretrained, kwargs)
+
+
+@register_model
+def tf_efficientnet_lite0_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """EfficientNet-Lite0 (no SE blocks inside, ReLU6, TensorFlow's padding) with an SE head."""
+    return _efficientnet("tf_efficientnet_lite0", pretrained, kwargs)
 
 
 @register_model
