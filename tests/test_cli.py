@@ -5,18 +5,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
+import se_zoo
 from se_zoo import InvalidInputError, cli
+from se_zoo.cli import explain
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
-from se_zoo.cli.explain import DEMO_TARGETS
+from se_zoo.cli.explain import DEMO, DEMO_TARGETS, OBJECTS_MODEL
 from se_zoo.models import photos
+from se_zoo.models.export import write_export
+from se_zoo.models.labels import imagenet_labels
 from se_zoo.models.load import load_model
+
+from .tester import randomise
+
+needs_objects_model = pytest.mark.skipif(
+    OBJECTS_MODEL not in se_zoo.list_models(pretrained=True),
+    reason=f"{OBJECTS_MODEL} has no weights yet",
+)
 
 
 def run(*args: object) -> None:
@@ -42,8 +54,89 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_demo_explains_the_portrait(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.fixture(scope="module")
+def untrained_objects_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An ImageNet model of the demo's architecture that knows nothing."""
+    folder = tmp_path_factory.mktemp("objects")
+    model: Any = timm.create_model("tf_efficientnet_lite0_sehead", gate="identity")
+    model.pretrained_cfg.update(tag="in1k", label_names=imagenet_labels())
+    write_export(randomise(model), folder, {"gate": "identity"}, model.state_dict())
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture
+def untrained_demo(untrained_objects_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects, face = DEMO
+    monkeypatch.setattr(explain, "DEMO", (objects._replace(model=untrained_objects_model), face))
+
+
+def lines_between(text: str, start: str, end: str) -> List[str]:
+    """The first words of the lines between two texts."""
+    part = text.split(start)[1].split(end)[0]
+    return [line.split()[0] for line in part.splitlines() if "%" in line]
+
+
+@pytest.mark.usefixtures("untrained_demo")
+@pytest.mark.parametrize("method", ["contribution", "gate"])
+def test_demo_draws_photo_and_face_in_one_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture, method: str
+) -> None:
+    run("explain", "--method", method, "--out", tmp_path / "demo.png")
+    printed = capsys.readouterr().out
+    objects, face = DEMO
+    assert len(lines_between(printed, objects.question, face.question)) >= 5
+    assert set(lines_between(printed, face.question, "map,")) == set(DEMO_TARGETS)
+    report = json.loads((tmp_path / "demo.json").read_text())
+    tiles = [1 + len(part["rows"]) for part in report["parts"]]
+    with Image.open(tmp_path / "demo.png") as picture:
+        assert picture.width == max(tiles[0] * (448 + 4), tiles[1] * (312 + 4)) - 4
+        assert picture.height == (448 + 16 + 4) + (384 + 16)
+    assert [part["crop"] for part in report["parts"]] == [list(p.crop) for p in DEMO]
+    assert {part["method"] for part in report["parts"]} == {method}
+    if method == "contribution":
+        assert [row["label"] for row in report["parts"][1]["rows"]] == list(DEMO_TARGETS)
+        assert printed.count("*") == len(DEMO_TARGETS) + 2 + 2  # and what the star means, twice
+
+
+def part_of(map_: List[List[float]], x0: float, y0: float, x1: float, y1: float) -> float:
+    """Mean of a map over a box in fractions of its width and height."""
+    array = np.array(map_)
+    rows, columns = array.shape
+    return array[
+        round(y0 * rows) : round(y1 * rows), round(x0 * columns) : round(x1 * columns)
+    ].mean()
+
+
+@needs_objects_model
+def test_demo_is_right_about_photo_and_face(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """In prediction and map: the uniform is hat and jacket, the suit the jacket, both not the sky;
+    the glasses are at eye level, a beard and an open mouth would be below."""
     run("explain", "--out", tmp_path / "demo.png")
+    printed = capsys.readouterr().out
+    objects, face = DEMO
+    assert lines_between(printed, objects.question, face.question)[0] == "military"
+    assert "Male" not in printed
+    parts = json.loads((tmp_path / "demo.json").read_text())["parts"]
+    assert all(part["exact"] for part in parts)
+    uniform, suit = parts[0]["rows"]
+    hat, jacket, sky = (0.3, 0, 0.7, 0.25), (0.15, 0.6, 0.85, 1), (0.85, 0, 1, 0.5)
+    assert min(part_of(uniform["map"], *hat), part_of(uniform["map"], *jacket)) > 5 * abs(
+        part_of(uniform["map"], *sky)
+    )
+    assert part_of(suit["map"], *jacket) > 2 * part_of(suit["map"], *hat)
+    glasses, no_beard, open_mouth = parts[1]["rows"]
+    assert glasses["probability"] > 0.5 and no_beard["probability"] > 0.5
+    assert open_mouth["probability"] < 0.5
+    rows = len(glasses["map"])
+    assert 0.4 < (np.array(glasses["map"]).max(1).argmax() + 0.5) / rows < 0.6
+    assert 0.55 < (np.array(no_beard["map"]).max(1).argmax() + 0.5) / rows < 0.8
+    assert 0.55 < (np.array(open_mouth["map"]).min(1).argmin() + 0.5) / rows < 0.8
+
+
+def test_demo_with_a_model_is_of_that_model_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run("explain", "--model", MODEL, "--out", tmp_path / "demo.png")
     printed = capsys.readouterr().out
     for label in DEMO_TARGETS:
         assert label in printed
@@ -54,15 +147,40 @@ def test_demo_explains_the_portrait(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert report["exact"]
 
 
-def test_demo_runs_as_a_command_without_network(tmp_path: Path) -> None:
+def test_demo_with_a_target_is_of_the_face_alone(tmp_path: Path) -> None:
+    run("explain", "--target", "Smiling", "--out", tmp_path / "demo.png")
+    report = json.loads((tmp_path / "demo.json").read_text())
+    assert (report["model"], [row["label"] for row in report["rows"]]) == (MODEL, ["Smiling"])
+
+
+@pytest.mark.parametrize("model", [pytest.param((), marks=needs_objects_model), ("--model", MODEL)])
+def test_demo_runs_as_a_command_without_network(tmp_path: Path, model: Tuple[str, ...]) -> None:
     """A new process, every proxy and endpoint pointing nowhere: nothing is asked for."""
     env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, "-m", "se_zoo.cli", "explain"],
+        [sys.executable, "-m", "se_zoo.cli", "explain", *model],
         cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "explanation.png").is_file()
+
+
+def test_table_has_the_labels_that_were_asked_for(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run("explain", photo, "--target", "Smiling", "Bald", "--out", tmp_path / "out.png")
+    printed = capsys.readouterr().out
+    assert set(lines_between(printed, str(photo), "map,")) == {"Smiling", "Bald"}
+
+
+def test_table_has_every_predicted_label_where_none_was_asked_for(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run("explain", photo, "--out", tmp_path / "out.png")
+    report = json.loads((tmp_path / "out.json").read_text())
+    printed = capsys.readouterr().out
+    predicted = {row["label"] for row in report["rows"]}
+    assert set(lines_between(printed, str(photo), "map,")) == predicted
 
 
 @pytest.mark.parametrize("method", ["contribution", "gate", "difference", "activation"])
@@ -263,14 +381,21 @@ def test_place_that_is_none(capsys: pytest.CaptureFixture, name: str) -> None:
     assert name in fails(capsys, "explain", "--model", name)
 
 
+@pytest.mark.usefixtures("untrained_demo")
+@pytest.mark.parametrize("demo", [True, False])
 def test_output_that_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    demo: bool,
 ) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert "No space left" in fails(capsys, "explain", "--out", tmp_path / "out.png")
+    given = () if demo else (photo,)
+    assert "No space left" in fails(capsys, "explain", *given, "--out", tmp_path / "out.png")
 
 
 @pytest.mark.parametrize("mode", ["center", "squash"])

@@ -218,6 +218,33 @@ def test_save_overwrites_and_draws_on_given_pictures(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_several_explanations_share_one_picture(explanation: Explanation, tmp_path: Path) -> None:
+    other = explanation[0]
+    large = [Image.new("RGB", (320, 240), "red")]
+    parts = [(explanation, None, {"model": "a"}), (other, large, {"model": "b"})]
+    render.save_together(tmp_path / "both.png", parts, {"made": "now"})
+    with Image.open(tmp_path / "both.png") as picture:
+        first, second = explanation.grid(), other.grid(large)
+        assert picture.size == (max(first.width, second.width), first.height + 4 + second.height)
+        assert picture.crop((0, 0, *first.size)).tobytes() == first.tobytes()
+        below = (0, first.height + 4, second.width, picture.height)
+        assert picture.crop(below).tobytes() == second.tobytes()
+    report = json.loads((tmp_path / "both.json").read_text())
+    assert report["made"] == "now"
+    assert report["parts"][0] == {"model": "a", **explanation.to_dict()}
+    assert report["parts"][1] == {"model": "b", **other.to_dict()}
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.mp4", "missing/a.png", "folder.png"])
+def test_several_explanations_are_refused_as_one_is(
+    explanation: Explanation, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InvalidInputError):
+        render.save_together(tmp_path / name, [(explanation, None, {})])
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.png"]
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.json", "missing/a.png", "folder.png", "b.png"])
 def test_save_refuses_and_leaves_nothing(
     explanation: Explanation, tmp_path: Path, name: str

@@ -1,8 +1,9 @@
 """``se-zoo explain``: predict, explain and draw photographs."""
 
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Literal, NamedTuple, Optional, Sequence, Tuple
 
 import tyro
 from PIL import Image
@@ -17,16 +18,35 @@ from ..models.load import load_model
 from ..models.photos import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
+OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
 #: Without a photo, the portrait that comes with matplotlib is explained.
 #: The demo's face, framed as in CelebA as far as the photo reaches (x0, y0, x1, y1 in pixels).
 DEMO_CROP = (100, 0, 429, 403)
-DEMO_TARGETS = ("Smiling", "Wearing_Hat", "Eyeglasses")
+DEMO_TARGETS = ("Eyeglasses", "No_Beard", "Mouth_Slightly_Open")
+#: The photo at its full width, with the margin that the ImageNet model's preprocessing cuts off.
+DEMO_WHOLE = (-37, 7, 549, 593)
+
+
+class DemoPart(NamedTuple):
+    """One line of the demo's picture: which model answers what, of which box, for which labels."""
+
+    question: str
+    model: str
+    crop: Box
+    targets: Tuple[str, ...]
+
+
+DEMO = (
+    DemoPart("what is in the photo", OBJECTS_MODEL, DEMO_WHOLE, ("military uniform", "suit")),
+    DemoPart("what the face shows", DEFAULT_MODEL, DEMO_CROP, DEMO_TARGETS),
+)
 
 
 @dataclass(frozen=True)
 class Explain:
     """Predict, explain and draw photos or a video. Without one: a portrait that comes with
-    matplotlib.
+    matplotlib, by two models: what is in the photo, and what the face shows. With --model,
+    --target, --versus or --crop it is one model, on the face.
 
     Models trained on CelebA expect a face framed as there: upright, eyes in the middle, hair and
     chin inside. Cut other photos with --crop.
@@ -34,8 +54,9 @@ class Explain:
 
     photos: tyro.conf.Positional[Tuple[Path, ...]] = ()
     """Image files; or one video, for a clip model."""
-    model: str = DEFAULT_MODEL
-    """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
+    model: Optional[str] = None
+    """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>; by default
+    se_zoo/resnet18_slim_celeba, which reads faces."""
     target: Tuple[str, ...] = ()
     """Labels or class indices; by default what the model predicts. Photos go before it."""
     method: Literal["contribution", "support", "gate", "difference", "activation"] = "contribution"
@@ -51,13 +72,18 @@ class Explain:
     """Where the picture goes, explanation.png by default; of a video, explanation.mp4 (a .png is a
     strip of frames). A .json with the numbers is written beside it."""
 
+    @property
+    def model_name(self) -> str:
+        """The model in force."""
+        return self.model or DEFAULT_MODEL
+
 
 def _photos_and_targets(args: Explain) -> Tuple[List[Tuple[str, Image.Image]], Tuple[str, ...]]:
     """Named photos and the targets, with the demo's where no photo is given."""
     if args.photos:
         return [(str(p), load_photo(p, args.crop)) for p in args.photos], args.target
     photo = load_photo(demo_photo(), args.crop or DEMO_CROP)
-    demo_model = args.model == DEFAULT_MODEL
+    demo_model = args.model_name == DEFAULT_MODEL
     asks = demo_model and args.method not in CLASSLESS_METHODS
     return [(DEMO_PHOTO, photo)], args.target or (DEMO_TARGETS if asks else ())
 
@@ -75,17 +101,40 @@ def run_explain(args: Explain) -> None:
         return _explain_video(args, out)
     if args.start is not None:
         raise InvalidInputError("--start is for videos.")
+    if not (args.photos or args.model or args.target or args.versus or args.crop):
+        return _explain_demo(args, out)
     photos, wanted = _photos_and_targets(args)
-    model = load_model(args.model)
+    model = load_model(args.model_name)
     if model.takes_clips:
-        raise InvalidInputError(f"{args.model} takes clips: name a video.")
+        raise InvalidInputError(f"{args.model_name} takes clips: name a video.")
     targets, versus = _classes(args, model, wanted)
     opened = [photo for _, photo in photos]
     explanation, drawn = explain_photos(model, opened, targets, args.method, versus)
-    _save(explanation, out, drawn, _facts(args, [name for name, _ in photos]))
+    with _writing(out):
+        explanation.save(out, drawn, _facts(args, [name for name, _ in photos]))
     for i, (name, _) in enumerate(photos):
-        print(_table(name, explanation[i]))
+        print(_table(name, explanation[i], targets))
     print(f"\n{out}: {args.method} map, {_what_it_shows(explanation)}")
+
+
+def _explain_demo(args: Explain, out: Path) -> None:
+    """The portrait, explained by both models in one picture."""
+    from ..explain.render import save_together
+
+    parts, printed = [], []
+    for question, name, crop, labels in DEMO:
+        model = load_model(name)
+        classes = [target_of(label, model.class_labels(), model.num_classes) for label in labels]
+        asked = None if args.method in CLASSLESS_METHODS else classes
+        photo = load_photo(demo_photo(), crop)
+        explanation, drawn = explain_photos(model, [photo], asked, args.method)
+        facts = _facts(replace(args, model=name, crop=crop), [DEMO_PHOTO])
+        parts.append((explanation, drawn, facts))
+        printed.append(_table(f"{question} ({name})", explanation[0], classes))
+        printed.append(f"  {args.method} map, {_what_it_shows(explanation)}\n")
+    with _writing(out):
+        save_together(out, parts)
+    print("\n".join([DEMO_PHOTO, *printed, str(out)]))
 
 
 def _classes(
@@ -97,11 +146,11 @@ def _classes(
     return targets, None if args.versus is None else target_of(args.versus, labels, classes)
 
 
-def _save(
-    explanation: Any, out: Path, drawn: Any, facts: Dict[str, Any], fps: float = 25.0
-) -> None:
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Say which file it was that could not be written."""
     try:
-        explanation.save(out, drawn, facts, fps)
+        yield
     except OSError as error:
         raise InvalidInputError(f"--out {out} cannot be written: {error}") from error
 
@@ -111,11 +160,11 @@ def _explain_video(args: Explain, out: Path) -> None:
     if len(args.photos) != 1:
         raise InvalidInputError("Name one video, and no photos beside it.")
     video = open_video(args.photos[0])
-    model = load_model(args.model)
+    model = load_model(args.model_name)
     if not model.takes_clips:
         raise InvalidInputError(
-            f"{args.photos[0]} is a video, and {args.model} takes images: name a clip model with "
-            "--model."
+            f"{args.photos[0]} is a video, and {args.model_name} takes images: name a clip model "
+            "with --model."
         )
     config = resolve_clip_config(model)
     frames, indices = read_clip(video, config, args.start, args.crop)
@@ -123,8 +172,9 @@ def _explain_video(args: Explain, out: Path) -> None:
     explanation, drawn = explain_frames(model, frames, targets, args.method, versus)
     facts = {**_facts(args, [video.name]), "frames": indices}
     fps = max(1.0, (config.fps or video.fps) / config.frame_stride)
-    _save(explanation, out, drawn, facts, fps)
-    print(_table(video.name, explanation[0]))
+    with _writing(out):
+        explanation.save(out, drawn, facts, fps)
+    print(_table(video.name, explanation[0], targets))
     first, last = video.seconds[[indices[0], indices[-1]]]
     print(
         f"\n{out}: {args.method} map of second {first:.2f} to {last:.2f}, "
@@ -139,18 +189,21 @@ def _facts(args: Explain, names: List[str]) -> Dict[str, Any]:
     crop = args.crop or (None if args.photos else DEMO_CROP)
     return {
         "se_zoo": __version__,
-        "model": args.model,
+        "model": args.model_name,
         "photos": names,
         "crop": None if crop is None else list(crop),
     }
 
 
-def _table(name: str, explanation: Any) -> str:
-    """The predictions of one photo; explained targets carry a star."""
+def _table(name: str, explanation: Any, asked: Optional[Sequence[int]]) -> str:
+    """The predictions of one photo; explained targets carry a star. Of independent labels those
+    that were asked for, or else every one that is predicted."""
     probabilities = explanation.probabilities[0]
     names = explanation.label_names or [str(i) for i in range(len(probabilities))]
     order = probabilities.argsort(descending=True).tolist()
-    if explanation.multi_label:
+    if explanation.multi_label and asked:
+        shown = [i for i in order if i in asked]
+    elif explanation.multi_label:
         holds = explanation.predicted[0]
         shown = [i for i in order if holds[i] or i in explanation.target]
     else:

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import matplotlib
 import numpy as np
@@ -111,9 +111,16 @@ def grid(
 ) -> Image.Image:
     """One line per image: the image, then its overlays with captions; of a clip, one line of
     frames for the clip and one for each of its maps."""
+    return draw_tiles(_lines(explanation, images, alpha, cmap))
+
+
+def _lines(
+    explanation: "Explanation", images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None
+) -> List[List[Tuple[np.ndarray, str]]]:
+    """The tiles of :func:`grid`, line by line, each with its caption."""
     pixels = to_pixels(explanation, images)
     if explanation.is_clip:
-        return draw_tiles(clips.strip_lines(explanation, pixels, alpha, cmap))
+        return clips.strip_lines(explanation, pixels, alpha, cmap)
     overlays = overlay(explanation, pixels, alpha, cmap)
     titles = explanation.titles()
     rows = explanation.image_index.tolist()
@@ -121,25 +128,33 @@ def grid(
     for i in range(len(explanation)):
         tiles = [(overlays[n], titles[n]) for n, image in enumerate(rows) if image == i]
         lines.append([(pixels[i], "image"), *tiles])
-    return draw_tiles(lines)
+    return lines
 
 
 def draw_tiles(lines: List[List[Tuple[np.ndarray, str]]]) -> Image.Image:
-    """Pictures of one size in lines, each with its caption."""
-    height, width = lines[0][0][0].shape[:2]
-    zoom = max(1, -(-_MIN_TILE_WIDTH // width))
-    height, width = height * zoom, width * zoom
-    columns = max(len(line) for line in lines)
-    step_x, step_y = width + _GAP, height + _CAPTION_HEIGHT + _GAP
-    canvas = Image.new("RGB", (columns * step_x - _GAP, len(lines) * step_y - _GAP), "white")
+    """Pictures in lines, each with its caption; those of one line have one size."""
+    sizes = [_tile_size(line[0][0]) for line in lines]
+    right = max(len(line) * (size[0] + _GAP) for line, size in zip(lines, sizes, strict=True))
+    bottom = sum(height + _CAPTION_HEIGHT + _GAP for _, height in sizes)
+    canvas = Image.new("RGB", (right - _GAP, bottom - _GAP), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default()
-    for y, line in enumerate(lines):
-        for x, (tile, title) in enumerate(line):
+    top = 0
+    for line, (width, height) in zip(lines, sizes, strict=True):
+        for n, (tile, title) in enumerate(line):
+            left = n * (width + _GAP)
             picture = Image.fromarray(tile).resize((width, height), Image.Resampling.BICUBIC)
-            canvas.paste(picture, (x * step_x, y * step_y + _CAPTION_HEIGHT))
-            draw.text((x * step_x + 2, y * step_y + 2), _fit(title, width, font), "black", font)
+            canvas.paste(picture, (left, top + _CAPTION_HEIGHT))
+            draw.text((left + 2, top + 2), _fit(title, width, font), "black", font)
+        top += height + _CAPTION_HEIGHT + _GAP
     return canvas
+
+
+def _tile_size(tile: np.ndarray) -> Tuple[int, int]:
+    """Width and height at which a picture is drawn."""
+    height, width = tile.shape[:2]
+    zoom = max(1, -(-_MIN_TILE_WIDTH // width))
+    return width * zoom, height * zoom
 
 
 def _fit(title: str, width: int, font: Any) -> str:
@@ -159,11 +174,50 @@ def save(
     facts: Optional[Dict[str, Any]] = None,
     fps: float = 25.0,
 ) -> None:
-    """Both files under temporary names first, so that a failure leaves nothing half-written."""
-    target = Path(path)
-    suffix = target.suffix.lower()
+    """Write the picture or video and the JSON beside it; see :meth:`Explanation.save`."""
     known = (".png", ".mp4") if explanation.is_clip else (".png",)
-    if suffix not in known:
+    target = _checked(path, known)
+    content = {**(facts or {}), **explanation.to_dict()}
+
+    def draw(file: Path) -> None:
+        if file.suffix == ".mp4":
+            clips.write_video(file, clips.side_by_side(explanation, images), fps)
+        else:
+            grid(explanation, images).save(file)
+
+    _write_both(target, draw, content)
+
+
+def save_together(
+    path: Union[str, os.PathLike],
+    parts: Sequence[Tuple["Explanation", Any, Dict[str, Any]]],
+    facts: Optional[Dict[str, Any]] = None,
+) -> None:
+    """Write the grids of several explanations below each other as one PNG, and one JSON beside it
+    with an entry of ``parts`` for each; both or neither.
+
+    Args:
+        path: Where the picture goes, ``.png``.
+        parts: Explanation, what to draw it on, and what else its entry is to say.
+        facts: What else the JSON is to say.
+
+    Raises:
+        InvalidInputError: If the path ends in something else, or its folder does not exist.
+    """
+    target = _checked(path, (".png",))
+    entries = [{**own, **explanation.to_dict()} for explanation, _, own in parts]
+
+    def draw(file: Path) -> None:
+        lines = [line for explanation, images, _ in parts for line in _lines(explanation, images)]
+        draw_tiles(lines).save(file)
+
+    _write_both(target, draw, {**(facts or {}), "parts": entries})
+
+
+def _checked(path: Union[str, os.PathLike], known: Tuple[str, ...]) -> Path:
+    """The path of a picture that can be written, with a JSON file beside it."""
+    target = Path(path)
+    if target.suffix.lower() not in known:
         raise InvalidInputError(
             f"Explanations are saved as {' or '.join(known)} (plus a .json beside), not {target}."
         )
@@ -172,14 +226,15 @@ def save(
     for taken in (target, target.with_suffix(".json")):
         if taken.is_dir():
             raise InvalidInputError(f"{taken} is a folder.")
-    content = {**(facts or {}), **explanation.to_dict()}
+    return target
+
+
+def _write_both(target: Path, draw: Callable[[Path], None], content: Dict[str, Any]) -> None:
+    """Both files under temporary names first, so that a failure leaves nothing half-written."""
     text = json.dumps(content, indent=1, allow_nan=False)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        drawn = Path(folder) / f"grid{suffix}"
-        if suffix == ".mp4":
-            clips.write_video(drawn, clips.side_by_side(explanation, images), fps)
-        else:
-            grid(explanation, images).save(drawn)
+        drawn = Path(folder) / f"grid{target.suffix.lower()}"
+        draw(drawn)
         (Path(folder) / "grid.json").write_text(text, encoding="utf-8")
         # The picture first: it is the one that another program may hold, and then neither changes.
         os.replace(drawn, target)
