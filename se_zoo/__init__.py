@@ -18,6 +18,8 @@ from .explain import ExplainedModel, Explanation, SpeakerExplanation, channel_lo
 from .layers import SqueezeExcite
 from .models import (
     ClipConfig,
+    SEHeadMixin,
+    create_model,
     create_speaker_model,
     list_models,
     load_clip,
@@ -32,6 +34,7 @@ __all__ = [
     "ExplainedModel",
     "Explanation",
     "InvalidInputError",
+    "SEHeadMixin",
     "SEZooError",
     "SpeakerExplanation",
     "SqueezeExcite",
@@ -41,6 +44,7 @@ __all__ = [
     "WeightsNotFoundError",
     "__version__",
     "channel_logits",
+    "create_model",
     "create_speaker_model",
     "explain",
     "list_models",

@@ -3,6 +3,7 @@
 from . import zoo_image, zoo_names, zoo_speaker, zoo_video
 from .clip_config import ClipConfig, resolve_clip_config
 from .clip_photos import load_clip
+from .create import create_model
 from .names import install_alias, list_models
 from .sehead import SEHeadMixin, squeeze, unsqueeze
 from .speaker import SpeakerModel, SpeakerOutput
@@ -15,6 +16,7 @@ __all__ = [
     "SEHeadMixin",
     "SpeakerModel",
     "SpeakerOutput",
+    "create_model",
     "create_speaker_model",
     "list_models",
     "load_clip",

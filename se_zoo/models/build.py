@@ -7,17 +7,16 @@ from typing import Any, Callable, Dict, Optional, Union
 import timm
 import torch
 from timm.models import build_model_with_cfg, model_entrypoint
-from timm.models._builder import resolve_pretrained_cfg
-from timm.models._registry import split_model_name_tag
 from torch import nn
 
 from ..errors import UnknownModelError, WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
+from ._timm import resolve_pretrained_cfg, split_model_name_tag
 from .backbones import OWN_BACKBONE_CFGS, OWN_BACKBONES
 from .framewise import attach_framewise_se
 from .names import closest_names
-from .own_models import own_args
+from .own_models import with_own_args
 from .probe import probe_layout
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
@@ -125,7 +124,7 @@ def create_sehead(
     check_arguments(variant, kwargs)
     cfg = _config(variant, pretrained_cfg, pretrained_cfg_overlay or {})
     if clip is None and variant != ANY_BACKBONE:  # create_any has them already
-        kwargs = {**own_args(cfg, kwargs.get("num_classes")), **kwargs}
+        kwargs = with_own_args(cfg, kwargs)
     se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
     with clear_errors(variant, cfg, cache_dir):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
@@ -191,10 +190,10 @@ def create_any(
     """
     given = kwargs.get("pretrained_cfg")
     if isinstance(given, str) and given:  # a tag of the zoo
-        own = own_args(resolve_pretrained_cfg(variant, given).to_dict(), kwargs.get("num_classes"))
-        backbone = backbone or own.pop("backbone", None)
-        own = {k: v for k, v in own.items() if k != "backbone" and k not in (clip or {})}
-        kwargs = {**own, **kwargs}
+        kwargs = with_own_args(resolve_pretrained_cfg(variant, given).to_dict(), kwargs)
+        trained = kwargs.pop("backbone", None)
+        backbone = backbone or trained
+        kwargs = {k: v for k, v in kwargs.items() if k not in (clip or {})}
     if backbone is None and isinstance(given, dict) and given.get("source"):
         raise UnknownModelError(
             "The config.json names no backbone; save with "

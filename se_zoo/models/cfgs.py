@@ -4,9 +4,8 @@ from dataclasses import asdict
 from typing import Any, Dict, Union
 
 import timm
-from timm.models._pretrained import PretrainedCfg
-from timm.models._registry import get_arch_pretrained_cfgs, split_model_name_tag
 
+from ._timm import PretrainedCfg, get_arch_pretrained_cfgs, split_model_name_tag
 from .backbones import OWN_BACKBONE_CFGS
 from .own_models import cfgs_of
 from .pull import WEIGHTS_NAME

@@ -1,19 +1,13 @@
-"""The user's names: ``se_zoo/resnet50_celeba`` for timm's ``resnet50_sehead.celeba``.
-
-timm drops a prefix (up to 1.0.28) or refuses a slash (from 1.0.29 on). Its ``parse_model_name`` is
-looked up at call time by everything that creates models, so wrapping that one function covers
-``timm.create_model`` even where it was imported earlier.
-"""
+"""The user's names: ``se_zoo/resnet50_celeba`` for timm's ``resnet50_sehead.celeba``."""
 
 import difflib
-import functools
-from typing import Any, List
+from typing import List
 
 import timm.models
-from timm.models import _factory, is_model
-from timm.models._registry import get_arch_pretrained_cfgs
+from timm.models import is_model
 
 from ..errors import UnknownModelError
+from ._timm import get_arch_pretrained_cfgs, wrap_parse_model_name
 from .own_models import own_models
 
 PREFIX = "se_zoo/"
@@ -71,17 +65,5 @@ def list_models(pretrained: bool = False) -> List[str]:
 
 
 def install_alias() -> None:
-    """Teach timm the ``se_zoo/`` prefix; harmless when called again."""
-    original = _factory.parse_model_name
-    if getattr(original, "_se_zoo", False):
-        return
-
-    @functools.wraps(original)
-    def parse_model_name(model_name: str) -> Any:
-        if isinstance(model_name, str) and model_name.startswith(PREFIX):
-            model_name = registry_name(model_name)
-        return original(model_name)
-
-    parse_model_name._se_zoo = True  # type: ignore[attr-defined]
-    _factory.parse_model_name = parse_model_name
-    timm.models.parse_model_name = parse_model_name  # type: ignore[attr-defined]
+    """Teach ``timm.create_model`` the ``se_zoo/`` prefix; harmless when called again."""
+    wrap_parse_model_name(PREFIX, registry_name)

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Dict, Mapping, Optional
 
-from timm.models._hub import load_model_config_from_path
-from timm.models._registry import split_model_name_tag
-
 from ..errors import SEZooError
+from ._timm import load_model_config_from_path, split_model_name_tag
 from .manifest import hub_folder, manifest
 from .pull import HUB_ORG, WEIGHTS_NAME
 
@@ -88,19 +86,26 @@ def own_model(architecture: str, tag: Any) -> Optional[OwnModel]:
     return next((m for m in own_models().values() if m.registry_name == name), None)
 
 
-def own_args(cfg: Mapping[str, Any], num_classes: Any = None) -> Dict[str, Any]:
-    """Return the model arguments of one of the zoo's own models, or none for any other config.
+def with_own_args(cfg: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return model arguments completed by those of one of the zoo's own models.
 
     Args:
         cfg: A resolved pretrained config. One that was read from a folder or a repository (it has
             a ``source``) brings its own arguments and gets none here.
-        num_classes: Number of classes that is asked for; with another one than the model's, what
-            holds for its labels alone is left out.
+        given: Arguments that are asked for, which win. With another ``num_classes`` or
+            ``multi_label`` than the model's, what holds for its labels alone is left out.
+
+    Returns:
+        The arguments; of any config that is not of the zoo's own, those given.
     """
     own = own_model(str(cfg.get("architecture")), cfg.get("tag"))
     if own is None or cfg.get("source"):
-        return {}
+        return dict(given)
     args = dict(own.model_args)
-    if num_classes not in (None, own.cfg.get("num_classes")):
+    same = {
+        "num_classes": own.cfg.get("num_classes"),
+        "multi_label": args.get("multi_label", False),
+    }
+    if any(given.get(name) not in (None, value) for name, value in same.items()):
         args = {k: v for k, v in args.items() if k not in OF_LABELS}
-    return args
+    return {**args, **given}

@@ -11,9 +11,9 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from timm.models import build_model_with_cfg
-from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
 from ..errors import UnknownModelError, WeightsNotFoundError
+from ._timm import load_model_config_from_hf, load_model_config_from_path
 from .manifest import packaged_sha256, published, sha256_of
 
 #: The organisation on the Hugging Face Hub; ``SE_ZOO_HUB_ORG`` overrides it.

@@ -6,13 +6,11 @@ names plus ``se.*``.
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, Union, cast
 
 import timm
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models._builder import resolve_pretrained_cfg
-from timm.models._registry import split_model_name_tag
 from torch import nn
 
 from ..errors import InvalidInputError, UnknownModelError, UnsupportedBackboneError
@@ -23,6 +21,7 @@ from ..explain.explainer import METHODS
 from ..explain.targets import Target
 from ..layers import FrameLayout, Layout, SqueezeExcite
 from ..layers.grid import Features
+from ._timm import TimmModel, resolve_pretrained_cfg, split_model_name_tag
 from .labels import imagenet_labels
 from .names import closest_names
 from .probe import name_of, probe_layout
@@ -53,7 +52,7 @@ class NoGate(nn.Module):
         return x
 
 
-class SEHeadMixin:
+class SEHeadMixin(TimmModel):
     """What an SE model offers beyond its timm class.
 
     Attributes:
@@ -75,14 +74,12 @@ class SEHeadMixin:
 
     if TYPE_CHECKING:
         se: Any
-        se_layout: Layout
+        se_layout: Union[Layout, FrameLayout]
         se_args: Dict[str, Any]
-        pretrained_cfg: Dict[str, Any]
         multi_label: bool
         thresholds: Optional[Tuple[float, ...]]
         map_offset: Tuple[float, float]
         map_method: Optional[str]
-        num_classes: int
 
     def gate(self, features: Features) -> torch.Tensor:
         """Gate (SE vector) of the result of ``forward_features``, (B, C)."""
@@ -125,7 +122,7 @@ class SEHeadMixin:
     def input_shape(self) -> Tuple[int, ...]:
         """Shape of one input that the model is made for: (C, H, W), of clips (C, T, H, W)."""
         channels, *size = self._config()["input_size"]
-        frames = [self.num_frames] if self.takes_clips else []  # type: ignore[attr-defined]
+        frames: List[int] = [self.num_frames] if self.takes_clips else []  # type: ignore[list-item]
         return (channels, *frames, *size)
 
     def _config(self) -> Dict[str, Any]:
@@ -247,7 +244,7 @@ def attach_se(
     map_offset: Sequence[float] = (0.0, 0.0),
     map_method: Optional[str] = None,
     head: type = SEHeadMixin,
-) -> nn.Module:
+) -> SEHeadMixin:
     """Turn a timm model into its SE variant, in place, without looking at its features.
 
     Args:
@@ -280,13 +277,13 @@ def attach_se(
     parameter = next(model.parameters())
     block = SqueezeExcite(channels, reduction, gate, device=parameter.device, dtype=parameter.dtype)
     model.__class__ = _se_class(type(model), head)
-    model.se = block.train(model.training)
-    model.se_layout = layout  # type: ignore[assignment]
-    model.se_args = {"reduction": reduction, "gate": gate}  # type: ignore[assignment]
-    model.multi_label = multi_label  # type: ignore[assignment]
-    model.thresholds, model.map_offset = kept, offset  # type: ignore[assignment]
-    model.map_method = map_method  # type: ignore[assignment]
-    return model
+    made = cast(SEHeadMixin, model)
+    made.se = block.train(model.training)
+    made.se_layout = layout
+    made.se_args = {"reduction": reduction, "gate": gate}
+    made.multi_label, made.thresholds = multi_label, kept
+    made.map_offset, made.map_method = offset, map_method
+    return made
 
 
 def check_thresholds(
@@ -341,7 +338,7 @@ def squeeze(
     multi_label: bool = False,
     pretrained: bool = False,
     **kwargs: Any,
-) -> nn.Module:
+) -> SEHeadMixin:
     """Give any timm classifier an SE head (arXiv 2412.05134, section III).
 
     Args:
@@ -374,9 +371,9 @@ def squeeze(
     if isinstance(model, SEHeadMixin):
         raise UnsupportedBackboneError(f"{name_of(model)} has an SE head already.")
     layout, channels = probe_layout(model, kwargs.get("img_size"))
-    attach_se(model, layout, channels, reduction, gate, multi_label)
-    _describe(model)
-    return model
+    made = attach_se(model, layout, channels, reduction, gate, multi_label)
+    _describe(made)
+    return made
 
 
 def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Module:
@@ -419,7 +416,7 @@ def unsqueeze(model: nn.Module) -> nn.Module:
     return model
 
 
-def _describe(model: nn.Module) -> None:
+def _describe(model: SEHeadMixin) -> None:
     """Make the config say ``timm_sehead``, so that a saved model can be created again."""
     cfg = dict(getattr(model, "pretrained_cfg", None) or {})
     if "architecture" not in cfg:

@@ -9,10 +9,10 @@ from typing import Any, Dict, Optional
 
 import timm
 from timm.models import generate_default_cfgs, register_model
-from timm.models._registry import split_model_name_tag
 from torch import nn
 
 from ..layers import Layout
+from ._timm import split_model_name_tag
 from .backbones import slim_resnet
 from .build import create_any, create_sehead
 from .cfgs import all_cfgs

@@ -11,14 +11,14 @@ from typing import Any, Dict, Optional
 import timm
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._builder import resolve_pretrained_cfg
 from torch import nn
 
 from ..errors import UnknownModelError
+from ._timm import resolve_pretrained_cfg
 from .labels import SPEAKER_LABELS
 from .load import load_any
 from .names import registry_name
-from .own_models import cfgs_of, own_args
+from .own_models import cfgs_of, with_own_args
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
 from .speaker import MEAN, STD, SpeakerModel
@@ -60,8 +60,8 @@ def _create(
     builders = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
-    ours = {**_DEFAULTS, **own_args(cfg)}
-    ours.update((name, kwargs.pop(name)) for name in _DEFAULTS if name in kwargs)
+    given = {name: kwargs.pop(name) for name in _DEFAULTS if name in kwargs}
+    ours = {**_DEFAULTS, **with_own_args(cfg, given)}
     given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if given or kwargs:
         names = ", ".join([*given, *kwargs])

@@ -12,13 +12,13 @@ from typing import Any, Dict, NamedTuple, Optional
 import timm
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._builder import resolve_pretrained_cfg
 from torch import nn
 from torchvision.models import video as torchvision_video
 
 from ..data.sampling import Sampling
+from ._timm import resolve_pretrained_cfg
 from .build import check_arguments, create_any, fill_se
-from .own_models import cfgs_of, own_args, own_model
+from .own_models import cfgs_of, own_model, with_own_args
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
 from .sehead import SE_DEFAULTS
@@ -164,7 +164,7 @@ def _create(
     if features_only:
         raise ValueError(f"{variant} gives no feature pyramid; call forward_features.")
     cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
-    kwargs = {**own_args(cfg, kwargs.get("num_classes")), **kwargs}
+    kwargs = with_own_args(cfg, kwargs)
     se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
     from_torchvision = cfg.get("url") == CLIPS[backbone].weights.url and not any(
         cfg.get(key) for key in ("source", "file", "state_dict", "hf_hub_id")
