@@ -179,7 +179,7 @@ def test_spread_weights_learn_as_whole_ones_do(folder: Path, tmp_path: Path) -> 
 VIEWS = {"clips": 2, "crops": 3, "splits": ("train", "test", "test")}
 
 
-@pytest.mark.parametrize("samples", ["images", "clips"])
+@pytest.mark.parametrize("samples", ["images", "clips", "attributes"])
 def test_two_processes_with_half_the_batch_are_one(
     samples: str, folder: Path, tmp_path: Path
 ) -> None:
@@ -194,6 +194,8 @@ def test_two_processes_with_half_the_batch_are_one(
         folder = folder_of_videos(tmp_path / "videos")
         options["model"].update(name="framewise_sehead", num_frames=3, frame_stride=2)
         options["data"] = VIEWS
+    if samples == "attributes":
+        options["data"] = with_attributes(folder, tmp_path / "list.csv")
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(folder, one, 1, optim={"batch_size": 8, "lr": 1e-3}, **options))
     finish(start(folder, two, 2, optim={"batch_size": 4, "lr": 1e-3}, **options))
@@ -205,6 +207,16 @@ def test_two_processes_with_half_the_batch_are_one(
     for split in left["samples"].keys() - {"train"}:
         assert left[split].pop("loss") == pytest.approx(right[split].pop("loss"), abs=1e-5)
         assert left[split] == right[split]
+    assert left.get("thresholds") == right.get("thresholds")
+    assert ("at_thresholds" in left["test"]) == (samples == "attributes")
+
+
+def with_attributes(folder: Path, file: Path) -> Dict[str, Any]:
+    """Options of the data with two yes-or-no answers an image, in a csv."""
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png"))
+    lines = [f"{n},{n.split('/')[0]},{'class1' in n},{len(n) % 2}" for n in names]
+    file.write_text("\n".join(["image,split,middle,other", *lines]).lower())
+    return {"csv": str(file), "attributes": ("middle", "other")}
 
 
 def folder_of_videos(path: Path) -> Path:

@@ -26,6 +26,8 @@ def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
     says whether it is for clips."""
     clips = options.get("model", {}).get("name") == "framewise_sehead"
     data: Dict[str, Any] = {"label": "label", **options.get("data", {})}
+    if data.get("csv"):
+        data.update(csv=Path(data["csv"]), attributes=tuple(data["attributes"]))
     model: Dict[str, Any] = {
         "name": "timm_sehead", "backbone": "test_resnet", "input_size": (32, 32),
         "drop_rate": 0.2, **options.get("model", {}),

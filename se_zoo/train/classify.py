@@ -1,18 +1,20 @@
 """Training of classifiers: images or clips in, classes or attributes out."""
 
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 
 from ..data import ImageTable
 from ..models import SEHeadMixin
+from ..statistics import best_thresholds
 from . import loader, output
 from .build import build_model, model_args
 from .config import Config
 from .engine import Trainer
 from .evaluate import evaluate, laid_out
 from .loss import criterion_of, mixed
+from .metrics import thresholded
 from .order import Plan
 from .start import AnyTable, check_input, check_task, open_all
 
@@ -44,6 +46,8 @@ class ClassifierTrainer(Trainer):
         self.transforms = loader.transforms(model, self.config)
         check_input(model, self.config, self.accelerator.device)
         self.decoded: Dict[str, loader.Decoded] = {}
+        #: Of the last evaluation of each split, for thresholds.
+        self.tallies: Dict[str, Optional[torch.Tensor]] = {}
 
     def sample_transforms(self) -> Tuple[Any, Any]:
         """What becomes of a sample in training and in evaluation."""
@@ -85,10 +89,11 @@ class ClassifierTrainer(Trainer):
         return F.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
 
     def score(self, model: torch.nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
-        return evaluate(
+        figures, self.tallies[split] = evaluate(
             model, self.samples(split), self.sample_transforms()[1], self.config,
             self.labels, self.multi_label, self.accelerator, mixed_precision,
         )  # fmt: skip
+        return figures
 
     def show(self, figures: Dict[str, Any]) -> str:
         return (
@@ -96,14 +101,35 @@ class ClassifierTrainer(Trainer):
             f"balanced {figures['balanced_accuracy']:.2%}"
         )
 
+    def conclude(self, model: torch.nn.Module, scores: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
+        """Give a multi-label model with an SE head a threshold a label, and score the test split
+        with them."""
+        if not isinstance(model, SEHeadMixin):
+            return {}
+        model.thresholds = None  # the architecture may have brought those of the zoo's weights
+        valid, test = self.config.data.splits[1:]
+        chosen_on, scored_on = self.tallies[valid], self.tallies[test]
+        if chosen_on is None or scored_on is None:  # of exclusive classes
+            return {}
+        if valid == test:
+            # Chosen on the split that is scored, they would flatter its figures.
+            why = f"none: {valid} is the split that is scored; name another one to validate on"
+            return {"thresholds": None, "thresholds_from": why}
+        model.thresholds = best_thresholds(chosen_on)
+        scores[test]["at_thresholds"] = thresholded(scored_on, model.thresholds, self.labels)
+        how = f"the largest F1 on {valid}; of equal ones the nearest to one half"
+        named = dict(zip(self.labels, model.thresholds, strict=True))
+        return {"thresholds": named, "thresholds_from": how}
+
     def leave(self, model: torch.nn.Module) -> None:
         table = self.tables[self.config.data.splits[-1]]
         shown = loader.some_inputs(table, self.transforms[1], 6)
         output.draw_samples(self.folder.path / "samples.png", model, shown)
 
-    def model_args(self) -> Dict[str, Any]:
+    def model_args(self, model: torch.nn.Module) -> Dict[str, Any]:
         args = model_args(self.config.model)
-        model = self.whole(self.raw_model)
         if isinstance(model, SEHeadMixin):
             args["multi_label"] = model.is_multi_label()
+            if model.thresholds is not None:
+                args["thresholds"] = list(model.thresholds)
         return args

@@ -196,11 +196,23 @@ class Trainer:
         """The most important figures, for a line on the screen."""
         raise NotImplementedError
 
+    def conclude(self, model: torch.nn.Module, scores: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
+        """Set on the model what its scores decide, on all processes.
+
+        Args:
+            model: What is exported.
+            scores: Its figures by split; further ones may be added.
+
+        Returns:
+            What the summary says of it.
+        """
+        return {}
+
     def leave(self, model: torch.nn.Module) -> None:
         """Write what else the run's folder is to hold: pictures of what the model sees."""
 
-    def model_args(self) -> Dict[str, Any]:
-        """Arguments of the architecture that the export's config has to name."""
+    def model_args(self, model: torch.nn.Module) -> Dict[str, Any]:
+        """Arguments of the architecture that the config of the exported model has to name."""
         raise NotImplementedError
 
     # Before it starts
@@ -390,9 +402,12 @@ class Trainer:
         splits = dict.fromkeys(self.config.data.splits[1:])  # one may serve twice
         with output.full_precision():
             scores = {s: self.evaluate(scored, s, mixed_precision=False) for s in splits}
+        concluded = self.conclude(model, scores)
         if self.accelerator.is_main_process:
-            export.write_model(model, self.model_args())
+            export.write_model(model, self.model_args(model))
             self.leave(model)
-            export.write_summary(model, self.tables, self.plan, self.progress, scores)
+            export.write_summary(
+                model, self.tables, self.plan, self.progress, {**concluded, **scores}
+            )
             last = self.config.data.splits[-1]
             print(f"{last}: {self.show(scores[last])}; {self.folder.path}")

@@ -1,7 +1,7 @@
 """Scoring a split: exact for any number of processes and any size."""
 
 from contextlib import nullcontext
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,8 @@ def evaluate(
     multi_label: bool,
     accelerator: Accelerator,
     mixed_precision: bool,
-) -> Dict[str, Any]:
-    """Loss and figures of a model on a split.
+) -> Tuple[Dict[str, Any], Optional[torch.Tensor]]:
+    """Return loss and figures of a model on a split, and the tally of a multi-label one.
 
     Each process takes every n-th sample, no sample twice and none left out, so no padding has to be
     undone; the sums are then added up.
@@ -53,7 +53,8 @@ def evaluate(
     summed: Any = accelerator.reduce(totals.to(accelerator.device, exact), reduction="sum")
     if round(summed[1].item()) != len(samples):
         raise RuntimeError(f"Evaluated {summed[1].item():.0f} of {len(samples)} samples.")
-    return {"loss": round(summed[0].item() / len(samples), 6), **scores.compute()}
+    figures = {"loss": round(summed[0].item() / len(samples), 6), **scores.compute()}
+    return figures, None if scores.tally is None else scores.tally.compute()
 
 
 def lay_out(model: torch.nn.Module) -> None:

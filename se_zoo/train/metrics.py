@@ -1,16 +1,25 @@
 """What a split's predictions score: torchmetrics, summed over all processes."""
 
 import warnings
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAveragePrecision,
     MulticlassStatScores,
     MultilabelAveragePrecision,
     MultilabelStatScores,
+)
+
+from ..statistics import (
+    THRESHOLDS,
+    accuracy_of,
+    balanced_accuracy_of,
+    counts_at,
+    f1_of,
+    tally,
 )
 
 #: Predictions that are kept whole for average precision; beyond, it is computed at 200 thresholds.
@@ -23,6 +32,26 @@ def metric_names(labels: int, multi_label: bool) -> Tuple[str, ...]:
     return names if multi_label or labels <= 5 else (*names, "top5_accuracy")
 
 
+class Tally(Metric):
+    """Counts from which the answers at every threshold can be told; see
+    :func:`se_zoo.statistics.tally`."""
+
+    counts: torch.Tensor
+
+    def __init__(self, labels: int):
+        super().__init__()
+        counts = torch.zeros(2, labels, len(THRESHOLDS) + 1, dtype=torch.long)
+        self.add_state("counts", counts, dist_reduce_fx="sum")
+
+    def update(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add a batch: logits (B, K), targets (B, K) of 0 and 1."""
+        self.counts += tally(logits, targets)
+
+    def compute(self) -> torch.Tensor:
+        """Return the counts over all processes."""
+        return self.counts
+
+
 class Scores:
     """Collects the predictions of one evaluation.
 
@@ -31,6 +60,9 @@ class Scores:
         multi_label: Whether they are independent.
         samples: Size of the split.
         device: Where the predictions are.
+
+    Attributes:
+        tally: Of a multi-label split, for thresholds; None of any other.
     """
 
     def __init__(self, labels: Sequence[str], multi_label: bool, samples: int, device: Any):
@@ -52,11 +84,14 @@ class Scores:
                 metrics["top5"] = MulticlassAccuracy(count, top_k=5, average="micro")
         # Without compute groups: metrics of one group would share a state.
         self.metrics = MetricCollection(metrics, compute_groups=False).to(device)
+        self.tally: Optional[Tally] = Tally(count).to(device) if multi_label else None
 
     def update(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Add a batch: logits (B, K); targets (B,) long or (B, K) of 0 and 1."""
-        # Probabilities, as torchmetrics takes logits that all lie in [0, 1] for probabilities.
         logits = logits.float()
+        if self.tally is not None:
+            self.tally.update(logits, targets)
+        # Probabilities, as torchmetrics takes logits that all lie in [0, 1] for probabilities.
         chances = logits.sigmoid() if self.multi_label else logits.softmax(1)
         self.metrics.update(chances, targets.long())
 
@@ -74,17 +109,14 @@ class Scores:
         average_precision = found["precision"].double().cpu()[present].nanmean()
         result: Dict[str, Any] = {"average_precision": float(average_precision)}
         if self.multi_label:
-            # An attribute that no image has, or all have, lacks one of the two rates: its balanced
-            # accuracy is then the recall of the class that exists.
-            balanced = torch.stack([recall, tn / (tn + fp)]).nanmean(0)
-            accuracy = (tp + tn) / samples
-            result["accuracy"] = float(accuracy.mean())
-            result["balanced_accuracy"] = float(balanced.mean())
+            answers = counts[:, :4]
+            result["accuracy"] = float(accuracy_of(answers).mean())
+            result["balanced_accuracy"] = float(balanced_accuracy_of(answers).mean())
             result["majority_accuracy"] = float((torch.maximum(tp + fn, tn + fp) / samples).mean())
             both = ((tp + fn) > 0) & ((tn + fp) > 0)
             result["majority_balanced_accuracy"] = float(torch.where(both, 0.5, 1.0).mean())
-            result["label_accuracy"] = self._named(accuracy)
-            result["label_balanced_accuracy"] = self._named(balanced)
+            result["label_accuracy"] = self._named(accuracy_of(answers))
+            result["label_balanced_accuracy"] = self._named(balanced_accuracy_of(answers))
         else:
             result["accuracy"] = float(tp.sum() / samples[0])
             result["balanced_accuracy"] = float(recall[present].mean())
@@ -96,5 +128,30 @@ class Scores:
         return {k: round(v, 5) if isinstance(v, float) else v for k, v in result.items()}
 
     def _named(self, values: torch.Tensor) -> Dict[str, Any]:
-        rounded = [None if v != v else round(v, 5) for v in values.tolist()]
-        return dict(zip(self.labels, rounded, strict=True))
+        return _named(self.labels, values)
+
+
+def thresholded(
+    counts: torch.Tensor, thresholds: Sequence[float], labels: Sequence[str]
+) -> Dict[str, Any]:
+    """Return the figures of a multi-label split at a threshold a label, each in [0, 1].
+
+    Args:
+        counts: The split's tally.
+        thresholds: One a label.
+        labels: Their names.
+
+    Returns:
+        ``accuracy``, ``balanced_accuracy`` and ``f1``, means over the labels (of F1 over those
+        that a sample has; None where there are none), and ``label_f1``.
+    """
+    answers = counts_at(counts, thresholds)
+    rates = {"accuracy": accuracy_of, "balanced_accuracy": balanced_accuracy_of, "f1": f1_of}
+    means = torch.stack([rate(answers).nanmean() for rate in rates.values()])
+    return {**_named(list(rates), means), "label_f1": _named(labels, f1_of(answers))}
+
+
+def _named(names: Sequence[str], values: torch.Tensor) -> Dict[str, Any]:
+    """Rounded values by name; None for NaN."""
+    rounded = [None if v != v else round(v, 5) for v in values.tolist()]
+    return dict(zip(names, rounded, strict=True))

@@ -181,9 +181,17 @@ class Export:
         tables: Mapping[str, Union[Table, ImageStream]],
         plan: Plan,
         progress: Progress,
-        scores: Dict[str, Dict[str, Any]],
+        findings: Mapping[str, Any],
     ) -> None:
-        """Write curves and figures; the summary, which says that the run is finished, last."""
+        """Write curves and figures; the summary, which says that the run is finished, last.
+
+        Args:
+            model: What is exported.
+            tables: The splits, by name.
+            plan: How the training was cut into updates.
+            progress: How it went.
+            findings: Figures of the splits by name, and what else the summary is to say.
+        """
         rows = self.folder.rows()
         write_table(self.folder.path / "summary.csv", rows)
         draw_curves(self.folder.path / "curves.png", rows)
@@ -204,7 +212,7 @@ class Export:
             "weights": "after the last epoch, rounded to fp16, evaluated in fp32"
             + ("" if self.config.optim.ema_decay is None else "; averaged (EMA)"),
             "best": {"update": progress.best_update, self.config.run.best: progress.best},
-            **scores,
+            **findings,
         }
         write_json(self.folder.path / "summary.json", summary)
 

@@ -223,8 +223,7 @@ class SpeakerTrainer(Trainer):
 
     # What is left behind
 
-    def model_args(self) -> Dict[str, Any]:
-        model: Any = self.raw_model
+    def model_args(self, model: Any) -> Dict[str, Any]:
         return dict(model._model_args)
 
     def leave(self, model: nn.Module) -> None:
