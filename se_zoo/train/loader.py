@@ -93,9 +93,6 @@ def transforms(model: nn.Module, config: Config) -> Tuple[Any, Any]:
 def image_transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any]:
     """timm's transforms for training and for evaluation, of the model's size, mean and std.
 
-    Evaluation keeps the model's own interpolation and crop, so that its figures hold for whoever
-    loads the export with the config beside it.
-
     Raises:
         InvalidInputError: For an augmentation that timm does not know.
     """
@@ -118,7 +115,13 @@ def image_transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any
             f"timm cannot make the augmentation ({error or 'unknown policy'}); look at "
             f"--augment.auto-augment {augment.auto_augment} and the other --augment options."
         ) from error
-    return training, create_transform(**config)
+    return training, evaluation_transform(model)
+
+
+def evaluation_transform(model: nn.Module) -> Any:
+    """Return timm's transform for evaluation, with the model's own interpolation and crop: so its
+    figures hold for whoever loads the export with the config beside it."""
+    return create_transform(**resolve_data_config(model=model))
 
 
 def training_batches(
