@@ -247,14 +247,28 @@ def test_groups_by_hand() -> None:
 
 
 def test_difference_is_paired_within_people() -> None:
-    """Everyone is in both groups, and as good in one as in the other: no doubt is left."""
+    """Everyone is in both groups, and nearly as good in one as in the other: little doubt is left,
+    though either rate alone is uncertain."""
     hat, old = torch.ones(80).bool(), torch.arange(80) % 2 == 0
     answers = chance(40).repeat_interleave(2)
+    answers[0] = ~answers[0]
     ids = (torch.arange(80) // 2).tolist()
     found = groups_of(torch.stack([hat, old], 1), torch.stack([answers, old], 1), ids)
     rates = found["true_positive_rate"]
-    assert rates["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert rates["yes"]["high"] > rates["yes"]["low"]
+    doubt = {side: rates[side]["high"] - rates[side]["low"] for side in ("yes", "no", "difference")}
+    assert doubt["difference"] < min(doubt["yes"], doubt["no"]) / 2
+
+
+def test_cases_that_are_all_answered_alike_give_no_interval() -> None:
+    """None of 20 is no proof of never; nor is the difference from another rate known by it."""
+    hat, old = torch.ones(60).bool(), torch.arange(60) < 20
+    answers = torch.where(old, False, chance(60))
+    found = groups_of(torch.stack([hat, old], 1), torch.stack([answers, old], 1), range(60))
+    rates = found["true_positive_rate"]
+    assert rates["yes"]["value"] == 0 and rates["yes"]["low"] is rates["yes"]["high"] is None
+    assert rates["no"]["low"] is not None
+    assert rates["difference"]["value"] == -rates["no"]["value"]
+    assert rates["difference"]["low"] is rates["difference"]["high"] is None
 
 
 @pytest.mark.parametrize("few", ["cases", "people"])

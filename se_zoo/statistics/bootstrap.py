@@ -74,16 +74,18 @@ class People:
         Args:
             values: (1 + R,), of the sample and of the resamples; NaN in resamples that lack a case.
             people: How many people the figure is of; by default all. Below :data:`FEWEST_PEOPLE`
-                the interval is None.
+                the interval is None; so it is where no resample differs from the sample, as of a
+                rate of 0 or 1: that nothing was seen to vary does not make it certain.
         """
         value = values[0].item()
         if value != value:
             return Estimate(None, None, None)
-        if (self.count if people is None else people) < FEWEST_PEOPLE:
+        known = values[~values.isnan()]
+        if (self.count if people is None else people) < FEWEST_PEOPLE or (known == value).all():
             return Estimate(round(value, _DIGITS), None, None)
         side = (1 - self.confidence) / 2
         ends = torch.tensor([side, 1 - side], dtype=torch.float64)
-        low, high = torch.nanquantile(values[1:], ends).tolist()
+        low, high = known[1:].quantile(ends).tolist()
         return Estimate(*(round(v, _DIGITS) for v in (value, low, high)))
 
     def estimates(self, values: torch.Tensor) -> List[Estimate]:

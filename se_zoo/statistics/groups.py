@@ -32,7 +32,8 @@ def group_rows(
         A row for each group and label, with the true-positive rate (of images that have the label)
         and the false-positive rate (of those that lack it): each with ``yes`` and ``no`` (value,
         interval, cases, people) and the ``difference`` yes less no. A rate of fewer than
-        :data:`FEWEST_CASES` cases or :data:`FEWEST_PEOPLE` people is None.
+        :data:`FEWEST_CASES` cases or :data:`FEWEST_PEOPLE` people is None; where all cases of a
+        side were answered alike, neither it nor the difference has an interval.
     """
     rows = []
     for group in groups:
@@ -59,6 +60,8 @@ def _compared(
     difference = Estimate(None, None, None)
     if yes["value"] is not None and no["value"] is not None:
         difference = people.estimate(values - others)
+        if yes["low"] is None or no["low"] is None:
+            difference = Estimate(difference.value, None, None)
     return {"yes": yes, "no": no, "difference": difference.as_json()}
 
 
