@@ -18,6 +18,7 @@ from ..errors import InvalidInputError
 from ..models import SEHeadMixin, SpeakerModel
 from ..models.manifest import cards_folder
 from .facts import Facts
+from .figures import TABLES, check_agreement, test_figures
 from .words import FILTERS, labels_text, license_text, linked
 
 #: Figures of a split that a card shows, in this order, as far as they were measured.
@@ -37,8 +38,8 @@ class Subject:
         model: The SE model; its weights are not looked at.
         facts: What people state.
         sources: Files of figures by name, ``<name>.json`` beside the card. The template knows
-            ``training`` and ``control`` (a recipe's summary, with and without the block),
-            ``parity``, ``regions`` and ``speed``; texts may quote any.
+            ``training`` and ``control`` (a recipe's summary, with and without the block), ``test``
+            (:mod:`.figures`), ``parity``, ``regions`` and ``speed``; texts may quote any.
         size: See :func:`se_zoo.hub.size.size_facts`.
         status: ``bundled``, ``published``, ``untrained``, or ``timm`` or ``torchvision`` for
             their own weights.
@@ -68,13 +69,14 @@ def render(subject: Subject) -> ModelCard:
     """The model card, with a ``model-index`` of the test split's figures.
 
     Raises:
-        InvalidInputError: If a text quotes a figure that no file has, or is no valid template.
+        InvalidInputError: If a text quotes a figure that no file has, or is no valid template; or
+            if two files disagree on a figure.
     """
     environment = ImmutableSandboxedEnvironment(  # facts may come with a run from elsewhere
         loader=FileSystemLoader(cards_folder()), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
-    environment.filters.update(FILTERS)
+    environment.filters.update({**FILTERS, **TABLES})
     environment.filters["text"] = _text
     context = _context(subject)
     try:
@@ -141,10 +143,14 @@ def _context(subject: Subject) -> Dict[str, Any]:
             "name; rename it."
         )
     context.update(sources)
+    if "test" in sources:
+        test_figures(sources["test"])  # or the template would fail at what is no figure
     if "training" in sources:
         training = sources["training"]
         split = test_split(training)
         context.update(split=split, metrics=[m for m in METRICS if m in training[split]])
+        if "test" in sources:
+            check_agreement(training, split, sources["test"], subject.name)
     return context
 
 
@@ -213,18 +219,23 @@ def _metadata(subject: Subject, license_id: str) -> ModelCardData:
 
 
 def _eval_results(subject: Subject) -> List[EvalResult]:
-    """The test split's figures, each with the split that it was measured on."""
-    if "training" not in subject.sources:
+    """The test split's figures, each with the split that it was measured on: those of the stored
+    weights where there are some, or else the recipe's."""
+    sources, data = subject.sources, subject.facts.data
+    if "test" in sources:
+        split, figures = "test", test_figures(sources["test"])
+    elif "training" in sources:
+        split = test_split(sources["training"])
+        figures = sources["training"][split]
+    else:
         return []
-    training, data = subject.sources["training"], subject.facts.data
-    split = test_split(training)
     return [
         EvalResult(
             task_type=task_of(subject), task_name=task_of(subject).replace("-", " ").title(),
             dataset_type=dataset_id(subject.facts), dataset_name=data.name, dataset_split=split,
             metric_type=metric, metric_name=metric.replace("_", " "),
-            metric_value=training[split][metric],
+            metric_value=figures[metric],
         )
         for metric in METRICS
-        if metric in training[split]
+        if metric in figures
     ]  # fmt: skip
