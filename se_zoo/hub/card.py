@@ -18,7 +18,7 @@ from ..errors import InvalidInputError
 from ..models import SEHeadMixin, SpeakerModel
 from ..models.manifest import cards_folder
 from .facts import Facts
-from .figures import TABLES, check_agreement, test_figures
+from .figures import TABLES, check_agreement, means_of
 from .words import FILTERS, labels_text, license_text, linked
 
 #: Figures of a split that a card shows, in this order, as far as they were measured.
@@ -144,7 +144,7 @@ def _context(subject: Subject) -> Dict[str, Any]:
         )
     context.update(sources)
     if "test" in sources:
-        test_figures(sources["test"])  # or the template would fail at what is no figure
+        means_of(sources["test"])  # or the template would fail at what is no figure
     if "training" in sources:
         training = sources["training"]
         split = test_split(training)
@@ -223,7 +223,7 @@ def _eval_results(subject: Subject) -> List[EvalResult]:
     weights where there are some, or else the recipe's."""
     sources, data = subject.sources, subject.facts.data
     if "test" in sources:
-        split, figures = "test", test_figures(sources["test"])
+        split, figures = "test", means_of(sources["test"])
     elif "training" in sources:
         split = test_split(sources["training"])
         figures = sources["training"][split]

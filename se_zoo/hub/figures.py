@@ -15,7 +15,7 @@ TOLERANCE = 0.002
 _RATES = {"true_positive_rate": "True-positive rate", "false_positive_rate": "False-positive rate"}
 
 
-def test_figures(test: Mapping[str, Any]) -> Dict[str, float]:
+def means_of(test: Mapping[str, Any]) -> Dict[str, float]:
     """Return the means over the labels at one half, by metric.
 
     Raises:
@@ -50,7 +50,7 @@ def check_agreement(
     """
     if training["samples"][split] != test["samples"]["test"]:
         return
-    for metric, value in test_figures(test).items():
+    for metric, value in means_of(test).items():
         other = training[split].get(metric)
         if other is not None and abs(other - value) > TOLERANCE:
             raise InvalidInputError(
