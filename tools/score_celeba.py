@@ -10,7 +10,7 @@ over people, every label with its threshold, groups by CelebA's own labels, and 
 stored fp16 file is scored in fp32, preprocessed as evaluation in training does it. A model that
 stores no thresholds is scored at those that `--write-thresholds` would store.
 
-Run time: two minutes for the smallest model, on two cores.
+Run time: a few minutes for the smallest model, on two cores.
 """
 
 import argparse
@@ -132,6 +132,7 @@ def score(folder: Path, name: str, config: DataConfig, store: bool = False) -> D
         InvalidInputError: If the model is of other labels, or answers NaN.
         WeightsNotFoundError: If the weights cannot be had or do not fit.
     """
+    made = provenance()  # now: the checkout may change meanwhile
     model = load_model(f"local-dir:{folder}")
     check_model(model, name)
     valid, test = (read_part(model, config, split) for split in config.splits[1:])
@@ -142,7 +143,7 @@ def score(folder: Path, name: str, config: DataConfig, store: bool = False) -> D
     thresholds = model.thresholds or best
     people = People(test.people)
     return {
-        **provenance(),
+        **made,
         "model": name,
         "weights_sha256": sha256_of(folder / WEIGHTS_NAME),
         "data": "the test part of CelebA's official split",
