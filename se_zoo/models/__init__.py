@@ -4,6 +4,7 @@ from . import zoo_image, zoo_names, zoo_speaker, zoo_video
 from .clip_config import ClipConfig, resolve_clip_config
 from .clip_photos import load_clip
 from .create import create_model
+from .export import save
 from .names import install_alias, list_models
 from .sehead import SEHeadMixin, squeeze, unsqueeze
 from .speaker import SpeakerModel, SpeakerOutput
@@ -21,6 +22,7 @@ __all__ = [
     "list_models",
     "load_clip",
     "resolve_clip_config",
+    "save",
     "squeeze",
     "unsqueeze",
     "zoo_image",

@@ -75,7 +75,10 @@ def _is_timms(backbone: str, cfg: Dict[str, Any]) -> bool:
 ANY_BACKBONE = "timm_sehead"
 
 #: Arguments of a model that are not the architecture's, or that config.json has anyway.
-NOT_SAVED = ("pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop")
+NOT_SAVED = (
+    "pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop", "device",
+    "dtype",
+)  # fmt: skip
 
 #: Arguments of timm's builder that a config.json could loosen the loading with.
 _BUILDERS_OWN = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load")
@@ -122,7 +125,7 @@ def create_sehead(
             backbone; by default those that the weights of the tag were trained with.
     """
     check_arguments(variant, kwargs)
-    cfg = _config(variant, pretrained_cfg, pretrained_cfg_overlay or {})
+    cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
     if clip is None and variant != ANY_BACKBONE:  # create_any has them already
         kwargs = with_own_args(cfg, kwargs)
     se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
@@ -157,11 +160,20 @@ def create_sehead(
     return model
 
 
-def _config(variant: str, pretrained_cfg: Any, overlay: Dict[str, Any]) -> Dict[str, Any]:
-    """The pretrained config in force."""
-    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay or None).to_dict()
-    if overlay.get("hf_hub_id") and "file" not in overlay:
-        cfg.pop("file", None)  # another repository was asked for than the bundled weights
+def config_in_force(
+    variant: str, pretrained_cfg: Any, overlay: Optional[Dict[str, Any]]
+) -> Dict[str, Any]:
+    """Return the pretrained config as timm resolves it, without the packaged weights where another
+    repository is asked for.
+
+    Args:
+        variant: Registry name.
+        pretrained_cfg: Tag or config, as timm passes it.
+        overlay: Changes to that config.
+    """
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay).to_dict()
+    if overlay and overlay.get("hf_hub_id") and "file" not in overlay:
+        cfg.pop("file", None)
     return cfg
 
 
@@ -196,8 +208,7 @@ def create_any(
         kwargs = {k: v for k, v in kwargs.items() if k not in (clip or {})}
     if backbone is None and isinstance(given, dict) and given.get("source"):
         raise UnknownModelError(
-            "The config.json names no backbone; save with "
-            "save_for_hf(model, ..., model_args=model._model_args)."
+            "The config.json names no backbone; save the model with se_zoo.save(model, folder)."
         )
     backbone = backbone or "resnet18"
     name, tag = split_model_name_tag(backbone)

@@ -115,8 +115,8 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
         path = Path(str(file)) / WEIGHTS_NAME
         if not path.is_file():
             raise WeightsNotFoundError(
-                f"{file} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle. Save "
-                "with save_for_hf(model, folder, safe_serialization=True)."
+                f"{file} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle. Save the "
+                "model with se_zoo.save(model, folder)."
             )
     elif source != "hf-hub" and cfg.get("state_dict"):
         return {}

@@ -175,6 +175,9 @@ class SEHeadMixin(TimmModel):
         ``multi_label`` says otherwise, and without thresholds."""
         self.forget_labels(num_classes, multi_label)
         super().reset_classifier(num_classes, *args, **kwargs)  # type: ignore[misc]
+        pool = kwargs.get("global_pool", args[0] if args else None)
+        if pool is not None:  # what saving needs; timm does not keep it in all versions
+            self._model_args = {**getattr(self, "_model_args", {}), "global_pool": pool}
 
     def forget_labels(self, num_classes: int, multi_label: Optional[bool]) -> None:
         """Drop what holds for the old labels only, if the classifier is to have others."""
@@ -396,6 +399,8 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
         model = timm.create_model(
             architecture, pretrained=pretrained, pretrained_cfg=local, **kwargs
         )
+    if not hasattr(model, "_model_args"):  # timm keeps it from 1.0.29 on
+        model._model_args = dict(kwargs)  # type: ignore[assignment]
     restore_source(model, cfg)
     if pretrained:
         check_finite(model, source_name(cfg))

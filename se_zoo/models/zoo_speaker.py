@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from ..errors import UnknownModelError
-from ._timm import resolve_pretrained_cfg
+from .build import config_in_force
 from .labels import SPEAKER_LABELS
 from .load import load_any
 from .names import registry_name
@@ -59,7 +59,7 @@ def _create(
     # What timm's newer versions tell their builder of hf-hub: and local-dir: names.
     builders = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
-    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
+    cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
     given = {name: kwargs.pop(name) for name in _DEFAULTS if name in kwargs}
     ours = {**_DEFAULTS, **with_own_args(cfg, given)}
     given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]

@@ -16,8 +16,7 @@ from torch import nn
 from torchvision.models import video as torchvision_video
 
 from ..data.sampling import Sampling
-from ._timm import resolve_pretrained_cfg
-from .build import check_arguments, create_any, fill_se
+from .build import check_arguments, config_in_force, create_any, fill_se
 from .own_models import cfgs_of, own_model, with_own_args
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
@@ -163,7 +162,7 @@ def _create(
     check_arguments(variant, kwargs)
     if features_only:
         raise ValueError(f"{variant} gives no feature pyramid; call forward_features.")
-    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, pretrained_cfg_overlay).to_dict()
+    cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
     kwargs = with_own_args(cfg, kwargs)
     se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
     from_torchvision = cfg.get("url") == CLIPS[backbone].weights.url and not any(
