@@ -17,7 +17,7 @@ class Convert:
     weights: tyro.conf.Positional[Path]
     """Its state dict: .safetensors, or what torch.save wrote."""
     out: Path = Path("lr_asd_sehead")
-    """Folder for config.json and model.safetensors; it must not be there yet."""
+    """Folder for config.json, model.safetensors and the card's facts; it must not be there yet."""
 
 
 def run_convert(args: Convert) -> None:

@@ -34,16 +34,16 @@ class Card:
 
 @dataclass(frozen=True)
 class Publish:
-    """Upload what a recipe trained to the Hugging Face Hub, and pull it back to be sure.
+    """Upload a trained model to the Hugging Face Hub, and pull it back to be sure.
 
     Everything goes up in one commit, after the same was pulled into an empty cache and had given
     equal logits and explanations, to the bit. If anything fails, the Hub stays as it was.
     """
 
-    run: tyro.conf.Positional[Path]
-    """Folder of a finished run, or of a model that timm's save_for_hf wrote."""
+    run: tyro.conf.Positional[Optional[Path]] = None
+    """Folder of a finished run, or of a model that se_zoo.save wrote."""
     repo: Optional[str] = None
-    """Repository, <user or organisation>/<name>; for a model of the zoo, by default its own."""
+    """Repository, <user or organisation>/<name>."""
     pr: bool = False
     """Open a pull request instead of committing; for repositories that you may not write to."""
     private: bool = False
@@ -56,9 +56,14 @@ class Publish:
     """Replace files of the repository that something else than se-zoo wrote."""
     no_metrics: bool = False
     """The model was trained without a recipe, and its card says that nothing was measured."""
-    record: Optional[Path] = None
-    """For the zoo's own models: hub_cards of your checkout, where the commit, the hashes and the
-    files of figures are recorded, so that the next version of se_zoo pulls exactly this commit."""
+    zoo: bool = False
+    """In the place of a run, all models of the zoo, each as it lies in the package. What is up
+    already is skipped, so an interrupted command can be given again."""
+    org: Optional[str] = None
+    """With --zoo: the organisation; by default the zoo's."""
+    record: bool = False
+    """With --zoo: write commits and tags to hub_cards/manifest.json, so that the next version of
+    se_zoo pulls exactly these commits."""
 
 
 @dataclass(frozen=True)
@@ -118,27 +123,51 @@ def run_publish(args: Publish) -> None:
         InvalidInputError, PublishError: If anything is not in order; the Hub is then as it was.
     """
     from ..hub.publish import publish
-    from ..hub.record import check_record, record
     from ..hub.run import read_run
     from ..hub.stage import stage, write_upload
 
+    if args.zoo:
+        _publish_zoo(args)
+        return
+    if args.org is not None or args.record:
+        raise InvalidInputError("--org and --record are for --zoo.")
+    if args.run is None:
+        raise InvalidInputError("Name the folder of a run, or give --zoo for the zoo's own models.")
+    if args.repo is None:
+        raise InvalidInputError("Name the repository: --repo <user or organisation>/<name>.")
     run = read_run(args.run, args.repo, metrics=not args.no_metrics)
     if args.dry_run:
         folder = write_upload(run)
         names = sorted(str(p.relative_to(folder)) for p in folder.iterdir())
         print(f"{folder}: {', '.join(names)}\nwould be {run.repo}; nothing was asked of the Hub")
         return
-    if args.record is not None:
-        if args.pr:
-            raise InvalidInputError("--record goes without --pr: a pull request may not be merged.")
-        check_record(run, args.record)
     with stage(run) as staged:
         done = publish(
             staged, pr=args.pr, private=args.private, tag=args.tag, overwrite=args.overwrite
         )
-        print(done.text())
-        if args.record is not None:
-            print(record(staged, done, args.record))
+    print(done.text())
+
+
+def _publish_zoo(args: Publish) -> None:
+    """Publish the zoo's own models, a line each."""
+    from ..hub.publish_errors import PublishError
+    from ..hub.publish_zoo import publish_zoo
+
+    others = {"RUN": args.run, "--repo": args.repo, "--pr": args.pr, "--dry-run": args.dry_run,
+              "--tag": args.tag, "--no-metrics": args.no_metrics}  # fmt: skip
+    if given := [name for name, value in others.items() if value]:
+        raise InvalidInputError(f"--zoo goes without {', '.join(given)}.")
+    outcomes = publish_zoo(
+        args.org, private=args.private, overwrite=args.overwrite, to_record=args.record
+    )
+    failed = 0
+    for outcome in outcomes:
+        print(outcome.text(), flush=True)
+        failed += outcome.publication is None
+    if failed:
+        raise PublishError(
+            f"{failed} of the models failed, the others are up; give the same command again."
+        )
 
 
 def run_verify(args: Verify) -> None:

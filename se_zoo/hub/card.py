@@ -41,8 +41,7 @@ class Subject:
             ``training`` and ``control`` (a recipe's summary, with and without the block), ``test``
             (:mod:`.figures`), ``parity``, ``regions`` and ``speed``; texts may quote any.
         size: See :func:`se_zoo.hub.size.size_facts`.
-        status: ``bundled``, ``published``, ``untrained``, or ``timm`` or ``torchvision`` for
-            their own weights.
+        status: ``published``, or ``timm`` or ``torchvision`` for their own weights.
         load_name: What ``timm.create_model`` takes.
         repo: Repository on the Hub.
         base_model: Repository of the weights that it was fine-tuned from.
@@ -129,7 +128,7 @@ def _context(subject: Subject) -> Dict[str, Any]:
         "architecture": cfg.get("architecture"), "backbone": subject.backbone, **model.se_args,
         "labels_text": labels_text(labels, model.num_classes, model.is_multi_label()),
         "clips": model.takes_clips, "speaker": isinstance(model, SpeakerModel),
-        "noun": _noun(model), "pretrained": subject.status != "untrained",
+        "noun": _noun(model),
         "example_target": f", target={json.dumps(shown[0])}" if shown else "",
         "multi_label": model.is_multi_label(), "classes": model.num_classes,
         "license_text": license_text(facts.license),

@@ -79,7 +79,6 @@ class Facts:
         limits: What it cannot do, one entry a point.
         bias: Whom it treats how.
         training: How it was trained, beside the command and the settings, which are known.
-        to_train: How to train it; shown as long as there are no weights.
         results: What the figures mean.
         explanations: What is known about the maps.
         gallery: The picture.
@@ -94,7 +93,6 @@ class Facts:
     limits: Tuple[str, ...]
     bias: str
     training: str = ""
-    to_train: str = ""
     results: str = ""
     explanations: str = ""
     gallery: Optional[Gallery] = None

@@ -11,18 +11,17 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 import timm
-import torch
 from huggingface_hub import HfApi, constants, get_session
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from ..models import SpeakerModel
+from ..models.names import PREFIX
+from .compare import differences
 from .publish_errors import PublishError, naming_the_step
 from .remote import Changes, Remote, foreign_files
-from .speakers import speaker_differences
-from .stage import Staged, load_name, preprocessing
+from .stage import Staged, load_name
 
 #: Files of figures that publishing itself makes.
 COUNTED = ("size.json", "gallery.json")
@@ -78,8 +77,8 @@ def publish(
     """Upload a staged folder, check what came of it, and tag it.
 
     Args:
-        staged: The folder, see :func:`se_zoo.hub.stage.stage`; its repository is made if there is
-            none.
+        staged: The folder, see :func:`se_zoo.hub.stage.stage` and
+            :func:`se_zoo.hub.packaged.packaged`; its repository is made if there is none.
         pr: Open a pull request instead.
         private: Make a new repository private.
         tag: By default the next of v1, v2, ...
@@ -123,7 +122,8 @@ def _prepare(
         raise PublishError(
             f"{repo} exists and is public; make it private in its settings, or leave out --private."
         )
-    keep_figures(remote, staged)
+    if not staged.packaged:
+        keep_figures(remote, staged)
     changes = Changes.between(remote, staged)
     strange = [] if overwrite else foreign_files(remote, changes)
     if strange:
@@ -204,7 +204,7 @@ def compare(staged: Staged, commit: str) -> None:
     run = staged.run
     place = f"{run.repo}@{commit}"
     names: Dict[str, Dict[str, Any]] = {f"hf-hub:{place}": {}}
-    if load_name(run).startswith("se_zoo/"):  # whose architecture the registry decides
+    if load_name(run).startswith(PREFIX):  # whose architecture the registry decides
         names[load_name(run)] = {"pretrained_cfg_overlay": {"hf_hub_id": place}}
     for name, arguments in names.items():
         with tempfile.TemporaryDirectory(prefix="se-zoo-") as cache:
@@ -216,20 +216,3 @@ def compare(staged: Staged, commit: str) -> None:
                 f"What {name} gives at {commit} differs from the local model: "
                 f"{', '.join(different)}."
             )
-
-
-def differences(ours: Any, theirs: Any) -> List[str]:
-    """In what two SE models differ: answers, maps, gates, labels, preprocessing."""
-    if isinstance(ours, SpeakerModel):
-        return speaker_differences(ours, theirs)
-    images = torch.randn(2, *ours.input_shape(), generator=torch.Generator().manual_seed(0))
-    mine, other = ours.explain(images, target=0), theirs.explain(images, target=0)
-    equal = {
-        "logits": torch.equal(mine.logits, other.logits),
-        "heatmap": torch.equal(mine.heatmap, other.heatmap),
-        "gate": torch.equal(mine.gate, other.gate),
-        "labels": list(ours.class_labels() or ()) == list(theirs.class_labels() or ()),
-        "kind of labels": ours.is_multi_label() == theirs.is_multi_label(),
-        "preprocessing": preprocessing(ours) == preprocessing(theirs),
-    }
-    return [name for name, same in equal.items() if not same]

@@ -1,62 +1,56 @@
-"""Recording a publication of the zoo's own models in a checkout, for the next version to pin."""
+"""Recording where the zoo's own models are published, for the next version to pin."""
 
 import os
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InvalidInputError
-from ..models.manifest import Published, entry_text, read_manifest
+from ..models.manifest import Published, cards_folder, entry_text, manifest, read_manifest
 from .publish import Publication
-from .run import Run
-from .stage import MANIFEST, Staged, load_name
-from .zoo import FACTS
-
-#: What a repository holds and the checkout does not: the weights, and what is made from the rest.
-_NOT_KEPT = (MANIFEST, "config.json")
+from .stage import MANIFEST
 
 
-def check_record(run: Run, cards: Path) -> None:
+def check_record() -> None:
     """Refuse what could not be recorded, before anything is published.
 
     Raises:
-        InvalidInputError: If the model is none of the zoo's own, its repository another, or the
-            folder no ``hub_cards`` of a checkout.
+        InvalidInputError: If ``hub_cards/manifest.json`` cannot be written.
     """
-    if run.own is None or load_name(run) != f"se_zoo/{run.own}":
-        raise InvalidInputError(f"--record is for the zoo's own repositories, not for {run.repo}.")
-    if not (cards / run.own / FACTS).is_file() or not os.access(cards / MANIFEST, os.W_OK):
-        raise InvalidInputError(f"--record {cards} is no hub_cards folder of a checkout.")
-    read_manifest(cards / MANIFEST)
+    file = cards_folder() / MANIFEST
+    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+        raise InvalidInputError(f"--record: {file} cannot be written.")
 
 
-def record(staged: Staged, done: Publication, cards: Path) -> str:
-    """Write the commit and the hashes to ``manifest.json``, and the files of figures, the pictures
-    and the card to the model's folder.
+def record(name: str, done: Publication) -> None:
+    """Write repository, commit and tag of a published model to ``hub_cards/manifest.json``.
 
     Args:
-        staged: What was published; :func:`check_record` has let it pass.
+        name: Such as ``resnet50_celeba``.
         done: Where it is.
-        cards: ``hub_cards`` of a checkout.
-
-    Returns:
-        A line that says what was written.
 
     Raises:
-        InvalidInputError: If it cannot be written; the manifest is written last.
+        InvalidInputError: If it cannot be written.
     """
-    own = str(staged.run.own)
-    folder, file = cards / own, cards / MANIFEST
+    entry = read_manifest(cards_folder() / MANIFEST)[name]
+    changed = replace(entry, repo=done.repo, commit=done.commit, tag=done.tag)
     try:
-        for name in staged.sha256:
-            if name not in _NOT_KEPT and Path(name).suffix in (".json", ".png", ".md"):
-                shutil.copyfile(staged.folder / name, folder / name)
-        entries = read_manifest(file)
-        entries[own] = Published(dict(staged.sha256), done.repo, done.commit, done.tag)
-        temporary = file.with_name(f"{file.name}.tmp")
-        temporary.write_text(entry_text(entries), encoding="utf-8")
-        os.replace(temporary, file)
+        write_entry(cards_folder() / MANIFEST, name, changed)
     except OSError as error:
         raise InvalidInputError(
             f"{done.repo} is published as {done.commit}, but not recorded: {error}"
         ) from error
-    return f"recorded in {file} and {folder}; commit them"
+
+
+def write_entry(file: Path, name: str, entry: Published) -> None:
+    """Replace one entry of a manifest, whole or not at all.
+
+    Args:
+        file: The manifest.
+        name: Such as ``resnet50_celeba``.
+        entry: Its new entry.
+    """
+    entries = {**read_manifest(file), name: entry}
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(entry_text(entries), encoding="utf-8")
+    os.replace(temporary, file)
+    manifest.cache_clear()

@@ -177,15 +177,20 @@ class Remote:
         """Tags and their commits."""
         return {t.name: t.target_commit for t in self.api.list_repo_refs(self.repo).tags}
 
+    def version_of(self, commit: str) -> Optional[str]:
+        """Return the commit's tag of the kind v1, v2, ..., or None."""
+        ours = (t for t, c in self.tags().items() if c == commit and _VERSION.fullmatch(t))
+        return next(ours, None)
+
     def tag(self, commit: str, name: Optional[str]) -> str:
         """Tag a commit, by default as the next version; a commit that has such a tag keeps it."""
         present = self.tags()
-        versions = {t: int(m[1]) for t in present if (m := _VERSION.fullmatch(t))}
         if name is None:
-            ours = [t for t in versions if present[t] == commit]
-            if ours:
-                return ours[0]
-            name = f"v{max(versions.values(), default=0) + 1}"
+            kept = self.version_of(commit)
+            if kept is not None:
+                return kept
+            versions = [int(m[1]) for t in present if (m := _VERSION.fullmatch(t))]
+            name = f"v{max(versions, default=0) + 1}"
         if present.get(name) != commit:
             # Without a message: it would be an object of its own, with an id of its own.
             self.api.create_tag(self.repo, tag=name, revision=commit)

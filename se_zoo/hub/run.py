@@ -1,10 +1,10 @@
-"""What is to be published: a finished run, or a model saved with timm, read and checked."""
+"""What is to be published: a finished run, or a saved model, read and checked."""
 
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import yaml
 from huggingface_hub.errors import HFValidationError
@@ -12,8 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InvalidInputError
 from ..models.load import load_any
-from ..models.manifest import cards_folder
-from ..models.own_models import own_models
+from ..models.manifest import cards_folder, manifest, sha256_of
 from ..models.pull import HUB_ORG, WEIGHTS_NAME
 from .card import test_split
 from .facts import TODO, Facts, read_facts, read_raw
@@ -36,7 +35,7 @@ class Run:
         summary: The recipe's summary; None for a model that no recipe trained.
         facts: What people state.
         card: Folder of the facts, of further figures and of the photo.
-        own: ``resnet50_celeba``, if it is of an architecture and data set that the zoo declares.
+        own: ``resnet50_celeba``, if it is the zoo's model and goes to the zoo's repository.
     """
 
     folder: Path
@@ -50,34 +49,50 @@ class Run:
     own: Optional[str]
 
 
-def read_run(folder: Path, repo: Optional[str] = None, metrics: bool = True) -> Run:
+def read_run(folder: Path, repo: str, metrics: bool = True, card: Optional[Path] = None) -> Run:
     """Read a run and check that it can be published: the weights load strictly and are finite, the
     labels are named, the figures are there, the card's facts are filled in.
 
     Args:
-        folder: A recipe's ``--run.output``, or what timm's ``save_for_hf`` wrote.
-        repo: Repository that it goes to; by default the one that the zoo declares for the model.
+        folder: A recipe's ``--run.output``, or what :func:`se_zoo.save` wrote.
+        repo: Repository that it goes to.
         metrics: Whether figures of a recipe have to be there.
+        card: Folder of the facts; by default ``card`` in the folder.
 
     Raises:
-        InvalidInputError: Naming what is not in order.
+        InvalidInputError: Naming what is not in order; or if the repository is the zoo's own and
+            the weights are not those that lie in the package.
         WeightsNotFoundError: If the weights do not load, do not fit, or are not finite.
     """
-    export, config = _read_export(folder)
-    own = own_of(config)
-    if repo is None:
-        if own is None:
-            raise InvalidInputError("Name the repository: --repo <user or organisation>/<name>.")
-        repo = declared_repo(own)
-    _check_repo(repo)
+    check_repo(repo)
+    own = own_of_repo(repo)
+    export, _ = read_export(folder)
+    if own is not None and sha256_of(export / WEIGHTS_NAME) != manifest()[own].sha256[WEIGHTS_NAME]:
+        raise InvalidInputError(
+            f"{repo} is the zoo's own repository, for the weights that lie in the package; those "
+            f"of {folder} are others. Name another --repo."
+        )
+    card = card or folder / CARD
+    if not (card / FACTS).is_file() and own is not None:
+        card = cards_folder() / own
+    if not (card / FACTS).is_file():
+        raise InvalidInputError(
+            f"{card / FACTS} is missing: licence, data, limits and bias, which only you can state. "
+            f"`se-zoo card {folder} --new` writes a draft."
+        )
+    return make_run(folder, repo, card, own, metrics)
+
+
+def make_run(folder: Path, repo: str, card: Path, own: Optional[str], metrics: bool = True) -> Run:
+    """Read a run whose card's folder is known; see :func:`read_run`."""
+    export, config = read_export(folder)
     model = load_any(f"local-dir:{export}")
     labels = model.class_labels()
     if not labels:
         raise InvalidInputError(
-            f"{export / 'config.json'} names no labels for the {model.num_classes} classes; set "
-            "model.pretrained_cfg.update(num_classes=..., label_names=[...]) and save again."
+            f"{export / 'config.json'} names no labels for the {model.num_classes} classes, which "
+            "a card needs; save the model with se_zoo.save(model, folder, labels=[...])."
         )
-    card = _card_folder(folder, repo, own)
     summary = _read_summary(folder, card, metrics)
     if summary is not None and list(summary.get("labels", labels)) != list(labels):
         raise InvalidInputError(
@@ -87,38 +102,41 @@ def read_run(folder: Path, repo: Optional[str] = None, metrics: bool = True) -> 
     return Run(folder, repo, export, config, model, summary, facts, card, own)
 
 
-def _card_folder(folder: Path, repo: str, own: Optional[str]) -> Path:
-    """Where the facts are: in the run, or in the zoo's cards for the zoo's own repositories."""
-    card = folder / CARD
-    if not (card / FACTS).is_file() and own is not None and repo == declared_repo(own):
-        card = cards_folder() / own
-    if not (card / FACTS).is_file():
-        raise InvalidInputError(
-            f"{card / FACTS} is missing: licence, data, limits and bias, which only you can state. "
-            f"`se-zoo card {folder} --new` writes a draft."
-        )
-    return card
+def check_repo(repo: str) -> None:
+    """Refuse what is no name of a repository, before anything is done for it.
 
-
-def _check_repo(repo: str) -> None:
-    """Refuse what is no name of a repository, before anything is done for it."""
+    Raises:
+        InvalidInputError: If it is none.
+    """
     try:
         validate_repo_id(repo)
         if repo.count("/") != 1:
             raise HFValidationError("the owner is missing")
     except HFValidationError as error:
         raise InvalidInputError(
-            f"--repo {repo!r} is no repository, <user or organisation>/<name>: {error}"
+            f"{repo!r} is no repository, <user or organisation>/<name>: {error}"
         ) from None
 
 
 def declared_repo(own: str) -> str:
-    """The repository of one of the zoo's own models."""
+    """Return the repository of one of the zoo's own models."""
     return f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{own}"
 
 
-def _read_export(folder: Path) -> Any:
-    """The folder that timm loads, and its config."""
+def own_of_repo(repo: str) -> Optional[str]:
+    """Return the name of the zoo's model whose repository it is, or None."""
+    return next((own for own in manifest() if declared_repo(own) == repo), None)
+
+
+def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
+    """Return the folder that timm loads, and what its config.json holds.
+
+    Args:
+        folder: A recipe's ``--run.output``, or a folder with ``config.json``.
+
+    Raises:
+        InvalidInputError: If the run is not finished, or there is no model.
+    """
     if not folder.is_dir():
         raise InvalidInputError(f"no such folder: {folder}")
     export = folder / "export" if (folder / "export").is_dir() else folder
@@ -129,8 +147,7 @@ def _read_export(folder: Path) -> Any:
     if not (export / WEIGHTS_NAME).is_file():
         raise InvalidInputError(
             f"{export} has no {WEIGHTS_NAME}: name the folder of a finished run, or save a model "
-            "with timm.models.save_for_hf(model, folder, model_args=model._model_args, "
-            "safe_serialization=True)."
+            "with se_zoo.save(model, folder)."
         )
     try:
         config = json.loads((export / "config.json").read_text("utf-8"))
@@ -166,25 +183,6 @@ def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str,
     return summary
 
 
-def own_of(config: Dict[str, Any]) -> Optional[str]:
-    """Return ``resnet50_celeba`` for a config of a model that the zoo keeps a card for.
-
-    Args:
-        config: What config.json holds.
-
-    Returns:
-        None for any other model, also for one of the same architecture and tag with other labels.
-    """
-    cfg = config.get("pretrained_cfg", {})
-    name = f"{str(config.get('architecture', '')).removesuffix('_sehead')}_{cfg.get('tag')}"
-    if "/" in name or not (cards_folder() / name / FACTS).is_file():
-        return None
-    labels = config.get("label_names") or cfg.get("label_names") or ()
-    known = own_models().get(name)
-    same = known is None or list(labels) == list(known.cfg.get("label_names") or ())
-    return name if same else None
-
-
 def write_draft(folder: Path) -> Path:
     """Write ``card/facts.yaml`` into a run's folder, to be filled in.
 
@@ -194,15 +192,15 @@ def write_draft(folder: Path) -> Path:
     Raises:
         InvalidInputError: If there is one already, or the folder is none of a model.
     """
-    _, config = _read_export(folder)
+    _, config = read_export(folder)
     file = folder / CARD / FACTS
     if file.exists():
         raise InvalidInputError(f"{file} is there already; edit it.")
-    content, own = dict(_DRAFT), own_of(config)
-    shared = None if own is None else cards_folder() / f"{own.rpartition('_')[2]}.yaml"
-    if shared is not None and shared.is_file():  # of the data set most is known
+    content, tag = dict(_DRAFT), str(config.get("pretrained_cfg", {}).get("tag"))
+    shared = cards_folder() / f"{tag}.yaml"
+    if tag.isidentifier() and shared.is_file():  # of the data set most is known
         known = read_raw(shared)
-        content.update({k: v for k, v in known.items() if k != "to_train"})
+        content.update(known)
         content["data"] = {**known["data"], "text": f"{TODO}: check.\n{known['data']['text']}"}
     text = yaml.dump(content, Dumper=_Blocks, sort_keys=False, allow_unicode=True, width=96)
     try:

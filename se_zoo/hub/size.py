@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from ..explain import explain
 from ..models import SpeakerModel
-from .speakers import one_second
+from ..models.examples import example_inputs
 
 COUNTED_BY = "torch.utils.flop_counter, attention included; outputs of convolutions and products"
 
@@ -62,7 +62,7 @@ def measure_size(model: nn.Module) -> Dict[str, Any]:
 
 def _measure_speaker(model: SpeakerModel) -> Dict[str, Any]:
     """The same of a speaker model, for one second of one face."""
-    model, inputs = deepcopy(model).cpu().eval(), one_second(model)
+    model, inputs = deepcopy(model).cpu().eval(), example_inputs(model)
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
         model(**inputs)
     with torch.no_grad():

@@ -12,23 +12,24 @@ from typing import Any, Dict, Iterator, List
 
 from ..errors import InvalidInputError
 from ..models.export import complete_config
-from ..models.manifest import manifest, sha256_of
-from ..models.own_models import own_models
+from ..models.manifest import sha256_of
+from ..models.names import PREFIX
 from ..models.pull import WEIGHTS_NAME
 from ..provenance import options, provenance
 from ..version import __version__
 from .card import CURVES, GALLERY, Subject, base_model, render
 from .gallery import draw_gallery
 from .publish_errors import naming_the_step
-from .run import Run, declared_repo
+from .run import Run
 from .size import size_facts
 from .sources import PROVENANCE, read_sources
+from .zoo import NOTICE
 
 #: In the repository: the hash of every file that this package put there.
 MANIFEST = "manifest.json"
 UPLOAD = "upload"
-#: What preprocesses an image.
-_PREPROCESSING = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
+#: By how much the figures of one model differ between machines.
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Staged:
         folder: Where the files are.
         run: What they were made from.
         sha256: SHA-256 of each file, the manifest included.
+        packaged: Whether the folder lies in the package; then its files go up as they are.
     """
 
     folder: Path
     run: Run
     sha256: Dict[str, str]
+    packaged: bool = False
 
     def write_manifest(self) -> None:
         """Hash all files anew, and write the manifest of them."""
@@ -55,7 +58,7 @@ class Staged:
 
     def keep(self, earlier: Path) -> bool:
         """Take an earlier file of figures in the place of its newer one, if they differ in nothing
-        but machine and commit: counting again on another machine is no change of the model.
+        but machine, commit and rounding: counting again elsewhere is no change of the model.
 
         Returns:
             Whether it was taken; the manifest has to be written again then.
@@ -63,43 +66,12 @@ class Staged:
         ours = self.folder / earlier.name
         try:
             old, new = (json.loads(f.read_text("utf-8")) for f in (earlier, ours))
-            same = {**old, **{k: new[k] for k in PROVENANCE}} == new and old != new
+            same = old != new and alike({**old, **{k: new[k] for k in PROVENANCE}}, new)
         except (ValueError, TypeError, KeyError):
             return False
         if same:
             shutil.copyfile(earlier, ours)
         return same
-
-
-def check_declared(run: Run) -> None:
-    """In the zoo's own repository the model has to be the one that the registry declares there:
-    ``timm.create_model("se_zoo/...")`` takes its preprocessing from the registry.
-
-    Raises:
-        InvalidInputError: Naming what differs.
-    """
-    owner = next((own for own in own_models() if declared_repo(own) == run.repo), None)
-    if owner is None:
-        return
-    if owner != run.own:
-        raise InvalidInputError(
-            f"{run.repo} is the repository of {own_models()[owner].registry_name}; this model is "
-            f"{run.config.get('architecture')}, trained with "
-            f"{run.config.get('pretrained_cfg', {}).get('tag') or 'no tag of the zoo'}. Name "
-            "another --repo."
-        )
-    if sha256_of(run.export / WEIGHTS_NAME) != manifest()[owner].sha256[WEIGHTS_NAME]:
-        raise InvalidInputError(
-            f"{run.repo} is for the weights that lie in the package, and these are others. Name "
-            "another --repo."
-        )
-
-
-def preprocessing(model: Any) -> Dict[str, Any]:
-    """What decides how an image becomes the model's input, as JSON's own types."""
-    cfg = {**model.pretrained_cfg}
-    cfg["crop_mode"] = cfg.get("crop_mode") or "center"
-    return json.loads(json.dumps({k: cfg.get(k) for k in _PREPROCESSING}))
 
 
 @contextmanager
@@ -110,11 +82,9 @@ def stage(run: Run) -> Iterator[Staged]:
         run: What is to be published.
 
     Raises:
-        InvalidInputError: If the card cannot be rendered, or the run is not what the repository is
-            declared for.
+        InvalidInputError: If the card cannot be rendered.
         PublishError: If the disk is full.
     """
-    check_declared(run)
     with tempfile.TemporaryDirectory(prefix="se-zoo-") as name:
         folder = Path(name)
         with naming_the_step("before anything was asked of the Hub", run.repo):
@@ -197,15 +167,14 @@ def check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
 
 def control_differences(with_se: Dict[str, Any], without: Dict[str, Any]) -> List[str]:
     """Options in which two runs differ, beside the block and where they were written."""
-    ours, theirs = (options(run.get("config", {})) for run in (with_se, without))
+    ours, theirs = (options(without_paths(run.get("config", {}))) for run in (with_se, without))
     names = {n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)}
     return sorted(n for n in names if n.rpartition(".")[2] not in ("se", "output", "overwrite"))
 
 
 def load_name(run: Run) -> str:
     """What ``timm.create_model`` takes once it is published."""
-    ours = run.own is not None and declared_repo(run.own) == run.repo
-    return f"se_zoo/{run.own}" if ours else f"hf-hub:{run.repo}"
+    return f"hf-hub:{run.repo}" if run.own is None else f"{PREFIX}{run.own}"
 
 
 def _pictures(run: Run) -> Any:
@@ -221,6 +190,8 @@ def _size(run: Run) -> Dict[str, Any]:
 def _write(run: Run, folder: Path) -> None:
     """All files but the manifest."""
     shutil.copyfile(run.export / WEIGHTS_NAME, folder / WEIGHTS_NAME)
+    if (run.export / NOTICE).is_file():  # of those whose weights these were
+        shutil.copyfile(run.export / NOTICE, folder / NOTICE)
     config = complete_config(run.config)
     config["pretrained_cfg"] = {
         **run.config.get("pretrained_cfg", {}),
@@ -242,6 +213,22 @@ def _write(run: Run, folder: Path) -> None:
 def _sources(folder: Path) -> Dict[str, Dict[str, Any]]:
     return {k: json.loads((folder / f"{k}.json").read_text("utf-8"))
             for k in (f.stem for f in sorted(folder.glob("*.json"))) if k != "config"}  # fmt: skip
+
+
+def alike(old: Any, new: Any) -> bool:
+    """Return whether two files of figures hold the same, up to what machines compute differently.
+
+    Args:
+        old: What JSON holds.
+        new: Likewise.
+    """
+    if isinstance(old, float) and isinstance(new, float):
+        return abs(old - new) <= _ROUNDING
+    if isinstance(old, dict) and isinstance(new, dict):
+        return list(old) == list(new) and all(alike(old[k], new[k]) for k in old)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(alike, old, new))
+    return bool(old == new)
 
 
 def write_json(file: Path, content: Any) -> None:

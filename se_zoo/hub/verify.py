@@ -80,9 +80,13 @@ def _of_zoo(name: str) -> _Expected:
     if (folder / WEIGHTS_NAME).is_file():
         packaged = {file: folder / file for file in entry.sha256}
         return _Expected(packaged, entry.sha256, "hub_cards/manifest.json", name)
-    files = {f: _fetch(str(entry.repo), f, entry.commit) for f in entry.sha256}
-    asked = _whether_asked(str(entry.repo))
-    voucher = f"hub_cards/manifest.json, {entry.repo}@{entry.commit}{asked}"
+    if entry.repo is None:
+        raise VerifyError(
+            f"{folder} has no {WEIGHTS_NAME}, and the manifest names no commit on the Hub to fetch "
+            "it from; install se_zoo again with pip."
+        )
+    files = {f: _fetch(entry.repo, f, entry.commit) for f in entry.sha256}
+    voucher = f"hub_cards/manifest.json, {entry.repo}@{entry.commit}{_whether_asked(entry.repo)}"
     return _Expected(files, entry.sha256, voucher, name)
 
 

@@ -7,17 +7,19 @@ import timm
 import torch
 
 from ..errors import UnknownModelError
-from ..models.manifest import cards_folder, hub_folder
+from ..models.manifest import cards_folder, hub_folder, manifest
 from ..models.names import PREFIX, registry_name
 from ..models.own_models import own_models
 from ..models.pull import hub_repo
 from ..models.zoo_video import TORCHVISION
-from .card import Subject, render, test_split
+from .card import Subject, base_model, render, test_split
 from .facts import read_facts
 from .sources import read_source, read_sources
 from .words import percent
 
 FACTS = "facts.yaml"
+#: Copyright and licence of weights that others made, beside these.
+NOTICE = "NOTICE"
 #: Folder of the facts of all tags that stand for timm's own weights.
 _TIMMS = "timm_weights"
 #: The same of torchvision's.
@@ -31,11 +33,14 @@ def own_name(name: str) -> Optional[str]:
         UnknownModelError: If there is no such model.
     """
     registry = registry_name(name)
+    cfg = timm.get_pretrained_cfg(registry)
+    if cfg is not None and cfg.tag:  # an architecture by itself stands for its first tag
+        registry = f"{cfg.architecture}.{cfg.tag}"
     return next((own.name for own in own_models().values() if own.registry_name == registry), None)
 
 
 def card_names() -> List[str]:
-    """Registry names of everything that has a card: every tag of every registered architecture."""
+    """Return registry names of all that has a card: every tag of every registered architecture."""
     return timm.list_pretrained("*_sehead")
 
 
@@ -91,23 +96,43 @@ def card_folder(own: str) -> Path:
     return cards_folder() / own
 
 
-def _scores(training: Optional[Dict[str, Any]]) -> List[str]:
-    """Accuracy and balanced accuracy of the test split, in words."""
-    if training is None:
-        return ["not measured", "not measured"]
-    found = training[test_split(training)]
-    return [percent(found[name]) for name in ("accuracy", "balanced_accuracy")]
-
-
 def models_table() -> str:
     """Return the zoo's own models as a Markdown table, with the figures of their cards."""
     rows = ["| model | parameters, M | map | accuracy | balanced |", "|---|---|---|---|---|"]
-    for name in own_models():
-        sources = read_sources(card_folder(name))
-        size, scores = sources["size"], _scores(sources.get("training"))
+    for name in sorted(manifest()):
+        size, training = read_source(hub_folder(name) / "size.json"), _training(name)
+        scores = ["not measured", "not measured"]
+        if training is not None:
+            found = training[test_split(training)]
+            scores = [percent(found[metric]) for metric in ("accuracy", "balanced_accuracy")]
         rows.append(
             f"| [`{PREFIX}{name}`](hub_cards/{name}/hub/README.md) "
             f"| {size['parameters'] / 1e6:.1f} | {' x '.join(map(str, size['map']))} "
             f"| {' | '.join(scores)} |"
         )
     return "\n".join(rows)
+
+
+def _training(name: str) -> Optional[Dict[str, Any]]:
+    """Return a recipe's summary of one of the zoo's own models; None where no recipe trained it."""
+    file = card_folder(name) / "training.json"
+    return read_source(file) if file.is_file() else None
+
+
+def notice_text() -> str:
+    """Return ``hub_cards/NOTICE``: licence and origin of the weights in the package, by model."""
+    parts = ["The Apache License of the code does not extend to the weights in this package.\n"]
+    for name in sorted(manifest()):
+        facts = read_facts(card_folder(name) / FACTS)
+        base, file = facts.base_model or base_model(_training(name)), hub_folder(name) / NOTICE
+        terms = facts.license.name or facts.license.id
+        lines = [
+            f"hub_cards/{name}/hub/model.safetensors",
+            f"Licence: {terms}{f', {facts.license.link}' if facts.license.link else ''}",
+            f"Trained on: {facts.data.name}",
+            *([f"Fine-tuned from: https://huggingface.co/{base}"] if base else []),
+            *facts.citation,
+            *(file.read_text("utf-8").splitlines() if file.is_file() else []),
+        ]
+        parts.append("\n    ".join(lines) + "\n")
+    return "\n".join(parts)

@@ -4,8 +4,8 @@ Only the names differ, and the classifiers: theirs are two logits whose softmax 
 their difference, of which the sigmoid is the same probability.
 """
 
-import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from ..errors import InvalidInputError, WeightsNotFoundError
-from .export import write_export
+from .export import move, write_export
+from .manifest import cards_folder
 from .pull import check_finite
 from .speaker import SpeakerModel
 from .zoo_speaker import create_speaker_model
@@ -22,6 +23,8 @@ from .zoo_speaker import create_speaker_model
 #: A convolution, or its norm, of an encoder: the first and second in space (s; of sound m, over
 #: the coefficients), then in time (t).
 _ENCODER = re.compile(r"model\.(visual|audio)Encoder\.block(\d)\.([smt])_(norm_)?(\d)\.(.+)")
+#: Folder of ``hub_cards`` with what is known of the converted model.
+CARD = "asd_small_ava"
 _RENAMED = {
     "model.fusion.attention.": "fusion.conv.",
     "model.fusion.bn.": "fusion.norm.",
@@ -113,6 +116,8 @@ def _some(names: List[str]) -> str:
 def write_converted(file: Path, folder: Path) -> None:
     """Convert LR-ASD's weights to a folder that :func:`create_speaker_model` loads.
 
+    Its folder ``card`` holds the facts and figures of the card of such a model.
+
     Raises:
         InvalidInputError: If there is something in the folder already.
         WeightsNotFoundError: As :func:`convert_lr_asd`; nothing is written then.
@@ -124,9 +129,9 @@ def write_converted(file: Path, folder: Path) -> None:
         made = Path(temporary) / "export"
         made.mkdir()
         write_export(model, made, model._model_args, model.state_dict())
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in sorted(made.iterdir(), reverse=True):  # config.json, which names it, last
-            os.replace(file, folder / file.name)
+        shutil.copytree(cards_folder() / CARD, made / "card")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        move(made, folder)
 
 
 def _existing(folder: Path) -> Path:

@@ -1,0 +1,57 @@
+"""The zoo's own models as they lie in the package: ``hub_cards/<name>/hub`` is a repository."""
+
+from pathlib import Path
+
+from ..errors import InvalidInputError
+from ..models.manifest import cards_folder, hub_folder, manifest, sha256_of
+from ..models.pull import HUB_ORG
+from .run import Run, declared_repo, make_run, read_export
+from .stage import Staged
+
+
+def packaged_run(name: str, folder: Path, card: Path) -> Run:
+    """Read what a model of the zoo is packaged from.
+
+    Args:
+        name: Such as ``resnet50_celeba``.
+        folder: A finished run; or a saved model that no recipe trained; or the model's folder
+            ``hub``. Weights and config are taken from there.
+        card: Folder of its facts and figures.
+
+    Raises:
+        InvalidInputError: If the run is of another model, or anything that the card needs is
+            missing.
+        WeightsNotFoundError: If the weights do not load, do not fit, or are not finite.
+    """
+    _, config = read_export(folder)
+    architecture = str(config.get("architecture")).removesuffix("_sehead")
+    found = f"{architecture}_{config.get('pretrained_cfg', {}).get('tag')}"
+    if found != name:
+        raise InvalidInputError(f"{folder} is of {found} (architecture and tag), not of {name}.")
+    measured = (folder / "export").is_dir() or (card / "training.json").is_file()
+    return make_run(folder, f"{HUB_ORG}/{name}", card, name, measured)
+
+
+def packaged(name: str, repo: str) -> Staged:
+    """Read a packaged model as what goes to a repository, byte for byte.
+
+    Args:
+        name: Such as ``resnet50_celeba``; one of the manifest.
+        repo: Repository on the Hub.
+
+    Raises:
+        InvalidInputError: If the files are not those that the manifest records.
+        WeightsNotFoundError: If the weights do not load.
+    """
+    folder, recorded = hub_folder(name), manifest()[name].sha256
+    found = {file.name: sha256_of(file) for file in sorted(folder.glob("*"))}
+    if found != recorded:
+        names = {n for n in {**found, **recorded} if found.get(n) != recorded.get(n)}
+        raise InvalidInputError(
+            f"{folder} is not as hub_cards/manifest.json records it: {', '.join(sorted(names))}. "
+            "Install se_zoo again; in a checkout, `python -m tools.package_zoo "
+            f"{name}` writes folder and manifest anew."
+        )
+    own = name if repo == declared_repo(name) else None
+    run = make_run(folder, repo, cards_folder() / name, own, metrics=False)
+    return Staged(folder, run, found, packaged=True)

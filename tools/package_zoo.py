@@ -1,0 +1,146 @@
+"""Package a model of the zoo: hub_cards/<name>/hub is then what its Hub repository holds.
+
+    python -m tools.package_zoo resnet50_celeba runs/zoo/resnet50_celeba   # a finished run
+    python -m tools.package_zoo tf_efficientnet_lite0_in1k lite0   # a saved model, without a recipe
+    python -m tools.package_zoo resnet50_celeba     # again, from the files that lie there
+
+hub_cards/<name>/facts.yaml, with what people state, has to be there first. Of a run, export/,
+summary.json (as training.json) and curves.png are taken. The folder is written whole or not at all,
+then the model's entry in hub_cards/manifest.json, and hub_cards/NOTICE. `python -m
+tools.write_cards` writes the README's table. Figures that were measured on other weights than the
+run's, and a control.json that is no control of the run, are removed: measure again, then package
+again. Delete hub/gallery.json to have the picture drawn anew.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional
+
+import tyro
+
+from se_zoo.errors import InvalidInputError, SEZooError
+from se_zoo.hub.card import GALLERY
+from se_zoo.hub.packaged import packaged_run
+from se_zoo.hub.publish import COUNTED
+from se_zoo.hub.record import write_entry
+from se_zoo.hub.run import read_export
+from se_zoo.hub.sources import read_source, read_sources
+from se_zoo.hub.stage import MANIFEST, Staged, control_differences, stage
+from se_zoo.hub.zoo import FACTS, NOTICE, notice_text
+from se_zoo.models.manifest import Published, cards_folder, read_manifest, sha256_of
+from se_zoo.models.own_models import own_models
+from se_zoo.models.pull import WEIGHTS_NAME
+
+TRAINING = "training.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """Which model, and of what."""
+
+    name: tyro.conf.Positional[str]
+    """Such as resnet50_celeba: architecture and tag."""
+    run: tyro.conf.Positional[Optional[Path]] = None
+    """Folder of a finished run, or of a model that no recipe trained; by default the packaged
+    files are taken again."""
+
+
+def package(name: str, run: Optional[Path] = None) -> List[str]:
+    """Write a model's folder, its entry in the manifest, and the notice.
+
+    Args:
+        name: Such as ``resnet50_celeba``.
+        run: Folder of a finished run, or of a saved model; by default what is packaged already.
+
+    Returns:
+        Lines on what was done.
+
+    Raises:
+        SEZooError: If anything that the folder needs is missing or wrong; nothing is changed then.
+    """
+    folder = cards_folder() / name
+    if not (folder / FACTS).is_file():
+        raise InvalidInputError(f"{folder / FACTS} is missing; write it first.")
+    work = folder.with_name(f".{name}.tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("hub"))
+        dropped = _drop_stale(work, run) if run is not None else []
+        with stage(packaged_run(name, run or folder / "hub", work)) as staged:
+            _keep_counted(staged, folder / "hub")
+            shutil.copytree(staged.folder, work / "hub")
+            for figures in {TRAINING, *(file.name for file in work.glob("*.json"))}:
+                if (staged.folder / figures).is_file():  # with the paths of machines cut
+                    shutil.copyfile(staged.folder / figures, work / figures)
+            sha256 = dict(staged.sha256)
+        _replace(folder, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return [*dropped, _enter(name, sha256)]
+
+
+def _drop_stale(card: Path, run: Path) -> List[str]:
+    """Remove figures that are not of the run from a copy of a card's folder."""
+    weights = sha256_of(read_export(run)[0] / WEIGHTS_NAME)
+    (card / TRAINING).unlink(missing_ok=True)
+    lines = []
+    for name, figures in read_sources(card).items():
+        why = ""
+        if figures.get("weights_sha256", weights) != weights:
+            why = "it was measured on other weights"
+        elif name == "control":
+            other = control_differences(read_source(run / "summary.json"), figures)
+            why = f"it is no control of this run: {', '.join(other)} differ" if other else ""
+        if why:
+            (card / f"{name}.json").unlink()
+            lines.append(f"removed {card.name[1:-4]}/{name}.json: {why}")
+    return lines
+
+
+def _keep_counted(staged: Staged, earlier: Path) -> None:
+    """Keep the packaged figures and picture that differ in nothing but machine and commit."""
+    present = [earlier / name for name in COUNTED if name in staged.sha256]
+    kept = [file.name for file in present if file.is_file() and staged.keep(file)]
+    if f"{Path(GALLERY).stem}.json" in kept and (earlier / GALLERY).is_file():
+        shutil.copyfile(earlier / GALLERY, staged.folder / GALLERY)
+    if kept:
+        staged.write_manifest()
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put a folder in the place of another one."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
+
+
+def _enter(name: str, sha256: "dict[str, str]") -> str:
+    """Write the manifest's entry, which keeps its commit if no file changed, and the notice."""
+    file = cards_folder() / MANIFEST
+    known = read_manifest(file).get(name)
+    same = known is not None and dict(known.sha256) == sha256
+    if not same:
+        write_entry(file, name, Published(sha256))
+    own_models.cache_clear()
+    (file.parent / NOTICE).write_text(notice_text(), encoding="utf-8")
+    return f"{name}: {'as it was' if same else f'packaged, {len(sha256)} files'}"
+
+
+def main() -> None:
+    """Read the command line and package."""
+    options = tyro.cli(Package, description=__doc__)
+    try:
+        print("\n".join(package(options.name, options.run)))
+    except (SEZooError, OSError) as error:
+        raise SystemExit(f"package_zoo: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

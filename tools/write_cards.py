@@ -1,0 +1,57 @@
+"""Write what is generated in hub_cards/ and README.md; the tests compare.
+
+python -m tools.write_cards             # the packaged models, the notice, and the README's table
+python -m tools.write_cards --sizes     # count every registered model's size again, too
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict
+
+import timm
+import tyro
+
+import se_zoo  # noqa: F401  (registers the models)
+from se_zoo.hub.size import size_facts
+from se_zoo.hub.zoo import card_names, models_table, own_name
+from se_zoo.models.manifest import cards_folder, manifest
+from se_zoo.provenance import provenance
+from tools.package_zoo import package
+
+README = Path(__file__).parents[1] / "README.md"
+START, END = "<!-- models: python -m tools.write_cards -->\n", "<!-- end of models -->"
+
+
+@dataclass(frozen=True)
+class Write:
+    """What to write beside the cards."""
+
+    sizes: bool = False
+
+
+def sizes() -> Dict[str, Any]:
+    """Return the size of every tag of every registered architecture that is not the zoo's own."""
+    names = (name for name in card_names() if own_name(name) is None)
+    return {name: size_facts(timm.create_model(name)) for name in names}
+
+
+def readme_text() -> str:
+    """Return the README with the table of models as it has to be."""
+    before, rest = README.read_text("utf-8").split(START)
+    return f"{before}{START}{models_table()}\n{END}{rest.split(END)[1]}"
+
+
+def main(options: Write) -> None:
+    """Write the files."""
+    if options.sizes:
+        content = {**provenance(), "models": sizes()}
+        text = json.dumps(content, indent=1) + "\n"
+        (cards_folder() / "sizes.json").write_text(text, encoding="utf-8")
+    for own in sorted(manifest()):
+        print("\n".join(package(own)), flush=True)
+    README.write_text(readme_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Write, description=__doc__))
