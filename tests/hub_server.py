@@ -61,13 +61,23 @@ class Fault:
         return self.method in (None, method) and re.search(self.pattern, path) is not None
 
 
-def client_environment(endpoint: str, cache: Path, token: str = "") -> Dict[str, str]:
-    """Environment of a process whose huggingface_hub talks to an endpoint, and knows no other."""
+def client_environment(
+    endpoint: str, cache: Path, token: str = "", package: Optional[Path] = None
+) -> Dict[str, str]:
+    """Environment of a process whose huggingface_hub talks to an endpoint, and knows no other.
+
+    Args:
+        endpoint: Address of the Hub.
+        cache: Home of the client.
+        token: Of the user.
+        package: Folder to import se_zoo from; the process has to be started there.
+    """
     own = ("HF_", "HUGGING")  # a token or a cache of the machine's
     kept = {k: v for k, v in os.environ.items() if not k.startswith(own)}
     return {
         **{k: v for k, v in kept.items() if not k.lower().endswith("_proxy")},
         **({"HF_TOKEN": token} if token else {}),
+        **({"PYTHONPATH": str(package)} if package else {}),
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(cache),
         "HF_HUB_OFFLINE": "0",

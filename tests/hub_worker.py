@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, NamedTuple
+from typing import Any, List, NamedTuple, Optional
 
 from .hub_server import client_environment
 
@@ -50,11 +50,19 @@ class Done(NamedTuple):
 
 
 class HubWorker:
-    """Runs Python in a process of its own; a context manager."""
+    """Runs Python in a process of its own; a context manager.
 
-    def __init__(self, endpoint: str, cache: Path, token: str = ""):
+    Args:
+        endpoint: Address of the Hub.
+        cache: Home of the client.
+        token: Of the user.
+        package: Folder to import se_zoo from, see :func:`tests.package_copy.copy_package`.
+    """
+
+    def __init__(self, endpoint: str, cache: Path, token: str = "", package: Optional[Path] = None):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _LOOP], env=client_environment(endpoint, cache, token),
+            [sys.executable, "-c", _LOOP], cwd=package,
+            env=client_environment(endpoint, cache, token, package),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 

@@ -1,0 +1,103 @@
+"""Publishing all models of the zoo, each exactly as its packaged folder is."""
+
+from dataclasses import dataclass
+from typing import Iterator, Optional
+
+from huggingface_hub import HfApi
+
+from ..errors import SEZooError
+from ..models.manifest import manifest
+from .packaged import packaged
+from .publish import Publication, publish
+from .publish_errors import naming_the_step
+from .record import check_record, record
+from .remote import Changes, Remote
+from .run import check_repo, declared_repo
+from .stage import Staged, load_name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the publication of one model ended.
+
+    Attributes:
+        repo: Repository.
+        publication: What is on the Hub; None after an error.
+        error: Why it is not, on one line.
+    """
+
+    repo: str
+    publication: Optional[Publication] = None
+    error: Optional[str] = None
+
+    def text(self) -> str:
+        """Return one line for the command line."""
+        done = self.publication
+        if done is None:
+            return f"{self.repo}: FAILED: {self.error}"
+        state = "published" if done.changed else "up already"
+        private = " (private)" if done.private else ""
+        return f"{self.repo}{private}: {state}, tag {done.tag}, commit {done.commit}"
+
+
+def publish_zoo(
+    org: Optional[str] = None,
+    *,
+    private: bool = False,
+    overwrite: bool = False,
+    to_record: bool = False,
+) -> Iterator[Outcome]:
+    """Publish every packaged model; the errors of one do not stop the others.
+
+    A model that is up already, equal and tagged, is skipped, so the same call goes on after it was
+    interrupted.
+
+    Args:
+        org: Organisation on the Hub; the zoo's by default.
+        private: Make new repositories private.
+        overwrite: Replace files that this package did not put there.
+        to_record: Write commits and tags to ``hub_cards/manifest.json``.
+
+    Yields:
+        How it ended, model by model.
+
+    Raises:
+        InvalidInputError: If the organisation is no name, or the manifest cannot be written.
+        PublishError: If the Hub does not know who asks.
+    """
+    repos = {name: f"{org}/{name}" if org else declared_repo(name) for name in manifest()}
+    for repo in repos.values():
+        check_repo(repo)
+    if to_record:
+        check_record()
+    with naming_the_step("before anything was changed", next(iter(repos.values()))):
+        HfApi().whoami()
+    for name, repo in repos.items():
+        try:
+            done = _publish(name, repo, private, overwrite)
+            if to_record:
+                record(name, done)
+            yield Outcome(repo, done)
+        except (SEZooError, OSError) as error:
+            yield Outcome(repo, error=" ".join(str(error).split()))
+
+
+def _publish(name: str, repo: str, private: bool, overwrite: bool) -> Publication:
+    staged = packaged(name, repo)
+    with naming_the_step("before anything was changed", repo):
+        there = _is_up(staged)
+    if there is not None and (there.private or not private):
+        return there
+    return publish(staged, private=private, overwrite=overwrite)
+
+
+def _is_up(staged: Staged) -> Optional[Publication]:
+    """Return what is on the Hub if it is this folder and has its tag, which comes last."""
+    remote = Remote.look(HfApi(), staged.run.repo)
+    if remote.head is None or Changes.between(remote, staged):
+        return None
+    tag = remote.version_of(remote.head)
+    if tag is None:
+        return None
+    name, private = load_name(staged.run), bool(remote.private)
+    return Publication(staged.run.repo, remote.head, tag, None, False, name, private)
