@@ -6,6 +6,8 @@
     explanation = model.explain(images, target="Smiling")
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     InvalidInputError,
     SEZooError,
@@ -24,10 +26,14 @@ from .models import (
     list_models,
     load_clip,
     resolve_clip_config,
+    save,
     squeeze,
     unsqueeze,
 )
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .hub import push_to_hub
 
 __all__ = [
     "ClipConfig",
@@ -49,7 +55,18 @@ __all__ = [
     "explain",
     "list_models",
     "load_clip",
+    "push_to_hub",
     "resolve_clip_config",
+    "save",
     "squeeze",
     "unsqueeze",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what publishing needs on first use: cards take jinja2 and yaml."""
+    if name == "push_to_hub":
+        from .hub import push_to_hub
+
+        return push_to_hub
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
