@@ -1,8 +1,10 @@
-"""The bundled model: its file, its figures on real data, and what its card says of it."""
+"""The packaged models: their size, their figures on real data, and what their cards say."""
 
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -15,7 +17,8 @@ from timm.data.transforms_factory import create_transform
 
 import se_zoo
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
-from se_zoo.models.pull import BUNDLED, bundled_file
+
+from .package_copy import CELEBA, copy_package, hub_of
 
 NAME = "se_zoo/resnet18_slim_celeba"
 ROOT = Path(__file__).parents[1]
@@ -31,10 +34,19 @@ def model() -> Any:
     return timm.create_model(NAME, pretrained=True).eval()
 
 
-def test_every_bundled_model_has_its_file() -> None:
-    for name in BUNDLED:
-        backbone, _, tag = name.split("/")[1].rpartition("_")
-        assert bundled_file(backbone, tag).stat().st_size <= 5 * 2**20
+def test_damaged_file_in_the_package_is_refused(tmp_path: Path) -> None:
+    """By its hash, which the manifest records; nobody is asked for another one."""
+    package = copy_package(tmp_path / "package")
+    file = hub_of(package, CELEBA) / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    code = f"import timm, se_zoo\ntimm.create_model('se_zoo/{CELEBA}', pretrained=True)"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=package, capture_output=True, text=True
+    )
+    assert "WeightsNotFoundError" in done.stderr and "is damaged" in done.stderr
+    assert "Install se_zoo again with pip" in done.stderr
 
 
 def test_bundled_model_is_what_was_promised(model: Any) -> None:
@@ -123,7 +135,7 @@ def test_bundled_speaker_model_on_a_face_that_it_never_saw() -> None:
 
 def test_card_states_the_measured_figures() -> None:
     """No figure without a file: what the documents say is what the recipe wrote."""
-    card = (CARD / "README.md").read_text()
+    card = (CARD / "hub" / "README.md").read_text()
     regions = json.loads((CARD / "regions.json").read_text())
     for method in ("contribution", "gate", "activation"):
         figures = f"{regions[method]['pointing']:.2f} | {regions[method]['energy']:.2f}"

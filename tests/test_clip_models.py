@@ -223,11 +223,6 @@ def test_kinetics_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) ->
         timm.create_model("r3d_18_sehead", pretrained=True)
 
 
-def test_own_weights_are_declared_and_not_there() -> None:
-    with pytest.raises(se_zoo.WeightsNotFoundError, match=r"recipes/clips\.py --data.path VIDEOS"):
-        timm.create_model("se_zoo/r2plus1d_18_ucf101", pretrained=True)
-
-
 def test_image_is_a_clip_of_one_frame() -> None:
     for name in ("mc3_18", "framewise"):
         model = timm.create_model(f"{name}_sehead", num_classes=CLASSES).eval()

@@ -10,7 +10,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save
-from timm.models import save_for_hf
 
 import se_zoo
 
@@ -57,7 +56,7 @@ def bench(tmp_path_factory: Any) -> Iterator[Bench]:
     home = tmp_path_factory.mktemp("home")
     (home / "caches").mkdir()
     model: Any = randomise(timm.create_model("timm_sehead", backbone="test_resnet", num_classes=3))
-    save_for_hf(model, str(home / "good"), model_args=model._model_args, safe_serialization=True)
+    se_zoo.save(model, home / "good")
     good = {
         "config.json": (home / "good" / "config.json").read_bytes(),
         "model.safetensors": save(model.state_dict()),
@@ -333,7 +332,7 @@ def test_errors_of_the_other_transport(
 
     monkeypatch.setattr("se_zoo.models.pull.hf_hub_download", download)
     with pytest.raises(se_zoo.WeightsNotFoundError, match=says):
-        timm.create_model("se_zoo/resnet18_celeba", pretrained=True)
+        timm.create_model("resnet10t_sehead", pretrained=True)
 
 
 @pytest.mark.parametrize(
@@ -356,14 +355,14 @@ def test_error_names_the_next_step(bench: Bench, fault: Fault, says: str) -> Non
 
 
 def test_offline_needs_the_cache(bench: Bench, tmp_path: Path) -> None:
-    bench.hub.add("se-zoo/resnet18_celeba", bench.good)
+    bench.hub.add("timm/resnet10t.c3_in1k", bench.good)
     offline = """
 from huggingface_hub import constants
 constants.HF_HUB_OFFLINE = {}
 """
     bench.client.python(offline.format(True))
     try:
-        message = bench.pull("se_zoo/resnet18_celeba")
+        message = bench.pull("resnet10t_sehead")
     finally:
         bench.client.python(offline.format(False))
     assert "unset HF_HUB_OFFLINE" in message, message

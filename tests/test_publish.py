@@ -1,15 +1,11 @@
 """From a trained run to the Hub and back: everything is published or nothing is."""
 
-import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import pytest
-
-import se_zoo
 
 from .hub_server import Fault, client_environment
 
@@ -17,11 +13,6 @@ pytest.importorskip("datasets", reason="trains a model: needs se_zoo[train]")
 pytest.importorskip("accelerate", reason="trains a model: needs se_zoo[train]")
 
 from .publishing import COMPARE, FACTS, Bench, bench, data, fresh, trained  # noqa: F401  (fixtures)
-
-#: 64 images, one epoch: a model that the zoo declares, at its own size, is worth nothing here too.
-SHORT = ["--data.limit", "32", "--data.limit-eval", "8", "--optim.epochs", "1",
-         "--optim.batch-size", "16", "--optim.warmup-epochs", "0",
-         "--run.mixed-precision", "no"]  # fmt: skip
 
 
 def test_train_publish_pull(fresh: Bench) -> None:
@@ -62,63 +53,15 @@ def test_speaker_model(fresh: Bench, tmp_path: Path) -> None:
     assert "video-classification" in card and "| average precision |" in card
     code = """
 import tempfile, pathlib, se_zoo
-from se_zoo.hub.speakers import speaker_differences
+from se_zoo.hub.compare import differences
 with tempfile.TemporaryDirectory() as cache:
     pulled = timm.create_model("hf-hub:me/talkers", pretrained=True, cache_dir=pathlib.Path(cache))
 local = se_zoo.create_speaker_model("local-dir:{export}")
-answer = speaker_differences(local, pulled.eval())
+answer = differences(local, pulled.eval())
 """
     assert fresh.client.python(code.format(export=output / "export")) == []
     verified = fresh.client.se_zoo("verify", "hf-hub:me/talkers")
     assert verified.code == 0 and "all finite" in verified.printed
-
-
-def test_zoo_model_by_its_alias(fresh: Bench, data: Dict[str, Path], tmp_path: Path) -> None:
-    """The same for ``se_zoo/...``, whose preprocessing and repository the registry declares; then
-    from the recorded commit, while the repository moves on."""
-    output = tmp_path / "run"
-    env_run = _train_declared(data["faces"], output)
-    assert env_run.returncode == 0, env_run.stderr
-    config = (output / "export" / "config.json").read_text()
-    other = config.replace('"crop_mode": "center"', '"crop_mode": "squash"')
-    assert other != config
-    (output / "export" / "config.json").write_text(other)
-    wrong = fresh.client.se_zoo("publish", output)
-    assert "crop_mode is squash, declared as center" in str(wrong.code), wrong
-    (output / "export" / "config.json").write_text(config)
-    cards = tmp_path / "hub_cards"
-    shutil.copytree(Path(__file__).parents[1] / "hub_cards", cards)
-    done = fresh.client.se_zoo("publish", output, "--record", cards)
-    assert done.code == 0 and "se-zoo/resnet18_celeba" in done.printed, done
-    code = COMPARE.format(export=output / "export", name="se_zoo/resnet18_celeba")
-    assert fresh.client.python(code) == [True] * 4
-
-    entry = json.loads((cards / "manifest.json").read_text())["resnet18_celeba"]
-    assert entry["repo"] == "se-zoo/resnet18_celeba" and entry["tag"] == "v1"
-    assert entry["commit"] in done.printed
-    fresh.hub.add("se-zoo/resnet18_celeba", {"model.safetensors": b"somebody broke it"})
-    with pytest.raises(RuntimeError, match="WeightsNotFoundError"):
-        fresh.client.python(code)
-    package = "from se_zoo.models import manifest as m\nm._PACKAGE = m.Path({!r})\n"
-    package += "m.manifest.cache_clear()\n"  # read again, from that package
-    try:
-        assert fresh.client.python(package.format(str(tmp_path)) + code) == [True] * 4
-        listed = fresh.client.se_zoo("list", "--pretrained").printed
-        assert f"se-zoo/resnet18_celeba@{entry['commit']}" in listed
-        assert fresh.client.se_zoo("verify", "se_zoo/resnet18_celeba").code == 0
-        card = fresh.client.se_zoo("card", "se_zoo/resnet18_celeba").printed
-        assert "Not trained yet" not in card and "training.json" in card
-    finally:
-        fresh.client.python(package.format(str(Path(se_zoo.__file__).parent)))
-
-
-def _train_declared(faces: Path, output: Path) -> Any:
-    options = ["--data.path", str(faces), "--data.name", "None", "--run.output", str(output)]
-    return subprocess.run(
-        [sys.executable, "recipes/celeba.py", "--model.name", "resnet18_sehead", *options, *SHORT],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300,
-        env=client_environment("http://127.0.0.1:9", output.parent / "hf"),
-    )  # fmt: skip
 
 
 class Case(NamedTuple):

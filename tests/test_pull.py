@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 import pytest
 import timm
@@ -18,6 +18,7 @@ import se_zoo
 from se_zoo import WeightsNotFoundError
 
 from .hub_server import HubServer, client_environment
+from .package_copy import CELEBA, copy_package
 from .tester import randomise
 
 
@@ -56,25 +57,36 @@ CASES = (
     ("described", "timm_sehead", {"backbone": "resnet10t"}),
     ("squeezed", "resnet10t", {}),
     ("squeezed pickle", "resnet18", {}),
-    ("disguised", "se_zoo/resnet50_in1k", {}),
-    (
-        "elsewhere",
-        "se_zoo/resnet18_slim_celeba",
-        {"pretrained_cfg_overlay": {"hf_hub_id": "user/faces"}},
-    ),
+    ("disguised", "hf-hub:user/disguised", {}),
+    ("elsewhere", f"se_zoo/{CELEBA}", {"pretrained_cfg_overlay": {"hf_hub_id": "user/faces"}}),
+    ("speaker elsewhere", "se_zoo/asd_tiny_grid",
+     {"pretrained_cfg_overlay": {"hf_hub_id": "user/voices"}}),
     ("by name", "hf-hub:user/mine", {}),
-    ("ours", "se_zoo/resnet18_celeba", {}),
-    ("pickle", "se_zoo/convnext_tiny_celeba", {}),
     ("pickle by name", "hf-hub:user/pickled", {}),
-    ("missing", "se_zoo/resnet50_celeba", {}),
+)  # fmt: skip
+#: In a package without their weights: models of the zoo by what their repositories hold.
+STRIPPED = (
+    ("ours", f"se_zoo/{CELEBA}", {}),
+    ("fewer classes", f"se_zoo/{CELEBA}", {"num_classes": 3}),
+    ("missing", "se_zoo/asd_tiny_grid", {}),
 )
 
 
-def ask(cases: Any, endpoint: str, cache: Path, **environment: str) -> Dict[str, Any]:
-    """What each (key, model name, arguments) gives in a fresh process."""
+def ask(
+    cases: Any, endpoint: str, cache: Path, package: Optional[Path] = None, **environment: str
+) -> Dict[str, Any]:
+    """What each (key, model name, arguments) gives in a fresh process.
+
+    Args:
+        cases: Keys, names and arguments.
+        endpoint: Address of the Hub.
+        cache: Home of the client.
+        package: Folder to import se_zoo from.
+        **environment: Variables.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(cases)],
-        env={**client_environment(endpoint, cache), **environment},
+        [sys.executable, "-c", SCRIPT, json.dumps(cases)], cwd=package,
+        env={**client_environment(endpoint, cache, package=package), **environment},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -101,25 +113,26 @@ def answers(tmp_path_factory: Any) -> Iterator[Dict[str, Any]]:
     mine = se_zoo.squeeze("resnet10t", num_classes=5, gate="sigmoid")
     publish(root, "user/mine", randomise(mine))
     publish(root, "timm/resnet18.a1_in1k", plain, weights="")
-    publish(root, "se-zoo/resnet50_in1k", plain, weights="")
-    torch.save({"fc.weight": Exploit()}, root / "se-zoo/resnet50_in1k/model.safetensors")
+    publish(root, "user/disguised", mine, weights="")
+    torch.save({"fc.weight": Exploit()}, root / "user/disguised/model.safetensors")
     publish(root, "user/pickled", mine, weights="")
-    ours: Any = randomise(timm.create_model("se_zoo/resnet18_celeba"))
-    publish(root, "se-zoo/resnet18_celeba", ours)
-    publish(root, "se-zoo/convnext_tiny_celeba", ours, weights="")
-    publish(root, "my-team/resnet50_celeba", timm.create_model("se_zoo/resnet50_celeba"))
+    ours, others = (randomise(timm.create_model(f"se_zoo/{CELEBA}")) for _ in range(2))
+    publish(root, f"se-zoo/{CELEBA}", ours)
+    publish(root, f"my-team/{CELEBA}", others)
+    package = copy_package(tmp_path_factory.mktemp("package"), [CELEBA, "asd_tiny_grid"])
     with HubServer() as server:
         for folder in root.glob("*/*"):
             server.add_folder(folder.relative_to(root).as_posix(), folder)
         found = ask(CASES, server.url, cache)
-        elsewhere = (("there", "se_zoo/resnet50_celeba", {}), ("not", "se_zoo/resnet18_celeba", {}))
-        found["team"] = ask(elsewhere, server.url, cache, SE_ZOO_HUB_ORG="my-team")
+        found.update(ask(STRIPPED, server.url, cache, package))
+        found["team"] = ask(STRIPPED, server.url, cache, package, SE_ZOO_HUB_ORG="my-team")
         images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
         with torch.no_grad():
             found["expected"] = {
                 "timm": plain.eval()(images)[0, :8].tolist(),
                 "mine": mine.eval()(images)[0, :8].tolist(),
-                "ours": ours.eval()(images)[0, :8].tolist(),
+                "ours": ours.eval()(images)[0, :8].tolist(),  # type: ignore[operator]
+                "team": others.eval()(images)[0, :8].tolist(),  # type: ignore[operator]
             }
         yield {**found, "server": server}
 
@@ -137,13 +150,13 @@ def test_users_repository_comes_back_to_the_bit(answers: Any) -> None:
     assert answers["by name"]["logits"] == answers["expected"]["mine"]
 
 
-def test_zoo_model_comes_from_its_repository(answers: Any) -> None:
+def test_zoo_model_that_is_not_packaged_comes_from_its_repository(answers: Any) -> None:
     assert answers["ours"]["logits"] == answers["expected"]["ours"]
-    assert answers["ours"]["labels"] == 40
-    assert answers["server"].asked("se-zoo/resnet18_celeba") == ["model.safetensors"]
+    assert answers["ours"]["labels"] == 40 and answers["fewer classes"]["labels"] == 3
+    assert answers["server"].asked(f"se-zoo/{CELEBA}") == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("key", ["pickle", "pickle by name", "squeezed pickle"])
+@pytest.mark.parametrize("key", ["pickle by name", "squeezed pickle"])
 def test_repository_with_only_a_pickle_is_refused(answers: Any, key: str) -> None:
     error = answers[key]["error"]
     assert error.startswith("WeightsNotFoundError") and "model.safetensors" in error
@@ -162,30 +175,30 @@ def test_no_pickle_was_ever_asked_for(answers: Any) -> None:
 def test_missing_repository_is_one_error_that_says_it_all(answers: Any) -> None:
     error = answers["missing"]["error"]
     assert error.startswith("WeightsNotFoundError")
-    for part in (
-        "resnet50_sehead.celeba", "se-zoo/resnet50_celeba", "se_zoo/resnet18_slim_celeba",
-        "python recipes/celeba.py --model.name resnet50_sehead", "pretrained=False",
-    ):  # fmt: skip
+    for part in ("asd_tiny_sehead.grid", "se-zoo/asd_tiny_grid", "hf auth login",
+                 "pretrained=False"):  # fmt: skip
         assert part in error, part
 
 
 def test_organisation_comes_from_the_environment(answers: Any) -> None:
-    assert answers["team"]["there"]["labels"] == 40
-    assert answers["team"]["there"]["config"][2] == "my-team/resnet50_celeba"
-    assert "my-team/resnet18_celeba" in answers["team"]["not"]["error"]
+    assert answers["team"]["ours"]["logits"] == answers["expected"]["team"]
+    assert answers["team"]["ours"]["config"][2] == f"my-team/{CELEBA}"
+    assert "my-team/asd_tiny_grid" in answers["team"]["missing"]["error"]
 
 
-def test_other_repository_is_not_answered_with_the_bundled_weights(answers: Any) -> None:
+def test_other_repository_is_not_answered_with_the_packaged_weights(answers: Any) -> None:
     assert "user/faces" in answers["elsewhere"]["error"]
+    assert "user/voices" in answers["speaker elsewhere"]["error"]
 
 
-def test_organisation_that_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SE_ZOO_HUB_ORG", "bad org!")
-    with pytest.raises(WeightsNotFoundError, match="bad org!/resnet18_celeba"):
-        timm.create_model("se_zoo/resnet18_celeba", pretrained=True)
-    monkeypatch.setenv("SE_ZOO_HUB_ORG", "")
-    with pytest.raises(WeightsNotFoundError, match="se-zoo/resnet18_celeba"):
-        timm.create_model("se_zoo/resnet18_celeba", pretrained=True)
+@pytest.mark.parametrize("org, asked", [("bad org!", "bad org!"), ("", "se-zoo")])
+def test_organisation_that_is_no_name(
+    monkeypatch: pytest.MonkeyPatch, org: str, asked: str
+) -> None:
+    monkeypatch.setenv("SE_ZOO_HUB_ORG", org)
+    overlay = {"hf_hub_id": f"se-zoo/{CELEBA}"}  # not the packaged file
+    with pytest.raises(WeightsNotFoundError, match=f"{asked}/{CELEBA}"):
+        timm.create_model(f"se_zoo/{CELEBA}", pretrained=True, pretrained_cfg_overlay=overlay)
 
 
 def test_closed_endpoint(tmp_path: Path) -> None:
@@ -193,14 +206,13 @@ def test_closed_endpoint(tmp_path: Path) -> None:
         held.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{held.getsockname()[1]}"
         found = ask(
-            [("in1k", "se_zoo/resnet50_in1k", {}), ("bundled", "se_zoo/resnet18_slim_celeba", {}),
-             ("timm", "resnet10t_sehead", {})],
+            [("packaged", f"se_zoo/{CELEBA}", {}), ("timm", "resnet10t_sehead", {})],
             endpoint, tmp_path,
         )  # fmt: skip
-    assert "logits" in found["bundled"], "the bundled model asked the network"
-    for key, repo in (("in1k", "se-zoo/resnet50_in1k"), ("timm", "timm/resnet10t.c3_in1k")):
-        assert found[key]["error"].startswith("WeightsNotFoundError")
-        assert repo in found[key]["error"] and "Bundled" in found[key]["error"]
+    assert "logits" in found["packaged"], "the packaged model asked the network"
+    error = found["timm"]["error"]
+    assert error.startswith("WeightsNotFoundError") and "timm/resnet10t.c3_in1k" in error
+    assert "HF_ENDPOINT" in error
 
 
 def test_weights_that_exist_as_a_pickle_only_are_refused() -> None:
@@ -215,5 +227,5 @@ def test_weights_that_exist_as_a_pickle_only_are_refused() -> None:
 
 
 def test_offline_mode_is_the_same_error() -> None:
-    with pytest.raises(WeightsNotFoundError, match=r"se-zoo/vit_base_patch16_224_in1k.*ImageNet"):
-        timm.create_model("se_zoo/vit_base_patch16_224_in1k", pretrained=True, depth=1)
+    with pytest.raises(WeightsNotFoundError, match=r"timm/resnet10t\.c3_in1k.*HF_HUB_OFFLINE"):
+        timm.create_model("resnet10t_sehead", pretrained=True)
