@@ -13,7 +13,7 @@ import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from ..errors import UnknownModelError
+from ..errors import UnknownModelError, WeightsNotFoundError
 from .build import config_in_force
 from .labels import SPEAKER_LABELS
 from .load import load_any
@@ -66,6 +66,11 @@ def _create(
     if given or kwargs:
         names = ", ".join([*given, *kwargs])
         raise ValueError(f"{variant} takes gate, reduction, pool, body and se, not {names}.")
+    if pretrained and not any(cfg.get(k) for k in ("file", "source", "hf_hub_id", "state_dict")):
+        raise WeightsNotFoundError(
+            f"There are no weights of {variant}. LR-ASD's fit asd_small_sehead: `se-zoo convert "
+            "lr-asd` makes a folder of them. Use pretrained=False for random weights."
+        )
     place = nullcontext() if device is None else torch.device(device)
     with clear_errors(variant, cfg, cache_dir), place:
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
