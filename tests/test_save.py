@@ -193,7 +193,7 @@ def test_what_would_not_come_back_is_refused_and_nothing_is_written(
 ) -> None:
     make, options = REFUSED[says]
     with pytest.raises(InvalidInputError, match=says):
-        se_zoo.save(make(), tmp_path / "model", **options)
+        se_zoo.save(make(), tmp_path / "new" / "model", **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -205,6 +205,8 @@ def test_folder_with_files_is_refused_unless_they_may_be_replaced(tmp_path: Path
     with pytest.raises(InvalidInputError, match="overwrite=True"):
         se_zoo.save(small(), folder)
     assert before == {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    (tmp_path / "empty").mkdir()
+    assert "config.json" in os.listdir(se_zoo.save(small(), tmp_path / "empty"))
     other = small()
     se_zoo.save(other, folder, overwrite=True)
     back = timm.create_model(f"local-dir:{folder}", pretrained=True)

@@ -326,6 +326,9 @@ def test_convert_writes_a_model(
 
     cli.main(["convert", "lr-asd", str(lr_asd[0]), "--out", str(tmp_path / "asd")])
     assert "untrained" in capsys.readouterr().out
+    cli.main(["card", str(tmp_path / "asd")])  # its facts and figures are there
+    card = capsys.readouterr().out
+    assert "license: mit" in card and "are answered as the word" in card
     assert json.loads((tmp_path / "asd" / "config.json").read_text())["architecture"] == (
         "asd_small_sehead"
     )

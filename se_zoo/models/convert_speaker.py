@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..errors import InvalidInputError, WeightsNotFoundError
-from .export import move, write_export
+from .export import move, nearest, write_export
 from .manifest import cards_folder
 from .pull import check_finite
 from .speaker import SpeakerModel
@@ -125,15 +125,9 @@ def write_converted(file: Path, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInputError(f"{folder} is there already; name another folder.")
     model: Any = convert_lr_asd(file)
-    with tempfile.TemporaryDirectory(dir=_existing(folder.absolute().parent)) as temporary:
+    with tempfile.TemporaryDirectory(dir=nearest(folder.absolute().parent)) as temporary:
         made = Path(temporary) / "export"
         made.mkdir()
         write_export(model, made, model._model_args, model.state_dict())
         shutil.copytree(cards_folder() / CARD, made / "card")
-        folder.parent.mkdir(parents=True, exist_ok=True)
         move(made, folder)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return folder if folder.is_dir() else _existing(folder.parent)

@@ -68,8 +68,7 @@ def save(
     args = model_args_of(model)
     names = check_labels(model, labels)
     weights = _weights(model, dtype)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}-") as temporary:
+    with tempfile.TemporaryDirectory(dir=nearest(final.absolute().parent)) as temporary:
         made = Path(temporary) / "model"
         made.mkdir()
         try:
@@ -90,6 +89,11 @@ def _check_place(folder: Path, overwrite: bool) -> None:
         )
 
 
+def nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that is there."""
+    return folder if folder.is_dir() else nearest(folder.parent)
+
+
 def move(made: Path, final: Path) -> None:
     """Move a finished folder to its place; the place never holds files of two models.
 
@@ -97,9 +101,8 @@ def move(made: Path, final: Path) -> None:
         made: Folder with ``config.json``, on the same disk.
         final: Where to; files of the same names are replaced.
     """
-    if final.is_dir() and not any(final.iterdir()):
-        final.rmdir()
     if not final.exists():
+        final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, final)
         return
     # Without its config.json the folder loads as nothing, rather than as a mixture.
