@@ -94,12 +94,17 @@ def test_good_wheel_becomes_a_model_that_answers_as_its_source(
     model, plain = convert_lite0.convert(found)
     assert convert_lite0.write(found, tmp_path / "out", None) == {}
     stored: Any = load_model(f"local-dir:{tmp_path / 'out'}")
+    # The stored model keeps the resolution of the last stage; at the source's it answers alike.
+    coarse: Any = timm.create_model("tf_efficientnet_lite0_sehead", gate="identity").eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        assert torch.equal(model(images), source(images))
         assert torch.equal(plain(images), source(images))
+        coarse.load_state_dict(model.state_dict())
+        assert torch.equal(coarse(images), source(images))
+        coarse.load_state_dict(stored.state_dict())
         scale = source(images).abs().max()
-        assert (stored(images) - source(images)).abs().max() < 0.01 * scale
+        assert (coarse(images) - source(images)).abs().max() < 0.01 * scale
+        assert stored.forward_features(images).shape[-2:] == (4, 4)
     assert stored.se_args == {"gate": "identity", "reduction": 16}
     assert stored.class_labels() == imagenet_labels() and not stored.is_multi_label()
     assert stored.explain(images).exact
@@ -113,7 +118,7 @@ def test_folder_says_where_the_weights_are_from(
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     cfg = config["pretrained_cfg"]
     assert config["architecture"] == "tf_efficientnet_lite0_sehead"
-    assert config["model_args"] == {"gate": "identity"}
+    assert config["model_args"] == {"gate": "identity", "output_stride": 16}
     assert (cfg["tag"], cfg["license"]) == ("in1k", "apache-2.0")
     assert cfg["mean"] == cfg["std"] == [0.5, 0.5, 0.5] and cfg["input_size"] == [3, 224, 224]
     assert "official/efficientnet/lite" in cfg["origin_url"]
