@@ -1,4 +1,4 @@
-"""What README.md shows of measured explanations is what the files of figures say."""
+"""What docs/ shows of measured explanations is what the files of figures say."""
 
 import pytest
 
@@ -13,8 +13,9 @@ from .write_results import report
 OBJECTS = ("imagenet", "cifar10")
 
 
-def test_readme_and_overview_are_generated() -> None:
-    assert results.README.read_text("utf-8") == results.readme_text(), results.__doc__
+def test_documents_and_overview_are_generated() -> None:
+    for file, text in results.document_texts().items():
+        assert file.read_text("utf-8") == text, results.__doc__
     assert results.OVERVIEW.read_text("utf-8") == results.overview_text(), results.__doc__
 
 

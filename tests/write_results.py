@@ -1,4 +1,4 @@
-"""Writes what README.md shows of the measurements in recipes/results/; a test compares.
+"""Write what docs/ shows of the measurements in recipes/results/; a test compares.
 
 python -m tests.write_results                              # tables and pictures from those files
 python -m tests.write_results --take runs/explain/faces    # after copying a bench's figures there
@@ -33,12 +33,14 @@ from se_zoo.models.photos import demo_photo, load_photo  # noqa: E402
 from se_zoo.train.repeat import shown  # noqa: E402
 
 RESULTS = ROOT / "recipes" / "results"
-README, OVERVIEW = ROOT / "README.md", RESULTS / "README.md"
+OVERVIEW = RESULTS / "README.md"
+#: Documents with marked blocks, and the blocks that each holds.
+DOCUMENTS = {"evidence.md": ("quality", "cost"), "train.md": ("parity",)}
 PRESETS = ("faces", "objects")
 PARITY = ROOT / "hub_cards" / "resnet18_slim_celeba" / "parity.json"
 #: The box of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
-#: What the README shows of all that was measured.
+#: What the documents show of all that was measured.
 SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
 #: What the sets are, for headings.
 TITLES = {
@@ -98,7 +100,7 @@ def rows_of(content: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
 
 
 def quality_block(name: str) -> str:
-    """One set's table for the README."""
+    """One set's table for the documents."""
     content = load(next(p for p in PRESETS if name in load(p)["sets"]))
     rows = [row for row in rows_of(content, name) if row["measure"] in SHOWN]
     count = content["sets"][name]
@@ -152,7 +154,7 @@ def parity_block() -> str:
 
 
 def blocks() -> Dict[str, str]:
-    """What stands between the README's marks, by their names."""
+    """What stands between the marks of the documents, by their names."""
     return {
         "quality": "\n\n".join(quality_block(name) for name in ("imagenet", "celeba")),
         "cost": cost_block(),
@@ -160,14 +162,18 @@ def blocks() -> Dict[str, str]:
     }
 
 
-def readme_text() -> str:
-    """The README as it has to be."""
-    text = README.read_text("utf-8")
-    for name, block in blocks().items():
-        start, end = f"<!-- {name}: python -m tests.write_results -->\n", f"<!-- end of {name} -->"
-        before, rest = text.split(start)
-        text = f"{before}{start}{block}\n{end}{rest.split(end)[1]}"
-    return text
+def document_texts() -> Dict[Path, str]:
+    """Return the documents as they have to be, by their files."""
+    made, found = blocks(), {}
+    for file, names in DOCUMENTS.items():
+        text = (ROOT / "docs" / file).read_text("utf-8")
+        for name in names:
+            start = f"<!-- {name}: python -m tests.write_results -->\n"
+            end = f"<!-- end of {name} -->"
+            before, rest = text.split(start)
+            text = f"{before}{start}{made[name]}\n{end}{rest.split(end)[1]}"
+        found[ROOT / "docs" / file] = text
+    return found
 
 
 def overview_text() -> str:
@@ -270,7 +276,8 @@ def main(options: Write) -> None:
     if options.portrait:
         draw_portrait(RESULTS / "portrait.png")
     OVERVIEW.write_text(overview_text(), encoding="utf-8")
-    README.write_text(readme_text(), encoding="utf-8")
+    for file, text in document_texts().items():
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
