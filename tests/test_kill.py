@@ -140,16 +140,19 @@ def test_killed_and_gone_on_is_equal_to_the_bit(
     assert result(broken) == expected
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_says_how_to_go_on_and_the_run_goes_on(
-    folder: Path, tmp_path: Path, number: signal.Signals
+    folder: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
-    options: Dict[str, Any] = {"run": {"save_every": 1000}}  # by the signal alone, then
+    """Schedulers and terminals signal the whole group, loader processes too."""
+    # The state is saved by the signal alone, then.
+    options: Dict[str, Any] = {"run": {"save_every": 1000, "workers": workers}}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(folder, whole, 1, **options))
     run = start(folder, broken, 1, **options)
     wait_for(broken, 2, run)
-    run.send_signal(number)
+    os.killpg(run.pid, number)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 128 + number and "same command again" in err
     assert not (broken / "summary.json").exists()

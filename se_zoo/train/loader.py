@@ -16,6 +16,7 @@ from .clips import clip_transforms
 from .config import AugmentConfig, Config
 from .order import Batches, Key, Plan, seed_cpu
 from .streamed import streamed_evaluation, streamed_training
+from .workers import loader_options
 
 #: Small sets are decoded once: for small images decoding is a good part of an epoch's CPU work.
 #: PIL holds 4 bytes a pixel.
@@ -134,8 +135,7 @@ def training_batches(
     return DataLoader(
         Augmented(samples, transform, config.run.seed),
         batch_sampler=Batches(plan, process, start),
-        num_workers=config.run.workers,
-        pin_memory=torch.cuda.is_available(),
+        **loader_options(config.run),
     )
 
 
@@ -148,8 +148,7 @@ def evaluation_batches(
     return DataLoader(
         Plain(samples, transform, process, processes),
         batch_size=max(1, config.optim.batch_size // views_of(config)),
-        num_workers=config.run.workers,
-        pin_memory=torch.cuda.is_available(),
+        **loader_options(config.run),
     )
 
 

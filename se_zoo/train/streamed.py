@@ -10,6 +10,7 @@ from ..data import ImageStream
 from ..data.streams import Row
 from .config import Config
 from .order import Plan, mixed, seed_cpu
+from .workers import loader_options
 
 Batch = Tuple[torch.Tensor, torch.Tensor]
 
@@ -80,8 +81,7 @@ def _loader(batches: _InTurn, config: Config) -> DataLoader:
     return DataLoader(
         batches,
         batch_size=None,  # they are batches already
-        num_workers=config.run.workers,
-        pin_memory=torch.cuda.is_available(),
+        **loader_options(config.run),
     )
 
 

@@ -11,6 +11,7 @@ from ..data.crops import CROP
 from .config import SpeakerAugmentConfig, SpeakerConfig
 from .lengths import Cut, LengthPlan
 from .order import Batches, seed_cpu
+from .workers import loader_options
 
 #: What a speaker model takes, and what it should say: audio (B, 4 T, 13), face and body
 #: (B, T, 112, 112), labels (B, T); in training face_labels (B, T), whether the face speaks, be it
@@ -163,8 +164,7 @@ def training_batches(
     loader: Any = DataLoader(
         augmented,
         batch_sampler=Batches(plan, process, start),
-        num_workers=config.run.workers,
-        pin_memory=torch.cuda.is_available(),
+        **loader_options(config.run),
     )
     return iter(loader)
 
@@ -185,7 +185,6 @@ def evaluation_batches(
     return DataLoader(
         whole,
         batch_sampler=batches,
-        num_workers=config.run.workers,
         collate_fn=padded,
-        pin_memory=torch.cuda.is_available(),
+        **loader_options(config.run),
     )
