@@ -100,7 +100,7 @@ def test_source_without_its_origin(tmp_path: Path) -> None:
 
 def test_figure_that_no_file_has() -> None:
     subject = backbone_subject("resnet10t_sehead")
-    subject.facts.summary = "It has {{ size.gmac | fixed(2) }} GMACs."
+    subject.facts.summary = "It has {{ size.gmac }} GMACs."
     with pytest.raises(InvalidInputError, match="'gmac'"):
         render(subject)
 
