@@ -24,7 +24,7 @@ FACTS_FILES = sorted(cards_folder().rglob("*.yaml"))
 _FIGURE = re.compile(r"\d+(\.\d+)?\s?%|\d+\.\d+|\d,\d{3}")
 _NOT_FIGURES = re.compile(
     r"\{\{.*?\}\}|\{%.*?%\}|arXiv \d{4}\.\d{4,5}|--optim\.lr \S+|10,000[- ]image|1,000 classes"
-    r"|doi \S+|CC BY 4\.0|cc-by-4\.0",
+    r"|doi \S+|CC BY 4\.0|cc-by-4\.0|apache-2\.0",
     re.S,
 )
 
