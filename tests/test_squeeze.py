@@ -328,11 +328,13 @@ def test_global_pool_can_be_changed_and_maps_follow() -> None:
 
 
 def test_lists_and_configs() -> None:
-    assert timm.is_model("resnet50_sehead") and "resnet50_sehead.celeba" in timm.list_models(
+    name = "resnet18_slim_sehead.celeba"
+    assert timm.is_model("resnet50_sehead") and name in timm.list_models(
         "*_sehead*", pretrained=True, include_tags=True
     )
-    cfg = timm.get_pretrained_cfg("resnet50_sehead.celeba")
-    assert cfg is not None and cfg.num_classes == 40 and cfg.hf_hub_id == "se-zoo/resnet50_celeba"
+    cfg = timm.get_pretrained_cfg(name)
+    assert cfg is not None and cfg.num_classes == 40
+    assert cfg.hf_hub_id == "se-zoo/resnet18_slim_celeba"
     plain, se = timm.get_pretrained_cfg("resnet50"), timm.get_pretrained_cfg("resnet50_sehead")
     assert plain is not None and se is not None
     assert (se.tag, se.mean, se.input_size) == (plain.tag, plain.mean, plain.input_size)

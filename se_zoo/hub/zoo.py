@@ -100,17 +100,25 @@ def models_table() -> str:
     """Return the zoo's own models as a Markdown table, with the figures of their cards."""
     rows = ["| model | parameters, M | map | accuracy | balanced |", "|---|---|---|---|---|"]
     for name in sorted(manifest()):
-        size, training = read_source(hub_folder(name) / "size.json"), _training(name)
-        scores = ["not measured", "not measured"]
-        if training is not None:
-            found = training[test_split(training)]
-            scores = [percent(found[metric]) for metric in ("accuracy", "balanced_accuracy")]
+        size = read_source(hub_folder(name) / "size.json")
         rows.append(
             f"| [`{PREFIX}{name}`](hub_cards/{name}/hub/README.md) "
             f"| {size['parameters'] / 1e6:.1f} | {' x '.join(map(str, size['map']))} "
-            f"| {' | '.join(scores)} |"
+            f"| {_score(name, 'accuracy')} | {_score(name, 'balanced_accuracy')} |"
         )
     return "\n".join(rows)
+
+
+def _score(name: str, metric: str) -> str:
+    """Return a figure of the test part in words: from ``test.json``, or the recipe's summary."""
+    file, training = card_folder(name) / "test.json", _training(name)
+    if file.is_file():
+        found = read_source(file)["figures"][metric]
+        low, high = (f"{100 * found[end]:.1f}" for end in ("low", "high"))
+        return f"{percent(found['value'])} [{low}, {high}]"
+    if training is None or metric not in training[test_split(training)]:
+        return "not measured"
+    return percent(training[test_split(training)][metric])
 
 
 def _training(name: str) -> Optional[Dict[str, Any]]:
