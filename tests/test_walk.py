@@ -180,7 +180,8 @@ REFUSED = ("crossvit", "pit")
 
 def modules() -> List[str]:
     """timm's modules that have architectures of their own, as this timm version has them."""
-    return [m for m in list_modules() if timm.list_models(module=m, exclude_filters="*_sehead*")]
+    ours = ("*_sehead*", "se_zoo/*")
+    return [m for m in list_modules() if timm.list_models(module=m, exclude_filters=ours)]
 
 
 def case_of(module: str) -> Case:

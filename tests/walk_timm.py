@@ -145,7 +145,7 @@ def walk_one(name: str) -> Outcome:
 
 def backbones(pattern: str = "*") -> List[str]:
     """timm's own architectures, without the SE variants registered by this package."""
-    return timm.list_models(pattern, exclude_filters="*_sehead*")
+    return timm.list_models(pattern, exclude_filters=("*_sehead*", "se_zoo/*"))
 
 
 def report(outcomes: List[Outcome]) -> bool:
