@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 import se_zoo
+from se_zoo.hub.zoo import NOTICE, notice_text
 from se_zoo.models.manifest import cards_folder
 
 #: Models of the copy; small ones.
@@ -32,6 +33,7 @@ def copy_package(folder: Path, without_weights: Sequence[str] = ()) -> Path:
     # Without the commits that this checkout may have recorded of the real Hub.
     entries = {name: {"sha256": read_manifest(cards)[name]["sha256"]} for name in MODELS}
     write_manifest(folder / "hub_cards", entries)
+    (folder / "hub_cards" / NOTICE).write_text(notice_text(MODELS), encoding="utf-8")
     for name in without_weights:
         (hub_of(folder, name) / "model.safetensors").unlink()
     return folder

@@ -1,7 +1,7 @@
 """The cards of the zoo's own models, and of timm's weights under an SE head."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import timm
 import torch
@@ -127,10 +127,14 @@ def _training(name: str) -> Optional[Dict[str, Any]]:
     return read_source(file) if file.is_file() else None
 
 
-def notice_text() -> str:
-    """Return ``hub_cards/NOTICE``: licence and origin of the weights in the package, by model."""
+def notice_text(names: Optional[Sequence[str]] = None) -> str:
+    """Return ``hub_cards/NOTICE``: licence and origin of the weights in the package, by model.
+
+    Args:
+        names: Models; by default all of the package.
+    """
     parts = ["The Apache License of the code does not extend to the weights in this package.\n"]
-    for name in sorted(manifest()):
+    for name in sorted(manifest() if names is None else names):
         facts = read_facts(card_folder(name) / FACTS)
         base, file = facts.base_model or base_model(_training(name)), hub_folder(name) / NOTICE
         terms = facts.license.name or facts.license.id
