@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import timm.models
+import torch
 from timm.models import _factory
 
 import se_zoo
@@ -69,6 +70,18 @@ def test_gate_is_the_one_that_the_weights_were_trained_with() -> None:
     for name in ("resnet18_sehead", "resnet18_sehead.a1_in1k", "timm_sehead"):
         model = timm.create_model(name)
         assert model.se.gate_kind == "identity" and not model.is_multi_label()
+
+
+def test_untagged_name_of_a_timm_backbone_is_the_backbone_as_timm_has_it() -> None:
+    """The arguments of a trained model hold for its tag."""
+    images = torch.randn(1, 3, 64, 64)
+    for name, cells in (
+        ("tf_efficientnet_lite0_sehead", 2),
+        ("se_zoo/tf_efficientnet_lite0_in1k", 4),
+    ):
+        model: Any = timm.create_model(name, pretrained=True).eval()
+        assert model.forward_features(images).shape[-1] == cells
+        assert model.pretrained_cfg["tag"] == "in1k"
 
 
 def test_other_labels_keep_the_gate_and_drop_what_holds_for_the_old_labels() -> None:

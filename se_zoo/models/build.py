@@ -122,11 +122,13 @@ def create_sehead(
         clip: ``num_frames``, ``frame_stride`` and ``fps`` of a model that takes clips frame by
             frame.
         **kwargs: Arguments of the SE head (:func:`se_zoo.models.sehead.attach_se`) and of the
-            backbone; by default those that the weights of the tag were trained with.
+            backbone; by default those that the weights of a named tag were trained with.
     """
     check_arguments(variant, kwargs)
     cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
-    if clip is None and variant != ANY_BACKBONE:  # create_any has them already
+    # An untagged name of a timm backbone is that backbone as timm has it; create_any has done this.
+    tagged = pretrained_cfg is not None or not isinstance(create, str)
+    if tagged and clip is None and variant != ANY_BACKBONE:
         kwargs = with_own_args(cfg, kwargs)
     se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
     with clear_errors(variant, cfg, cache_dir):
