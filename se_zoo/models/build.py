@@ -20,7 +20,7 @@ from .own_models import with_own_args
 from .probe import probe_layout
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
-from .sehead import SE_DEFAULTS, attach_se
+from .sehead import attach_se, take_se_args
 
 
 def _build(
@@ -130,7 +130,7 @@ def create_sehead(
     tagged = pretrained_cfg is not None or not isinstance(create, str)
     if tagged and clip is None and variant != ANY_BACKBONE:
         kwargs = with_own_args(cfg, kwargs)
-    se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
+    se_args = take_se_args(kwargs)
     with clear_errors(variant, cfg, cache_dir):
         local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
         into_backbone = isinstance(create, str) and _is_timms(create, cfg)

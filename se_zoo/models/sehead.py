@@ -34,6 +34,12 @@ SE_DEFAULTS: Dict[str, Any] = {
     "map_offset": (0.0, 0.0), "map_method": None,
 }  # fmt: skip
 
+
+def take_se_args(kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    """Take the SE head's arguments out of a model's, and complete them with the defaults."""
+    return {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
+
+
 #: Attributes of an SE model that say how its answers are read.
 SE_ATTRIBUTES = ("se_args", "multi_label", "thresholds", "map_offset", "map_method")
 

@@ -20,7 +20,7 @@ from .build import check_arguments, config_in_force, create_any, fill_se
 from .own_models import cfgs_of, own_model, with_own_args
 from .pull import check_finite, local_source, restore_source, source_name
 from .pull_errors import clear_errors
-from .sehead import SE_DEFAULTS
+from .sehead import take_se_args
 from .video import attach_clip_se
 
 #: Tag of torchvision's own weights.
@@ -164,7 +164,7 @@ def _create(
         raise ValueError(f"{variant} gives no feature pyramid; call forward_features.")
     cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
     kwargs = with_own_args(cfg, kwargs)
-    se_args = {**SE_DEFAULTS, **{k: kwargs.pop(k) for k in SE_DEFAULTS if k in kwargs}}
+    se_args = take_se_args(kwargs)
     from_torchvision = cfg.get("url") == CLIPS[backbone].weights.url and not any(
         cfg.get(key) for key in ("source", "file", "state_dict", "hf_hub_id")
     )
