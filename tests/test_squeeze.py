@@ -184,7 +184,7 @@ def test_model_squeezed_by_hand_comes_back_as_timm_sehead(tmp_path: Path) -> Non
 
 def test_label_names_come_back(tmp_path: Path) -> None:
     model: Any = timm.create_model("resnet18_slim_sehead.celeba")
-    saved(model, tmp_path, multi_label=True)
+    saved(model, tmp_path, **model._model_args)
     back: Any = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
     assert back.class_labels() == model.class_labels() and back.is_multi_label()
     assert back.image_stats() == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
