@@ -75,9 +75,9 @@ def test_figures_are_those_of_the_training(root: Path, run: Path) -> None:
             name: row["value"] for name, row in found["figures"].items() if name != "f1"
         }  # fmt: skip
         for metric, value in own.items():
-            assert value == pytest.approx(summary[split][metric], abs=1e-5), (split, metric)
+            assert value == pytest.approx(summary[split][metric], abs=1e-4), (split, metric)
     for metric, row in found["at_thresholds"].items():
-        assert row["value"] == pytest.approx(summary["test"]["at_thresholds"][metric], abs=1e-5)
+        assert row["value"] == pytest.approx(summary["test"]["at_thresholds"][metric], abs=1e-4)
     assert {n: row["threshold"] for n, row in found["labels"].items()} == summary["thresholds"]
     assert found["thresholds_stored"] and found["samples"] == {"valid": 40, "test": 45}
     assert found["people"] == {"valid": 8, "test": 9}
