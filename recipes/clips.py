@@ -24,7 +24,7 @@ with its figures. An interrupted run goes on when the same command is given agai
 from pathlib import Path
 
 from se_zoo.data import ClipDataConfig
-from se_zoo.data.layout import layout_of
+from se_zoo.data.tables.layout import layout_of
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
 from se_zoo.train.recipe import run_recipe
 

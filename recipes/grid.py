@@ -34,14 +34,14 @@ import tyro
 from se_zoo import resolve_clip_config
 from se_zoo.data import ClipDataConfig, open_table
 from se_zoo.errors import DataError, InvalidInputError
-from se_zoo.explain.quality import energy_in_region
-from se_zoo.models.manifest import hub_folder
+from se_zoo.explanations.quality import energy_in_region
+from se_zoo.models.pretrained.manifest import hub_folder
 from se_zoo.provenance import provenance
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
-from se_zoo.train.clips import ClipViews
+from se_zoo.train.clip_samples import ClipViews
 from se_zoo.train.recipe import Options, one_line_errors
 from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
-from se_zoo.train.state import write_json
+from se_zoo.train.resume.state import write_json
 
 FPS, UNITS = 25, 1000
 #: x0 y0 x1 y1 in the videos' pixels: around this speaker's head, framed as in CelebA; around the

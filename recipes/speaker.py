@@ -22,7 +22,7 @@ small set, with its figures. An interrupted run goes on when the same command is
 """
 
 from se_zoo.data import TrackDataConfig
-from se_zoo.train.speaker_recipe import SpeakerOptions, run_speaker_recipe
+from se_zoo.train.speaker.speaker_recipe import SpeakerOptions, run_speaker_recipe
 
 DEFAULT = SpeakerOptions(TrackDataConfig("tracks"))
 

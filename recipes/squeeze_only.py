@@ -9,7 +9,7 @@ Data and weights: with SE_ZOO_DATA set, its celeba46k and weights/mobilenetv2_10
 otherwise flwrlabs/celeba and timm's MobileNetV2 from the Hub.
 Most of the run time goes into the features, which are made once.
 An update on them is 173 times as fast as one of the whole model in fp32, and 98 times as in bf16
-(`python -m tests.bench_train --head`: 2,301 images a second against 13 and 22).
+(`python -m benchmarks.training --head`: 2,301 images a second against 13 and 22).
 Always answering the majority scores 80.5 % on the sample's test split, and 50 % balanced.
 The features lie in the run's folder (features/, 5.6 GB for the sample) and can be deleted after it.
 """

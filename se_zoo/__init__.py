@@ -16,7 +16,8 @@ from .errors import (
     UnsupportedBackboneError,
     WeightsNotFoundError,
 )
-from .explain import ExplainedModel, Explanation, SpeakerExplanation, channel_logits, explain
+from .explanations import ExplainedModel, Explanation, SpeakerExplanation, channel_logits, explain
+from .inference.clips import load_clip
 from .layers import SqueezeExcite
 from .models import (
     ClipConfig,
@@ -24,7 +25,6 @@ from .models import (
     create_model,
     create_speaker_model,
     list_models,
-    load_clip,
     resolve_clip_config,
     save,
     squeeze,

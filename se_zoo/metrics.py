@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .data.ava import SPEAKING, Row, read_ava
+from .data.faces.ava import SPEAKING, Row, read_ava
 from .errors import DataError
 
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, Sequence
 
 import se_zoo
 from se_zoo.hub.zoo import NOTICE, notice_text
-from se_zoo.models.manifest import cards_folder
+from se_zoo.models.pretrained.manifest import cards_folder
 
 #: Models of the copy; small ones.
 MODELS = ("asd_tiny_grid", "resnet18_slim_celeba")

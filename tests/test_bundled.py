@@ -101,7 +101,7 @@ def test_accuracy_on_test_images_is_that_of_the_card(model: Any) -> None:
 @pytest.mark.parametrize("attribute", ["Smiling", "Eyeglasses", "Wearing_Hat"])
 def test_maps_look_where_the_attribute_is(model: Any, attribute: str) -> None:
     """More energy in the attribute's face region than chance, and than the gate map has there."""
-    from tests.measure_regions import FACE_BOXES, pointing_and_energy
+    from benchmarks.regions import FACE_BOXES, pointing_and_energy
 
     table = _split(400)
     present = [i for i, has in enumerate(table[attribute]) if has]
@@ -121,8 +121,8 @@ def test_bundled_speaker_model_on_a_face_that_it_never_saw() -> None:
     """A clip of another speaker: much of it is speech, nothing of it without the sound, and nothing
     while the face stands still; the gate was trained."""
     pytest.importorskip("cv2", reason="finds faces: needs se_zoo[speaker]")
+    from benchmarks.speech import answers
     from se_zoo.speaker import load_speakers
-    from tests.measure_speech import answers
 
     model = se_zoo.create_speaker_model("se_zoo/asd_tiny_grid", pretrained=True)
     clip = Path(os.environ["SE_ZOO_DATA"]) / "grid" / "video" / "multi_lwbsza.mpg"

@@ -9,14 +9,14 @@ import torch
 
 import se_zoo  # noqa: F401  (registers the models)
 from se_zoo import InvalidInputError
-from se_zoo.explain.targets import above_threshold
+from se_zoo.explanations.targets import above_threshold
 from se_zoo.hub.card import Subject, render
 from se_zoo.hub.facts import Data, Facts, License
 from se_zoo.hub.figures import TOLERANCE, check_agreement
 from se_zoo.hub.sources import read_sources
-from se_zoo.models.manifest import cards_folder, hub_folder, sha256_of
-from se_zoo.models.own_models import own_models
-from se_zoo.models.pull import WEIGHTS_NAME
+from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
+from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, sha256_of
+from se_zoo.models.pretrained.own_models import own_models
 from se_zoo.statistics import People, describe
 
 LABELS = ("Smiling", "Wearing_Hat", "Male")

@@ -18,10 +18,10 @@ from se_zoo import InvalidInputError, cli
 from se_zoo.cli import explain
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
 from se_zoo.cli.explain import DEMO, DEMO_TARGETS, OBJECTS_MODEL
-from se_zoo.models import photos
-from se_zoo.models.export import write_export
+from se_zoo.inference import images as photos
 from se_zoo.models.labels import imagenet_labels
-from se_zoo.models.load import load_model
+from se_zoo.models.pretrained.load import load_model
+from se_zoo.models.pretrained.save import write_export
 
 from .tester import randomise
 

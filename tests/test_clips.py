@@ -14,7 +14,7 @@ import torch
 
 import se_zoo
 from se_zoo.data import ClipDataConfig, check, open_table
-from se_zoo.data.sampling import (
+from se_zoo.data.video.sampling import (
     at_rate,
     evaluation_indices,
     segment_indices,
@@ -294,7 +294,7 @@ def still(tmp_path_factory: Any) -> ClipDataConfig:
 def test_all_frames_are_augmented_alike(still: ClipDataConfig, policy: Any) -> None:
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
     from se_zoo.train import AugmentConfig
-    from se_zoo.train.clips import clip_transforms
+    from se_zoo.train.clip_samples import clip_transforms
 
     augment = AugmentConfig(auto_augment=policy, reprob=0.5)
     training, _ = clip_transforms(clip_model(), still, augment)
@@ -316,7 +316,7 @@ def test_all_frames_are_augmented_alike(still: ClipDataConfig, policy: Any) -> N
 def test_views(still: ClipDataConfig) -> None:
     """Three crops are the two ends and the middle of the longer side; one is the middle."""
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
-    from se_zoo.train.clips import ClipViews
+    from se_zoo.train.clip_samples import ClipViews
 
     model = clip_model()
     config = replace(model_config(model), crop_pct=1.0)
@@ -346,8 +346,8 @@ def model_config(model: Any) -> Any:
 def test_command_line_sees_what_evaluation_sees(actions: Path, sampling: str) -> None:
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
     from se_zoo import resolve_clip_config
-    from se_zoo.models.clip_photos import clip_of, explain_frames
-    from se_zoo.train.clips import ClipViews
+    from se_zoo.inference.clips import clip_of, explain_frames
+    from se_zoo.train.clip_samples import ClipViews
 
     model = clip_model(fps=12.5, sampling=sampling)
     data = ClipDataConfig(str(actions), splits=SPLITS)
@@ -362,7 +362,7 @@ def test_command_line_sees_what_evaluation_sees(actions: Path, sampling: str) ->
 
 def test_mean_of_views_is_of_probabilities() -> None:
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
-    from se_zoo.train.clips import mean_logits
+    from se_zoo.train.clip_samples import mean_logits
 
     views = torch.randn(5, 3, 7) * 4
     found = mean_logits(views, multi_label=False)
@@ -414,7 +414,7 @@ def test_a_run(run_config: Any, tmp_path: Path) -> None:
     model: Any = timm.create_model(f"local-dir:{output / 'export'}", pretrained=True).eval()
     assert (model.num_frames, model.frame_stride, model.fps) == (4, 4, 12.5)
     from se_zoo import resolve_clip_config
-    from se_zoo.train.clips import ClipViews
+    from se_zoo.train.clip_samples import ClipViews
 
     table = open_table(run_config.data, "test")
     views = ClipViews(resolve_clip_config(model), run_config.data)
@@ -481,7 +481,7 @@ def test_one_process_looks_the_others_follow(tmp_path: Path) -> None:
 
 
 def test_class_that_is_left_out_altogether(run_config: Any, tmp_path: Path) -> None:
-    from se_zoo.train.start import open_all
+    from se_zoo.train.preflight import open_all
 
     write(tmp_path / "good.mp4", 9)
     rows = ["good.mp4,a,train", "gone.mp4,b,train", "good.mp4,a,test", "good.mp4,b,test"]
@@ -497,7 +497,7 @@ def test_class_that_is_left_out_altogether(run_config: Any, tmp_path: Path) -> N
 def test_workers_and_processes_see_the_same_clips(run_config: Any) -> None:
     """A clip depends on seed, epoch and sample alone; shares of an evaluation are disjoint."""
     from se_zoo.train import loader
-    from se_zoo.train.order import Plan
+    from se_zoo.train.resume.order import Plan
 
     model = clip_model(num_frames=4)
     table = open_table(run_config.data, "train")

@@ -20,7 +20,7 @@ from se_zoo import cli
 from se_zoo.cli.check import Check, data_config
 from se_zoo.data import DataConfig, ImageTable, check, open_table
 from se_zoo.data.images import read_rgb
-from se_zoo.data.sources import Content
+from se_zoo.data.tables.content import Content
 from se_zoo.errors import DataError
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
 
@@ -367,7 +367,7 @@ def test_import_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loaded = eval(done.stdout)
-    assert "se_zoo.data.columns" in loaded
+    assert "se_zoo.data.tables.parquet" in loaded
     assert not {"datasets", "pandas", "pyarrow", "accelerate"} & set(loaded)
 
 
@@ -751,7 +751,7 @@ class _Deadly:
 
 
 def test_process_that_dies_is_an_error() -> None:
-    from se_zoo.data.probe import decode
+    from se_zoo.data.tables.decode import decode
 
     table = ImageTable("faces", Content(_Deadly(), ("a",), torch.zeros(64).long()))  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"decoded faces died after .* of 64 samples"):

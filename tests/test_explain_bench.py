@@ -17,16 +17,14 @@ import torch
 from PIL import Image
 
 from se_zoo.errors import DataError, InvalidInputError, SEZooError
-from se_zoo.explain.compare import Cases, Settings
+from se_zoo.explanations.quality.compare import Cases, Settings
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "recipes"))  # its files import each other by name
 
-explain_cases = pytest.importorskip("explain_cases", reason="the recipes need the extra train")
-import explain_bench as recipe  # noqa: E402
-import explain_cost  # noqa: E402
-import explain_faces  # noqa: E402
-import explain_report as report  # noqa: E402
+map_cases = pytest.importorskip("benchmarks.map_cases", reason="the recipes need the extra train")
+import benchmarks.maps as recipe  # noqa: E402
+from benchmarks import cost, faces  # noqa: E402
+from benchmarks import map_report as report  # noqa: E402
 
 KEYS = ("set", "method", "measure", "cases")
 LIGHT = ("contribution", "gate", "activation", "centre")
@@ -55,7 +53,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(groups: List[str]) -> Non
 def case_set(groups: List[str], images: List[int]) -> Any:
     count = len(groups)
     cases = Cases(torch.zeros(count, 3, 4, 4), torch.zeros(count), None, None, range(count))
-    return explain_cases.CaseSet("made", torch.nn.Identity(), cases, groups, images)
+    return map_cases.CaseSet("made", torch.nn.Identity(), cases, groups, images)
 
 
 def test_groups_weigh_alike() -> None:
@@ -120,9 +118,9 @@ def test_box_accuracy_is_of_the_set() -> None:
 
 
 def test_mosaics_hold_four_classes() -> None:
-    fours = list(explain_cases._fours([5, 4, 3, 2, 1, 0, 6, 7, 8], [0, 0, 1, 1, 2, 3, 0, 1, 2]))
+    fours = list(map_cases._fours([5, 4, 3, 2, 1, 0, 6, 7, 8], [0, 0, 1, 1, 2, 3, 0, 1, 2]))
     assert fours == [[5, 4, 3, 1]], "the first of each class; then no four classes are left"
-    assert not list(explain_cases._fours([0, 1, 2], [0, 1, 2]))
+    assert not list(map_cases._fours([0, 1, 2], [0, 1, 2]))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +187,7 @@ def test_own_images(own: Path, finished: Path) -> None:
     # A class by its number, and an image twice.
     more = (own / "boxes.csv").read_text() + "0.png,15,0,0,200,240\n"
     (own / "more.csv").write_text(more)
-    twice = explain_cases.own_cases("se_zoo/resnet18_slim_celeba", own / "more.csv")
+    twice = map_cases.own_cases("se_zoo/resnet18_slim_celeba", own / "more.csv")
     assert len(twice.groups) == 9 and len(set(twice.images)) == 8
     assert twice.cases.boxes[-1].tolist() == [0, 0, 104, 128]
 
@@ -203,7 +201,7 @@ def test_two_processes_give_the_same(own: Path, finished: Path, tmp_path: Path) 
                "--chunk", "2", "--resamples", "50", "--steps", "3", "--shares", "0.5"]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(ROOT / "recipes" / "explain_bench.py"), *command],
+         "-m", "benchmarks.maps", *command],
         cwd=tmp_path, text=True, capture_output=True, check=False,
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -256,17 +254,17 @@ def test_tables_that_cannot_be(line: str, says: str, own: Path) -> None:
     table = own / "wrong.csv"
     table.write_text(f"image,label,x0,y0,x1,y1\n{line}\n")
     with pytest.raises(DataError, match=says):
-        explain_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
+        map_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
     table.write_text("image,label,x0\n0.png,Smiling,3\n")
     with pytest.raises(DataError, match=r"all of x0 y0 x1 y1 or none.*it has image, label, x0"):
-        explain_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
+        map_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
 
 
 def test_a_table_of_a_spreadsheet(own: Path) -> None:
     """They begin it with a mark of the encoding."""
     table = own / "marked.csv"
     table.write_text("\ufeffimage,label\n0.png,Smiling\n", encoding="utf-8")
-    assert explain_cases.own_cases("se_zoo/resnet18_slim_celeba", table).groups == ["Smiling"]
+    assert map_cases.own_cases("se_zoo/resnet18_slim_celeba", table).groups == ["Smiling"]
 
 
 def test_presets_need_the_sample_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -310,10 +308,10 @@ def face_mask() -> np.ndarray:
 def test_masks_lie_where_the_model_sees_the_parts() -> None:
     model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True)
     mask = face_mask()
-    parts = explain_cases.mask_transform_of(model)(Image.fromarray(mask))
+    parts = map_cases.mask_transform_of(model)(Image.fromarray(mask))
     assert parts.shape == (128, 104) and sorted(set(parts.flatten().tolist())) == [0, 2, 13, 255]
     for part in (2, 13, 255):
-        image = explain_cases.transform_of(model)(painted(mask, part))[0]
+        image = map_cases.transform_of(model)(painted(mask, part))[0]
         white = (image - image.min()) / (image.max() - image.min()) > 0.5
         both, either = ((parts == part) & white).sum(), ((parts == part) | white).sum()
         # No more than a part of a pixel at the edges, which are drawn smoothly in the picture.
@@ -334,7 +332,7 @@ def celeba_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "image": [encoded(painted(mask, 2).resize((115, 145))) for mask in masks],
         "mask": [encoded(Image.fromarray(mask)) for mask in masks],
         "split": ["train", "valid", "test"],
-        **{name: [False] * 3 for name in explain_faces.CELEBA_PARTS},
+        **{name: [False] * 3 for name in faces.CELEBA_PARTS},
     }
     columns.update(Big_Nose=[True, True, False], Blond_Hair=[True] * 3)
     parquet.write_table(pyarrow.table(columns), folder / "parts.parquet")
@@ -342,14 +340,14 @@ def celeba_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
     with torch.no_grad():
         model.get_classifier().bias.fill_(1000)
-    monkeypatch.setattr(explain_faces, "load_model", lambda name: model)
+    monkeypatch.setattr(faces, "load_model", lambda name: model)
     monkeypatch.setenv("SE_ZOO_DATA", str(tmp_path))
     return folder
 
 
 def test_part_cases_are_of_attributes_that_are_there(celeba_parts: Path) -> None:
     """The second face has no hair, the third no big nose; at the left nothing is known."""
-    found = explain_faces.celeba_part_cases("any", ("train", "valid", "test"))
+    found = faces.celeba_part_cases("any", ("train", "valid", "test"))
     cases = list(zip(found.groups, found.images, strict=True))
     assert cases == [("Big_Nose", 0), ("Big_Nose", 1), ("Blond_Hair", 0), ("Blond_Hair", 2)]
     regions, known = found.cases.regions, found.cases.known
@@ -361,15 +359,15 @@ def test_part_cases_are_of_attributes_that_are_there(celeba_parts: Path) -> None
 
 
 def test_part_cases_of_some_splits(celeba_parts: Path) -> None:
-    assert explain_faces.celeba_part_cases("any", ("valid", "test")).images == [1, 2]
+    assert faces.celeba_part_cases("any", ("valid", "test")).images == [1, 2]
     with pytest.raises(DataError, match="no images of the splits holdout"):
-        explain_faces.celeba_part_cases("any", ("holdout",))
+        faces.celeba_part_cases("any", ("holdout",))
 
 
 @pytest.mark.data
 def test_part_cases_of_celeba(data_dir: Path) -> None:
     """Whatever an attribute is about is known, and none of it is lost at the model's size."""
-    found = explain_faces.celeba_part_cases("se_zoo/resnet18_slim_celeba", ("valid", "test"))
+    found = faces.celeba_part_cases("se_zoo/resnet18_slim_celeba", ("valid", "test"))
     regions, known = found.cases.regions, found.cases.known
     assert len(set(found.images)) > 25 and len(set(found.groups)) >= 10
     assert not (regions & ~known).any() and 0.55 < known.float().mean() < 0.8
@@ -385,7 +383,7 @@ def test_models_for_which_a_method_has_no_map_are_refused_before_scoring(own: Pa
     need_peers()
     model = timm.create_model("timm_sehead", backbone="test_vit", num_classes=2)
     cases = Cases(torch.randn(1, 3, 160, 160), torch.tensor([1]), None, None, (0,))
-    found = explain_cases.CaseSet("made", model.eval(), cases, [""], [0])
+    found = map_cases.CaseSet("made", model.eval(), cases, [""], [0])
     given = replace(
         options(own, own), methods=("contribution", "grad-cam/GradCAM", "captum/Occlusion")
     )
@@ -402,25 +400,25 @@ def need_peers() -> None:
 
 
 def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = explain_cost.Cost(
+    given = cost.Cost(
         tmp_path / "cost", ("test_resnet",), (1,), ("captum/LayerGradCam", "grad-cam/ScoreCAM"),
         runs=1, memory_runs=0,
     )  # fmt: skip
     need_peers()
     threads = torch.get_num_threads()
     try:
-        explain_cost.run_cost(given)
+        cost.run_cost(given)
         (row,) = json.loads((tmp_path / "cost" / "cost.json").read_text())["rows"]
         sides = row["sides"]
         assert list(sides) == ["plain", "gate", "contribution", "support", *given.peers]
         assert sides["plain"]["ratio"] == 1 and sides["grad-cam/ScoreCAM"]["ratio"] > 5
         assert (tmp_path / "cost" / "cost.png").is_file()
         assert "| contribution | x" in capsys.readouterr().out
-        explain_cost.run_cost(given)
+        cost.run_cost(given)
         (again,) = json.loads((tmp_path / "cost" / "cost.json").read_text())["rows"]
         assert again == row, "it is not measured again"
         one = replace(given, memory_runs=1)
-        assert explain_cost.measure_memory(one, "test_resnet", 1, "contribution") > 0
+        assert cost.measure_memory(one, "test_resnet", 1, "contribution") > 0
     finally:
         torch.set_num_threads(threads)
     for wrong, says in ((dict(peers=("ScoreCAM",)), "there are"), (dict(device="cuda"), "no GPU"),
@@ -429,7 +427,7 @@ def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                         (dict(out=tmp_path / "x.json", batches=(1, 2)), "one model")):  # fmt: skip
         if says != "no GPU" or not torch.cuda.is_available():
             with pytest.raises(InvalidInputError, match=says):
-                explain_cost.run_cost(replace(given, **wrong))
+                cost.run_cost(replace(given, **wrong))
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import torch
 import se_zoo  # registers the models
 from se_zoo.cli import main
 from se_zoo.errors import InvalidInputError, UnknownLabelError
-from se_zoo.explain.graph import METHODS, ExplainedModel
+from se_zoo.explanations.explained_model import METHODS, ExplainedModel
 
 #: NCHW without a norm, NHWC with one, tokens with one; BatchNorm; clips.
 BACKBONES = {
@@ -120,7 +120,7 @@ def test_a_compiled_model_can_be_explained() -> None:
 def onnx_parts() -> Any:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed: extra export")
-    from se_zoo.explain import export
+    from se_zoo.explanations import onnx_export as export
 
     return export
 

@@ -200,14 +200,14 @@ def test_config_is_read_once(bench: Bench) -> None:
     commit: between two readings a repository could change."""
     first = bench.hub.add("evil/model", bench.good)
     code = """
-from se_zoo.models.pull import described_model
+from se_zoo.models.pretrained.fetch import described_model
 answer = described_model("hf-hub:evil/model")[1]["hf_hub_id"]
 """
     assert bench.client.python(code) == f"evil/model@{first}"
     before = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
     bench.client.python("answer = run('explain', '--model', 'hf-hub:evil/model', '--out', '/no/x')")
     bench.client.python(
-        "from se_zoo.models.load import load_model; load_model('hf-hub:evil/model')"
+        "from se_zoo.models.pretrained.load import load_model; load_model('hf-hub:evil/model')"
     )
     after = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
     assert after - before <= 1  # 0 from the cache
@@ -330,7 +330,7 @@ def test_errors_of_the_other_transport(
     def download(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(text)
 
-    monkeypatch.setattr("se_zoo.models.pull.hf_hub_download", download)
+    monkeypatch.setattr("se_zoo.models.pretrained.fetch.hf_hub_download", download)
     with pytest.raises(se_zoo.WeightsNotFoundError, match=says):
         timm.create_model("resnet10t_sehead", pretrained=True)
 

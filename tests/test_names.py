@@ -12,9 +12,9 @@ from timm.models import _factory
 
 import se_zoo
 from se_zoo import UnknownModelError
-from se_zoo.models.manifest import hub_folder, manifest
 from se_zoo.models.names import install_alias, registry_name
-from se_zoo.models.own_models import own_models
+from se_zoo.models.pretrained.manifest import hub_folder, manifest
+from se_zoo.models.pretrained.own_models import own_models
 
 
 def test_alias_creates_the_tagged_architecture() -> None:

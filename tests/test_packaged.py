@@ -18,7 +18,7 @@ from se_zoo.hub.packaged import packaged_run
 from se_zoo.hub.publish import COUNTED
 from se_zoo.hub.stage import alike, stage
 from se_zoo.hub.zoo import notice_text
-from se_zoo.models.manifest import cards_folder, hub_folder, manifest, sha256_of
+from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, manifest, sha256_of
 
 from .package_copy import CELEBA, MODELS, copy_package, files_of, hub_of, read_manifest
 

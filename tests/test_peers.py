@@ -7,9 +7,9 @@ import timm
 import torch
 
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.compare import Cases, Settings, draw, same_maps, score
-from se_zoo.explain.peers import ANY_HEAD, PEERS, AfterGate, peer_explain, peer_maps
-from se_zoo.explain.quality import rank_correlation
+from se_zoo.explanations.quality import rank_correlation
+from se_zoo.explanations.quality.compare import Cases, Settings, draw, same_maps, score
+from se_zoo.explanations.quality.peers import ANY_HEAD, PEERS, AfterGate, peer_explain, peer_maps
 
 LIBRARIES = {"grad-cam": "pytorch_grad_cam", "captum": "captum", "torch-cam": "torchcam"}
 #: Those that are the gradient of a head of pooling and a linear layer, averaged: our map.

@@ -48,7 +48,7 @@ def bench(running: Bench) -> Iterator[Bench]:
     yield running
     running.hub.clear_faults()
     file.write_bytes(before)
-    running.client.python("se_zoo.models.manifest.manifest.cache_clear()")
+    running.client.python("se_zoo.models.pretrained.manifest.manifest.cache_clear()")
 
 
 def online(hub: HubServer, name: str, org: str = "se-zoo") -> Dict[str, bytes]:

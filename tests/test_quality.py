@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.compare import Cases, Drawn, score_regions
-from se_zoo.explain.quality import (
+from se_zoo.explanations.quality import (
     blurred,
     centre_gaussian,
     deletion_insertion,
@@ -19,7 +18,8 @@ from se_zoo.explain.quality import (
     rank_correlation,
     road,
 )
-from se_zoo.explain.quality.pixels import ranks
+from se_zoo.explanations.quality.compare import Cases, Drawn, score_regions
+from se_zoo.explanations.quality.pixels import ranks
 
 
 def spot(row: int, column: int, size: int = 8) -> torch.Tensor:

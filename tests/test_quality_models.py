@@ -10,7 +10,7 @@ import torch
 
 import se_zoo  # registers the models
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.quality import (
+from se_zoo.explanations.quality import (
     box_ious,
     channel_contributions,
     channel_deletion,
@@ -184,7 +184,7 @@ def test_drop_is_that_of_torch_cam() -> None:
     metrics = pytest.importorskip("torchcam.metrics", reason="extra compare")
     from torchcam.methods import GradCAM
 
-    from se_zoo.explain.peers import AfterGate, peer_maps
+    from se_zoo.explanations.quality.peers import AfterGate, peer_maps
 
     model, images = made(), photos(3)
     wrapped = AfterGate(model)

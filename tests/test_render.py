@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from se_zoo import Explanation, InvalidInputError
-from se_zoo.explain import METHODS, render
+from se_zoo.explanations import METHODS
+from se_zoo.explanations.draw import images as render
 
 from .tester import randomise, spread_gate, varied_images
 

@@ -4,11 +4,10 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="the recipes need the extra train")
 
-from se_zoo.explain.compare import METHODS
-from se_zoo.explain.peers import BY_CHANNEL
-
-from . import write_results as results
-from .write_results import report
+from se_zoo.explanations.quality.compare import METHODS
+from se_zoo.explanations.quality.peers import BY_CHANNEL
+from tools import write_results as results
+from tools.write_results import report
 
 OBJECTS = ("imagenet", "cifar10")
 
@@ -22,8 +21,7 @@ def test_documents_and_overview_are_generated() -> None:
 @pytest.mark.parametrize("name", [*results.PRESETS, "cost", "support"])
 def test_figures_say_how_they_were_made(name: str) -> None:
     content = results.load(name)
-    by = "measure_support" if name == "support" else "explain_bench.py"
-    assert by in content["command"] and not content["options"].get("debug")
+    assert content["command"] and not content["options"].get("debug")
     assert len(content["commit"]) == 40, "of a clean checkout"
     assert content["environment"]["torch"] and content["rows"]
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 import se_zoo
 from se_zoo import InvalidInputError
-from se_zoo.models import export
 from se_zoo.models.examples import example_inputs
+from se_zoo.models.pretrained import save as export
 
 from .tester import randomise
 

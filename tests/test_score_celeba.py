@@ -18,8 +18,8 @@ pytest.importorskip("accelerate", reason="the tool needs se_zoo[train]")
 
 from se_zoo import InvalidInputError  # noqa: E402
 from se_zoo.models.labels import CELEBA_ATTRIBUTES  # noqa: E402
-from se_zoo.models.load import load_model  # noqa: E402
-from se_zoo.models.manifest import hub_folder  # noqa: E402
+from se_zoo.models.pretrained.load import load_model  # noqa: E402
+from se_zoo.models.pretrained.manifest import hub_folder  # noqa: E402
 from se_zoo.statistics import THRESHOLDS  # noqa: E402
 from se_zoo.train import train  # noqa: E402
 from tools import score_celeba  # noqa: E402

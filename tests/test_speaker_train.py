@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from se_zoo.data import TrackDataConfig, open_tracks
-from se_zoo.data.ava import read_ava
+from se_zoo.data.faces.ava import read_ava
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.metrics import ava_average_precision
 from se_zoo.models import SpeakerOutput, create_speaker_model
@@ -29,8 +29,8 @@ from se_zoo.train import (
     SpeakerModelConfig,
     train,
 )
-from se_zoo.train.speaker import speaker_loss
-from se_zoo.train.tracks import Whole
+from se_zoo.train.speaker.batches import Whole
+from se_zoo.train.speaker.trainer import speaker_loss
 from tests.test_tracks import write_splits
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -122,7 +122,7 @@ def _cells(file: Path) -> List[List[str]]:
 def test_an_interrupted_run_goes_on_as_if_nothing_were(
     usual: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from se_zoo.train.stop import Stop
+    from se_zoo.train.resume.stop import Stop
 
     asked = iter([None, None, None, 15])
     monkeypatch.setattr(Stop, "asked", lambda self: next(asked, None))
@@ -142,7 +142,7 @@ def test_killed_while_it_finishes(
     usual: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the training, between export and summary; predictions were being written."""
-    from se_zoo.train.speaker import SpeakerTrainer
+    from se_zoo.train.speaker.trainer import SpeakerTrainer
 
     def killed(self: Any, model: Any) -> None:
         (self.folder.path / "predictions.csv.tmp").write_text("half")
@@ -161,7 +161,7 @@ def test_killed_while_it_finishes(
 
 def test_a_run_that_goes_on_with_other_tracks_is_refused(folder: Path, tmp_path: Path) -> None:
     """Other lengths make other batches, and so do other processes."""
-    from se_zoo.train.state import StateError
+    from se_zoo.train.resume.state import StateError
 
     data = tmp_path / "data"
     shutil.copytree(folder, data)
@@ -178,7 +178,7 @@ def test_long_tracks_are_scored_in_pieces(
     folder: Path, tmp_path: Path, usual: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With enough beside each, hardly otherwise than in one."""
-    from se_zoo.train import tracks
+    from se_zoo.train.speaker.trainer import batches as tracks
 
     monkeypatch.setattr(tracks, "LONGEST", 3)
     assert len(tracks.pieces_of(0, 8)) == 3
@@ -222,7 +222,7 @@ def test_body_clip_gate_and_broken_tracks(folder: Path, tmp_path: Path, capsys: 
 
 def test_tracks_are_cut(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To --augment.frames; more of them then fit into a batch."""
-    from se_zoo.train.speaker import SpeakerTrainer
+    from se_zoo.train.speaker.trainer import SpeakerTrainer
 
     seen: List[Any] = []
     count = SpeakerTrainer.count

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from se_zoo import cli
-from se_zoo.data.ava import read_ava
-from se_zoo.data.crops import cut_face
-from se_zoo.data.mfcc import mfcc
+from se_zoo.data.faces.ava import read_ava
+from se_zoo.data.faces.crops import cut_face
+from se_zoo.data.faces.detect import overlap, without_nested
+from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.models import create_speaker_model
-from se_zoo.models.convert_speaker import write_converted
+from se_zoo.models.speaker.lr_asd import write_converted
 from se_zoo.speaker import (
     Track,
     Tracker,
@@ -24,9 +25,8 @@ from se_zoo.speaker import (
     sound_features,
 )
 from se_zoo.speaker.annotate import draw_scores, write_annotated, write_table
-from se_zoo.speaker.faces import overlap, without_nested
-from se_zoo.speaker.pictures import Pictures
 from se_zoo.speaker.scores import CHUNK, CONTEXT, ScoredTrack
+from se_zoo.speaker.video_frames import Pictures
 
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
 
@@ -298,7 +298,7 @@ def test_video_keeps_its_sound_and_the_table_is_avas(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: Any) -> str:
-    from se_zoo.models.export import write_export
+    from se_zoo.models.pretrained.save import write_export
 
     model: Any = create_speaker_model("asd_tiny_sehead")
     folder = tmp_path_factory.mktemp("tiny")

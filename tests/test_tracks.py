@@ -14,13 +14,13 @@ from PIL import Image
 
 from se_zoo import cli
 from se_zoo.data import TrackDataConfig, build_tracks, open_tracks
-from se_zoo.data.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
-from se_zoo.data.mfcc import mfcc
+from se_zoo.data.faces.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
+from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.train import SpeakerAugmentConfig
-from se_zoo.train.lengths import LengthPlan
-from se_zoo.train.order import Batches
-from se_zoo.train.tracks import Augmented, Cut, Whole, mixed_in, padded
+from se_zoo.train.resume.order import Batches
+from se_zoo.train.speaker.batches import Augmented, Cut, Whole, mixed_in, padded
+from se_zoo.train.speaker.lengths import LengthPlan
 from tests.test_speaker_video import noise, write_video
 
 pytest.importorskip("av", reason="needs PyAV (extra: video)")

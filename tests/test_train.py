@@ -17,8 +17,9 @@ pytest.importorskip("datasets", reason="training needs se_zoo[train]")
 from safetensors.torch import load_file  # noqa: E402
 
 from se_zoo import InvalidInputError, WeightsNotFoundError  # noqa: E402
-from se_zoo.train import state, train  # noqa: E402
-from se_zoo.train.order import Batches, Plan, seed_all  # noqa: E402
+from se_zoo.train import train  # noqa: E402
+from se_zoo.train.resume import state  # noqa: E402
+from se_zoo.train.resume.order import Batches, Plan, seed_all  # noqa: E402
 from se_zoo.train.schedule import lr_at  # noqa: E402
 
 from .train_run import make_config  # noqa: E402
@@ -309,7 +310,7 @@ def test_what_is_written_when(folder: Path, tmp_path: Path) -> None:
 
 def test_layout_and_compilation(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
     from se_zoo.train.classify import ClassifierTrainer
-    from se_zoo.train.start import make_accelerator
+    from se_zoo.train.preflight import make_accelerator
 
     compiled: List[Any] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
@@ -489,7 +490,7 @@ def test_scores_in_fp32_are_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_classifier_of_other_labels_is_not_taken_over(folder: Path, tmp_path: Path) -> None:
     """As many labels, and other ones: the shapes alone would let it pass."""
-    from se_zoo.train.build import build_model, load_init
+    from se_zoo.train.model import build_model, load_init
 
     output = run(folder, tmp_path / "run")
     config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
@@ -507,7 +508,7 @@ def test_classifier_of_other_labels_is_not_taken_over(folder: Path, tmp_path: Pa
 
 
 def test_stochastic_depth(folder: Path) -> None:
-    from se_zoo.train.build import build_model
+    from se_zoo.train.model import build_model
 
     config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
     config = replace(config, drop_path_rate=0.5, backbone="test_convnext")
@@ -517,7 +518,7 @@ def test_stochastic_depth(folder: Path) -> None:
 
 
 def test_arguments_of_the_architecture() -> None:
-    from se_zoo.train.build import build_model, model_args
+    from se_zoo.train.model import build_model, model_args
 
     config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
     config = replace(config, args=("pad_type=same", "x=3"), mean=(0.1, 0.2, 0.3), std=(1, 2, 3))

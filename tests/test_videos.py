@@ -12,10 +12,10 @@ import torch
 from timm.models import save_for_hf
 
 from se_zoo import cli
-from se_zoo.data import frames
-from se_zoo.data.frames import Decoder, read_frames
-from se_zoo.data.sampling import clip_indices
-from se_zoo.data.videos import is_video, open_video
+from se_zoo.data.video import frames
+from se_zoo.data.video.frames import Decoder, read_frames
+from se_zoo.data.video.index import is_video, open_video
+from se_zoo.data.video.sampling import clip_indices
 from se_zoo.errors import DataError
 
 from .video_files import SIZE, number_of, write

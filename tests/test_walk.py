@@ -14,7 +14,7 @@ from timm.models import list_modules
 import se_zoo
 from se_zoo.layers.grid import feature_map
 from tests.tester import randomise, same
-from tests.walk_timm import backbones
+from tools.walk_timm import backbones
 
 Size = Tuple[int, int]
 

@@ -10,7 +10,7 @@ from typing import Dict
 
 import pytest
 
-from se_zoo.models.manifest import cards_folder, manifest
+from se_zoo.models.pretrained.manifest import cards_folder, manifest
 
 pytestmark = pytest.mark.slow
 

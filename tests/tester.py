@@ -26,7 +26,7 @@ from torch import nn
 
 import se_zoo
 from se_zoo import Explanation, SqueezeExcite
-from se_zoo.explain import METHODS
+from se_zoo.explanations import METHODS
 
 Maps = Tuple[np.ndarray, np.ndarray]
 

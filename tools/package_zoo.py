@@ -28,9 +28,9 @@ from se_zoo.hub.run import read_export
 from se_zoo.hub.sources import read_source, read_sources
 from se_zoo.hub.stage import MANIFEST, Staged, control_differences, stage
 from se_zoo.hub.zoo import FACTS, NOTICE, notice_text
-from se_zoo.models.manifest import Published, cards_folder, read_manifest, sha256_of
-from se_zoo.models.own_models import own_models
-from se_zoo.models.pull import WEIGHTS_NAME
+from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
+from se_zoo.models.pretrained.manifest import Published, cards_folder, read_manifest, sha256_of
+from se_zoo.models.pretrained.own_models import own_models
 
 TRAINING = "training.json"
 

@@ -24,20 +24,20 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from se_zoo.data import DataConfig, Table, open_table
-from se_zoo.data.columns import load_rows
+from se_zoo.data.tables.parquet import load_rows
 from se_zoo.errors import InvalidInputError
-from se_zoo.explain.targets import above_threshold
+from se_zoo.explanations.targets import above_threshold
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
-from se_zoo.models.load import load_model
-from se_zoo.models.manifest import cards_folder, hub_folder, sha256_of
 from se_zoo.models.names import PREFIX
-from se_zoo.models.pull import WEIGHTS_NAME
+from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
+from se_zoo.models.pretrained.load import load_model
+from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, sha256_of
 from se_zoo.provenance import provenance
 from se_zoo.statistics import People, best_thresholds, describe
 from se_zoo.train.loader import Plain, evaluation_transform
 from se_zoo.train.metrics import Scores
 from se_zoo.train.recipe import one_line_errors
-from se_zoo.train.state import write_json
+from se_zoo.train.resume.state import write_json
 
 DATA = "celeba46k"
 #: Column of the person.

@@ -121,8 +121,8 @@ def run_check(args: Check) -> None:
 
 
 def _check_tracks(args: Check) -> Sequence[str]:
+    from ..data.faces.track_check import check_tracks
     from ..data.report import problems_text
-    from ..data.track_check import check_tracks
 
     config = TrackDataConfig(args.data, splits=args.splits, bodies=args.bodies)
     text, errors = check_tracks(config, args.workers, args.fast)

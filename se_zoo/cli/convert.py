@@ -27,7 +27,7 @@ def run_convert(args: Convert) -> None:
         WeightsNotFoundError: If the weights are not those of that project.
         InvalidInputError: If the folder is there already.
     """
-    from ..models.convert_speaker import write_converted
+    from ..models.speaker.lr_asd import write_converted
 
     write_converted(args.weights, args.out)
     print(

@@ -8,14 +8,14 @@ from typing import Any, Dict, Iterator, List, Literal, NamedTuple, Optional, Seq
 import tyro
 from PIL import Image
 
-from ..data.videos import is_video, open_video
+from ..data.video.index import is_video, open_video
 from ..errors import InvalidInputError
-from ..explain.maps import CLASSLESS_METHODS
-from ..explain.targets import target_of
-from ..models.clip_config import resolve_clip_config
-from ..models.clip_photos import explain_frames, read_clip
-from ..models.load import load_model
-from ..models.photos import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
+from ..explanations.maps import CLASSLESS_METHODS
+from ..explanations.targets import target_of
+from ..inference.clips import explain_frames, read_clip
+from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
+from ..models.clip.config import resolve_clip_config
+from ..models.pretrained.load import load_model
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
@@ -119,7 +119,7 @@ def run_explain(args: Explain) -> None:
 
 def _explain_demo(args: Explain, out: Path) -> None:
     """The portrait, explained by both models in one picture."""
-    from ..explain.render import save_together
+    from ..explanations.draw.images import save_together
 
     parts, printed = [], []
     for question, name, crop, labels in DEMO:

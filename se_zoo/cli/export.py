@@ -39,10 +39,10 @@ def run_export(args: Export) -> None:
             answer as the model does.
         UnknownModelError: With the closest names.
     """
-    from ..explain.export import check_path, write_onnx
-    from ..explain.graph import ExplainedModel
-    from ..explain.targets import target_of
-    from ..models.load import load_model
+    from ..explanations.explained_model import ExplainedModel
+    from ..explanations.onnx_export import check_path, write_onnx
+    from ..explanations.targets import target_of
+    from ..models.pretrained.load import load_model
 
     name = args.model.rstrip("/").replace(":", "/").split("/")[-1]
     out = args.out or Path(f"{name}.{args.format}")

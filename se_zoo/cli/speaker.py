@@ -46,7 +46,7 @@ def run_speaker(args: Speaker) -> None:
     from ..models import create_speaker_model
     from ..speaker import HaarDetector, find_tracks, score_tracks, sound_features
     from ..speaker.annotate import write_annotated, write_table
-    from ..speaker.pictures import Pictures
+    from ..speaker.video_frames import Pictures
 
     out = args.out or Path("speaker.mp4")
     if out.suffix.lower() != ".mp4" or not out.parent.is_dir():

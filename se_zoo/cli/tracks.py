@@ -39,7 +39,7 @@ def run_tracks(args: Tracks) -> None:
     from tqdm import tqdm
 
     from ..data import build_tracks
-    from ..data.ava import SPEAKING, read_ava
+    from ..data.faces.ava import SPEAKING, read_ava
 
     bar: Any = tqdm(desc="cut faces", unit=" videos", disable=None)
     table = build_tracks(args.videos, args.boxes, args.out, args.split, args.bodies, bar.update)

@@ -78,7 +78,7 @@ def run_list(args: ListModels) -> None:
     """Run ``se-zoo list``."""
     from ..models import list_models
     from ..models.names import PREFIX
-    from ..models.own_models import own_models
+    from ..models.pretrained.own_models import own_models
 
     if args.architectures:
         print("\n".join(list_models()))

@@ -1,14 +1,14 @@
 """Images and videos with labels: opened in one way, checked before they are trained on."""
 
 from .check import check
-from .clips import ClipTable, Footage
 from .config import ClipDataConfig, DataConfig, SplitsConfig, TableConfig, TrackDataConfig
-from .opening import open_table
+from .faces.builder import build_tracks
+from .faces.track_table import FaceTrack, TrackTable, open_tracks
 from .report import Report, SplitCounts
-from .streams import ImageStream, open_stream
-from .tables import ImageTable, Table
-from .track_builder import build_tracks
-from .tracks import FaceTrack, TrackTable, open_tracks
+from .tables.open import open_table
+from .tables.stream import ImageStream, open_stream
+from .tables.table import ImageTable, Table
+from .video.clip_table import ClipTable, Footage
 
 __all__ = [
     "ClipDataConfig",

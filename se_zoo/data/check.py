@@ -8,13 +8,13 @@ import torch
 
 from ..errors import DataError
 from .config import ClipDataConfig, TableConfig
-from .declared import listed
-from .folders import is_sample
-from .opening import open_split
-from .probe import available_processes, decode
 from .report import Report, SplitCounts
-from .sources import StoredFiles
-from .tables import Finding, Table
+from .tables.content import StoredFiles
+from .tables.decode import available_processes, decode
+from .tables.folder import is_sample
+from .tables.open import open_split
+from .tables.table import Finding, Table
+from .tables.validate import listed
 
 #: The fast form decodes this many samples of every split, evenly spaced.
 FAST_SAMPLES = 64

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, FrozenSet, Literal, Optional, Tuple
 
 from .images import IMAGE_SUFFIXES
-from .videos import VIDEO_SUFFIXES
+from .video.index import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

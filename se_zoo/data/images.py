@@ -1,7 +1,7 @@
 """From an image file of any kind to upright RGB pixels."""
 
 from pathlib import Path
-from typing import BinaryIO, Union
+from typing import BinaryIO, Tuple, Union
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -55,3 +55,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image.convert("RGB")
+
+
+def seen_size(photo: Tuple[int, int], size: Tuple[int, int], crop_pct: float) -> Tuple[int, int]:
+    """Return the size of the part of a photo that a centre crop shows, in the photo's pixels.
+
+    Args:
+        photo: Width and height of the photo.
+        size: Height and width of the model's input.
+        crop_pct: Share of the shorter side that is seen.
+
+    Returns:
+        Width and height.
+    """
+    height, width = size
+    zoom = min(photo[0] / width, photo[1] / height) * crop_pct
+    return max(1, round(width * zoom)), max(1, round(height * zoom))

@@ -16,10 +16,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import InvalidInputError
 from ..models import SEHeadMixin, SpeakerModel
-from ..models.manifest import cards_folder
+from ..models.pretrained.manifest import cards_folder
 from .facts import Facts
 from .figures import TABLES, check_agreement, means_of
-from .words import FILTERS, labels_text, license_text, linked
+from .formatting import FILTERS, labels_text, license_text, linked
 
 #: Figures of a split that a card shows, in this order, as far as they were measured.
 METRICS = ("accuracy", "balanced_accuracy", "average_precision", "top5_accuracy")

@@ -7,7 +7,7 @@ made of.
 from typing import Any, Callable, Dict, List, Mapping
 
 from ..errors import InvalidInputError
-from .words import plain_text, title_of
+from .formatting import plain_text, title_of
 
 #: How far a figure of ``training.json`` may lie from that of the same name in ``test.json``: other
 #: kernels round differently, which moves a few answers in thousands.

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from ..data.videos import is_video, open_video
+from ..data.video.index import is_video, open_video
 from ..errors import InvalidInputError
+from ..inference.clips import explain_frames, read_clip
+from ..inference.images import DEMO_PHOTO, demo_photo, explain_photos, load_photo
 from ..models import SpeakerModel, resolve_clip_config
-from ..models.clip_photos import explain_frames, read_clip
-from ..models.photos import DEMO_PHOTO, demo_photo, explain_photos, load_photo
 from ..provenance import provenance
 from .card import GALLERY
 from .facts import Gallery

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..errors import InvalidInputError
-from ..models.manifest import cards_folder, hub_folder, manifest, sha256_of
-from ..models.pull import HUB_ORG
+from ..models.pretrained.fetch import HUB_ORG
+from ..models.pretrained.manifest import cards_folder, hub_folder, manifest, sha256_of
 from .run import Run, declared_repo, make_run, read_export
 from .stage import Staged
 

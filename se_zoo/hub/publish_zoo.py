@@ -6,7 +6,7 @@ from typing import Iterator, Optional
 from huggingface_hub import HfApi
 
 from ..errors import SEZooError
-from ..models.manifest import manifest
+from ..models.pretrained.manifest import manifest
 from .packaged import packaged
 from .publish import Publication, publish
 from .publish_errors import naming_the_step

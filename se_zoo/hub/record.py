@@ -5,7 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InvalidInputError
-from ..models.manifest import Published, cards_folder, entry_text, manifest, read_manifest
+from ..models.pretrained.manifest import (
+    Published,
+    cards_folder,
+    entry_text,
+    manifest,
+    read_manifest,
+)
 from .publish import Publication
 from .stage import MANIFEST
 

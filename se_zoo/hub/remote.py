@@ -20,8 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
-from ..models.manifest import sha256_of
-from ..models.pull_errors import CONNECTION_ERROR
+from ..models.pretrained.errors import CONNECTION_ERROR
+from ..models.pretrained.manifest import sha256_of
 from .stage import MANIFEST, Staged
 
 Operation = Union[CommitOperationAdd, CommitOperationDelete]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from ..explain import explain
+from ..explanations import explain
 from ..models import SpeakerModel
 from ..models.examples import example_inputs
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from ..errors import InvalidInputError
-from ..models.export import complete_config
-from ..models.manifest import sha256_of
 from ..models.names import PREFIX
-from ..models.pull import WEIGHTS_NAME
+from ..models.pretrained.fetch import WEIGHTS_NAME
+from ..models.pretrained.manifest import sha256_of
+from ..models.pretrained.save import complete_config
 from ..provenance import options, provenance
 from ..version import __version__
 from .card import CURVES, GALLERY, Subject, base_model, render

@@ -8,11 +8,11 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from ..errors import SEZooError
-from ..models.load import load_any
-from ..models.manifest import hub_folder, manifest, sha256_of
 from ..models.names import PREFIX
-from ..models.pull import WEIGHTS_NAME
-from ..models.pull_errors import CONNECTION_ERROR, as_sentence, next_step
+from ..models.pretrained.errors import CONNECTION_ERROR, as_sentence, next_step
+from ..models.pretrained.fetch import WEIGHTS_NAME
+from ..models.pretrained.load import load_any
+from ..models.pretrained.manifest import hub_folder, manifest, sha256_of
 from .stage import MANIFEST
 from .zoo import own_name
 

@@ -7,15 +7,15 @@ import timm
 import torch
 
 from ..errors import UnknownModelError
-from ..models.manifest import cards_folder, hub_folder, manifest
 from ..models.names import PREFIX, registry_name
-from ..models.own_models import own_models
-from ..models.pull import hub_repo
+from ..models.pretrained.fetch import hub_repo
+from ..models.pretrained.manifest import cards_folder, hub_folder, manifest
+from ..models.pretrained.own_models import own_models
 from ..models.zoo_video import TORCHVISION
 from .card import Subject, base_model, render, test_split
 from .facts import read_facts
+from .formatting import percent
 from .sources import read_source, read_sources
-from .words import percent
 
 FACTS = "facts.yaml"
 #: Copyright and licence of weights that others made, beside these.

@@ -1,13 +1,12 @@
 """Models: the SE head, ``squeeze``, and the architectures registered with timm."""
 
 from . import zoo_image, zoo_names, zoo_speaker, zoo_video
-from .clip_config import ClipConfig, resolve_clip_config
-from .clip_photos import load_clip
+from .clip.config import ClipConfig, resolve_clip_config
 from .create import create_model
-from .export import save
 from .names import install_alias, list_models
+from .pretrained.save import save
 from .sehead import SEHeadMixin, squeeze, unsqueeze
-from .speaker import SpeakerModel, SpeakerOutput
+from .speaker.model import SpeakerModel, SpeakerOutput
 from .zoo_speaker import create_speaker_model
 
 install_alias()
@@ -20,7 +19,6 @@ __all__ = [
     "create_model",
     "create_speaker_model",
     "list_models",
-    "load_clip",
     "resolve_clip_config",
     "save",
     "squeeze",

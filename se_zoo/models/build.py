@@ -14,12 +14,12 @@ from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
 from ._timm import resolve_pretrained_cfg, split_model_name_tag
 from .backbones import OWN_BACKBONE_CFGS, OWN_BACKBONES
-from .framewise import attach_framewise_se
+from .clip.framewise import attach_framewise_se
+from .layout_probe import probe_layout
 from .names import closest_names
-from .own_models import with_own_args
-from .probe import probe_layout
-from .pull import check_finite, local_source, restore_source, source_name
-from .pull_errors import clear_errors
+from .pretrained.errors import clear_errors
+from .pretrained.fetch import check_finite, local_source, restore_source, source_name
+from .pretrained.own_models import with_own_args
 from .sehead import attach_se, take_se_args
 
 

@@ -7,8 +7,8 @@ import timm
 
 from ._timm import PretrainedCfg, get_arch_pretrained_cfgs, split_model_name_tag
 from .backbones import OWN_BACKBONE_CFGS
-from .own_models import cfgs_of
-from .pull import WEIGHTS_NAME
+from .pretrained.fetch import WEIGHTS_NAME
+from .pretrained.own_models import cfgs_of
 
 BACKBONES = (
     "resnet18_slim", "resnet10t", "resnet18", "resnet34", "resnet50", "resnet101",

@@ -4,8 +4,8 @@ from typing import Any, Dict
 
 import torch
 
-from ..data.mfcc import COEFFICIENTS, WINDOWS
-from .speaker import SpeakerModel
+from ..data.faces.mfcc import COEFFICIENTS, WINDOWS
+from .speaker.model import SpeakerModel
 
 #: Frames of a second of a speaker model's input.
 FRAMES = 25

@@ -8,7 +8,7 @@ from timm.models import is_model
 
 from ..errors import UnknownModelError
 from ._timm import get_arch_pretrained_cfgs, wrap_parse_model_name
-from .own_models import own_models
+from .pretrained.own_models import own_models
 
 PREFIX = "se_zoo/"
 

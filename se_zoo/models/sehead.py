@@ -14,19 +14,25 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from ..errors import InvalidInputError, UnknownModelError, UnsupportedBackboneError
-from ..explain import Explanation
-from ..explain import channel_logits as _channel_logits
-from ..explain import explain as _explain
-from ..explain.explainer import METHODS
-from ..explain.targets import Target
+from ..explanations import Explanation
+from ..explanations import channel_logits as _channel_logits
+from ..explanations import explain as _explain
+from ..explanations.explainer import METHODS
+from ..explanations.targets import Target
 from ..layers import FrameLayout, Layout, SqueezeExcite
 from ..layers.grid import Features
 from ._timm import TimmModel, resolve_pretrained_cfg, split_model_name_tag
 from .labels import imagenet_labels
+from .layout_probe import name_of, probe_layout
 from .names import closest_names
-from .probe import name_of, probe_layout
-from .pull import check_finite, described_model, local_source, restore_source, source_name
-from .pull_errors import clear_errors
+from .pretrained.errors import clear_errors
+from .pretrained.fetch import (
+    check_finite,
+    described_model,
+    local_source,
+    restore_source,
+    source_name,
+)
 
 #: Arguments of the SE head, beside the backbone's own, and their defaults.
 SE_DEFAULTS: Dict[str, Any] = {

@@ -12,7 +12,7 @@ from timm.models import generate_default_cfgs, model_entrypoint, register_model
 from torch import nn
 
 from .names import PREFIX
-from .own_models import OwnModel, own_models
+from .pretrained.own_models import OwnModel, own_models
 
 #: timm's registry reads this name.
 default_cfgs = generate_default_cfgs(

@@ -16,12 +16,12 @@ from torch import nn
 from ..errors import UnknownModelError, WeightsNotFoundError
 from .build import config_in_force
 from .labels import SPEAKER_LABELS
-from .load import load_any
 from .names import registry_name
-from .own_models import cfgs_of, with_own_args
-from .pull import check_finite, local_source, restore_source, source_name
-from .pull_errors import clear_errors
-from .speaker import MEAN, STD, SpeakerModel
+from .pretrained.errors import clear_errors
+from .pretrained.fetch import check_finite, local_source, restore_source, source_name
+from .pretrained.load import load_any
+from .pretrained.own_models import cfgs_of, with_own_args
+from .speaker.model import MEAN, STD, SpeakerModel
 
 #: Channels of the encoders' blocks, and units of the detector.
 SIZES: Dict[str, Dict[str, Any]] = {

@@ -15,13 +15,13 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 from torchvision.models import video as torchvision_video
 
-from ..data.sampling import Sampling
+from ..data.video.sampling import Sampling
 from .build import check_arguments, config_in_force, create_any, fill_se
-from .own_models import cfgs_of, own_model, with_own_args
-from .pull import check_finite, local_source, restore_source, source_name
-from .pull_errors import clear_errors
+from .clip.torchvision_video import attach_clip_se
+from .pretrained.errors import clear_errors
+from .pretrained.fetch import check_finite, local_source, restore_source, source_name
+from .pretrained.own_models import cfgs_of, own_model, with_own_args
 from .sehead import take_se_args
-from .video import attach_clip_se
 
 #: Tag of torchvision's own weights.
 TORCHVISION = "tv_k400"

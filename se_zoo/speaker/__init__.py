@@ -1,10 +1,10 @@
 """Raw videos: who is in them, who of them speaks, and why a model thinks so."""
 
-from ..data.sound import sound_features
-from .faces import Box, FaceDetector, HaarDetector
-from .load import SpeakerClip, load_speakers
+from ..data.faces.detect import Box, FaceDetector, HaarDetector
+from ..data.faces.sound import sound_features
+from .clips import SpeakerClip, load_speakers
 from .scores import ScoredTrack, score_tracks
-from .tracks import Track, Tracker, find_tracks
+from .tracker import Track, Tracker, find_tracks
 
 __all__ = [
     "Box",

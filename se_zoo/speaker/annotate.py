@@ -9,12 +9,12 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data.ava import SPEAKING, write_rows
-from ..data.sound import aligned_sound
-from ..data.videos import pyav
+from ..data.faces.ava import SPEAKING, write_rows
+from ..data.faces.sound import aligned_sound
+from ..data.video.index import pyav
 from ..errors import DataError
 from .scores import ScoredTrack
-from .tracks import FPS
+from .tracker import FPS
 
 _SPEAKS, _SILENT = (60, 200, 80), (210, 70, 60)
 #: Samples a second that AAC knows.

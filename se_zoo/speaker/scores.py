@@ -6,10 +6,10 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 import numpy as np
 import torch
 
-from ..data.crops import cut_face
-from ..models.speaker import SpeakerModel
-from .load import sound_of
-from .tracks import Track
+from ..data.faces.crops import cut_face
+from ..models.speaker.model import SpeakerModel
+from .clips import sound_of
+from .tracker import Track
 
 #: Frames that are scored at a time, and those beside them that are only looked at: a score
 #: depends on what is around it.
@@ -92,14 +92,14 @@ def score_tracks(
         pictures: Frames, (H, W, 3) uint8, at 25 a second; read once.
         tracks: Where the faces are.
         sound: MFCCs, 100 windows a second; see :func:`~se_zoo.speaker.sound_features`.
-        method: Of the maps; see :func:`se_zoo.explain.explain_speaker`.
+        method: Of the maps; see :func:`se_zoo.explanations.explain_speaker`.
         seen: Called after every frame.
 
     Returns:
         In the order of the tracks.
 
     Raises:
-        InvalidInputError: As :func:`se_zoo.explain.explain_speaker`.
+        InvalidInputError: As :func:`se_zoo.explanations.explain_speaker`.
     """
     coming = sorted(range(len(tracks)), key=lambda n: tracks[n].first, reverse=True)
     here: Dict[int, _Scorer] = {}  # what is over is forgotten

@@ -1,5 +1,6 @@
 """Training: the engine behind the recipes."""
 
+from .api import train
 from .config import (
     AugmentConfig,
     ClipModelConfig,
@@ -11,7 +12,6 @@ from .config import (
     SpeakerConfig,
     SpeakerModelConfig,
 )
-from .run import train
 
 __all__ = [
     "AugmentConfig",

@@ -8,15 +8,16 @@ import torch.nn.functional as F
 from ..data import ImageTable
 from ..models import SEHeadMixin
 from ..statistics import best_thresholds
-from . import loader, output
-from .build import build_model, model_args
+from . import loader
+from . import run_folder as output
 from .config import Config
 from .engine import Trainer
 from .evaluate import evaluate, laid_out
 from .loss import criterion_of, mixed
 from .metrics import thresholded
-from .order import Plan
-from .start import AnyTable, check_input, check_task, open_all
+from .model import build_model, model_args
+from .preflight import AnyTable, check_input, check_task, open_all
+from .resume.order import Plan
 
 
 class ClassifierTrainer(Trainer):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from .output import save_weights
+from .run_folder import save_weights
 
 FILE = "ema.safetensors"
 

@@ -19,14 +19,13 @@ from tqdm import tqdm
 
 from .. import provenance
 from ..errors import InvalidInputError
-from . import output, schedule
-from .build import load_init
-from .checkpoints import Checkpoints
+from . import run_folder as output
+from . import schedule
 from .config import AnyConfig
 from .ema import Scored, ShardedScored
 from .evaluate import lay_out
-from .order import Plan, seed_all
-from .start import (
+from .model import load_init
+from .preflight import (
     AnyTable,
     agree,
     check_options,
@@ -34,8 +33,10 @@ from .start import (
     settle_sharding,
     start_trackers,
 )
-from .state import Progress
-from .stop import Stop
+from .resume.checkpoints import Checkpoints
+from .resume.order import Plan, seed_all
+from .resume.state import Progress
+from .resume.stop import Stop
 
 #: Options that change where a run goes, how it is watched or how fast it is, not what it computes.
 FREE = frozenset({"output", "overwrite", "resume", "workers", "save_every", "keep", "log_every",

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from .clips import mean_logits
+from .clip_samples import mean_logits
 from .config import Config
 from .loader import Samples, evaluation_batches
 from .metrics import Scores

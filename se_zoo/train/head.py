@@ -20,9 +20,9 @@ from tqdm import tqdm
 from ..data import ImageTable
 from ..errors import InvalidInputError
 from . import loader
-from .build import fp16_state
 from .classify import ClassifierTrainer
-from .state import write_json
+from .model import fp16_state
+from .resume.state import write_json
 
 
 class HeadOnly(nn.Module):

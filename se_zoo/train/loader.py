@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data import ClipDataConfig, ImageStream, ImageTable, Table
 from ..errors import InvalidInputError
-from .clips import clip_transforms
+from .clip_samples import clip_transforms
 from .config import AugmentConfig, Config
-from .order import Batches, Key, Plan, seed_cpu
+from .resume.order import Batches, Key, Plan, seed_cpu
 from .streamed import streamed_evaluation, streamed_training
 from .workers import loader_options
 

@@ -9,7 +9,7 @@ from timm.data.mixup import Mixup
 from ..data import ImageStream
 from ..errors import InvalidInputError
 from .config import AugmentConfig, Config
-from .start import AnyTable
+from .preflight import AnyTable
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

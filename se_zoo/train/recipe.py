@@ -9,9 +9,9 @@ import tyro
 
 from ..data import DataConfig, open_stream, open_table
 from ..errors import SEZooError
+from .api import train
 from .config import AnyConfig, ClipModelConfig, Config
 from .engine import Trainer
-from .run import train
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import InvalidInputError
+from .api import train
 from .config import AnyConfig, RunConfig
 from .engine import FREE, computed
-from .output import difference, plain
-from .run import train
+from .run_folder import difference, plain
 
 
 def check_seeds(seeds: Sequence[int], run: RunConfig, seed: int) -> None:

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from ..data import ImageStream
-from ..data.streams import Row
+from ..data.tables.stream import Row
 from .config import Config
-from .order import Plan, mixed, seed_cpu
+from .resume.order import Plan, mixed, seed_cpu
 from .workers import loader_options
 
 Batch = Tuple[torch.Tensor, torch.Tensor]

@@ -6,7 +6,7 @@ from typing import Any, Dict
 import torch
 
 from .config import RunConfig
-from .stop import Stop
+from .resume.stop import Stop
 
 
 def loader_options(run: RunConfig) -> Dict[str, Any]:

@@ -1,0 +1,305 @@
+"""The images that `benchmarks/maps.py` explains: mosaics of objects, or a table of your own;
+the faces are in `faces.py`."""
+
+import csv
+import io
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import pyarrow.parquet as parquet
+import timm
+import torch
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from torch import nn
+
+import se_zoo  # noqa: F401  registers the models
+from se_zoo.errors import DataError, InvalidInputError
+from se_zoo.explanations.quality import mosaic
+from se_zoo.explanations.quality.compare import Cases
+from se_zoo.explanations.targets import target_of
+from se_zoo.inference.images import load_photo
+from se_zoo.models.pretrained.load import load_model
+
+
+@dataclass
+class CaseSet:
+    """One model and what it is to explain; cases of one group are averaged before the groups are.
+
+    Attributes:
+        name: In tables.
+        model: With an SE head, in eval mode.
+        cases: In the order of their ids, which are 0, 1, ...
+        groups: Of each case, such as its attribute.
+        images: Number of the image that each case is of: cases of one image hang together.
+    """
+
+    name: str
+    model: nn.Module
+    cases: Cases
+    groups: List[str]
+    images: List[int]
+
+
+class Case(NamedTuple):
+    """An image, the class that is explained, where the answer lies, and the case's group.
+
+    Attributes:
+        image: (C, H, W), normalised.
+        target: The class.
+        region: (H, W) bool, or None where it is not known.
+        box: x0 y0 x1 y1 in pixels, or None.
+        group: Such as its attribute.
+        number: Of the image.
+        known: (H, W) bool: of which pixels the region is known; None: of all.
+    """
+
+    image: torch.Tensor
+    target: int
+    region: Optional[torch.Tensor]
+    box: Optional[Tuple[float, float, float, float]]
+    group: str
+    number: int
+    known: Optional[torch.Tensor] = None
+
+
+def case_set(name: str, model: nn.Module, found: Sequence[Case]) -> CaseSet:
+    """Put cases together; regions, boxes and known pixels are kept where all cases have them.
+
+    Raises:
+        DataError: If there is no case.
+    """
+    if not found:
+        raise DataError(f"{name}: no image of which the model says what is true.")
+    regions = [case.region for case in found if case.region is not None]
+    boxes = [case.box for case in found if case.box is not None]
+    known = [case.known for case in found if case.known is not None]
+    cases = Cases(
+        torch.stack([case.image for case in found]),
+        torch.tensor([case.target for case in found]),
+        torch.stack(regions) if len(regions) == len(found) else None,
+        torch.tensor(boxes) if len(boxes) == len(found) else None,
+        range(len(found)),
+        torch.stack(known) if len(known) == len(found) else None,
+    )
+    groups, images = [case.group for case in found], [case.number for case in found]
+    return CaseSet(name, model, cases, groups, images)
+
+
+def data_folder() -> Path:
+    """The sample data.
+
+    Raises:
+        DataError: If SE_ZOO_DATA is not set, or empty.
+    """
+    given = os.environ.get("SE_ZOO_DATA", "")
+    if not given:
+        raise DataError("set SE_ZOO_DATA to the folder of the sample data, or use the preset own.")
+    return Path(given)
+
+
+def sample(*names: str) -> Path:
+    """A file or folder of the sample data.
+
+    Raises:
+        DataError: If it is not there.
+    """
+    path = data_folder().joinpath(*names)
+    if not path.exists():
+        raise DataError(f"SE_ZOO_DATA={data_folder()} has no {'/'.join(names)}; is it the folder?")
+    return path
+
+
+def whole_pictures(model: nn.Module) -> Dict[str, Any]:
+    """The configuration of the model's preprocessing, without cutting anything off."""
+    return {**resolve_data_config(model=model), "crop_pct": 1.0, "crop_mode": "squash"}
+
+
+def transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
+    """The model's preprocessing of whole pictures."""
+    return create_transform(**whole_pictures(model))  # type: ignore[return-value]
+
+
+def mask_transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
+    """What :func:`transform_of` does to the place of a pixel, for masks of class numbers: of each
+    pixel the number of the nearest one, (H, W) uint8."""
+    config = {**whole_pictures(model), "interpolation": "nearest"}
+    transform: Any = create_transform(**config, normalize=False)
+    return lambda mask: transform(mask)[0]
+
+
+def read_images(file: Path, rows: Optional[slice] = None) -> Tuple[List[Image.Image], Any]:
+    """The pictures of a parquet file, and its table."""
+    table = parquet.read_table(file)
+    table = table if rows is None else table.take(list(range(table.num_rows))[rows])
+    cells = table["image"].to_pylist()
+    return [Image.open(io.BytesIO(cell["bytes"])).convert("RGB") for cell in cells], table
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits, 50 images at a time."""
+    return torch.cat([model(part) for part in images.split(50)])
+
+
+def fraction_region(
+    box: Tuple[float, float, float, float], height: int, width: int
+) -> Tuple[torch.Tensor, Tuple[float, float, float, float]]:
+    """The pixels of a box that is given in fractions of the image, (height, width) bool, and its
+    corners in pixels."""
+    x0, y0, x1, y1 = (
+        round(f * n) for f, n in zip(box, (width, height, width, height), strict=True)
+    )
+    region = torch.zeros(height, width, dtype=torch.bool)
+    region[y0:y1, x0:x1] = True
+    return region, (x0, y0, x1, y1)
+
+
+def sample_mobilenet() -> nn.Module:
+    """ImageNet's MobileNetV2 of the sample data under an untrained identity gate."""
+    from safetensors.torch import load_file
+
+    model: Any = timm.create_model(
+        "timm_sehead", backbone="mobilenetv2_100", pad_type="same", gate="identity"
+    )
+    weights = load_file(sample("weights", "mobilenetv2_100_in1k.safetensors"))
+    missing, unknown = model.load_state_dict(
+        {k: v.float() for k, v in weights.items()}, strict=False
+    )
+    if unknown or any(not name.startswith("se.") for name in missing):
+        raise DataError(f"the sample's weights do not fit: {(missing + unknown)[:3]}.")
+    half = (0.5, 0.5, 0.5)
+    model.pretrained_cfg.update(mean=half, std=half)
+    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def mosaic_cases(
+    name: str, model: nn.Module, file: Path, mosaics: int, cell: int, pool: int
+) -> CaseSet:
+    """Mosaics of four images of different classes, each explained for each of the four.
+
+    Args:
+        name: Of the set.
+        model: Says which images are taken: the surest of those it gets right alone, one of each
+            class in a mosaic.
+        file: Parquet file with ``image`` and ``label``.
+        mosaics: So many.
+        cell: Side of an image in pixels.
+        pool: Images that are looked at.
+    """
+    config = {**resolve_data_config(model=model), "input_size": (3, cell, cell), "crop_pct": 1.0}
+    transform: Any = create_transform(**config)
+    pictures, table = read_images(file, slice(pool))
+    batch = torch.stack([transform(p) for p in pictures])
+    truth = torch.tensor(table["label"].to_pylist())
+    surety = logits_of(model, batch).softmax(1)
+    right = surety.argmax(1) == truth
+    order = (surety.amax(1) * right).argsort(descending=True, stable=True)
+    order = order[: int(right.sum())].tolist()
+    picks: List[int] = []
+    for four in _fours(order, truth.tolist()):
+        picks += four
+        if len(picks) == 4 * mosaics:
+            break
+    picks = picks[: len(picks) - len(picks) % 4]
+    if not picks:
+        raise DataError(f"{name}: the model gets no four images of different classes right.")
+    whole, regions = mosaic(batch[picks])
+    found = [
+        Case(whole[n // 4], int(truth[pick]), regions[n], None, "", n // 4)
+        for n, pick in enumerate(picks)
+    ]
+    return case_set(name, model, found)
+
+
+def _fours(order: Sequence[int], classes: Sequence[int]) -> Iterator[List[int]]:
+    """Groups of four different classes, the surest images first."""
+    waiting = list(order)
+    while True:
+        four: List[int] = []
+        for pick in waiting:
+            if len(four) < 4 and classes[pick] not in [classes[n] for n in four]:
+                four.append(pick)
+        if len(four) < 4:
+            return
+        waiting = [pick for pick in waiting if pick not in four]
+        yield four
+
+
+def own_cases(model_name: str, file: Path) -> CaseSet:
+    """Images of a table: ``image`` (a file beside the table), ``label``, and, where the answer
+    lies, ``x0``, ``y0``, ``x1``, ``y1`` in the picture's pixels, the ends exclusive.
+
+    Raises:
+        DataError: If a column or value is not as it must be.
+    """
+    if not file.is_file():
+        raise DataError(f"--csv {file}: there is no such file.")
+    model = load_model(model_name)
+    transform = transform_of(model)
+    height, width = resolve_data_config(model=model)["input_size"][-2:]
+    labels, classes = model.class_labels(), model.num_classes
+    with file.open(newline="", encoding="utf-8-sig") as opened:  # spreadsheets write a mark first
+        reader = csv.DictReader(opened)
+        given, rows = set(reader.fieldnames or ()), list(reader)
+    corners = ("x0", "y0", "x1", "y1")
+    if not {"image", "label"} <= given or 0 < len(given & set(corners)) < 4:
+        raise DataError(
+            f"{file}: needs the columns image and label, and all of x0 y0 x1 y1 or none, separated "
+            f"by commas; it has {', '.join(reader.fieldnames or ()) or 'none'}."
+        )
+    names = list(dict.fromkeys(row["image"] for row in rows))
+    found = []
+    for line, row in enumerate(rows, 2):
+        try:
+            photo = load_photo(file.parent / row["image"])
+            target = target_of(row["label"], labels, classes)
+            region, pixels = None, None
+            if set(corners) <= given:
+                sizes = (photo.width, photo.height) * 2
+                box = [_number(row, c) / n for c, n in zip(corners, sizes, strict=True)]
+                if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+                    raise InvalidInputError(
+                        f"the box does not lie in the picture, which is {photo.width} x "
+                        f"{photo.height} pixels, or its corners are not x0 < x1 and y0 < y1."
+                    )
+                region, pixels = fraction_region((box[0], box[1], box[2], box[3]), height, width)
+                if not region.any():
+                    raise InvalidInputError(
+                        "the box, which is in the picture's pixels, holds no pixel of the model's "
+                        "input."
+                    )
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{file}, line {line}: {error}") from error
+        number = names.index(row["image"])
+        found.append(Case(transform(photo), target, region, pixels, row["label"], number))
+    if not found:
+        raise DataError(f"{file} has no rows.")
+    return case_set(file.stem, model, found)
+
+
+def _number(row: Dict[str, Any], column: str) -> float:
+    try:
+        return float(row[column])
+    except (ValueError, TypeError):
+        raise InvalidInputError(
+            f"{column} is {row[column]!r}, no number; either all rows have a box or the columns "
+            "are left out."
+        ) from None
+
+
+def limited(found: CaseSet, count: int) -> CaseSet:
+    """The first cases, for ``--debug``."""
+    rows = list(range(min(count, len(found.groups))))
+    return replace(
+        found, cases=found.cases.some(rows), groups=found.groups[: len(rows)],
+        images=found.images[: len(rows)],
+    )  # fmt: skip
+
+
+def on_device(found: CaseSet, device: torch.device) -> CaseSet:
+    """The model, in place, and the cases on a device."""
+    return replace(found, model=found.model.to(device), cases=found.cases.to(device))

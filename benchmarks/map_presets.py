@@ -1,0 +1,202 @@
+"""The presets of `benchmarks/maps.py`: their options, what is refused, and their images."""
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, List, Literal, Tuple
+
+import torch
+import tyro
+from accelerate import Accelerator
+
+from benchmarks.cost import code_digest
+from benchmarks.faces import celeba_cases, celeba_part_cases, face_part_cases
+from benchmarks.map_cases import CaseSet, mosaic_cases, own_cases, sample, sample_mobilenet
+from se_zoo.errors import InvalidInputError
+from se_zoo.explanations import explain
+from se_zoo.explanations.quality.compare import CENTRE, METHODS, OURS, Settings
+from se_zoo.explanations.quality.peers import ANY_HEAD, BY_CHANNEL, PEERS, check_libraries
+from se_zoo.models.pretrained.load import load_model
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured and where it goes."""
+
+    output: Path = Path("runs/explain")
+    methods: Tuple[str, ...] = METHODS
+    """Of which maps."""
+    pixel_cases: int = 60
+    """Cases of each set that are scored by what the model needs of the map: insertion, deletion,
+    ROAD; evenly spread. They take a hundred forward passes a map."""
+    slow_cases: int = 16
+    """Of these, so many are explained by the methods that take many passes for one map."""
+    settings: Settings = field(default_factory=Settings)
+    chunk: int = 4
+    """Cases in one piece of work, after which the scores are on disk."""
+    resamples: int = 2000
+    """Of the bootstrap."""
+    debug: bool = False
+    """Does everything run? Four cases of each set, and few steps."""
+
+    name: ClassVar[str] = ""
+
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+        """What is explained."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Faces(Bench):
+    """Faces with boxes and part masks."""
+
+    model: str = "se_zoo/resnet18_slim_celeba"
+    images: int = 1000
+    """Of CelebA's test images."""
+    most: int = 20
+    """Cases of each attribute, of these."""
+    # All 189: nobody of them is in the train part of celeba46k, which the zoo's models learn from.
+    parts_splits: Tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+    """Official splits of the CelebA images with part masks; valid and test for a model that was
+    trained on the whole official train split."""
+
+    name = "faces"
+
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+        count = 60 if self.debug else self.images
+        return [
+            celeba_cases(self.model, count, self.most),
+            celeba_part_cases(self.model, self.parts_splits),
+            face_part_cases(self.model, 45),
+        ]
+
+
+@dataclass(frozen=True)
+class Objects(Bench):
+    """Mosaics of four images of different classes."""
+
+    methods: Tuple[str, ...] = tuple(m for m in METHODS if m not in BY_CHANNEL)
+    """Of which maps; by default without those that take 1,280 forward passes for one."""
+    pixel_cases: int = 24
+    slow_cases: int = 8
+    mosaics: int = 24
+    cell: int = 96
+    """Side of an image in the mosaic, in pixels."""
+    train_images: int = 8000
+    """Of CIFAR-10, for the gate and the classifier."""
+
+    name = "objects"
+
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+        pool = 100 if self.debug else 1000
+        imagenet, cifar = sample_mobilenet(), self.cifar_model(accelerator)
+        return [
+            mosaic_cases("imagenet", imagenet, sample("imagenet_sample", "train.parquet"),
+                         self.mosaics, self.cell, pool),
+            mosaic_cases("cifar10", cifar, sample("cifar10", "test.parquet"),
+                         self.mosaics, self.cell, pool),
+        ]  # fmt: skip
+
+    def cifar_model(self, accelerator: Accelerator) -> Any:
+        """The paper's gate and the classifier, trained by `recipes/squeeze_only.py`, on one process
+        whatever the number here, so that it is the same model."""
+        side = str(self.cell)
+        given = ["--data.path", str(sample("cifar10")), "--data.label", "label",
+                 "--data.splits", "train", "test", "test", "--data.attributes",
+                 "--data.limit", "200" if self.debug else str(self.train_images),
+                 "--data.limit-eval", "100" if self.debug else "1000",
+                 "--model.input-size", side, side, "--run.best", "accuracy",
+                 "--optim.epochs", "2" if self.debug else "15"]  # fmt: skip
+        # Another folder for whatever makes another model.
+        made_by = hashlib.sha256("\0".join([*given, code_digest()]).encode()).hexdigest()
+        run = self.output / f"cifar10-model-{made_by[:12]}"
+        if accelerator.is_main_process and not (run / "summary.json").is_file():
+            recipe = Path(__file__).parents[1] / "recipes" / "squeeze_only.py"
+            launched = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_",
+                        "TORCHELASTIC", "FSDP_")  # fmt: skip
+            alone = {k: v for k, v in os.environ.items()
+                     if not k.startswith(launched) or k == "ACCELERATE_USE_CPU"}  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, str(recipe), *given, "--run.output", str(run)], env=alone
+            )
+            if done.returncode:
+                raise InvalidInputError("the gate for CIFAR-10 could not be trained; see above.")
+        accelerator.wait_for_everyone()
+        model = load_model(f"local-dir:{run / 'export'}")
+        return model.to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Own(Bench):
+    """Your model and your images."""
+
+    model: str = tyro.MISSING
+    """Any name that se-zoo explain takes."""
+    csv: Path = tyro.MISSING
+    """Table of the images."""
+
+    name = "own"
+
+    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+        return [own_cases(self.model, self.csv)]
+
+
+def debugged(given: Bench) -> Bench:
+    """The same in seconds, in a folder of its own."""
+    fast = tuple(m for m in given.methods if m not in BY_CHANNEL)
+    if not fast:
+        raise InvalidInputError(f"--debug leaves out {', '.join(BY_CHANNEL)}; name another method.")
+    if left_out := [m for m in given.methods if m in BY_CHANNEL]:
+        print(f"debug: without {', '.join(left_out)}", file=sys.stderr)
+    return replace(
+        given, output=given.output.with_name(f"{given.output.name}-debug"), methods=fast,
+        pixel_cases=2, slow_cases=1, chunk=4, resamples=50,
+        settings=replace(given.settings, steps=4, shares=(0.5,)),
+    )  # fmt: skip
+
+
+def check(given: Bench) -> None:
+    unknown = [method for method in given.methods if method not in METHODS]
+    if unknown or len(set(given.methods)) < len(given.methods) or not given.methods:
+        raise InvalidInputError(
+            f"--methods: {', '.join(unknown) or 'none, or one twice'}; there are "
+            f"{', '.join(METHODS)}."
+        )
+    settings = given.settings
+    if min(given.chunk, given.resamples, settings.steps, settings.shift) < 1:
+        raise InvalidInputError("--chunk, --resamples, --steps and --shift must be at least 1.")
+    if not 0 <= given.slow_cases <= given.pixel_cases:
+        raise InvalidInputError(
+            f"--slow-cases is {given.slow_cases}; it must be from 0 to --pixel-cases, which is "
+            f"{given.pixel_cases}."
+        )
+    if not settings.blur > 0:
+        raise InvalidInputError(f"--blur is {settings.blur}; it must be above 0.")
+    if not settings.shares or not all(0 < share < 1 for share in settings.shares):
+        raise InvalidInputError(f"--shares lie between 0 and 1: {settings.shares}.")
+    check_libraries(method for method in given.methods if method in PEERS)
+
+
+def check_sets(given: Bench, sets: List[CaseSet]) -> None:
+    """Refuse before anything is scored what would fail in the middle."""
+    if any(s.cases.boxes is not None for s in sets) and not importlib.util.find_spec("scipy"):
+        raise InvalidInputError("boxes need SciPy: pip install 'se_zoo[compare]'.")
+    for found in sets:
+        shape = tuple(found.cases.images.shape[2:])
+        if given.settings.shift >= min(shape) or given.settings.steps > shape[0] * shape[1]:
+            raise InvalidInputError(
+                f"{found.name}: --shift and --steps are too large for images of {shape[0]} x "
+                f"{shape[1]} pixels."
+            )
+        without = [m for m in given.methods if m in PEERS and m not in ANY_HEAD]
+        first = found.cases.some([0])
+        if without and explain(found.model, first.images, first.targets).weights == "projection":
+            raise InvalidInputError(
+                f"{found.name}: the model's head reads class tokens alone, where "
+                f"{', '.join(without)} have no map. Give the others by --methods, such as "
+                f"{' '.join((*OURS, CENTRE, *ANY_HEAD))}."
+            )

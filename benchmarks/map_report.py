@@ -1,0 +1,310 @@
+"""What `benchmarks/maps.py` says of its scores: means with bootstrap intervals, tables, plots
+and a page of pictures."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import matplotlib
+import numpy as np
+import torch
+
+from benchmarks.map_cases import CaseSet
+from se_zoo.explanations.quality import Deleted
+from se_zoo.explanations.quality.compare import CENTRE, OURS, Drawn, draw, same_maps
+from se_zoo.explanations.quality.peers import OF_PIXELS
+from se_zoo.explanations.quality.regions import WANTED_IOUS
+
+#: Measures in the order of the tables: what they are called, and whether larger is better.
+QUALITY = {
+    "pointing": ("pointing", True),
+    "pixel_ap": ("pixel AP", True),
+    "energy": ("energy / chance", True),
+    "box": ("MaxBoxAccV2", True),
+    "insertion": ("insertion", True),
+    "deletion": ("deletion", False),
+    "road": ("ROAD", True),
+    "road_blurred": ("ROAD, map blurred", True),
+    "drop": ("average drop", False),
+    "increase": ("increase", True),
+    "gain": ("average gain", True),
+}
+#: Rank correlations, which are neither good nor bad by themselves.
+DEPENDENCE = {
+    "likeness": "with our contribution map",
+    "stability": "image moved",
+    "random_classifier": "classifier random",
+    "random_all": "all random",
+}
+#: The measures that are plotted.
+PLOTTED = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
+#: The smallest difference that a table shows.
+LEAST = 0.0005
+#: What methods are held against.
+REFERENCE = "contribution"
+
+#: Images from which on an interval says anything at all.
+_FEW = 5
+#: Cases from which on a group's own spread is known well enough to be resampled by itself.
+_SMALL = 3
+
+Scores = Dict[str, Dict[str, Dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over cases and its 95 % interval; cases of one image are drawn together, and of too
+    few images there is no interval."""
+
+    mean: float
+    low: Optional[float]
+    high: Optional[float]
+    cases: int
+
+
+class Bootstrap:
+    """Resampling of the images of a set, the same for every method, so that differences are paired.
+
+    Groups weigh alike. In every resample each group keeps its weight, so that what differs between
+    groups is no uncertainty; but the spread within a group of one or two cases cannot be had from
+    it, so all such groups are resampled as one, in which their differences count as well.
+
+    Args:
+        found: The set; its groups weigh alike.
+        resamples: Draws.
+    """
+
+    def __init__(self, found: CaseSet, resamples: int):
+        self.groups, images = found.groups, np.asarray(found.images)
+        names, self.image = np.unique(images, return_inverse=True)
+        random = np.random.default_rng(0)
+        draws = random.integers(0, len(names), (resamples, len(names)))
+        drawn = np.stack([np.bincount(row, minlength=len(names)) for row in draws])
+        # The first row is the sample itself.
+        self.counts = np.vstack([np.ones((1, len(names))), drawn])
+
+    def _weights(self, rows: Sequence[int]) -> np.ndarray:
+        """Weight of each of the cases in every resample, (1 + R, n)."""
+        names = [self.groups[n] for n in rows]
+        _, group, sizes = np.unique(names, return_inverse=True, return_counts=True)
+        own = 1 / sizes[group]  # of a case within its group
+        # What is resampled as one: each group for itself, and all the small ones together.
+        stratum = np.where(sizes >= _SMALL, np.arange(len(sizes)), len(sizes))[group]
+        member = np.eye(len(sizes) + 1)[stratum]
+        share = own @ member  # how many groups a stratum stands for
+        drawn = self.counts[:, self.image[list(rows)]] * own
+        totals = drawn @ member
+        present = ((totals > 0) * share).sum(1, keepdims=True)
+        scale = np.divide(share, totals, where=totals > 0, out=np.zeros_like(totals))
+        weights = drawn * scale[:, stratum]
+        return np.divide(weights, present, where=present > 0, out=np.full_like(weights, np.nan))
+
+    def _values(self, measure: str, table: Dict[str, Any], rows: Sequence[int]) -> np.ndarray:
+        weights = self._weights(rows)
+        values = np.asarray([table[str(n)] for n in rows], float)
+        if measure != "box":
+            return weights @ values
+        # As quality.max_box_accuracy, of all resamples at once.
+        hits = values[:, None] >= np.array(WANTED_IOUS)[:, None]  # (n, wanted, thresholds)
+        return np.einsum("rn,ndt->rdt", weights, hits).max(2).mean(1)
+
+    def mean(self, measure: str, table: Dict[str, Any]) -> Interval:
+        """Mean of a method's scores."""
+        rows = sorted(map(int, table))
+        return self._interval(self._values(measure, table, rows), rows)
+
+    def difference(
+        self, measure: str, table: Dict[str, Any], other: Dict[str, Any]
+    ) -> Optional[Interval]:
+        """Mean of the differences of two methods over the cases that both have; None if none."""
+        rows = sorted(set(map(int, table)) & set(map(int, other)))
+        if not rows:
+            return None
+        values = self._values(measure, table, rows) - self._values(measure, other, rows)
+        return self._interval(values, rows)
+
+    def _interval(self, values: np.ndarray, rows: Sequence[int]) -> Interval:
+        if len(set(self.image[list(rows)].tolist())) < _FEW:
+            return Interval(float(values[0]), None, None, len(rows))
+        low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+        return Interval(float(values[0]), float(low), float(high), len(rows))
+
+
+def summarise(
+    found: CaseSet, scores: Scores, resamples: int, reference: str = REFERENCE
+) -> List[Dict[str, Any]]:
+    """One row a method and measure: mean, interval, cases, and the difference to the reference, by
+    default our contribution map, with its interval."""
+    bootstrap = Bootstrap(found, resamples)
+    rows = []
+    for method, tables in scores.items():
+        for measure in (*QUALITY, *DEPENDENCE):
+            if not tables.get(measure):  # or known of no case
+                continue
+            mean = bootstrap.mean(measure, tables[measure])
+            row = {"set": found.name, "method": method, "measure": measure, **vars(mean)}
+            own = scores.get(reference, {}).get(measure)
+            if own and method != reference and measure in QUALITY:
+                less = bootstrap.difference(measure, tables[measure], own)
+                if less is not None:
+                    row.update(difference=less.mean, difference_low=less.low,
+                               difference_high=less.high)  # fmt: skip
+            rows.append(row)
+    return rows
+
+
+def verdict(row: Dict[str, Any]) -> str:
+    """Whether a method is better (+) or worse (-) than the reference by more than the interval of
+    the difference, or neither; a difference that the table's three decimals cannot show is none."""
+    low, high = row.get("difference_low"), row.get("difference_high")
+    if low is None or high is None or not (low > LEAST or high < -LEAST):
+        return ""
+    return " +" if (low > LEAST) == QUALITY[row["measure"]][1] else " -"
+
+
+def quality_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str:
+    """Means, each with the verdict; (n) where a method has fewer cases than others."""
+    measures = [m for m in QUALITY if any(row["measure"] == m for row in rows)]
+    by_key = {(row["method"], row["measure"]): row for row in rows}
+    most = {m: max(row["cases"] for row in rows if row["measure"] == m) for m in measures}
+    arrows = [QUALITY[m][0] + (" ↑" if QUALITY[m][1] else " ↓") for m in measures]
+    lines = [f"| map | {' | '.join(arrows)} |", "|---" * (len(measures) + 1) + "|"]
+    for method in methods:
+        cells = []
+        for measure in measures:
+            row = by_key.get((method, measure))
+            if row is None:
+                cells.append("")
+                continue
+            fewer = row["cases"] < most[measure]
+            cells.append(
+                f"{row['mean']:.3f}{verdict(row)}" + (f" ({row['cases']})" if fewer else "")
+            )
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def dependence_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str:
+    """Rank correlations of the methods' maps."""
+    by_key = {(row["method"], row["measure"]): row for row in rows}
+    lines = [f"| map | {' | '.join(DEPENDENCE.values())} |", "|---" * (len(DEPENDENCE) + 1) + "|"]
+    for method in methods:
+        found = [by_key.get((method, measure)) for measure in DEPENDENCE]
+        if any(found):
+            cells = ["" if row is None else f"{row['mean']:.3f}" for row in found]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def channel_rows(found: CaseSet, channels: Scores, resamples: int) -> List[Dict[str, Any]]:
+    """What the logit loses without the selected channels, and without as many random ones."""
+    bootstrap = Bootstrap(found, resamples)
+    rows = []
+    for way, tables in channels.items():
+        row: Dict[str, Any] = {"set": found.name, "selected_by": way}
+        for side in Deleted._fields:
+            interval = bootstrap.mean(side, tables[side])
+            row.update({side: interval.mean, f"{side}_low": interval.low,
+                        f"{side}_high": interval.high, "cases": interval.cases})  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def channel_table(rows: Sequence[Dict[str, Any]]) -> str:
+    lines = ["| without channels selected by | the logit loses | random ones |", "|---|---|---|"]
+    for row in rows:
+        cells = [f"{row[s]:.2f}" + ("" if row[f"{s}_low"] is None else
+                 f" ({row[f'{s}_low']:.2f} to {row[f'{s}_high']:.2f})")
+                 for s in Deleted._fields]  # fmt: skip
+        lines.append(f"| {row['selected_by']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_csv(file: Path, rows: Sequence[Dict[str, Any]]) -> None:
+    """All rows; what a row lacks stays empty."""
+    fields = list(dict.fromkeys(key for row in rows for key in row))
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, fields)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
+
+
+def draw_quality(rows: Sequence[Dict[str, Any]], methods: Sequence[str], file: Path) -> None:
+    """Means and intervals of the main measures, one row of plots a set."""
+    from matplotlib.figure import Figure
+
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    figure = Figure((2.3 * len(PLOTTED) + 2, (0.24 * len(methods) + 0.9) * len(sets)))
+    axes = figure.subplots(len(sets), len(PLOTTED), squeeze=False, sharey="row")
+    for line, name in zip(axes, sets, strict=True):
+        for axis, measure in zip(line, PLOTTED, strict=True):
+            for place, method in enumerate(reversed(methods)):
+                key = (name, method, measure)
+                for row in rows:
+                    if (row["set"], row["method"], row["measure"]) == key:
+                        colour = "C3" if method in OURS else "0.5" if method == CENTRE else "C0"
+                        ends = [row["mean"] if row[e] is None else row[e] for e in ("low", "high")]
+                        axis.plot(ends, [place, place], color=colour, lw=2)
+                        axis.plot(row["mean"], place, "o", color=colour, ms=4)
+            title, larger = QUALITY[measure]
+            axis.set_title(f"{title} {'↑' if larger else '↓'}", fontsize=9)
+            axis.set_yticks(range(len(methods)), list(reversed(methods)), fontsize=8)
+            axis.set_ylim(-0.6, len(methods) - 0.4)
+            axis.locator_params(axis="x", nbins=5)
+            axis.tick_params(axis="x", labelsize=7)
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel(name)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file: Path) -> None:
+    """The maps of the methods side by side, one line a case; where the answer lies is outlined.
+
+    Methods whose heatmaps are those of another are named above its column. Of methods that
+    attribute to pixels, whose few strongest pixels hide all others, the strongest hundredth is
+    drawn alike.
+    """
+    from matplotlib.figure import Figure
+
+    cases = found.cases.some(rows).to(next(found.model.parameters()).device)
+    columns: List[Tuple[List[str], Drawn]] = []
+    for method in methods:
+        drawn = draw(found.model, cases, method)
+        same = [names for names, other in columns if same_maps(other.heatmap, drawn.heatmap)]
+        same[0].append(method) if same else columns.append(([method], drawn))
+    mean, std = (torch.tensor(s).view(-1, 1, 1) for s in found.model.image_stats())  # type: ignore[operator]
+    pixels = (cases.images.cpu() * std + mean).clamp(0, 1).movedim(1, 3).numpy()
+    labels = found.model.class_labels() or {}  # type: ignore[operator]
+    width = 1.5
+    tall = width * pixels.shape[1] / pixels.shape[2]
+    lines = max(len(names) for names, _ in columns) + 1
+    figure = Figure((width * (len(columns) + 1), (tall + 0.1) * len(rows) + 0.13 * lines))
+    axes = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
+    for n, (line, target) in enumerate(zip(axes, cases.targets.tolist(), strict=True)):
+        name = str(labels[target]) if labels else str(target)
+        line[0].set_ylabel(name.split(",")[0], fontsize=7)
+        shown = [pixels[n]]
+        for names, drawn in columns:
+            shown.append(_overlaid(pixels[n], drawn.heatmap[n].cpu().numpy(), names[0]))
+        for axis, picture in zip(line, shown, strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.imshow(picture)
+            if cases.regions is not None:
+                axis.contour(cases.regions[n].cpu().numpy(), [0.5], colors="w", linewidths=0.6)
+    for axis, (names, _) in zip(axes[0][1:], columns, strict=True):
+        axis.set_title("\n= ".join(name.replace("/", "\n", not names[1:]) for name in names),
+                       fontsize=7)  # fmt: skip
+    figure.tight_layout(pad=0.3)
+    figure.savefig(file, dpi=120)
+
+
+def _overlaid(pixels: np.ndarray, heat: np.ndarray, method: str) -> np.ndarray:
+    """A picture (H, W, 3) in [0, 1] below a heatmap (H, W)."""
+    if method in OF_PIXELS:
+        heat = (heat / max(float(np.quantile(heat, 0.99)), 1e-6)).clip(0, 1)
+    colours = matplotlib.colormaps["turbo"](heat)[..., :3]
+    return pixels + 0.6 * heat[..., None] * (colours - pixels)

@@ -1,0 +1,145 @@
+"""How often the maps of the bundled model point into the face region of an attribute.
+
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.regions            # about 2 minutes
+
+CelebA is aligned, so regions lie at known places. For each attribute with a known region, over the
+test images that have it and for which the model says so: pointing = share of maps whose maximum
+lies inside the region (Zhang et al., arXiv 1608.00507); energy = share of the heatmap inside, over
+the region's share of the area, so 1 is chance (Wang et al., Score-CAM, arXiv 1910.01279).
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import timm
+import torch
+import tyro
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+
+import se_zoo  # registers the models
+from benchmarks.faces import FACE_BOXES
+from benchmarks.map_cases import fraction_region, read_images
+from se_zoo.explanations.quality import energy_in_region, pointing_game
+from se_zoo.models.pretrained.manifest import manifest
+from se_zoo.provenance import provenance
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What to measure."""
+
+    model: str = "se_zoo/resnet18_slim_celeba"
+    images: int = 1000
+    """The first so many images of the test split."""
+    least: int = 5
+    """Attributes with fewer cases are left out of the means."""
+    out: Optional[Path] = None
+    """Write the figures as JSON too."""
+
+
+def pointing_and_energy(
+    heatmap: torch.Tensor, box: Tuple[float, float, float, float]
+) -> Tuple[float, float]:
+    """Whether a heatmap (H, W) has its maximum in the box, and its energy there over chance."""
+    region = fraction_region(box, *heatmap.shape)[0][None]
+    energy = energy_in_region(heatmap[None], region).nan_to_num()
+    return float(pointing_game(heatmap[None], region)), float(energy)
+
+
+def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[str, List[bool]]]:
+    """Images and attributes of the sample's test split."""
+    pictures, table = read_images(folder / "celeba46k" / "test.parquet", slice(images))
+    return pictures, {name: table[name].to_pylist() for name in FACE_BOXES}
+
+
+def model_and_images(
+    options: Measure,
+) -> Tuple[torch.nn.Module, torch.Tensor, Dict[str, List[bool]]]:
+    """The model, the test images as it takes them, and their attributes."""
+    pictures, truth = load_test_split(Path(os.environ["SE_ZOO_DATA"]), options.images)
+    model = timm.create_model(options.model, pretrained=True).eval()
+    transform: Any = create_transform(**resolve_data_config(model=model))
+    return model, torch.stack([transform(p) for p in pictures]), truth
+
+
+def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]]:
+    """Cases, pointing and energy of every attribute with a known region."""
+    model, batch, truth = model_and_images(options)
+    figures: Dict[str, List[Tuple[float, float]]] = {name: [] for name in FACE_BOXES}
+    for start in range(0, len(batch), 50):
+        explanation = se_zoo.explain(model, batch[start : start + 50], list(FACE_BOXES), method)
+        probability = explanation.row_probability
+        for n, image in enumerate(explanation.image_index.tolist()):
+            name = explanation.labels[n]
+            if truth[name][start + image] and probability[n] > 0.5:
+                figures[name].append(pointing_and_energy(explanation.heatmap[n], FACE_BOXES[name]))
+    result = {}
+    for name, values in figures.items():
+        count = len(values)
+        hits, energies = sum(v[0] for v in values), sum(v[1] for v in values)
+        result[name] = (count, hits / max(1, count), energies / max(1, count))
+    return result
+
+
+def summary(options: Measure, method: str) -> Dict[str, Any]:
+    """Means over the attributes with enough cases, and each attribute's own figures."""
+    figures = measure(options, method)
+    counted = [f for f in figures.values() if f[0] >= options.least]
+    return {
+        "pointing": round(sum(f[1] for f in counted) / len(counted), 3),
+        "energy": round(sum(f[2] for f in counted) / len(counted), 2),
+        "attributes": len(counted),
+        "each": {
+            name: {"images": count, "pointing": round(hit, 3), "energy": round(energy, 2)}
+            for name, (count, hit, energy) in figures.items()
+        },
+    }
+
+
+def weights_hash(model: str) -> Dict[str, str]:
+    """SHA-256 of the weights that were measured, where the zoo's manifest knows it."""
+    entry = manifest().get(model.removeprefix("se_zoo/"))
+    return {} if entry is None else {"weights_sha256": entry.sha256["model.safetensors"]}
+
+
+def rule_counts(options: Measure) -> Dict[str, int]:
+    """How many images have their channels selected by which rule."""
+    model, batch, _ = model_and_images(options)
+    rules: Counter = Counter()
+    for part in batch.split(50):
+        rules.update(se_zoo.explain(model, part, method="gate").rule)
+    return dict(rules)
+
+
+def main(options: Measure) -> None:
+    if "SE_ZOO_DATA" not in os.environ:
+        sys.exit("Set SE_ZOO_DATA to the folder that holds celeba46k/test.parquet.")
+    report = {m: summary(options, m) for m in ("contribution", "gate", "activation")}
+    rules = rule_counts(options)
+    for method, means in report.items():
+        print(
+            f"{method}: pointing {means['pointing']:.2f}, energy {means['energy']:.2f} "
+            f"({means['attributes']} attributes)"
+        )
+    for name, each in report["contribution"]["each"].items():
+        print(
+            f"  {name:<22}{each['images']:>5} images  pointing {each['pointing']:.2f}  "
+            f"energy {each['energy']:.2f}"
+        )
+    print(f"channels selected by: {rules}")
+    if options.out is not None:
+        settings = {"model": options.model, "images": options.images, "least": options.least}
+        origin = {**provenance(), **weights_hash(options.model)}
+        content = {**origin, **settings, "rules": rules, **report}
+        options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Measure, description=__doc__))

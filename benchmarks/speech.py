@@ -1,0 +1,107 @@
+"""How well a speaker model agrees with the word alignments of real clips, and where it looks.
+
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.speech --model local-dir:lr_asd_sehead
+
+Over the 60 clips of one speaker of the GRID corpus: share of frames whose answer (speaks or not) is
+that of the alignment; share of frames that are still said to be speech when the face stands still,
+and when the sound is silence; and, on frames rightly said to be speech, how many show each map at
+all, and the share of it on the mouth over the mouth's share of the face crop, so 1 is chance
+(Score-CAM, arXiv 1910.01279, section 4.2).
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+
+from recipes.grid import MOUTH, spoken_by_words
+from se_zoo.data.faces.crops import CROP
+from se_zoo.data.faces.mfcc import mfcc
+from se_zoo.data.faces.sound import WINDOW
+from se_zoo.explanations.quality import energy_in_region
+from se_zoo.models import create_speaker_model
+from se_zoo.provenance import provenance
+from se_zoo.speaker import HaarDetector, SpeakerClip, Track, load_speakers
+
+#: A map is seen in a frame if it has so much of the clip's strongest spot there.
+VISIBLE = 0.1
+METHODS = ("contribution", "gate", "activation")
+
+
+def energies(found: Any, track: Track, right: np.ndarray) -> List[float]:
+    """Share of the heatmap on the mouth over the mouth's share of the crop, of each frame."""
+    values = []
+    for t in np.flatnonzero(right):
+        x0, y0, x1, y1 = track.boxes[t]
+        across, down = CROP / (x1 - x0), CROP / (y1 - y0)
+        columns = slice(round((MOUTH[0] - x0) * across), round((MOUTH[2] - x0) * across))
+        rows = slice(round((MOUTH[1] - y0) * down), round((MOUTH[3] - y0) * down))
+        region = torch.zeros_like(found.heatmap[:, t], dtype=torch.bool)
+        region[:, rows, columns] = True
+        values.append(float(energy_in_region(found.heatmap[:, t], region)))
+    return [value for value in values if not math.isnan(value)]
+
+
+@torch.no_grad()
+def answers(model: Any, clip: SpeakerClip) -> List[np.ndarray]:
+    """Which frames are said to be speech: as it is, of a face that stands still, and muted."""
+    still = clip.face[:, :1].expand_as(clip.face)
+    silence = mfcc(torch.zeros(WINDOW)).expand_as(clip.audio[0])[None]
+    inputs = ((clip.audio, clip.face), (clip.audio, still), (silence, clip.face))
+    return [(model(*given).logits[0] > 0).numpy() for given in inputs]
+
+
+def measure(model: Any, folder: Path, clips: int, held_out: bool = False) -> Dict[str, Any]:
+    detector = HaarDetector()
+    figures: Dict[str, List[float]] = {"accuracy": [], "speech": [], "frozen": [], "silence": []}
+    energy: Dict[str, List[float]] = {name: [] for name in METHODS}
+    visible: Dict[str, List[float]] = {name: [] for name in METHODS}
+    aligned = sorted((folder / "align").glob("*.align"))
+    for align in (aligned[5::6] if held_out else aligned)[:clips]:
+        faces = load_speakers(folder / "video" / f"{align.stem}.mpg", detector)
+        clip = max(faces, key=lambda face: len(face.track))
+        spoken = spoken_by_words(align, clip.face.shape[1])
+        said, frozen, quiet = answers(model, clip)
+        figures["accuracy"].append(float((said == spoken).mean()))
+        figures["speech"].append(float(spoken.mean()))
+        figures["frozen"].append(float(frozen.mean()))
+        figures["silence"].append(float(quiet.mean()))
+        for method, values in energy.items():
+            found = model.explain(clip.audio, clip.face, method=method)
+            values += energies(found, clip.track, said & spoken)
+            strongest = found.heatmap[0, said & spoken].flatten(1).amax(1)
+            visible[method] += (strongest >= VISIBLE).float().tolist()
+    means = {name: round(statistics.fmean(values), 4) for name, values in figures.items()}
+    on_mouth = {name: round(statistics.fmean(values), 3) for name, values in energy.items()}
+    seen = {name: round(statistics.fmean(values), 3) for name, values in visible.items()}
+    clips = len(figures["accuracy"])
+    return {**means, "mouth_energy": on_mouth, "visible": seen, "clips": clips}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument(
+        "--held-out", action="store_true", help="those on which recipes/grid_speaker.py validates"
+    )
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    if "SE_ZOO_DATA" not in os.environ:
+        sys.exit("Set SE_ZOO_DATA to the folder that holds grid/.")
+    model = create_speaker_model(args.model, pretrained=True)
+    found = measure(model, Path(os.environ["SE_ZOO_DATA"]) / "grid", args.clips, args.held_out)
+    print(json.dumps(found, indent=1))
+    if args.out is not None:
+        args.out.write_text(json.dumps({**provenance(), **found}, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

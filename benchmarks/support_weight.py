@@ -1,0 +1,75 @@
+"""How much evidence against a class should count in a support map: measured on CelebA's validation
+images, with the bundled model.
+
+SE_ZOO_DATA=/path/to/data python -m benchmarks.support_weight --out benchmarks/results/support.json
+SE_ZOO_DATA=/path/to/data python -m benchmarks.support_weight --shares 0.5 --pixel-cases 20
+
+The share in `se_zoo.explanations.maps.AGAINST` was chosen by this; 1 is the contribution map.
+What support maps are held against is Grad-CAM++. Run time: 15 minutes on two cores.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+import torch
+import tyro
+
+from benchmarks import map_report as report
+from benchmarks.faces import celeba_cases
+from benchmarks.maps import spread
+from se_zoo.explanations import maps
+from se_zoo.explanations.quality.compare import Settings, score
+from se_zoo.provenance import provenance
+from se_zoo.train.resume.state import write_json
+from se_zoo.train.run_folder import plain
+
+RIVAL = "grad-cam/GradCAM++"
+SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured."""
+
+    shares: Tuple[float, ...] = (0.75, 0.5, 0.25, 0.0)
+    """That evidence against the class may count."""
+    model: str = "se_zoo/resnet18_slim_celeba"
+    most: int = 12
+    """Cases of each attribute."""
+    pixel_cases: int = 100
+    """Of these, so many are scored by insertion, deletion and ROAD."""
+    out: Optional[Path] = None
+    """Write the figures here, as JSON."""
+
+
+@torch.no_grad()
+def main(given: Measure) -> None:
+    found = celeba_cases(given.model, 1000, given.most, "valid")
+    total = len(found.groups)
+    pixels = spread(given.pixel_cases, total)
+    sides = [(RIVAL, RIVAL, 1.0), (report.REFERENCE, report.REFERENCE, 1.0)]
+    sides += [(f"support, {share:g}", "support", share) for share in given.shares]
+    scores: report.Scores = {}
+    for start in range(0, total, 8):
+        rows = range(start, min(start + 8, total))
+        cases, few = found.cases.some(rows), [n - start for n in pixels if n in rows]
+        for name, method, share in sides:
+            maps.AGAINST = share
+            # Without random copies of the model: what maps depend on is not asked here.
+            tables = score(found.model, cases, [method], Settings(), few, [], broken={})[method]
+            for measure, values in tables.items():
+                scores.setdefault(name, {}).setdefault(measure, {}).update(values)
+    summary = report.summarise(found, scores, 2000, reference=RIVAL)
+    summary = [row for row in summary if row["measure"] in SHOWN]
+    content = {
+        **provenance(), "options": plain(asdict(given)), "rows": summary,
+        "sets": {found.name: {"cases": total, "images": len(set(found.images))}},
+    }  # fmt: skip
+    if given.out is not None:
+        write_json(given.out, content)
+    print(report.quality_table(summary, list(scores)))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Measure, description=__doc__))

@@ -1,0 +1,1 @@
+"""Face tracks with their sound."""

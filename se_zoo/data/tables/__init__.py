@@ -1,0 +1,1 @@
+"""Tables of labelled images and videos, however they are laid out."""

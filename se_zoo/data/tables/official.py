@@ -1,0 +1,170 @@
+"""Video data sets by the lists that their makers give out: UCF101 and Kinetics."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Dict, List, Literal, Optional, Tuple
+
+from ...errors import DataError
+from ..config import ClipDataConfig, TableConfig
+from .content import Content, StoredFiles
+from .validate import class_indices, class_names, described, listed
+
+#: Where the makers' archives unpack their lists and videos.
+_LISTS = {"ucf101": ("ucfTrainTestlist", "."), "kinetics": ("annotations", ".")}
+_UCF_VIDEOS = "UCF-101"
+_KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+
+
+def official_layout(config: ClipDataConfig) -> Optional[Literal["ucf101", "kinetics"]]:
+    """The layout that is declared, or that the lists beside the videos have.
+
+    Raises:
+        DataError: If a declared layout's lists are not there, or other options contradict it.
+    """
+    found = _official_layout(config)
+    if config.fold != 1 and found != "ucf101":
+        raise DataError(f"fold is {config.fold}, but only ucf101 has folds.")
+    return found
+
+
+def _official_layout(config: ClipDataConfig) -> Optional[Literal["ucf101", "kinetics"]]:
+    if config.layout == "auto":
+        if config.csv is not None or config.label is not None or config.attributes:
+            if config.lists is not None:
+                raise DataError("lists is for the layouts ucf101 and kinetics; csv names its own.")
+            return None
+        if _lists_folder(config, "ucf101") is not None:
+            return "ucf101"
+        return None if _lists_folder(config, "kinetics") is None else "kinetics"
+    if config.csv is not None or config.label is not None or config.attributes:
+        raise DataError(f"layout {config.layout} has lists of its own: leave out csv, label and "
+                        "attributes.")  # fmt: skip
+    if _lists_folder(config, config.layout) is None:
+        wanted = {
+            "ucf101": "classInd.txt, trainlist01.txt, testlist01.txt and so on",
+            "kinetics": f"{config.splits[0]}.csv with {listed(_KINETICS_COLUMNS)}",
+        }
+        where = config.lists or " or ".join(
+            str(Path(config.path) / name) for name in _LISTS[config.layout]
+        )
+        raise DataError(f"layout {config.layout}: {where} holds no {wanted[config.layout]}.")
+    return config.layout
+
+
+def _lists_folder(config: ClipDataConfig, layout: str) -> Optional[Path]:
+    """The folder that holds a layout's lists, or nothing."""
+    inside = [Path(config.path) / name for name in _LISTS[layout]]
+    for folder in [config.lists] if config.lists is not None else inside:
+        if layout == "ucf101" and (folder / "classInd.txt").is_file():
+            return folder
+        if layout == "kinetics" and _is_kinetics(folder / f"{config.splits[0]}.csv"):
+            return folder
+    return None
+
+
+def _is_kinetics(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+        header = next(csv.reader(lines), [])
+    return set(_KINETICS_COLUMNS) <= {name.strip() for name in header}
+
+
+def read_ucf101(
+    config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None
+) -> Content:
+    """A split of one of UCF101's three folds (Soomro et al., arXiv 1212.0402), in its list's order.
+
+    Raises:
+        DataError: For a split that it does not have, and lists that are none.
+    """
+    assert isinstance(config, ClipDataConfig)
+    folder = _lists_folder(config, "ucf101")
+    assert folder is not None
+    if split not in ("train", "test"):
+        raise DataError(
+            f"UCF101 has no split {split}, but train and test: set splits to train test test."
+        )
+    names = dict(_pair(line, folder / "classInd.txt") for line in _lines(folder / "classInd.txt"))
+    classes = tuple(names[n] for n in sorted(names, key=int))
+    listing = folder / f"{split}list{config.fold:02}.txt"
+    files = [line.rsplit(" ", 1)[0] if split == "train" else line for line in _lines(listing)]
+    values = [Path(file).parts[0] for file in files]
+    root = Path(config.path)
+    root = root / _UCF_VIDEOS if (root / _UCF_VIDEOS).is_dir() else root
+    return Content(StoredFiles(root, files), classes, class_indices(values, classes, str(listing)))
+
+
+def _lines(file: Path) -> List[str]:
+    try:
+        return [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+
+
+def _pair(line: str, file: Path) -> Tuple[str, str]:
+    number, _, name = line.partition(" ")
+    if not number.isdigit() or not name:
+        raise DataError(f"{file}: {line!r} is no number and class.")
+    return number, name
+
+
+def read_kinetics(
+    config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None
+) -> Content:
+    """A split by its csv; videos are ``<id>_<start>_<end>`` of any ending, somewhere below
+    ``<path>``, those below ``<path>/<split>`` first.
+
+    Raises:
+        DataError: For a csv that is none; a missing video is an error of its own row, later.
+    """
+    assert isinstance(config, ClipDataConfig)
+    folder = _lists_folder(config, "kinetics")
+    assert folder is not None
+    file, root = folder / f"{split}.csv", Path(config.path)
+    if not _is_kinetics(file):
+        raise DataError(
+            f"{file} is needed, with {listed(_KINETICS_COLUMNS)}; a split without labels cannot be "
+            "scored: set splits to train val val."
+        )
+    found = {**_videos(root, root, config), **_videos(root, root / split, config)}
+    names, values = [], []
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            for row in csv.DictReader(lines, strict=True, skipinitialspace=True):
+                stem = _stem(row)
+                if stem is None or not row["label"]:
+                    raise DataError(
+                        f"{file}: a row without {listed(_KINETICS_COLUMNS)}: {list(row.values())}"
+                    )
+                names.append(found.get(stem, f"{split}/{stem}.mp4"))
+                values.append(row["label"])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {file} as csv in UTF-8: {error}") from error
+    where = described(split, config)
+    if not values:
+        raise DataError(f"{file} has no rows.")
+    classes = classes or class_names(values, where)
+    return Content(StoredFiles(root, names), classes, class_indices(values, classes, where))
+
+
+def _stem(row: Dict[str, Optional[str]]) -> Optional[str]:
+    """A video's file name without its ending, as the official downloads have it."""
+    try:
+        start, end = (round(float(row[name] or "")) for name in ("time_start", "time_end"))
+    except (KeyError, ValueError):
+        return None
+    return f"{row['youtube_id']}_{start:06}_{end:06}" if row.get("youtube_id") else None
+
+
+def _videos(root: Path, below: Path, config: ClipDataConfig) -> Dict[str, str]:
+    """Videos below a folder by their names without ending; the values are relative to ``root``."""
+    found = {}
+    for folder, inside, files in os.walk(below):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        for file in sorted(files):
+            stem, ending = os.path.splitext(file)
+            if ending.lower() in config.suffixes:
+                found[stem] = os.path.relpath(os.path.join(folder, file), root)
+    return found

@@ -1,0 +1,1 @@
+"""Videos: indexing, decoding, sampling of clips."""

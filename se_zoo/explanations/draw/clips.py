@@ -1,0 +1,121 @@
+"""Explanations of clips, drawn: a strip of frames, a video, the weight of every frame."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+#: Frames of a strip; of longer clips so many are shown, evenly spaced.
+_SHOWN = 8
+
+
+def check_clip(explanation: "Explanation") -> None:
+    """Refuse an explanation of images.
+
+    Raises:
+        InvalidInputError: If the maps have no time axis.
+    """
+    if not explanation.is_clip:
+        raise InvalidInputError("These are images: only maps of clips have frames.")
+
+
+def frame_weights(explanation: "Explanation") -> torch.Tensor:
+    """See :attr:`Explanation.frame_weights`."""
+    check_clip(explanation)
+    steps = explanation.raw.flatten(2).mean(2)  # (N, T')
+    frames = explanation.heatmap.shape[1]
+    return F.interpolate(steps[:, None], frames, mode="linear", align_corners=False)[:, 0]
+
+
+def draw_temporal(explanation: "Explanation") -> Any:
+    """See :meth:`Explanation.temporal`."""
+    from matplotlib.figure import Figure
+
+    weights = frame_weights(explanation).cpu()
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    clips = explanation.image_index.tolist()
+    for n, (title, line) in enumerate(zip(explanation.titles(), weights.tolist(), strict=True)):
+        name = f"clip {clips[n]}: {title}" if len(explanation) > 1 else title
+        axes.plot(range(len(line)), line, "o-", ms=3, label=name)
+    steps = explanation.native_grid[0]
+    axes.axhline(0, color="grey", lw=0.5)
+    axes.set(
+        xlabel="frame", ylabel="mean of the raw map",
+        title=f"{explanation.method} map, {steps} time step{'' if steps == 1 else 's'}",
+    )  # fmt: skip
+    axes.legend(fontsize="small")
+    return figure
+
+
+def strip_lines(
+    explanation: "Explanation", pixels: np.ndarray, alpha: float, cmap: Optional[str]
+) -> List[List[Tuple[np.ndarray, str]]]:
+    """Tiles of a picture of clips: a line of frames, then a line of overlays for each map."""
+    from .images import overlay
+
+    overlays, titles = overlay(explanation, pixels, alpha, cmap), explanation.titles()
+    frames = pixels.shape[1]
+    shown = np.unique(np.linspace(0, frames - 1, min(_SHOWN, frames)).round().astype(int))
+    lines: List[List[Tuple[np.ndarray, str]]] = []
+    for clip in range(len(explanation)):
+        lines.append([(pixels[clip, t], f"frame {t}") for t in shown])
+        for n in [n for n, c in enumerate(explanation.image_index.tolist()) if c == clip]:
+            captions = [titles[n], *("" for _ in shown[1:])]
+            drawn = zip(shown, captions, strict=True)
+            lines.append([(overlays[n, t], caption) for t, caption in drawn])
+    return lines
+
+
+def side_by_side(explanation: "Explanation", images: Any = None) -> np.ndarray:
+    """Frames of a video, (T, H', W', 3) uint8: each clip with its overlays to its right, captions
+    above, one clip below the other."""
+    from .images import draw_tiles, overlay, to_pixels
+
+    pixels = to_pixels(explanation, images)
+    overlays, titles = overlay(explanation, pixels), explanation.titles()
+    rows = explanation.image_index.tolist()
+    frames = []
+    for t in range(pixels.shape[1]):
+        lines = [
+            [(pixels[c, t], f"frame {t}"),
+             *((overlays[n, t], titles[n]) for n, clip in enumerate(rows) if clip == c)]
+            for c in range(len(explanation))
+        ]  # fmt: skip
+        frames.append(np.asarray(draw_tiles(lines)))
+    return np.stack(frames)
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Encode frames (T, H, W, 3) uint8 as h264, which every player and browser shows.
+
+    Raises:
+        InvalidInputError: If PyAV is not installed, or ``fps`` is not positive.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise InvalidInputError(
+            'Writing a video needs PyAV: pip install "se_zoo[video]", or save as .png.'
+        ) from error
+    if not 0 < fps < 1000:
+        raise InvalidInputError(f"fps must be positive and below 1000, got {fps}.")
+    from fractions import Fraction
+
+    height, width = (size - size % 2 for size in frames.shape[1:3])  # h264 halves the colours
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "18"}
+        stream.codec_context.thread_count = 1  # the same file on every machine
+        for image in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height, :width]))
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())

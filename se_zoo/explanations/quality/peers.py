@@ -1,0 +1,273 @@
+"""Other libraries' methods behind the same call, to hold ours against (the extra ``compare``).
+
+Each works on the layer after the gate, or attributes to pixels, and its map is resized and
+normalised as ours are. Hooks and gradients are theirs; what they leave on the model is put back.
+"""
+
+import contextlib
+import importlib
+import io
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+
+import torch
+from torch import nn
+
+from ...errors import InvalidInputError
+from ...layers.grid import feature_map, with_feature_map
+from .. import maps
+from ..eval_mode import evaluating
+from ..explainer import SEModel, check_images, check_model, explain
+from ..explanation import Explanation
+from ..targets import Target
+
+
+class AfterGate(nn.Module):
+    """An SE model as these libraries want one: logits of images, and a layer whose output is the
+    gated feature map, (B, C, *grid), whatever the backbone's own layout is.
+
+    Attributes:
+        layer: That layer; an identity, for hooks.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        check_model(model)
+        self.model = model
+        self.layer = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of images (B, C, H, W) or clips (B, C, T, H, W)."""
+        model: SEModel = self.model  # type: ignore[assignment]
+        size = (images.shape[-2], images.shape[-1])
+        gated = model.gated(model.forward_features(images))
+        native = feature_map(gated)
+        grid = model.feature_grid(gated, size)
+        if torch.is_grad_enabled() and not grid.requires_grad:
+            grid.requires_grad_()  # nothing before it does, in a frozen model
+        if grid is native:
+            return model.classify(with_feature_map(gated, self.layer(grid)))
+        back = native.clone()
+        model.feature_grid(with_feature_map(gated, back), size).copy_(self.layer(grid))
+        return model.classify(with_feature_map(gated, back))
+
+
+def _grad_cam(name: str, module: str) -> Callable[..., torch.Tensor]:
+    def compute(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+        kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
+        found: List[Any] = []
+        with kind(model, [model.layer]) as cam:
+            own = cam.get_cam_image
+
+            def keep(*args: Any, **kwargs: Any) -> Any:
+                found.append(own(*args, **kwargs))  # before its ReLU, at the layer's own grid
+                return found[-1]
+
+            cam.get_cam_image = keep
+            cam(images, [ClassifierOutputTarget(target) for target in targets.tolist()])
+        return torch.as_tensor(found[-1]).to(images.device)
+
+    return compute
+
+
+def _layer_grad_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    from captum.attr import LayerGradCam
+
+    found: Any = LayerGradCam(model, model.layer).attribute(images, targets)
+    return found.detach()[:, 0]
+
+
+def _integrated_gradients(
+    model: AfterGate, images: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    from captum.attr import IntegratedGradients
+
+    found: Any = IntegratedGradients(model).attribute(
+        images, target=targets, n_steps=25, internal_batch_size=len(images)
+    )
+    return found.detach().sum(1).float()
+
+
+def _occlusion(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    from captum.attr import Occlusion
+
+    # A seventh of each side, half of it a step: as wide as a cell of a common 7 x 7 grid.
+    window = tuple(min(n, max(2, -(-n // 7))) for n in images.shape[2:])
+    with torch.no_grad():
+        found: Any = Occlusion(model).attribute(
+            images,
+            sliding_window_shapes=(images.shape[1], *window),
+            strides=(images.shape[1], *(max(1, n // 2) for n in window)),
+            target=targets,
+            perturbations_per_eval=4,
+        )
+    return found.detach()[:, 0]
+
+
+def _torch_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    from torchcam.methods import GradCAM
+
+    with GradCAM(model, target_layer="layer") as cam:
+        logits = model(images)
+        return cam(targets.tolist(), logits, normalized=False)[0].detach()
+
+
+def _eigen_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    found = _grad_cam("EigenCAM", "eigen_cam")(model, images, targets)
+    # The sign of a singular vector is an accident of the solver. As Chung and Ying turn it
+    # (Seg-Eigen-CAM, doi 10.3390/app15137562, equation 13), the strongest value is positive.
+    flat = found.flatten(1)
+    turned = flat.amin(1).abs() > flat.amax(1).abs()
+    return torch.where(turned.view(-1, *[1] * (found.dim() - 1)), -found, found)
+
+
+#: Those that take a forward pass for each channel of the layer.
+BY_CHANNEL = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM")
+#: Those that take many passes for one map.
+SLOW = (*BY_CHANNEL, "captum/IntegratedGradients", "captum/Occlusion")
+#: Those that attribute to the pixels of the input; the others work on the layer after the gate.
+OF_PIXELS = ("captum/IntegratedGradients", "captum/Occlusion")
+#: Those that have a map of a head which reads class tokens alone: they do not ask what the head
+#: makes of the grid.
+ANY_HEAD = (*OF_PIXELS, "grad-cam/ScoreCAM", "grad-cam/EigenCAM")
+#: Those whose zero says nothing, as their weights know nothing against the class: their maps are
+#: stretched from minimum to maximum, as our gate and activation maps are, and as grad-cam does it.
+#: The maps of the others begin at 0, as our contribution and support maps do.
+STRETCHED = ("grad-cam/GradCAM++", "grad-cam/LayerCAM", "grad-cam/EigenCAM", "grad-cam/ScoreCAM")
+#: Maps (B, *grid) or (B, *size) of images and one class each, signed where the method is.
+PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "grad-cam/GradCAM": _grad_cam("GradCAM", "grad_cam"),
+    "grad-cam/GradCAM++": _grad_cam("GradCAMPlusPlus", "grad_cam_plusplus"),
+    "grad-cam/HiResCAM": _grad_cam("HiResCAM", "hirescam"),
+    "grad-cam/LayerCAM": _grad_cam("LayerCAM", "layer_cam"),
+    "grad-cam/EigenCAM": _eigen_cam,
+    "grad-cam/ScoreCAM": _grad_cam("ScoreCAM", "score_cam"),
+    "grad-cam/AblationCAM": _grad_cam("AblationCAM", "ablation_cam"),
+    "captum/LayerGradCam": _layer_grad_cam,
+    "captum/IntegratedGradients": _integrated_gradients,
+    "captum/Occlusion": _occlusion,
+    "torch-cam/GradCAM": _torch_cam,
+}
+
+
+def check_libraries(methods: Iterable[str]) -> Dict[str, str]:
+    """The versions of the libraries that methods need.
+
+    Args:
+        methods: Of :data:`PEERS`.
+
+    Raises:
+        InvalidInputError: If one is not installed.
+    """
+    packages = dict.fromkeys(method.split("/")[0] for method in methods)
+    found = {}
+    for package in packages:
+        name = "torchcam" if package == "torch-cam" else package
+        try:
+            found[package] = version(name)
+        except PackageNotFoundError as error:
+            raise InvalidInputError(
+                f"{package} is not installed: pip install 'se_zoo[compare]'."
+            ) from error
+    return found
+
+
+def peer_maps(
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, method: str
+) -> torch.Tensor:
+    """Another library's map of each image's class, as that library makes it.
+
+    ``grad-cam`` (pytorch-grad-cam) is asked for the map before its ReLU; ``torch-cam`` gives the
+    positive part alone. EigenCAM's sign is arbitrary; it is turned so that the strongest value is
+    positive. Classes are scored by their logits. ``IntegratedGradients`` takes 25 steps from a
+    zero image and is summed over the colours; ``Occlusion`` covers a seventh of each side, half of
+    it a step.
+
+    Args:
+        model: Model with an SE head; its mode and its ``.grad`` are as before afterwards.
+        images: Normalised, (B, C, H, W), or clips, (B, C, T, H, W).
+        targets: Class of each, (B,).
+        method: One of :data:`PEERS`.
+
+    Returns:
+        (B, *grid) at the grid of the layer after the gate, or (B, *size) of methods that attribute
+        to pixels.
+
+    Raises:
+        InvalidInputError: If the library is not installed, or does not take such inputs.
+    """
+    if method not in PEERS:
+        raise InvalidInputError(f"Unknown method {method!r}; the peers are {', '.join(PEERS)}.")
+    batch = check_images(model, images)
+    if batch.dtype in (torch.float16, torch.bfloat16):
+        raise InvalidInputError(f"the peers need float32, not {batch.dtype}: take model.float().")
+    if batch.dim() == 5 and method in BY_CHANNEL:
+        raise InvalidInputError(f"{method} takes images only, not clips.")
+    with evaluating(model), _grads_kept(model), torch.inference_mode(False), torch.enable_grad():
+        try:
+            # Clones, because what was made in inference mode takes no part in autograd.
+            inputs = batch.clone(), targets.to(batch.device).clone()
+            return PEERS[method](AfterGate(model), *inputs).float()
+        except ImportError as error:
+            raise InvalidInputError(
+                f"{method} needs the extra compare: pip install 'se_zoo[compare]' ({error})."
+            ) from error
+
+
+@contextlib.contextmanager
+def _grads_kept(model: nn.Module) -> Iterator[None]:
+    """Gradients of the parameters as they were; and no progress bars in between."""
+    before: List[Tuple[nn.Parameter, Any]] = [(p, p.grad) for p in model.parameters()]
+    for parameter, _ in before:
+        parameter.grad = None
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for parameter, grad in before:
+            parameter.grad = grad
+
+
+def peer_explain(
+    model: nn.Module, images: torch.Tensor, target: Target = None, method: str = "grad-cam/GradCAM"
+) -> Explanation:
+    """As :func:`se_zoo.explain`, with the maps of another library.
+
+    Args:
+        model: Model with an SE head.
+        images: As there.
+        target: As there.
+        method: One of :data:`PEERS`.
+
+    Returns:
+        An :class:`Explanation` with predictions, gate and rows of ours, and the maps of the peer,
+        made a heatmap by :func:`peer_heatmap`. ``weights`` is ``"peer"`` and ``exact`` False.
+
+    Raises:
+        InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens alone,
+            unless the method is one of :data:`ANY_HEAD`.
+    """
+    ours = explain(model, images, target)
+    if ours.weights == "projection" and method not in ANY_HEAD:
+        raise InvalidInputError(
+            "The head reads class tokens alone: what lies on the grid behind the gate does not "
+            f"matter to it, so {method} has no map there. There are {', '.join(ANY_HEAD)}; or "
+            'create the model with global_pool="avg".'
+        )
+    images = ours.images
+    rows = ours.image_index.to(images.device)
+    raw = peer_maps(model, images[rows], torch.tensor(ours.target), method)
+    heatmap = peer_heatmap(raw, method, tuple(images.shape[2:]))
+    zeros = torch.zeros_like(ours.constant)
+    return replace(
+        ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer"
+    )
+
+
+def peer_heatmap(raw: torch.Tensor, method: str, size: Tuple[int, ...]) -> torch.Tensor:
+    """A peer's maps as heatmaps (N, *size) in [0, 1], by the rules of ours; see
+    :data:`STRETCHED`."""
+    return maps.to_heatmap(raw, method not in STRETCHED, "image", size)

@@ -1,0 +1,128 @@
+"""Frames of a video for a clip model: cut and normalised as its config says, and explained."""
+
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.video.frames import read_frames
+from ..data.video.index import Video, open_video
+from ..data.video.sampling import at_rate, clip_indices, evaluation_indices
+from ..errors import InvalidInputError
+from ..explanations import Explanation
+from ..models.clip.config import ClipConfig, resolve_clip_config
+from .images import DRAWN_WIDTH, Box, cut_box, visible_region
+
+
+def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> List[int]:
+    """The frames of a video that make one clip for a model, as its evaluation takes them.
+
+    Args:
+        video: The video.
+        config: What the model takes.
+        start: From this second on; by default the middle.
+
+    Raises:
+        InvalidInputError: If the video has no such second.
+    """
+    seconds = video.seconds
+    frames = at_rate(seconds, config.fps)
+    how = config.num_frames, config.frame_stride
+    if start is None:
+        return [frames[i] for i in evaluation_indices(len(frames), *how, config.sampling)[0]]
+    later = [i for i in frames if seconds[i] >= start]
+    if start < 0 or not later:
+        raise InvalidInputError(
+            f"--start {start} is outside the video: its last frame is at second {seconds[-1]:.2f}."
+        )
+    if config.sampling == "dense":
+        return [later[i] for i in clip_indices(len(later), *how, offset=0.0)]
+    return [later[i] for i in evaluation_indices(len(later), *how, config.sampling)[0]]
+
+
+def load_clip(model: Any, path: Union[str, Path], start: Optional[float] = None) -> torch.Tensor:
+    """A clip of a video as a model takes it.
+
+    Args:
+        model: A clip model.
+        path: The video.
+        start: From this second on; by default the middle.
+
+    Returns:
+        (1, 3, T, H, W) float32, normalised.
+
+    Raises:
+        InvalidInputError: If it is no clip model, or the video has no such second.
+        DataError: If the video cannot be read.
+    """
+    from ..models.clip.transforms import (  # torchvision's transforms are slow to import
+        Views,
+        as_frames,
+    )
+
+    config = resolve_clip_config(model)
+    frames, _ = read_clip(open_video(Path(path)), config, start)
+    return Views(config)(as_frames(frames))
+
+
+def read_clip(
+    video: Video, config: ClipConfig, start: Optional[float] = None, crop: Optional[Box] = None
+) -> Tuple[np.ndarray, List[int]]:
+    """The frames of :func:`clip_of`, (T, H, W, 3) uint8, and their numbers.
+
+    Args:
+        video: The video.
+        config: What the model takes.
+        start: From this second on; by default the middle.
+        crop: Cut out of every frame; see :func:`~se_zoo.inference.images.cut_box`.
+
+    Raises:
+        InvalidInputError: If the video has no such second, or the crop shows nothing of it.
+        DataError: If a frame cannot be decoded.
+    """
+    numbers = clip_of(video, config, start)
+    frames = read_frames(video, numbers)
+    if crop is not None:
+        cut = [np.asarray(cut_box(Image.fromarray(f), crop, video.name)) for f in frames]
+        frames = np.stack(cut)
+    return frames, numbers
+
+
+def explain_frames(
+    model: Any,
+    frames: np.ndarray,
+    targets: Optional[Sequence[Union[int, str]]] = None,
+    method: Optional[str] = None,
+    versus: Union[int, str, None] = None,
+) -> Tuple[Explanation, np.ndarray]:
+    """Explain one clip.
+
+    Args:
+        model: A clip model in eval mode.
+        frames: (T, H, W, 3) uint8, of any size.
+        targets: Labels or class indices; by default what the model predicts.
+        method: Which map; see :func:`se_zoo.explain`.
+        versus: The other class of a difference map.
+
+    Returns:
+        The explanation, and what the model saw, (1, T, H', W', 3) uint8, large enough to draw on.
+
+    Raises:
+        InvalidInputError: If it is no clip model, or does not take such a clip.
+    """
+    from ..models.clip.transforms import Views, as_frames
+
+    config = resolve_clip_config(model)
+    cut = [visible_region(Image.fromarray(f), config.size, config.crop_pct, "center")
+           for f in frames]  # fmt: skip
+    height, width = config.size
+    clip = Views(config)(as_frames(frames))  # as recipes score it
+    explanation = model.explain(
+        clip, None if targets is None else list(targets), method, versus=versus
+    )
+    zoom = max(1, -(-DRAWN_WIDTH // width))
+    size = (width * zoom, height * zoom)
+    drawn: List[np.ndarray] = [np.asarray(f.resize(size, Image.Resampling.LANCZOS)) for f in cut]
+    return explanation, np.stack(drawn)[None]

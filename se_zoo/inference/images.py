@@ -1,0 +1,127 @@
+"""Photographs for a model: read, cut, and shown as the model's preprocessing sees them."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.images import read_rgb, seen_size
+from ..errors import InvalidInputError
+from ..explanations import Explanation
+
+#: Pictures are drawn at least this wide, whatever the model's input size is.
+DRAWN_WIDTH = 260
+#: A portrait that comes with matplotlib: Grace Hopper (public domain, US Navy).
+DEMO_PHOTO = "grace_hopper.jpg"
+
+Box = Tuple[int, int, int, int]
+
+
+def demo_photo() -> Path:
+    """The file of the portrait in matplotlib's package."""
+    from matplotlib.cbook import get_sample_data
+
+    return Path(str(get_sample_data(DEMO_PHOTO, asfileobj=False)))
+
+
+def load_photo(path: Path, crop: Optional[Box] = None) -> Image.Image:
+    """An upright RGB image, cut to the box.
+
+    Grey, palette, transparent and CMYK images are converted; a transparent one lies on white.
+
+    Raises:
+        InvalidInputError: If the file is missing, is not an image, is empty, holds NaN, or the
+            box does not meet it.
+    """
+    if path.is_dir():
+        raise InvalidInputError(f"{path} is a folder; name the photos in it")
+    if not path.is_file():
+        raise InvalidInputError(f"no such file: {path}")
+    try:
+        image = read_rgb(path)
+    except ValueError as error:
+        raise InvalidInputError(f"{path}: {error}") from None
+    return image if crop is None else cut_box(image, crop, path)
+
+
+def cut_box(image: Image.Image, box: Box, path: object) -> Image.Image:
+    """The box of an image; where it reaches outside, the nearest pixels go on.
+
+    Raises:
+        InvalidInputError: If the box does not meet the image of that path.
+    """
+    x0, y0, x1, y1 = box
+    if not (x0 < x1 and y0 < y1 and max(0, x0) < min(x1, image.width)
+            and max(0, y0) < min(y1, image.height)):  # fmt: skip
+        raise InvalidInputError(
+            f"the crop {x0} {y0} {x1} {y1} shows nothing of {path} ({image.width} x "
+            f"{image.height}); give x0 y0 x1 y1 with x0 < x1 and y0 < y1."
+        )
+    columns = np.clip(np.arange(x0, x1), 0, image.width - 1)
+    rows = np.clip(np.arange(y0, y1), 0, image.height - 1)
+    return Image.fromarray(np.asarray(image)[rows[:, None], columns])
+
+
+def visible_region(
+    image: Image.Image, size: Tuple[int, int], crop_pct: float, crop_mode: str
+) -> Image.Image:
+    """What the model's preprocessing sees of a photo: its centre, of the input's aspect unless the
+    model squashes photos.
+
+    Cut before resizing, so that the picture shows the photo's own resolution.
+
+    Raises:
+        InvalidInputError: For a crop mode that shows the model more than the photo (a border).
+    """
+    if crop_mode not in ("center", "squash"):
+        raise InvalidInputError(
+            f"the model's crop mode {crop_mode!r} is not supported here; transform the photo with "
+            "timm and call model.explain"
+        )
+    if crop_mode == "center":
+        width, height = seen_size((image.width, image.height), size, crop_pct)
+    else:
+        width, height = (max(1, round(side * crop_pct)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def explain_photos(
+    model: Any,
+    photos: Sequence[Image.Image],
+    targets: Optional[Sequence[Union[int, str]]] = None,
+    method: Optional[str] = None,
+    versus: Union[int, str, None] = None,
+) -> Tuple[Explanation, List[Image.Image]]:
+    """Explain photos, preprocessed as the model's config says.
+
+    Args:
+        model: An SE model in eval mode.
+        photos: Upright RGB images of any size.
+        targets: Labels or class indices; by default what the model predicts.
+        method: Which map; see :func:`se_zoo.explain`.
+        versus: The other class of a difference map.
+
+    Returns:
+        The explanation, and what the model saw of each photo, large enough to be drawn on.
+
+    Raises:
+        InvalidInputError: For a crop mode that shows the model more than the photo.
+    """
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
+
+    config: Dict[str, Any] = resolve_data_config(model=model)
+    size: Tuple[int, int] = config["input_size"][-2:]
+    crop = config["crop_pct"], config.get("crop_mode") or "center"
+    seen = [visible_region(photo, size, *crop) for photo in photos]
+    transform: Any = create_transform(**{**config, "crop_pct": 1.0, "crop_mode": "squash"})
+    batch = torch.stack([transform(image) for image in seen])
+    explanation = model.explain(
+        batch, None if targets is None else list(targets), method, versus=versus
+    )
+    zoom = max(1, -(-DRAWN_WIDTH // size[1]))
+    drawn = [i.resize((size[1] * zoom, size[0] * zoom), Image.Resampling.LANCZOS) for i in seen]
+    return explanation, drawn

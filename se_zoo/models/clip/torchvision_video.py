@@ -1,0 +1,244 @@
+"""torchvision's clip classifiers with an SE head and timm's interface.
+
+The SE classes derive from torchvision's own, so modules and state-dict names are theirs plus
+``se.*``. Input is (B, 3, T, H, W); images (B, 3, H, W) are clips of one frame.
+"""
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.video.mvit import MViT
+from torchvision.models.video.resnet import VideoResNet
+from torchvision.models.video.s3d import S3D
+from torchvision.models.video.swin_transformer import SwinTransformer3d
+
+from ...errors import InvalidInputError
+from ...layers import Layout
+from ..sehead import FAMILIES, attach_se
+from .head import ClipSEHead
+
+
+class ClipMixin(ClipSEHead):
+    """What torchvision's clip classifiers have in common.
+
+    Attributes:
+        grad_checkpointing: Whether a training pass computes activations twice to keep fewer.
+    """
+
+    grad_checkpointing: bool = False
+    #: Where the classifier is: a module that maps pooled features to logits.
+    classifier_name: str
+    drop_rate: float = 0.0
+    num_features: int
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """The last feature map."""
+        raise NotImplementedError
+
+    def run(self, stage: Any, *args: Any) -> Any:
+        """A stage's output, with checkpointing where it is on."""
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():  # type: ignore[attr-defined]
+            return checkpoint(stage, *args, use_reentrant=False)
+        return stage(*args)
+
+    def get_classifier(self) -> nn.Module:
+        """As in timm: the linear layer, or 1x1x1 convolution, that gives the logits."""
+        return self.get_submodule(self.classifier_name)  # type: ignore[attr-defined]
+
+    def reset_classifier(
+        self,
+        num_classes: int,
+        global_pool: Optional[str] = None,
+        *,
+        multi_label: Optional[bool] = None,
+    ) -> None:
+        """As in timm; the pooling is the backbone's own.
+
+        Raises:
+            ValueError: If another pooling than the average is asked for.
+        """
+        if global_pool not in (None, "avg"):
+            raise ValueError(f"{type(self).__name__} pools by its own rule, not {global_pool!r}.")
+        self.forget_labels(num_classes, multi_label)
+        old = self.get_classifier()
+        like: Dict[str, Any] = {"device": next(self.parameters()).device}  # type: ignore[attr-defined]
+        new: nn.Module = nn.Identity()
+        if num_classes and self.convolutional:
+            new = nn.Conv3d(self.num_features, num_classes, 1, **like)
+        elif num_classes:
+            new = nn.Linear(self.num_features, num_classes, **like)
+        parent, _, name = self.classifier_name.rpartition(".")
+        setattr(self.get_submodule(parent), name, new.train(old.training))  # type: ignore[attr-defined]
+        self.num_classes = num_classes
+
+    #: Whether the classifier is a convolution.
+    convolutional = False
+
+    @property
+    def head_hidden_size(self) -> int:
+        """As in timm: width of what the classifier reads."""
+        return self.num_features
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As in timm."""
+        self.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> "set[str]":
+        """As in timm: names of parameters that are not decayed."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> Dict[str, Any]:
+        """As in timm: which parameters belong to the stem, and which to which stage."""
+        return {"stem": self.stem_pattern, "blocks": self.block_pattern}
+
+    stem_pattern: str
+    block_pattern: str
+
+
+class VideoResNetSE(ClipMixin, VideoResNet):
+    """R3D, MC3 and R(2+1)D (Tran et al., arXiv 1711.11248); features (B, 512, T', H', W')."""
+
+    classifier_name, num_features = "fc", 512
+    stem_pattern, block_pattern = r"^stem", r"^layer(\d+)"
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(self.as_clips(x))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = self.run(stage, x)
+        return x
+
+    def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        x = F.dropout(self.avgpool(gated).flatten(1), self.drop_rate, self.training)
+        return x if pre_logits else self.fc(x)
+
+
+class S3DSE(ClipMixin, S3D):
+    """S3D (Xie et al., arXiv 1712.04851); features (B, 1024, T', H', W')."""
+
+    classifier_name, num_features, convolutional = "classifier.1", 1024, True
+    stem_pattern, block_pattern = r"^features\.[0-3]\.", r"^features\.(\d+)"
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        clips = self.as_clips(x)
+        x = clips
+        for block in self.features:
+            x = self.run(block, x)
+        if min(x.shape[2] / 2, x.shape[3] / 7, x.shape[4] / 7) < 1:
+            raise InvalidInputError(
+                "S3D takes clips of at least 13 frames of 209 x 209 pixels, got "
+                f"{clips.shape[2]} of {clips.shape[3]} x {clips.shape[4]}."
+            )
+        return x
+
+    def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        x = self.avgpool(gated)
+        if pre_logits:
+            return x.mean(dim=(2, 3, 4))
+        x = self.classifier(x)
+        return x.mean(dim=(2, 3, 4))
+
+
+class SwinTransformer3dSE(ClipMixin, SwinTransformer3d):
+    """Video Swin (Liu et al., arXiv 2106.13230); features (B, T', H', W', C), normed."""
+
+    classifier_name = "head"
+    stem_pattern, block_pattern = r"^patch_embed", r"^features\.(\d+)"
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pos_drop(self.patch_embed(self.as_clips(x)))
+        for stage in self.features:
+            x = self.run(stage, x)
+        return self.norm(x)
+
+    def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        x = self.avgpool(gated.movedim(-1, 1)).flatten(1)
+        x = F.dropout(x, self.drop_rate, self.training)
+        return x if pre_logits else self.head(x)
+
+
+class MViTSE(ClipMixin, MViT):
+    """MViT (Li et al., arXiv 2112.01526); features (B, 1 + T'H'W', C), a class token first.
+
+    Its classifier reads the class token alone, so the patch tokens are squeezed and all tokens
+    scaled.
+    """
+
+    classifier_name = "head.1"
+    stem_pattern, block_pattern = r"^conv_proj|^pos_encoding", r"^blocks\.(\d+)"
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.as_clips(x)
+        takes = (
+            self.pos_encoding.temporal_size * 2,
+            *(4 * s for s in self.pos_encoding.spatial_size),
+        )
+        if tuple(x.shape[2:]) != takes:
+            raise InvalidInputError(
+                f"MViT takes clips of exactly {takes[0]} frames of {takes[1]} x {takes[2]} pixels, "
+                f"got {x.shape[2]} of {x.shape[3]} x {x.shape[4]}."
+            )
+        x = self.pos_encoding(self.conv_proj(x).flatten(2).transpose(1, 2))
+        thw = (self.pos_encoding.temporal_size, *self.pos_encoding.spatial_size)
+        for block in self.blocks:
+            x, thw = self.run(block, x, thw)
+        return self.norm(x)
+
+    def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        x = gated[:, 0]
+        return self.head[0](x) if pre_logits else self.head(x)
+
+
+FAMILIES.update(
+    {
+        VideoResNet: VideoResNetSE,
+        S3D: S3DSE,
+        SwinTransformer3d: SwinTransformer3dSE,
+        MViT: MViTSE,
+    }
+)
+
+
+def attach_clip_se(
+    model: nn.Module, clip: Dict[str, Any], drop_rate: float, se_args: Dict[str, Any]
+) -> nn.Module:
+    """Turn one of torchvision's clip classifiers into its SE variant, in place.
+
+    Args:
+        model: torchvision's model.
+        clip: See :meth:`ClipSEHead.set_clip`.
+        drop_rate: Dropout in front of the classifier.
+        se_args: ``gate``, ``reduction`` and ``multi_label``.
+    """
+    layout, channels = _layout_of(model)
+    attach_se(model, layout, channels, **se_args)
+    model.set_clip(**clip)  # type: ignore[operator]
+    model.drop_rate, model.num_features = drop_rate, channels  # type: ignore[assignment]
+    model.num_classes = model.get_classifier().weight.shape[0]  # type: ignore[operator, union-attr]
+    return model
+
+
+def _layout_of(model: nn.Module) -> Tuple[Layout, int]:
+    """Layout of the features before the pooling, and their channels."""
+    if isinstance(model, VideoResNet):
+        return Layout("NCTHW"), model.fc.in_features
+    if isinstance(model, S3D):
+        return Layout("NCTHW"), 1024
+    if isinstance(model, SwinTransformer3d):
+        return Layout("NTHWC"), model.num_features
+    assert isinstance(model, MViT)
+    head: Any = model.head[1]
+    return Layout("NLC", 1, _mvit_grid(model)), head.in_features
+
+
+def _mvit_grid(model: MViT) -> Tuple[int, ...]:
+    """(T, H, W) of the patch tokens behind all blocks: each pools its queries."""
+    grid: List[int] = [model.pos_encoding.temporal_size, *model.pos_encoding.spatial_size]
+    for block in model.blocks:
+        pool: Any = getattr(block.attn, "pool_q", None)
+        if pool is not None:
+            stride = pool.pool.stride
+            grid = [-(-size // step) for size, step in zip(grid, stride, strict=True)]
+    return tuple(grid)

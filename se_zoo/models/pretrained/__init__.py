@@ -1,0 +1,1 @@
+"""Pretrained weights: which there are, fetching, loading and saving them."""

@@ -1,0 +1,133 @@
+"""LR-ASD's published weights as those of ``asd_small_sehead``.
+
+Only the names differ, and the classifiers: theirs are two logits whose softmax is taken, ours is
+their difference, of which the sigmoid is the same probability.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import torch
+from safetensors.torch import load_file
+
+from ...errors import InvalidInputError, WeightsNotFoundError
+from ..pretrained.fetch import check_finite
+from ..pretrained.manifest import cards_folder
+from ..pretrained.save import move, nearest, write_export
+from ..zoo_speaker import create_speaker_model
+from .model import SpeakerModel
+
+#: A convolution, or its norm, of an encoder: the first and second in space (s; of sound m, over
+#: the coefficients), then in time (t).
+_ENCODER = re.compile(r"model\.(visual|audio)Encoder\.block(\d)\.([smt])_(norm_)?(\d)\.(.+)")
+#: Folder of ``hub_cards`` with what is known of the converted model.
+CARD = "asd_small_ava"
+_RENAMED = {
+    "model.fusion.attention.": "fusion.conv.",
+    "model.fusion.bn.": "fusion.norm.",
+    "model.detector.attention.attention.": "detector.gate.conv.",
+    "model.detector.attention.bn.": "detector.gate.norm.",
+    "model.detector.gru_forward.": "detector.forward_gru.",
+    "model.detector.gru_backward.": "detector.backward_gru.",
+    "lossAV.FC.": "detector.classifier.",
+    "lossV.FC.": "visual_classifier.",
+}
+
+
+def converted(weights: Dict[str, torch.Tensor]) -> Tuple[Dict[str, torch.Tensor], List[str]]:
+    """Weights under our names, and the names that are none of LR-ASD's."""
+    found, unknown = {}, []
+    for key, tensor in weights.items():
+        name = _our_name(key)
+        if name is None:
+            unknown.append(key)
+        elif "classifier" in name:
+            found[name] = tensor[1:] - tensor[:1]
+        else:
+            found[name] = tensor
+    return found, unknown
+
+
+def _our_name(key: str) -> "str | None":
+    match = _ENCODER.fullmatch(key)
+    if match:
+        encoder, block, kind, norm, number, rest = match.groups()
+        unit = (2 if kind == "t" else 0) + int(number) - 1
+        module = "norm" if norm else "conv"
+        return f"{encoder}_encoder.blocks.{int(block) - 1}.{unit}.{module}.{rest}"
+    for theirs, ours in _RENAMED.items():
+        if key.startswith(theirs):
+            return ours + key[len(theirs) :]
+    return None
+
+
+def convert_lr_asd(file: Path) -> SpeakerModel:
+    """The model with LR-ASD's weights, in eval mode; its SE gate is the identity, untrained.
+
+    Args:
+        file: State dict of LR-ASD: safetensors, or what ``torch.save`` wrote, of which tensors
+            alone are read.
+
+    Raises:
+        WeightsNotFoundError: If it cannot be read, or is not exactly LR-ASD's.
+    """
+    found, unknown = converted(_read(file))
+    model = create_speaker_model("asd_small_sehead")
+    own = model.state_dict()
+    needed = {name for name in own if not name.startswith("se.")}
+    missing = sorted(needed - found.keys())
+    shapes = [n for n in found if n in own and own[n].shape != found[n].shape]
+    strange = [*unknown, *sorted(found.keys() - needed)]
+    if missing or shapes or strange:
+        raise WeightsNotFoundError(
+            f"{file} is not LR-ASD: it lacks {_some(missing)}, has {_some(strange)} besides, and "
+            f"{_some(shapes)} of other shapes."
+        )
+    model.load_state_dict({**own, **found})
+    check_finite(model, str(file))
+    return model
+
+
+def _read(file: Path) -> Dict[str, torch.Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state: Any = torch.load(file, map_location="cpu", weights_only=True)
+    # Of a file that is none, torch.load raises nearly anything.
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise WeightsNotFoundError(f"{file} cannot be read as weights: {error}") from error
+        raise WeightsNotFoundError(
+            f"{file} cannot be read as weights: it is neither safetensors nor a state dict of "
+            "torch.save."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise WeightsNotFoundError(f"{file} holds no state dict.")
+    return state
+
+
+def _some(names: List[str]) -> str:
+    return f"{len(names)} tensors ({', '.join(names[:3])}, ...)" if names else "nothing"
+
+
+def write_converted(file: Path, folder: Path) -> None:
+    """Convert LR-ASD's weights to a folder that :func:`create_speaker_model` loads.
+
+    Its folder ``card`` holds the facts and figures of the card of such a model.
+
+    Raises:
+        InvalidInputError: If there is something in the folder already.
+        WeightsNotFoundError: As :func:`convert_lr_asd`; nothing is written then.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInputError(f"{folder} is there already; name another folder.")
+    model: Any = convert_lr_asd(file)
+    with tempfile.TemporaryDirectory(dir=nearest(folder.absolute().parent)) as temporary:
+        made = Path(temporary) / "export"
+        made.mkdir()
+        write_export(model, made, model._model_args, model.state_dict())
+        shutil.copytree(cards_folder() / CARD, made / "card")
+        move(made, folder)

@@ -1,0 +1,168 @@
+"""The same face from frame to frame."""
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, List, Optional, Sequence
+
+import numpy as np
+
+from ..data.faces.detect import Box, FaceDetector, overlap, without_nested
+
+#: Frames a second at which faces and sound are looked at: what the models were trained on.
+FPS = 25
+
+
+@dataclass(eq=False)
+class Track:
+    """One face over a stretch of frames.
+
+    Attributes:
+        first: Its first frame.
+        boxes: Of every frame from the first on, (T, 4): x0, y0, x1, y1 in pixels.
+    """
+
+    first: int
+    boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def after(self) -> int:
+        """The first frame behind it."""
+        return self.first + len(self)
+
+
+@dataclass
+class _Open:
+    """A track that may still go on."""
+
+    frames: List[int] = field(default_factory=list)
+    boxes: List[Box] = field(default_factory=list)
+
+
+class Tracker:
+    """Joins detections to tracks, as they come.
+
+    A detection belongs to the open track that it overlaps most; frames between two detections get
+    boxes in between, and all are smoothed by a running median, as detectors tremble.
+
+    Args:
+        least_overlap: Intersection over union with the track's last box.
+        gap: Frames without a detection after which a track ends.
+        shortest: Frames of the shortest track that is kept.
+        smooth: Width of the median, in frames.
+    """
+
+    def __init__(
+        self, least_overlap: float = 0.5, gap: int = 10, shortest: int = 10, smooth: int = 13
+    ):
+        self.least_overlap, self.gap = least_overlap, gap
+        self.shortest, self.smooth = shortest, smooth
+        self._open: List[_Open] = []
+
+    def add(self, frame: int, boxes: Sequence[Box]) -> List[Track]:
+        """Add a frame's detections; the tracks that ended before it."""
+        ended = [t for t in self._open if frame - t.frames[-1] > self.gap]
+        self._open = [t for t in self._open if t not in ended]
+        pairs = [
+            (overlap(track.boxes[-1], box), n, m)
+            for n, track in enumerate(self._open)
+            for m, box in enumerate(boxes)
+        ]
+        taken, used = set(), set()
+        for share, n, m in sorted(pairs, reverse=True):
+            if share < self.least_overlap or n in used or m in taken:
+                continue
+            used.add(n)
+            taken.add(m)
+            self._open[n].frames.append(frame)
+            self._open[n].boxes.append(boxes[m])
+        self._open += [_Open([frame], [box]) for m, box in enumerate(boxes) if m not in taken]
+        return self._kept(ended)
+
+    def end(self) -> List[Track]:
+        """The tracks that were still open."""
+        ended, self._open = self._open, []
+        return self._kept(ended)
+
+    def _kept(self, ended: Iterable[_Open]) -> List[Track]:
+        tracks = [self._whole(track) for track in ended]
+        return [track for track in tracks if len(track) >= self.shortest]
+
+    def _whole(self, track: _Open) -> Track:
+        """With a box for every frame, smoothed."""
+        frames = np.arange(track.frames[0], track.frames[-1] + 1)
+        known = np.array(track.boxes)
+        boxes = np.stack([np.interp(frames, track.frames, known[:, i]) for i in range(4)], 1)
+        half = min(self.smooth // 2, (len(boxes) - 1) // 2)
+        if half:
+            padded = np.pad(boxes, ((half, half), (0, 0)), mode="reflect")
+            windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
+            boxes = np.median(windows, axis=-1)
+        return Track(track.frames[0], boxes)
+
+
+class Cuts:
+    """Tells where one shot ends and another begins: the picture changes at once, by far more than
+    it did just before."""
+
+    def __init__(self) -> None:
+        self._before: Optional[np.ndarray] = None
+        self._usual = 0.0
+
+    def seen(self, picture: np.ndarray) -> bool:
+        """Whether a picture, (H, W, 3) uint8, is the first of another shot."""
+        rows, columns = (max(1, size // 24) for size in picture.shape[:2])
+        small = picture[::rows, ::columns].astype(np.float32).mean(2)
+        if self._before is None or small.shape != self._before.shape:
+            self._before = small
+            return False
+        change = float(np.abs(small - self._before).mean())
+        self._before = small
+        if change > 8 and change > 5 * (self._usual + 0.5):  # of 256 grey levels
+            self._usual = 0.0
+            return True
+        self._usual += 0.2 * (change - self._usual)
+        return False
+
+
+def find_tracks(
+    pictures: Iterable[np.ndarray],
+    detector: FaceDetector,
+    every: int = 3,
+    tracker: Optional[Tracker] = None,
+    seen: Callable[[], Any] = lambda: None,
+) -> List[Track]:
+    """Find faces in a video; tracks end where a shot does.
+
+    Args:
+        pictures: Frames, (H, W, 3) uint8, at 25 a second.
+        detector: What finds them in one.
+        every: Of so many frames one is looked at.
+        tracker: What joins them; :class:`Tracker` by default.
+        seen: Called after every frame.
+
+    Returns:
+        Tracks, by their first frame.
+    """
+    tracker, cuts = tracker or Tracker(gap=10 + every), Cuts()
+    tracks: List[Track] = []
+    frame = -1
+    for frame, picture in enumerate(pictures):
+        cut = cuts.seen(picture)
+        if cut:
+            tracks += _held(tracker.end(), every, frame)
+        if cut or frame % every == 0:
+            found = without_nested(detector(picture))
+            tracks += _held(tracker.add(frame, found), every, frame)
+        seen()
+    tracks += _held(tracker.end(), every, frame + 1)
+    return sorted(tracks, key=lambda track: (track.first, float(track.boxes[0, 0])))
+
+
+def _held(tracks: List[Track], every: int, end: int) -> List[Track]:
+    """Ended tracks, held up to where the next look would have been, or the shot ended."""
+    for track in tracks:
+        more = max(0, min(every - 1, end - track.after))
+        track.boxes = np.concatenate([track.boxes, np.repeat(track.boxes[-1:], more, 0)])
+    return tracks

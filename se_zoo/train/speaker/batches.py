@@ -1,0 +1,190 @@
+"""Face tracks for training and evaluation: which frames, and what becomes of picture and sound."""
+
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from ...data import FaceTrack, TrackTable
+from ...data.faces.crops import CROP
+from ..config import SpeakerAugmentConfig, SpeakerConfig
+from ..resume.order import Batches, seed_cpu
+from ..workers import loader_options
+from .lengths import Cut, LengthPlan
+
+#: What a speaker model takes, and what it should say: audio (B, 4 T, 13), face and body
+#: (B, T, 112, 112), labels (B, T); in training face_labels (B, T), whether the face speaks, be it
+#: heard or not.
+Inputs = Dict[str, torch.Tensor]
+
+#: Frames of a track that are scored at a time, and those beside them that are only looked at.
+LONGEST, CONTEXT = 1000, 50
+
+
+class Augmented(Dataset[Inputs]):
+    """Cuts of training tracks, each augmented by random numbers of its own, so that it is the same
+    whichever process or worker makes it, and however often the run was interrupted before."""
+
+    def __init__(self, table: TrackTable, augment: SpeakerAugmentConfig, body: bool, seed: int):
+        self.table, self.augment, self.body, self.seed = table, augment, body, seed
+        self.picture = v2.Compose(
+            [
+                v2.RandomRotation((-augment.rotate, augment.rotate), v2.InterpolationMode.BILINEAR),
+                v2.RandomResizedCrop(CROP, augment.scale, (1, 1), antialias=True),
+                v2.RandomHorizontalFlip(augment.hflip),
+            ]
+        )
+
+    def __getitem__(self, cut: Cut) -> Inputs:  # type: ignore[override]
+        track = self.table.sample(cut.index)
+        seed_cpu(self.seed, cut.epoch, cut.index)
+        first = int(torch.randint(len(track) - cut.frames + 1, ()))
+        wave, speaks = self._sound(cut.index, track, first, cut.frames)
+        pictures = [track.pictures(first, cut.frames)]
+        if self.body:
+            pictures.append(track.pictures(first, cut.frames, bodies=True))
+        labels = track.labels[first : first + cut.frames]
+        looked = self.picture(torch.cat(pictures)).split(cut.frames)  # face and body alike
+        return {
+            "audio": track.features(wave),
+            "labels": labels * float(speaks),
+            "face_labels": labels,  # what the sound is cannot be seen
+            **dict(zip(("face", "body"), looked, strict=False)),
+        }
+
+    def _sound(
+        self, index: int, track: FaceTrack, first: int, frames: int
+    ) -> Tuple[torch.Tensor, bool]:
+        """Samples, and whether they are still the track's own."""
+        own, augment = track.wave(first, frames), self.augment
+        chance = float(torch.rand(()))
+        if chance < augment.mute:
+            return torch.zeros_like(own), False
+        if chance < augment.mute + augment.swap:
+            return self._other(index, len(own)), False
+        if float(torch.rand(())) < augment.noise:
+            snr = float(torch.empty(()).uniform_(*augment.snr))
+            return mixed_in(own, self._other(index, len(own)), snr), True
+        return own, True
+
+    def _other(self, index: int, length: int) -> torch.Tensor:
+        """So many samples of another track, from anywhere in it; behind its end it begins anew."""
+        number = int(torch.randint(len(self.table) - 1, ()))
+        other = self.table.sample(number + (number >= index))
+        wave = other.wave(0, len(other))
+        begin = int(torch.randint(len(wave), ()))
+        return wave.roll(-begin).repeat(-(-length // len(wave)))[:length]
+
+
+def mixed_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:
+    """A recording with another mixed in.
+
+    Args:
+        wave: (N,) samples, float.
+        noise: As many.
+        snr: Ratio of their powers, in dB.
+
+    Returns:
+        (N,); `wave` itself if one of them is silent, as there is no such ratio then.
+    """
+    powers = wave.double().square().mean(), noise.double().square().mean()
+    if not min(powers) > 0:
+        return wave
+    factor = (powers[0] / powers[1] / 10 ** (snr / 10)).sqrt()
+    return wave + noise * factor.float()
+
+
+class Piece(NamedTuple):
+    """Some frames of a track, of which those at the ends may only be looked at."""
+
+    index: int
+    first: int
+    frames: int
+    begin: int
+    """The first frame of the track that is scored by this piece."""
+    end: int
+
+
+def pieces_of(index: int, length: int) -> List[Piece]:
+    """A whole track, or so many frames of it at a time as fit into memory, each with some beside
+    it, as a score depends on what is around it."""
+    if length <= LONGEST:
+        return [Piece(index, 0, length, 0, length)]
+    found = []
+    for begin in range(0, length, LONGEST):
+        end = min(begin + LONGEST, length)
+        first, after = max(0, begin - CONTEXT), min(end + CONTEXT, length)
+        found.append(Piece(index, first, after - first, begin, end))
+    return found
+
+
+class Whole(Dataset[Tuple[Piece, Inputs]]):
+    """All tracks of a table, as they are, by the piece."""
+
+    def __init__(self, table: TrackTable, body: bool):
+        self.table, self.body = table, body
+        self.pieces = [p for i, n in enumerate(table.lengths) for p in pieces_of(i, n)]
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, number: int) -> Tuple[Piece, Inputs]:
+        piece = self.pieces[number]
+        return piece, self.read(piece)
+
+    def read(self, piece: Piece) -> Inputs:
+        """Sound, pictures and labels of a piece, without a batch axis."""
+        track = self.table.sample(piece.index)
+        found = {
+            "audio": track.features(track.wave(piece.first, piece.frames)),
+            "face": track.pictures(piece.first, piece.frames),
+            "labels": track.labels[piece.first : piece.first + piece.frames],
+        }
+        if self.body:
+            found["body"] = track.pictures(piece.first, piece.frames, bodies=True)
+        return found
+
+
+def padded(samples: List[Tuple[Piece, Inputs]]) -> Tuple[List[Piece], Inputs]:
+    """Pieces as one batch, the shorter ones padded, with ``mask`` (B, T)."""
+    pieces, inputs = zip(*samples, strict=True)
+    pad = torch.nn.utils.rnn.pad_sequence
+    found = {name: pad([one[name] for one in inputs], True) for name in inputs[0]}
+    lengths = torch.tensor([len(one["labels"]) for one in inputs])
+    found["mask"] = torch.arange(int(lengths.max())) < lengths[:, None]
+    return list(pieces), found
+
+
+def training_batches(
+    table: TrackTable, config: SpeakerConfig, plan: LengthPlan, process: int, start: int
+) -> Iterator[Inputs]:
+    """Batches of one process from update ``start`` to the end of the run."""
+    augmented = Augmented(table, config.augment, config.model.body, config.run.seed)
+    loader: Any = DataLoader(
+        augmented,
+        batch_sampler=Batches(plan, process, start),
+        **loader_options(config.run),
+    )
+    return iter(loader)
+
+
+def evaluation_batches(
+    table: TrackTable, config: SpeakerConfig, process: int, processes: int
+) -> DataLoader:
+    """Batches of one process's share of a split: sorted by length, so many frames at a time,
+    padding included, but at least one piece."""
+    whole = Whole(table, config.model.body)
+    order = sorted(range(len(whole)), key=lambda i: whole.pieces[i].frames)[process::processes]
+    batches: List[List[int]] = []
+    for number in order:
+        longest = whole.pieces[number].frames
+        if not batches or (len(batches[-1]) + 1) * longest > config.optim.batch_size:
+            batches.append([])
+        batches[-1].append(number)
+    return DataLoader(
+        whole,
+        batch_sampler=batches,
+        collate_fn=padded,
+        **loader_options(config.run),
+    )

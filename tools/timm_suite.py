@@ -1,0 +1,109 @@
+"""timm's own ``tests/test_models.py``, run on the architectures that se_zoo registers.
+
+    python -m tools.timm_suite [pytest's options]
+
+The file is that of the installed timm, taken from its source distribution (which the package
+index has; the wheel carries no tests). Only what it asks of ``list_models`` is narrowed to
+``*_sehead``, with every family under the module name of timm's own family, so that the tests of
+features, intermediates and pruning take it up. Left out: tests of fixed other models, and those
+that download weights.
+"""
+
+import functools
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any, List, Sequence
+
+import pytest
+import timm
+
+import se_zoo
+
+CACHE = Path.home() / ".cache" / "se_zoo" / "timm_suite"
+#: timm's module -> prefixes of our architectures of that family.
+FAMILIES = {
+    "resnet": ("resnet", "timm_sehead"),
+    "efficientnet": ("efficientnet_", "tf_efficientnet_"),
+    "convnext": ("convnext",),
+    "vision_transformer": ("vit_",),
+    "swin_transformer": ("swin_",),
+}
+
+
+def test_file(version: str = timm.__version__) -> Path:
+    """``test_models.py`` of that timm, downloaded once."""
+    path = CACHE / version / "test_models.py"
+    if path.is_file():
+        return path
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary",
+             ":all:", "--dest", folder, f"timm=={version}"],
+            check=True,
+        )  # fmt: skip
+        archive = next(Path(folder).glob("timm-*.tar.gz"))
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(f"timm-{version}/tests/test_models.py")
+            assert member is not None
+            text = member.read()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text)
+    return path
+
+
+def _as_list(value: Any) -> List[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def narrowed(original: Any) -> Any:
+    """``list_models`` that knows our architectures only."""
+
+    @functools.wraps(original)
+    def list_models(filter: Any = "", module: Any = "", pretrained: Any = False, **kwargs: Any):
+        if pretrained:
+            return []  # these tests download
+        names = set(original(filter, **kwargs)) & set(
+            original("*_sehead*", module="zoo_image", **kwargs)
+        )
+        if module:
+            prefixes = tuple(p for m in _as_list(module) for p in FAMILIES.get(m, ()))
+            names = {n for n in names if n.startswith(prefixes)}
+        return sorted(names)
+
+    return list_models
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Narrow the lists before the file is imported, in every worker too."""
+    assert se_zoo.list_models()
+    timm.list_models = narrowed(timm.list_models)
+    timm.list_pretrained = lambda *args, **kwargs: []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: List[Any]) -> None:
+    """Keep what is about one of our architectures."""
+    ours, others = [], []
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        keep = "_sehead" in str(params.get("model_name")) and "load_pretrained" not in item.name
+        (ours if keep else others).append(item)
+    items[:] = ours
+    config.hook.pytest_deselected(items=others)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run pytest on timm's file with this module as a plugin."""
+    path = test_file()
+    command = [
+        sys.executable, "-m", "pytest", "-p", "tools.timm_suite", "-q", "--rootdir",
+        str(path.parent), "-c", "/dev/null", "-p", "no:cacheprovider",
+        "-W", "ignore::pytest.PytestUnknownMarkWarning", str(path), *arguments,
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=Path(__file__).parent.parent).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
