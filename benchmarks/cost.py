@@ -44,9 +44,9 @@ from se_zoo.explanations.quality.peers import (
     peer_heatmap,
     peer_maps,
 )
+from se_zoo.files import write_json
 from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
-from se_zoo.train.resume.state import write_json
 from se_zoo.train.run_folder import plain as as_json
 
 OURS = ("gate", "contribution", "support")

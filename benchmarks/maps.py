@@ -49,10 +49,10 @@ from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality.compare import random_copies, score, score_channels
 from se_zoo.explanations.quality.peers import PEERS, check_libraries
+from se_zoo.files import write_json
 from se_zoo.provenance import provenance
 from se_zoo.train.preflight import PATIENCE, check_launched
 from se_zoo.train.recipe import one_line_errors
-from se_zoo.train.resume.state import write_json
 from se_zoo.train.run_folder import full_precision, plain
 
 

@@ -20,8 +20,8 @@ from benchmarks.faces import celeba_cases
 from benchmarks.maps import spread
 from se_zoo.explanations import maps
 from se_zoo.explanations.quality.compare import Settings, score
+from se_zoo.files import write_json
 from se_zoo.provenance import provenance
-from se_zoo.train.resume.state import write_json
 from se_zoo.train.run_folder import plain
 
 RIVAL = "grad-cam/GradCAM++"

@@ -35,13 +35,13 @@ from se_zoo import resolve_clip_config
 from se_zoo.data import ClipDataConfig, open_table
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explanations.quality import energy_in_region
+from se_zoo.files import replacing, write_json
 from se_zoo.models.pretrained.manifest import hub_folder
 from se_zoo.provenance import provenance
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
 from se_zoo.train.clip_samples import ClipViews
 from se_zoo.train.recipe import Options, one_line_errors
 from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
-from se_zoo.train.resume.state import write_json
 
 FPS, UNITS = 25, 1000
 #: x0 y0 x1 y1 in the videos' pixels: around this speaker's head, framed as in CelebA; around the
@@ -145,15 +145,13 @@ def write_table(given: GridOptions, file: Path) -> None:
             f"no alignments in {given.data.path}/align: set SE_ZOO_DATA, or --data.path."
         )
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # several processes may write it
-    with temporary.open("w", newline="", encoding="utf-8") as opened:
+    with replacing(file) as made, made.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
         table.writerow(["video", "label", "start", "end", "split"])
         for n, path in enumerate(alignments):
             split = "test" if n % 3 == given.fold else "train"
             for start, end, label in windows_of(read_words(path)):
                 table.writerow([f"video/{path.stem}.mpg", label, start / FPS, end / FPS, split])
-    os.replace(temporary, file)
 
 
 def mouth_in(crop: Sequence[int], views: ClipViews) -> Tuple[slice, slice]:

@@ -37,6 +37,7 @@ from se_zoo.data.faces.ava import LABELS, SPEAKING, Row, read_ava, write_ava
 from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.data.faces.sound import sound_features
 from se_zoo.errors import DataError
+from se_zoo.files import write_json
 from se_zoo.metrics import average_precision
 from se_zoo.provenance import provenance
 from se_zoo.speaker import HaarDetector, find_tracks
@@ -50,7 +51,6 @@ from se_zoo.train import (
 )
 from se_zoo.train.recipe import one_line_errors, read_options
 from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
-from se_zoo.train.resume.state import write_json
 from se_zoo.train.speaker.speaker_recipe import SpeakerOptions
 
 SPLITS = ("train", "valid", "test")

@@ -22,10 +22,10 @@ import torch
 from celeba import DEFAULT
 
 from se_zoo.errors import InvalidInputError
+from se_zoo.files import write_json
 from se_zoo.train import Config
 from se_zoo.train.recipe import Options, one_line_errors, read_options
 from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
-from se_zoo.train.resume.state import write_json
 
 FIGURES = ("accuracy", "balanced_accuracy", "average_precision")
 

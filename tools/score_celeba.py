@@ -27,6 +27,7 @@ from se_zoo.data import DataConfig, Table, open_table
 from se_zoo.data.tables.parquet import load_rows
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.targets import above_threshold
+from se_zoo.files import write_json
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
 from se_zoo.models.names import PREFIX
 from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
@@ -37,7 +38,6 @@ from se_zoo.statistics import People, best_thresholds, describe
 from se_zoo.train.loader import Plain, evaluation_transform
 from se_zoo.train.metrics import Scores
 from se_zoo.train.recipe import one_line_errors
-from se_zoo.train.resume.state import write_json
 
 DATA = "celeba46k"
 #: Column of the person.

@@ -1,14 +1,13 @@
 """A model that explains itself as an ONNX file."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
 import torch
 
 from ..errors import InvalidInputError
+from ..files import replacing
 from .explained_model import ExplainedModel
 
 OUTPUTS = ("logits", "heatmap", "gate")
@@ -58,8 +57,7 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
     if device.type != "cpu":
         raise InvalidInputError(f"The model is on {device}; move it with .cpu() first.")
     images = torch.randn(2, *explained.model.input_shape())  # type: ignore[operator]
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        file = Path(folder) / path.name
+    with replacing(path) as file:
         try:
             program: Any = torch.onnx.export(
                 explained, (images,), dynamo=True, input_names=["images"],
@@ -82,7 +80,6 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
             raise InvalidInputError(
                 f"onnxruntime does not answer as torch does: {wrong}; nothing was written."
             )
-        os.replace(file, path)
     return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InvalidInputError
+from ..files import write_text
 from ..models.pretrained.manifest import (
     Published,
     cards_folder,
@@ -56,7 +57,5 @@ def write_entry(file: Path, name: str, entry: Published) -> None:
         entry: Its new entry.
     """
     entries = {**read_manifest(file), name: entry}
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(entry_text(entries), encoding="utf-8")
-    os.replace(temporary, file)
+    write_text(file, entry_text(entries))
     manifest.cache_clear()

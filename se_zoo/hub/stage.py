@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from ..errors import InvalidInputError
+from ..files import write_json
 from ..models.names import PREFIX
 from ..models.pretrained.fetch import WEIGHTS_NAME
 from ..models.pretrained.manifest import sha256_of
@@ -229,11 +230,6 @@ def alike(old: Any, new: Any) -> bool:
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(alike, old, new))
     return bool(old == new)
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Write JSON."""
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def without_paths(content: Any) -> Any:

@@ -1,7 +1,5 @@
 """A video with its faces, scores and reasons drawn in, and a table of them."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterable, List, Sequence, Tuple
 
@@ -13,6 +11,7 @@ from ..data.faces.ava import SPEAKING, write_rows
 from ..data.faces.sound import aligned_sound
 from ..data.video.index import pyav
 from ..errors import DataError
+from ..files import replacing
 from .scores import ScoredTrack
 from .tracker import FPS
 
@@ -91,9 +90,8 @@ def write_annotated(
     av, coming = pyav(), sorted(scored, key=lambda one: one.track.first, reverse=True)
     here: List[ScoredTrack] = []
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / "annotated.mp4"
-            with av.open(str(made), "w") as out, av.open(str(source)) as original:
+        with replacing(path) as made:
+            with av.open(str(made), "w", format="mp4") as out, av.open(str(source)) as original:
                 encoder = _Encoder(out, original, begins)
                 for frame, picture in enumerate(pictures):
                     here = [one for one in here if frame < one.track.after]
@@ -102,7 +100,6 @@ def write_annotated(
                     encoder.add(draw_scores(picture, frame, here))
                     seen()
                 encoder.end()
-            os.replace(made, path)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be written: {error}") from error
 

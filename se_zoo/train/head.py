@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from ..data import ImageTable
 from ..errors import InvalidInputError
+from ..files import write_json
 from . import loader
 from .classify import ClassifierTrainer
 from .model import fp16_state
-from .resume.state import write_json
 
 
 class HeadOnly(nn.Module):

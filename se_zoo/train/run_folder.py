@@ -20,13 +20,14 @@ from .. import provenance
 from ..data import ImageStream, Table
 from ..errors import InvalidInputError
 from ..explanations import explain
+from ..files import replacing, write_json, write_text
 from ..models import SEHeadMixin, SpeakerModel
 from ..models.pretrained.save import write_export
 from ..provenance import options
 from .config import AnyConfig
 from .model import fp16_state
 from .resume.order import Plan
-from .resume.state import Progress, write_json
+from .resume.state import Progress
 
 #: What a run writes into its folder; anything else in it is someone else's.
 _OWN = {
@@ -41,9 +42,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's weights whole or not at all, readable for everyone who may read the folder
     (safetensors' own ``save_file`` makes files that only their owner can read)."""
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(save(weights, metadata={"format": "pt"}))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(weights, metadata={"format": "pt"}))
 
 
 def plain(value: Any) -> Any:
@@ -134,9 +134,7 @@ class RunFolder:
         if not self.accelerator.is_main_process:
             return
         kept = [row for row in self.rows() if row["update"] <= update]
-        temporary = self.log_file.with_name("metrics.jsonl.tmp")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-        os.replace(temporary, self.log_file)
+        write_text(self.log_file, "".join(json.dumps(r) + "\n" for r in kept))
 
     def save_best(self, model: nn.Module, figures: Dict[str, Any]) -> None:
         """Keep these weights as the best."""

@@ -1,11 +1,11 @@
 """AVA-ActiveSpeaker's tables: a face at one moment a row (Roth et al., arXiv 1901.01342)."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import DataError
+from ...files import replacing
 
 SPEAKING = "SPEAKING_AUDIBLE"
 #: All labels; the second is a mouth that speaks without being heard.
@@ -197,10 +197,5 @@ def write_ava(file: Path, rows: Iterable[Row]) -> None:
 
 def write_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write a csv whole or not at all."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as opened:
-            csv.writer(opened).writerows(rows)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows(rows)

@@ -110,7 +110,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     from fractions import Fraction
 
     height, width = (size - size % 2 for size in frames.shape[1:3])  # h264 halves the colours
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "18"}

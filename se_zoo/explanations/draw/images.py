@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -12,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ...errors import InvalidInputError
+from ...files import replacing
 from ..maps import upsample
 from . import clips
 
@@ -180,10 +180,10 @@ def save(
     content = {**(facts or {}), **explanation.to_dict()}
 
     def draw(file: Path) -> None:
-        if file.suffix == ".mp4":
+        if target.suffix.lower() == ".mp4":
             clips.write_video(file, clips.side_by_side(explanation, images), fps)
         else:
-            grid(explanation, images).save(file)
+            grid(explanation, images).save(file, "PNG")
 
     _write_both(target, draw, content)
 
@@ -209,7 +209,7 @@ def save_together(
 
     def draw(file: Path) -> None:
         lines = [line for explanation, images, _ in parts for line in _lines(explanation, images)]
-        draw_tiles(lines).save(file)
+        draw_tiles(lines).save(file, "PNG")
 
     _write_both(target, draw, {**(facts or {}), "parts": entries})
 
@@ -232,10 +232,8 @@ def _checked(path: Union[str, os.PathLike], known: Tuple[str, ...]) -> Path:
 def _write_both(target: Path, draw: Callable[[Path], None], content: Dict[str, Any]) -> None:
     """Both files under temporary names first, so that a failure leaves nothing half-written."""
     text = json.dumps(content, indent=1, allow_nan=False)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        drawn = Path(folder) / f"grid{target.suffix.lower()}"
+    # The picture, the inner one, is renamed first: another program may hold it open, and then
+    # neither file changes.
+    with replacing(target.with_suffix(".json")) as written, replacing(target) as drawn:
+        written.write_text(text, encoding="utf-8")
         draw(drawn)
-        (Path(folder) / "grid.json").write_text(text, encoding="utf-8")
-        # The picture first: it is the one that another program may hold, and then neither changes.
-        os.replace(drawn, target)
-        os.replace(Path(folder) / "grid.json", target.with_suffix(".json"))

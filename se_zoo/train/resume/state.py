@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ...errors import SEZooError
+from ...files import write_json
 from ...models.pretrained.manifest import sha256_of
 
 _STEP = re.compile(r"step_(\d+)")
@@ -46,13 +47,6 @@ class Progress:
     config: Dict[str, Any]
     seconds: float = 0.0
     sessions: List[Dict[str, Any]] = field(default_factory=list)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write under a temporary name, then rename: no half-written file under the real one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _files(folder: Path) -> List[Path]:

@@ -1,0 +1,44 @@
+"""Writing files whole or not at all."""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all.
+
+    Args:
+        path: The file, in an existing folder. A file that is there stays as it is until the new
+            one is complete.
+
+    Yields:
+        Where to write. At the end of the block it is renamed to ``path``; after an error it is
+        removed. Its name ends in ``.tmp``, so a writer that chooses a format by the name has to be
+        told.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        path: The file, in an existing folder.
+        content: What ``json`` can write.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
