@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Optional
 import av
 
 from se_zoo.data.video.frames import read_frames
-from se_zoo.data.video.index import _of_file, open_video
+from se_zoo.data.video.index import index_file, open_video
 from se_zoo.data.video.sampling import clip_indices
 
 
@@ -63,7 +63,7 @@ def main() -> None:
             for side in sides if run % 2 else sides[::-1]:
                 begun = time.perf_counter()
                 for path in args.videos:
-                    _of_file.cache_clear()  # numbers are kept from one epoch to the next
+                    index_file.cache_clear()  # numbers are kept from one epoch to the next
                     side(path)
                 if run:  # the first round warms the disk's cache
                     seconds[side].append(time.perf_counter() - begun)

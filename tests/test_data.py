@@ -334,7 +334,7 @@ def test_hub_data(datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hub_that_cannot_be_reached(datasets: Any) -> None:
-    refused(replace(SINGLE, path="no-such/data"), "no-such/data is no folder here", "train")
+    refused(replace(SINGLE, path="no-such/data"), "no-such/data is not a folder here", "train")
 
 
 # ------------------------------------------------------------------------- processes, imports
@@ -493,7 +493,7 @@ def test_bad_settings(tmp_path: Path) -> None:
     listing = make_csv_single(tmp_path / "listed")
     refused(replace(folders, path=str(tmp_path / "none")), "no such folder", "none")
     refused(replace(folders, path=""), "path is empty")
-    refused(replace(folders, path=str(listing.csv)), "is no folder")
+    refused(replace(folders, path=str(listing.csv)), "is not a folder")
     refused(replace(folders, name="plain"), "for Hub data")
     refused(replace(folders, label="label"), "no parquet files")
     refused(replace(folders, attributes=ATTRIBUTES), "no parquet files")
@@ -605,7 +605,7 @@ def test_unlabelled_class_labels(tmp_path: Path, datasets: Any) -> None:
     content = {**columns("test", 2), "label": [1, -1]}
     config = make_class_labels(tmp_path / "data")
     write_parquet(tmp_path / "data", "test", content, label=names)
-    refused(config, "1 values outside of its 3 classes", "-1 in row 1", split="test")
+    refused(config, "1 values outside its 3 classes", "-1 in row 1", split="test")
 
 
 def test_image_column_that_is_none(tmp_path: Path, datasets: Any) -> None:
@@ -839,7 +839,8 @@ def test_command_celeba(tmp_path: Path, datasets: Any, capsys: pytest.CaptureFix
             content[name] = [(i + row) % 2 == 0 for row in range(count)]
         write_parquet(tmp_path / "data", split, content)
     run("check", tmp_path / "data", "--celeba", "--workers", "0")
-    assert "13 images, 40 attributes" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "13 images, 40 attributes" in printed and "no errors" in printed
     content["Smiling"] = [-1, 1, 1, -1]
     write_parquet(tmp_path / "data", "test", content)
     assert "1 error" in failing("check", tmp_path / "data", "--celeba", "--workers", "0")

@@ -125,7 +125,7 @@ def test_what_cannot_be_streamed_is_refused(
         open_table(config, "train")
     table = library.Dataset.from_dict({**rows_of(4, 0), "label": ["a", "b", "a", "b"]})
     table.to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(DataError, match="no ClassLabel"):
+    with pytest.raises(DataError, match="not a ClassLabel"):
         open_stream(replace(config, path=str(tmp_path)), "train")
 
 

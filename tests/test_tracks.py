@@ -141,7 +141,7 @@ def test_other_frame_rates(tmp_path: Path) -> None:
     table = open_tracks(config, "train")
     fast, slow = table.sample(0), table.sample(1)
     assert len(fast) == 20 and len(slow) == 20
-    assert fast.places.tolist() == list(range(0, 40, 2))
+    assert fast.row_of_frame.tolist() == list(range(0, 40, 2))
     assert slow.frame_of_row.tolist() == list(range(0, 20, 2))
     assert len(fast.frame_of_row) == 40 and fast.frame_of_row.max() == 19
     assert fast.features(fast.wave(0, 20)).shape == (80, 13)
@@ -186,7 +186,7 @@ DAMAGES = [
     ("clips_audios", None, remove, "no such file"),
     ("clips_audios", None, empty, "train_1.wav is empty"),
     ("clips_audios", None, cut, "cannot be decoded"),
-    ("clips_audios", None, long, "has 3.00 seconds, the track 0.36"),
+    ("clips_audios", None, long, "is 3.00 seconds long, the track 0.36"),
 ]
 
 
@@ -207,16 +207,16 @@ def test_damage_is_named_or_left_out(
 def test_a_crop_that_is_none(tracks: Path) -> None:
     (tracks / "clips_videos" / "train" / "film" / "train_1" / "2.08.jpg").write_bytes(b"no")
     table = open_tracks(TrackDataConfig(str(tracks)), "train")
-    assert "2.08.jpg is no picture" in table.inspect(1).error
-    with pytest.raises(DataError, match=r"2.08.jpg is no picture"):
+    assert "2.08.jpg as an image" in table.inspect(1).error
+    with pytest.raises(DataError, match=r"2.08.jpg as an image"):
         table.sample(1).pictures(1, 2)
 
 
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({6: "TALKS"}, "row 1: the label is 'TALKS'; it is one of SPEAKING_AUDIBLE"),
-        ({1: "soon"}, "row 1: 'soon' is no time in seconds"),
+        ({6: "TALKS"}, "row 1: the label is 'TALKS'; write one of SPEAKING_AUDIBLE"),
+        ({1: "soon"}, "row 1: the time stamp is 'soon'; write seconds"),
         ({1: 2.04}, "train_0 has the time stamp 2.04 twice"),
     ],
 )
@@ -234,9 +234,9 @@ def test_rows_that_cannot_be(tracks: Path, change: Any, says: str) -> None:
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"path": "nowhere"}, "nowhere is no folder"),
+        ({"path": "nowhere"}, "nowhere is not a folder"),
         ({"csv": "tables"}, "has no train_orig.csv and no train.csv"),
-        ({"splits": ("a", "b", "c")}, "no split train is declared: splits is a, b, c"),
+        ({"splits": ("a", "b", "c")}, "there is no split train; splits is a, b, c"),
         ({"fps": 0.0}, "fps is 0.0; it must be positive"),
         ({"limit": 0}, "limit and limit_eval must be 1 or more"),
         ({"limit": 7}, "limit is 7, but .* has 6 tracks"),
@@ -295,7 +295,7 @@ def test_check_names_everything(tracks: Path, capsys: pytest.CaptureFixture) -> 
         cli.main(["check", str(tracks), "--tracks", "--workers", "0"])
     printed = capsys.readouterr().out
     assert "4 errors in" in str(stop.value.code) and "all of its rows are SPEAKING" in printed
-    assert "2.08.jpg is no picture" in printed and "test_0.wav: no such file" in printed
+    assert "2.08.jpg as an image" in printed and "test_0.wav: no such file" in printed
     assert "no valid_orig.csv" in printed
 
 
@@ -382,7 +382,7 @@ def test_built_sound_begins_with_the_first_row(tmp_path: Path) -> None:
         assert track.pictures(0, 10).float().mean((1, 2)).round().tolist() == greys
         assert track.pictures(0, 10, bodies=True).float().mean((1, 2)).round().tolist() == greys
     write_table(tmp_path / "bodies.csv", [*bodies, bodies[0]])
-    with pytest.raises(DataError, match=r"bodies.csv, row 21: early at 0.2 stands twice"):
+    with pytest.raises(DataError, match=r"bodies.csv, row 21: early at 0.2 occurs twice"):
         build_tracks(
             tmp_path / "videos", tmp_path / "boxes.csv", tmp_path / "out", "valid",
             tmp_path / "bodies.csv",
@@ -393,13 +393,16 @@ def test_built_sound_begins_with_the_first_row(tmp_path: Path) -> None:
     "change, says",
     [
         ({"name": "other"}, "has no video other"),
-        ({"label": "talks"}, "row 1: the label is 'talks'; it is one of SPEAKING_AUDIBLE"),
+        ({"label": "talks"}, "row 1: the label is 'talks'; write one of SPEAKING_AUDIBLE"),
         ({"box": (25, 25, 75, 75)}, "is not in fractions of width and height"),
-        ({"box": (0.5, 0.2, 0.4, 0.9)}, "is no box x1, y1, x2, y2"),
-        ({"box": (1.1, 0.2, 1.4, 0.9)}, "lies outside of the picture"),
-        ({"stamps": [0.0, 9.0]}, "talk:0 at 9.0: .* has 0.48 seconds"),
+        (
+            {"box": (0.5, 0.2, 0.4, 0.9)},
+            "the box is 0.5, 0.2, 0.4, 0.9; write numbers x1",
+        ),
+        ({"box": (1.1, 0.2, 1.4, 0.9)}, "lies outside the picture"),
+        ({"stamps": [0.0, 9.0]}, "talk:0 at 9.0 is outside the video: .* is 0.48 seconds long"),
         ({"stamps": [0.04, 0.041]}, "talk:0 at 0.04 twice"),
-        ({"stamps": [0.0, "x"]}, "'x' is no time in seconds"),
+        ({"stamps": [0.0, "x"]}, "the time stamp of talk:0 is 'x'; write seconds"),
     ],
 )
 def test_boxes_that_cannot_be(tmp_path: Path, change: Any, says: str) -> None:
@@ -413,7 +416,7 @@ def test_boxes_that_cannot_be(tmp_path: Path, change: Any, says: str) -> None:
 
 def test_no_folder_of_videos(tmp_path: Path) -> None:
     table = boxes(tmp_path / "boxes.csv", 2)
-    with pytest.raises(DataError, match="vidoes is no folder"):
+    with pytest.raises(DataError, match="vidoes is not a folder"):
         build_tracks(tmp_path / "vidoes", table, tmp_path / "out")
 
 

@@ -107,7 +107,7 @@ def run_check(args: Check) -> None:
     Raises:
         DataError: If the report has errors, after it was printed.
     """
-    from ..data.check import check
+    from ..data import check
 
     if args.tracks:
         errors = _check_tracks(args)
@@ -121,10 +121,10 @@ def run_check(args: Check) -> None:
 
 
 def _check_tracks(args: Check) -> Sequence[str]:
-    from ..data.faces.track_check import check_tracks
-    from ..data.report import problems_text
+    from ..data.checks.report import format_problems
+    from ..data.checks.track_check import check_tracks
 
     config = TrackDataConfig(args.data, splits=args.splits, bodies=args.bodies)
     text, errors = check_tracks(config, args.workers, args.fast)
-    print(f"{text}\n\n{problems_text('error', errors, None if args.every else 20)}")
+    print(f"{text}\n\n{format_problems('error', errors, None if args.every else 20)}")
     return errors

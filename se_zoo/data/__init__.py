@@ -1,14 +1,14 @@
-"""Images and videos with labels: opened in one way, checked before they are trained on."""
+"""Images, videos and face tracks with labels: settings, tables, and checks before training."""
 
-from .check import check
+from .checks.report import Report, SplitCounts
+from .checks.table_check import check
 from .config import ClipDataConfig, DataConfig, SplitsConfig, TableConfig, TrackDataConfig
 from .faces.builder import build_tracks
 from .faces.track_table import FaceTrack, TrackTable, open_tracks
-from .report import Report, SplitCounts
+from .tables.clip_table import ClipTable, Footage
 from .tables.open import open_table
 from .tables.stream import ImageStream, open_stream
 from .tables.table import ImageTable, Table
-from .video.clip_table import ClipTable, Footage
 
 __all__ = [
     "ClipDataConfig",

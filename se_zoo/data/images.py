@@ -1,4 +1,4 @@
-"""From an image file of any kind to upright RGB pixels."""
+"""Reading image files as upright RGB images."""
 
 from pathlib import Path
 from typing import BinaryIO, Tuple, Union
@@ -12,14 +12,21 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
-    """The image, decoded to its last byte, turned as its EXIF orientation says, in RGB.
+    """Read an image file as an upright RGB image.
 
-    Grey, palette and CMYK images are converted; a transparent one is laid on white; of several
-    frames it is the first.
+    The whole file is decoded, and the image is rotated by its EXIF orientation. Grey, palette and
+    CMYK images are converted, transparent images get a white background, and animated images are
+    reduced to their first frame.
+
+    Args:
+        file: The file, or its bytes as a binary file object.
+
+    Returns:
+        The image, in mode RGB.
 
     Raises:
-        ValueError: With the reason, without the file's name: not an image, truncated or corrupt,
-            empty, or of pixels whose range is unknown (float, 16 and 32 bit).
+        ValueError: If the file is not an image, truncated, corrupt or empty, or its pixels have an
+            unknown range (float, 16 and 32 bit). The message does not name the file.
     """
     try:
         with Image.open(file) as opened:
@@ -30,19 +37,19 @@ def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
             return _to_rgb(image)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
-    # On damaged files Pillow's plugins raise nearly anything (struct.error, EOFError, IndexError,
-    # SyntaxError, zlib.error, DecompressionBombError); whatever it is, the file is unusable.
+    # Pillow's plugins raise many kinds of errors on damaged files (struct.error, EOFError,
+    # IndexError, SyntaxError, zlib.error, DecompressionBombError).
     except Exception as error:
         raise ValueError(f"cannot read the image: {str(error) or type(error).__name__}") from error
     raise ValueError(refusal)
 
 
 def _refusal(image: Image.Image) -> str:
-    """Why the pixels cannot be used, or nothing."""
+    """Return why the pixels cannot be used, or "" if they can."""
     if 0 in image.size:
         return f"it is empty ({image.width} x {image.height} pixels)"
     if image.mode == "F" or image.mode.startswith("I"):
-        # PIL clips these to 0..255 without a word, which is rarely what their range means.
+        # PIL would silently clip these to 0..255, which is rarely their range.
         return (
             f"it has {image.mode} pixels (float or 16/32 bit), whose range is unknown; convert it "
             "to 8 bit first"
@@ -51,6 +58,7 @@ def _refusal(image: Image.Image) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in mode RGB, transparent pixels on white."""
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -58,15 +66,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def seen_size(photo: Tuple[int, int], size: Tuple[int, int], crop_pct: float) -> Tuple[int, int]:
-    """Return the size of the part of a photo that a centre crop shows, in the photo's pixels.
+    """Return the size of the part of a photo that remains after a centre crop.
 
     Args:
         photo: Width and height of the photo.
         size: Height and width of the model's input.
-        crop_pct: Share of the shorter side that is seen.
+        crop_pct: Share of the shorter side that the crop keeps.
 
     Returns:
-        Width and height.
+        Width and height, in the photo's pixels.
     """
     height, width = size
     zoom = min(photo[0] / width, photo[1] / height) * crop_pct

@@ -23,7 +23,7 @@ from ..data import (
     open_table,
 )
 from ..data import check as check_data
-from ..data.tables.stream import look
+from ..data.tables.stream import decode_first
 from ..errors import DataError, InvalidInputError
 from ..models import resolve_clip_config
 from .config import AnyConfig, Config, ModelConfig
@@ -157,7 +157,7 @@ def open_all(config: TableConfig, first: bool) -> Dict[str, AnyTable]:
     if isinstance(config, DataConfig) and config.streaming:
         streams = {name: open_stream(config, name) for name in splits}
         for stream in streams.values() if first else ():
-            look(stream, LOOKED_AT)
+            decode_first(stream, LOOKED_AT)
         return {**streams}
     if first:
         report = check_data(config, fast=True, progress=False)

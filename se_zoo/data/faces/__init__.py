@@ -1,1 +1,1 @@
-"""Face tracks with their sound."""
+"""Face tracks with their sound: tables, crops, MFCCs, and building tracks from videos."""

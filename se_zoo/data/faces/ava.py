@@ -1,4 +1,4 @@
-"""AVA-ActiveSpeaker's tables: a face at one moment a row (Roth et al., arXiv 1901.01342)."""
+"""Tables in AVA-ActiveSpeaker's layout: one row per face and moment (arXiv 1901.01342)."""
 
 import csv
 from pathlib import Path
@@ -8,9 +8,9 @@ from ...errors import DataError
 from ...files import replacing
 
 SPEAKING = "SPEAKING_AUDIBLE"
-#: All labels; the second is a mouth that speaks without being heard.
+#: All labels. SPEAKING_NOT_AUDIBLE: the mouth speaks, but is not heard.
 LABELS = (SPEAKING, "SPEAKING_NOT_AUDIBLE", "NOT_SPEAKING")
-#: Columns of the files, whose official ones have no header; predictions have ``score`` more.
+#: Columns of the tables. Official files have no header; predictions also have ``score``.
 AVA_COLUMNS = (
     "video_id", "frame_timestamp", "entity_box_x1", "entity_box_y1", "entity_box_x2",
     "entity_box_y2", "label", "entity_id",
@@ -19,31 +19,34 @@ _BOX = AVA_COLUMNS[2:6]
 
 
 class Row(NamedTuple):
-    """A face at one moment."""
+    """A face at one moment: one row of a table."""
 
     key: Tuple[str, str]
-    """Entity and time stamp: what identifies it."""
+    """Entity and time stamp, which identify the row."""
     video: str
     value: str
-    """Its label, or its score; empty where none was asked for."""
+    """The label or the score; empty if :func:`read_ava` was asked for neither."""
     box: Tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    """x0, y0, x1, y1 in fractions of width and height, where boxes were asked for."""
+    """x0, y0, x1, y1 in fractions of width and height; the whole picture if not read."""
 
 
 def read_ava(file: Path, value: Optional[str] = None, boxes: bool = False) -> List[Row]:
-    """Rows of a file in AVA's layout, with or without a header.
+    """Read the rows of a csv in AVA's layout, with or without a header.
 
     Args:
-        file: csv; predictions have a column ``score`` more.
-        value: Column that is wanted, ``label`` or ``score``.
+        file: The csv.
+        value: Column to read into ``Row.value``: ``label`` or ``score``.
         boxes: Read the boxes too.
 
+    Returns:
+        The rows in the order of the file.
+
     Raises:
-        DataError: If it is no such file, has no such column, or a box is none.
+        DataError: If the file cannot be read, lacks a column, or has an invalid box.
     """
     names = ["video_id", "frame_timestamp", "entity_id", *([value] if value else [])]
     found = []
-    for number, cells in each_row(file, [*names, *(_BOX if boxes else ())]):
+    for number, cells in iter_rows(file, [*names, *(_BOX if boxes else ())]):
         video, stamp, entity, *rest = cells
         one = Row((entity, _stamp(stamp)), video, rest[0] if value else "")
         if boxes:
@@ -52,18 +55,19 @@ def read_ava(file: Path, value: Optional[str] = None, boxes: bool = False) -> Li
     return found
 
 
-def each_row(file: Path, names: Sequence[str]) -> Iterator[Tuple[int, List[str]]]:
-    """Rows of a file with or without a header, one at a time, as official files have millions.
+def iter_rows(file: Path, names: Sequence[str]) -> Iterator[Tuple[int, List[str]]]:
+    """Read a csv row by row, with or without a header; official files have millions of rows.
 
     Args:
-        file: csv.
-        names: Columns that are wanted.
+        file: The csv.
+        names: Columns to read.
 
     Yields:
-        The number of the row, from 1, and its cells in the order of the names.
+        The number of the row, from 1, and its cells in the order of ``names``.
 
     Raises:
-        DataError: If it is no csv in UTF-8, has no rows, or lacks a column or a cell.
+        DataError: If the file cannot be read as csv in UTF-8, has no rows, or lacks a column or a
+            cell.
     """
     columns: List[str] = []
     place: List[int] = []
@@ -83,7 +87,8 @@ def each_row(file: Path, names: Sequence[str]) -> Iterator[Tuple[int, List[str]]
                 number += 1
                 if len(cells) != len(columns):
                     raise DataError(
-                        f"{file}, row {number}: {len(cells)} cells instead of {len(columns)}."
+                        f"{file}, row {number}: it has {len(cells)} cells; the table has "
+                        f"{len(columns)} columns."
                     )
                 yield number, [cells[p] for p in place]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -95,71 +100,79 @@ def each_row(file: Path, names: Sequence[str]) -> Iterator[Tuple[int, List[str]]
 def _places(file: Path, columns: List[str], names: Sequence[str]) -> List[int]:
     missing = [name for name in names if name not in columns]
     if missing:
-        raise DataError(f"{file} has no column {', '.join(missing)}; found: {', '.join(columns)}.")
+        raise DataError(
+            f"{file} has no column {', '.join(missing)}. Found: {', '.join(columns)}. Name the "
+            "columns as in AVA-ActiveSpeaker."
+        )
     return [columns.index(name) for name in names]
 
 
-def seconds_of(file: Path, number: int, text: str) -> float:
-    """A time stamp as a number.
+def parse_seconds(file: Path, number: int, text: str) -> float:
+    """Return a time stamp as a number of seconds.
 
     Raises:
-        DataError: If it is none, or negative.
+        DataError: If it is not a number, or negative.
     """
     try:
-        found = float(text)
+        seconds = float(text)
     except ValueError:
-        found = float("nan")
-    if not 0 <= found < float("inf"):
-        raise DataError(f"{file}, row {number}: {text!r} is no time in seconds.")
-    return found
+        seconds = float("nan")
+    if not 0 <= seconds < float("inf"):
+        raise DataError(
+            f"{file}, row {number}: the time stamp is {text!r}; write seconds, 0 or more."
+        )
+    return seconds
 
 
 def check_label(file: Path, number: int, label: str) -> None:
-    """Refuse what is none of AVA's labels.
+    """Check that a label is one of AVA's.
 
     Raises:
-        DataError: Naming it.
+        DataError: If it is not.
     """
     if label not in LABELS:
         raise DataError(
-            f"{file}, row {number}: the label is {label!r}; it is one of {', '.join(LABELS)}."
+            f"{file}, row {number}: the label is {label!r}; write one of {', '.join(LABELS)}."
         )
 
 
 def check_name(file: Path, number: int, name: str) -> None:
-    """Refuse ids that cannot be the name of a folder, or would lead elsewhere.
+    """Check that a video or entity id can be the name of a folder.
 
     Raises:
-        DataError: Naming it.
+        DataError: If it is empty, or names another folder, as ``..`` and ids with a slash do.
     """
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise DataError(
-            f"{file}, row {number}: {name!r} cannot be the name of a video or entity, as folders "
-            "are called so; leave out / and \\."
+            f"{file}, row {number}: {name!r} cannot be the name of a video or entity, because a "
+            "folder gets this name; leave out / and \\."
         )
 
 
 def _box(file: Path, number: int, cells: List[str]) -> Tuple[float, float, float, float]:
-    """A box that has an area inside the picture, in fractions; it may reach outside."""
+    """Return a box in fractions of width and height; part of it must lie inside the picture."""
     try:
         x0, y0, x1, y1 = (float(cell) for cell in cells)
     except ValueError:
         x0, y0, x1, y1 = (float("nan"),) * 4
     text = ", ".join(cells)
     if not (x0 < x1 and y0 < y1):
-        raise DataError(f"{file}, row {number}: {text} is no box x1, y1, x2, y2.")
+        raise DataError(
+            f"{file}, row {number}: the box is {text}; write numbers x1, y1, x2, y2 with x1 < x2 "
+            "and y1 < y2."
+        )
     if x1 - x0 > 2 or y1 - y0 > 2:
         raise DataError(
             f"{file}, row {number}: the box {text} is not in fractions of width and height; divide "
-            "pixels by them."
+            "pixels by the picture's width and height."
         )
     if not (min(x1, y1) > 0 and max(x0, y0) < 1):
-        raise DataError(f"{file}, row {number}: the box {text} lies outside of the picture.")
+        raise DataError(f"{file}, row {number}: the box {text} lies outside the picture.")
     return x0, y0, x1, y1
 
 
 def _stamp(text: str) -> str:
-    """A time stamp that is the same number however it is written (900.00 and 900.0)."""
+    """Return one spelling for equal time stamps, such as 900.00 and 900.0."""
     try:
         return repr(float(text))
     except ValueError:
@@ -167,35 +180,37 @@ def _stamp(text: str) -> str:
 
 
 def write_predictions(file: Path, truth: Path, scores: Mapping[int, float]) -> None:
-    """Scores as AVA's own script takes them: no header, the truth's columns and the score, and the
-    label of every row that for which the score stands, SPEAKING_AUDIBLE.
+    """Write scores in the layout that AVA's evaluation script reads.
+
+    The csv has no header. Each row has the cells of ``truth`` and the score; its label is
+    SPEAKING_AUDIBLE, the class that the score is for.
 
     Args:
-        file: The csv.
+        file: The csv to write.
         truth: The table with the labels.
-        scores: By the number of the row in it, from 0; other rows are left out.
+        scores: Scores by row number in ``truth``, from 0; rows without a score are left out.
 
     Raises:
-        DataError: If the truth cannot be read.
+        DataError: If ``truth`` cannot be read.
     """
     label = AVA_COLUMNS.index("label")
     write_rows(
         file,
         (
             [*cells[:label], SPEAKING, *cells[label + 1 :], repr(scores[number - 1])]
-            for number, cells in each_row(truth, AVA_COLUMNS)
+            for number, cells in iter_rows(truth, AVA_COLUMNS)
             if number - 1 in scores
         ),
     )
 
 
 def write_ava(file: Path, rows: Iterable[Row]) -> None:
-    """Write rows with their boxes and labels, under a header."""
+    """Write rows with their boxes and labels to a csv with a header."""
     cells = ((row.video, row.key[1], *row.box, row.value, row.key[0]) for row in rows)
     write_rows(file, [AVA_COLUMNS, *cells])
 
 
 def write_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write a csv whole or not at all."""
+    """Write a csv file, whole or not at all."""
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
         csv.writer(opened).writerows(rows)

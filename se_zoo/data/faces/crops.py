@@ -1,4 +1,4 @@
-"""Faces cut out of pictures, as speaker models take them."""
+"""Grey face crops, the picture input of speaker models."""
 
 from typing import Sequence
 
@@ -10,11 +10,16 @@ CROP = 112
 
 
 def cut_face(picture: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """What lies in a box, grey, (112, 112) uint8; what reaches outside is filled with the edge.
+    """Cut a box out of a picture.
+
+    Where the box reaches outside the picture, edge pixels are repeated.
 
     Args:
         picture: (H, W, 3) uint8, RGB.
         box: x0, y0, x1, y1 in pixels.
+
+    Returns:
+        A grey crop, (112, 112) uint8.
     """
     x0, y0, x1, y1 = (round(float(v)) for v in box)
     columns = np.clip(np.arange(x0, max(x1, x0 + 1)), 0, picture.shape[1] - 1)
@@ -23,7 +28,7 @@ def cut_face(picture: np.ndarray, box: Sequence[float]) -> np.ndarray:
 
 
 def as_crop(image: Image.Image) -> np.ndarray:
-    """A picture of a face, stretched to a grey crop, (112, 112) uint8."""
+    """Resize a picture of a face to a grey crop, (112, 112) uint8; the sides may change ratio."""
     grey = image.convert("L")
     if grey.size != (CROP, CROP):
         grey = grey.resize((CROP, CROP), Image.Resampling.BILINEAR)

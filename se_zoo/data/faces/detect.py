@@ -1,4 +1,4 @@
-"""Where faces are in a picture."""
+"""Face detection."""
 
 from typing import Any, List, Protocol, Sequence, Tuple
 
@@ -9,28 +9,37 @@ from ...errors import InvalidInputError
 #: x0, y0, x1, y1 in pixels.
 Box = Tuple[float, float, float, float]
 
-#: Faces narrower than this share of a picture's shorter side are not looked for.
-SMALLEST = 1 / 12
+#: Width of the smallest face that is looked for, as a share of the picture's shorter side.
+_SMALLEST = 1 / 12
 
 
 class FaceDetector(Protocol):
-    """Anything that finds faces; a better one than OpenCV's cascade may be given."""
+    """Interface of a face detector: a function from a picture to boxes."""
 
     def __call__(self, picture: np.ndarray) -> List[Box]:
-        """Boxes of the faces in a picture (H, W, 3) uint8, RGB."""
+        """Find the faces in a picture.
+
+        Args:
+            picture: (H, W, 3) uint8, RGB.
+
+        Returns:
+            One box per face: x0, y0, x1, y1 in pixels.
+        """
         ...
 
 
 class HaarDetector:
-    """OpenCV's Haar cascade for frontal faces (Viola and Jones, doi 10.1109/CVPR.2001.990517),
-    which comes with opencv-python-headless below 5: fast, no download, and blind to profiles.
+    """Detect frontal faces with OpenCV's Haar cascade.
+
+    The cascade (Viola and Jones, doi 10.1109/CVPR.2001.990517) is part of opencv-python-headless
+    below version 5. It is fast and needs no download; it misses faces in profile.
 
     Args:
-        neighbours: How many overlapping finds make a face; fewer find more faces, and more that
-            are none.
+        neighbours: How many overlapping detections make a face. A lower number finds more faces
+            and gives more false detections.
 
     Raises:
-        InvalidInputError: If OpenCV is not installed, or has no cascades.
+        InvalidInputError: If OpenCV is not installed, or has no Haar cascades.
     """
 
     def __init__(self, neighbours: int = 5):
@@ -38,12 +47,12 @@ class HaarDetector:
             import cv2
         except ImportError as error:
             raise InvalidInputError(
-                'Finding faces needs OpenCV: pip install "se_zoo[speaker]".'
+                'OpenCV, which finds faces, is not installed: pip install "se_zoo[speaker]".'
             ) from error
         cv: Any = cv2
         if not hasattr(cv, "CascadeClassifier"):
             raise InvalidInputError(
-                f"OpenCV {cv.__version__} has no Haar cascades; "
+                f"OpenCV {cv.__version__} has no Haar cascades, which find faces: "
                 'pip install "opencv-python-headless<5".'
             )
         self._cv, self.neighbours = cv, neighbours
@@ -52,20 +61,31 @@ class HaarDetector:
         )
 
     def __call__(self, picture: np.ndarray) -> List[Box]:
+        """Find the faces in a picture.
+
+        Args:
+            picture: (H, W, 3) uint8, RGB.
+
+        Returns:
+            One box per face: x0, y0, x1, y1 in pixels.
+        """
         grey = self._cv.cvtColor(np.ascontiguousarray(picture), self._cv.COLOR_RGB2GRAY)
-        side = max(20, round(min(grey.shape) * SMALLEST))
+        side = max(20, round(min(grey.shape) * _SMALLEST))
         found = self._cascade.detectMultiScale(grey, 1.1, self.neighbours, minSize=(side, side))
         return [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in found]
 
 
 def overlap(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes."""
+    """Return the intersection over union of two boxes."""
     shared = _shared(one, other)
     return shared / (_area(one) + _area(other) - shared)
 
 
 def without_nested(boxes: Sequence[Box]) -> List[Box]:
-    """Boxes without those that lie mostly inside a larger one: parts of the same face."""
+    """Return the boxes that do not lie mostly inside a larger one.
+
+    A detector often finds parts of a face beside the face itself.
+    """
     kept: List[Box] = []
     for box in sorted(boxes, key=_area, reverse=True):
         if not any(_shared(box, other) > 0.6 * _area(box) for other in kept):

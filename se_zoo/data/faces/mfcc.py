@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients, as speaker models were trained on them."""
+"""Mel-frequency cepstral coefficients (MFCCs), the sound input of speaker models."""
 
 import math
 from typing import Optional, Tuple
@@ -7,34 +7,39 @@ import torch
 
 from ...errors import DataError
 
+#: Sample rate in Hz.
 RATE = 16_000
-#: Coefficients a window, and windows a frame of video.
+#: Coefficients per window, and windows per frame of video.
 COEFFICIENTS, WINDOWS = 13, 4
 #: Samples of the Fourier transform; longer windows are cut to it, as in python_speech_features.
 _FFT, _FILTERS, _LIFTER, _EMPHASIS = 512, 26, 22, 0.97
 
 
 def mfcc(signal: torch.Tensor, fps: float = 25.0, before: Optional[float] = None) -> torch.Tensor:
-    """MFCCs of a recording, four windows a frame of video.
+    """Return the MFCCs of a recording, four windows per frame of video.
 
-    The coefficients of python_speech_features' ``mfcc`` (to 2e-6) with windows of 25 ms every 10 ms
-    at 25 frames a second, both scaled by 25 / fps, as TalkNet and LR-ASD compute them.
+    They equal those of python_speech_features' ``mfcc`` within 2e-6. At 25 frames per second the
+    windows are 25 ms long and start every 10 ms; at other rates both times are multiplied by
+    25 / fps, as TalkNet and LR-ASD do.
 
     Args:
         signal: Samples at 16 kHz in the range of 16-bit integers, (N,).
-        fps: Frames a second of the video.
-        before: The sample in front of the first, of a recording that comes in pieces.
+        fps: Frames per second of the video.
+        before: The sample before ``signal``, if ``signal`` is not the start of the recording.
+            Pre-emphasis needs it.
 
     Returns:
         (windows, 13) float32; the first coefficient is the logarithm of the energy.
 
     Raises:
-        DataError: If there is no sample, or ``fps`` is not positive.
+        DataError: If ``signal`` is empty or not one-dimensional, or ``fps`` is not positive.
     """
     if signal.dim() != 1 or not len(signal):
-        raise DataError(f"a recording is (N,) samples, at least one; got {tuple(signal.shape)}.")
+        raise DataError(
+            f"the signal has the shape {tuple(signal.shape)}; give one or more samples, (N,)."
+        )
     if not 0 < fps < math.inf:
-        raise DataError(f"fps must be positive, got {fps}.")
+        raise DataError(f"fps is {fps}; it must be positive.")
     wave = signal.double()
     first = wave[:1] if before is None else wave[:1] - _EMPHASIS * before
     wave = torch.cat([first, wave[1:] - _EMPHASIS * wave[:-1]])
@@ -51,13 +56,17 @@ def mfcc(signal: torch.Tensor, fps: float = 25.0, before: Optional[float] = None
 
 
 def window_step(fps: float) -> Tuple[int, int]:
-    """Samples of a window, and from one to the next, for video of so many frames a second."""
+    """Return the length of a window and the step to the next one, in samples.
+
+    Args:
+        fps: Frames per second of the video.
+    """
     length, step = (int(seconds * 25 / fps * RATE + 0.5) for seconds in (0.025, 0.010))
     return length, step
 
 
 def _filters() -> torch.Tensor:
-    """Triangles on the mel scale, (26, 257)."""
+    """Return the triangular filters on the mel scale, (26, 257)."""
     top = 2595 * math.log10(1 + RATE / 2 / 700)
     mels = torch.linspace(0, top, _FILTERS + 2, dtype=torch.float64)
     edges = torch.floor((_FFT + 1) * 700 * (10 ** (mels / 2595) - 1) / RATE)
@@ -69,7 +78,7 @@ def _filters() -> torch.Tensor:
 
 
 def _cosines() -> torch.Tensor:
-    """Orthonormal cosine transform, type II, (13, 26)."""
+    """Return the matrix of the orthonormal cosine transform, type II, (13, 26)."""
     rows = torch.arange(COEFFICIENTS, dtype=torch.float64)[:, None]
     columns = torch.arange(_FILTERS, dtype=torch.float64)
     matrix = torch.cos(math.pi * rows * (2 * columns + 1) / (2 * _FILTERS))

@@ -1,4 +1,4 @@
-"""The sound of a video as speaker models take it, a few seconds at a time."""
+"""Sound of a video: decoded, aligned to the pictures, and as MFCCs in constant memory."""
 
 from typing import Any, Iterator, List
 
@@ -9,31 +9,33 @@ from ...errors import DataError
 from ..video.index import Source, open_container, pyav
 from .mfcc import RATE, mfcc
 
-#: Samples between two windows, and of a window, at 25 frames a second.
+#: Step between two windows and length of a window, in samples, at 25 frames per second.
 STEP, WINDOW = RATE // 100, RATE // 40
-#: Windows that are computed at a time: ten seconds.
+#: Windows that are computed at a time: ten seconds of sound.
 _BLOCK = 1000
 
 
 def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tensor:
-    """MFCCs of a video's sound, 100 windows a second from its first picture on.
+    """Return the MFCCs of a video's sound, 100 windows per second from its first picture on.
+
+    Only the MFCCs are kept in memory, never the whole sound.
 
     Args:
         source: The file, or its bytes.
-        name: What messages call it.
-        begins: When the first picture is shown, in seconds of the file.
+        name: The video's name in messages.
+        begins: Time at which the first picture is shown, in seconds of the file.
 
     Returns:
-        (windows, 13) float32; nothing but these is kept in memory.
+        (windows, 13) float32.
 
     Raises:
-        DataError: If there is no sound, or it cannot be decoded.
+        DataError: If there is no sound, or it is empty or cannot be decoded.
     """
     av = pyav()
     try:
         with open_container(source) as container:
             if not container.streams.audio:
-                raise DataError(f"{name} has no sound, so nobody can be heard to speak.")
+                raise DataError(f"{name} has no sound; give a video with sound.")
             blocks = list(_features(_samples(container, begins)))
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, DataError):
@@ -45,15 +47,18 @@ def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tens
 
 
 def read_sound(source: Source, name: str, begins: float = 0.0) -> np.ndarray:
-    """All of a recording, mono at 16 kHz, int16 (N,).
+    """Read a whole recording.
 
     Args:
         source: A file with sound, or its bytes.
-        name: What messages call it.
-        begins: Of a video, when the first picture is shown, in seconds of the file.
+        name: The recording's name in messages.
+        begins: For a video, the time at which the first picture is shown, in seconds of the file.
+
+    Returns:
+        Mono samples at 16 kHz, int16 (N,).
 
     Raises:
-        DataError: If there is no such file, it cannot be decoded, or is empty.
+        DataError: If the file does not exist, has no sound, is empty or cannot be decoded.
     """
     av = pyav()
     try:
@@ -73,10 +78,10 @@ def read_sound(source: Source, name: str, begins: float = 0.0) -> np.ndarray:
 
 
 def check_sound(source: Source, name: str) -> None:
-    """Refuse a file without sound, without decoding it.
+    """Check that a file has sound, without decoding it.
 
     Raises:
-        DataError: Naming it.
+        DataError: If it has none.
     """
     with open_container(source) as container:
         if not container.streams.audio:
@@ -86,24 +91,26 @@ def check_sound(source: Source, name: str) -> None:
 def aligned_sound(
     container: Any, begins: float, sample_format: str, layout: str, rate: int
 ) -> Iterator[np.ndarray]:
-    """A file's sound by its time stamps: silence where it begins later than the pictures or has a
-    gap, a cut where it begins earlier or repeats itself.
+    """Decode a file's sound, aligned to the pictures by its time stamps.
+
+    Silence fills gaps, and the start if the sound begins after the pictures. Sound before the first
+    picture, and sound whose time stamps overlap, is cut off.
 
     Args:
         container: The open file.
-        begins: When the first picture is shown, in seconds of the file.
-        sample_format: FFmpeg's name of what is wanted, such as ``s16``.
-        layout: Likewise, such as ``mono``.
-        rate: Samples a second.
+        begins: Time at which the first picture is shown, in seconds of the file.
+        sample_format: FFmpeg's name of the sample format to return, such as ``s16``.
+        layout: FFmpeg's name of the channel layout to return, such as ``mono``.
+        rate: Sample rate to return, in Hz.
 
     Yields:
-        Arrays as PyAV makes them, (channels, N), or (1, N) of packed formats.
+        Arrays in PyAV's layout: (channels, N), or (1, N) for packed formats.
     """
     resampler: Any = None
     kind, place = None, 0
     for frame in container.decode(container.streams.audio[0]):
         own = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if own != kind:  # a recording may change them in its midst
+        if own != kind:  # a recording may change its format
             resampler, kind = pyav().AudioResampler(sample_format, layout, rate), own
         late = 0
         if frame.time is not None:
@@ -112,7 +119,7 @@ def aligned_sound(
         samples = np.concatenate(made, 1) if made else None
         if samples is None:
             continue
-        # Time stamps are rounded, and resampling shifts by a few samples: that is no gap.
+        # Rounded time stamps and resampling shift the sound by a few samples; that is not a gap.
         if late > (0 if place == 0 else rate // 25):
             place += late
             yield np.zeros((samples.shape[0], late), samples.dtype)
@@ -124,12 +131,15 @@ def aligned_sound(
 
 
 def _samples(container: Any, begins: float) -> Iterator[np.ndarray]:
-    """16-bit samples at 16 kHz, mono, from the time of the first picture on."""
+    """Decode 16-bit mono samples at 16 kHz from the first picture on, int16 (N,) at a time."""
     return (part[0] for part in aligned_sound(container, begins, "s16", "mono", RATE))
 
 
 def _features(parts: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
-    """Windows of ten seconds at a time; each block brings the sample in front of it along."""
+    """Return the MFCCs of ten seconds at a time.
+
+    Each block after the first includes the sample before it, which pre-emphasis needs.
+    """
     waiting: List[np.ndarray] = []
     held, before = 0, 0
     need = (_BLOCK - 1) * STEP + WINDOW
@@ -147,5 +157,6 @@ def _features(parts: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
 
 
 def _block(wave: np.ndarray, before: int) -> torch.Tensor:
+    """Return the MFCCs of a block; ``before`` is 1 if its first sample belongs to the last one."""
     signal = torch.from_numpy(wave.astype(np.float32))
     return mfcc(signal[before:], before=float(signal[0]) if before else None)

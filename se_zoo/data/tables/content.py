@@ -1,4 +1,4 @@
-"""Where the bytes of a sample come from: files in a folder, or rows of a table."""
+"""Sources of encoded samples: files in a folder, or rows of a ``datasets`` table."""
 
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -7,7 +7,12 @@ import torch
 
 
 class StoredFiles:
-    """Samples as files, by their names relative to a folder."""
+    """Samples that are files.
+
+    Args:
+        root: Folder of the files.
+        names: File of each sample, relative to ``root``.
+    """
 
     def __init__(self, root: Path, names: Sequence[str]):
         self.root = root
@@ -17,11 +22,11 @@ class StoredFiles:
         return len(self.names)
 
     def name(self, row: int) -> str:
-        """The file's name, for messages."""
+        """Return a sample's file name, for messages."""
         return self.names[row]
 
     def read(self, row: int) -> bytes:
-        """The sample as it is stored.
+        """Return an encoded sample.
 
         Raises:
             OSError: If the file is missing or cannot be read.
@@ -29,16 +34,16 @@ class StoredFiles:
         return (self.root / self.names[row]).read_bytes()
 
     def source(self, row: int) -> Union[Path, bytes]:
-        """The file, for readers that need not have all of it."""
+        """Return a sample's file, for readers that need only a part of it."""
         return self.root / self.names[row]
 
 
 def read_cell(cell: Optional[Dict[str, Any]]) -> bytes:
-    """The encoded sample of a cell of ``Image(decode=False)`` or ``Video(decode=False)``.
+    """Return the encoded sample of a cell of ``Image(decode=False)`` or ``Video(decode=False)``.
 
     Raises:
-        OSError: If it names a file that is missing or cannot be read.
-        ValueError: If it holds none.
+        OSError: If the cell names a file that is missing or cannot be read.
+        ValueError: If the cell is empty.
     """
     if cell is None or (cell["bytes"] is None and not cell["path"]):
         raise ValueError("the row is empty")
@@ -46,7 +51,7 @@ def read_cell(cell: Optional[Dict[str, Any]]) -> bytes:
         return cell["bytes"]
     if "://" not in cell["path"]:
         return Path(cell["path"]).read_bytes()
-    import fsspec  # comes with datasets; a streamed row may name a file on the Hub
+    import fsspec  # a dependency of datasets; a streamed row may name a file on the Hub
 
     with fsspec.open(cell["path"], "rb") as file:
         data: bytes = file.read()  # type: ignore[union-attr]
@@ -54,7 +59,12 @@ def read_cell(cell: Optional[Dict[str, Any]]) -> bytes:
 
 
 class StoredRows:
-    """Samples in a column of a ``datasets.Dataset`` that does not decode them."""
+    """Samples in a column of a ``datasets.Dataset`` that does not decode them.
+
+    Args:
+        rows: The data set.
+        column: Name of the column.
+    """
 
     def __init__(self, rows: Any, column: str):
         self.rows = rows
@@ -64,12 +74,12 @@ class StoredRows:
         return len(self.rows)
 
     def name(self, row: int) -> str:
-        """The file's name as the data set kept it, for messages; often empty."""
+        """Return the file name that the data set stores, for messages; often empty."""
         cell = self.rows[row][self.column]
         return (cell or {}).get("path") or ""
 
     def read(self, row: int) -> bytes:
-        """The sample as it is stored.
+        """Return an encoded sample.
 
         Raises:
             OSError: If the row names a file that is missing or cannot be read.
@@ -78,11 +88,11 @@ class StoredRows:
         return read_cell(self.rows[row][self.column])
 
     def source(self, row: int) -> Union[Path, bytes]:
-        """A file that the row names, or its bytes.
+        """Return the file that a row names, or else the encoded sample.
 
         Raises:
-            OSError: As :meth:`read`.
-            ValueError: As :meth:`read`.
+            OSError: If the row names a file that is missing or cannot be read.
+            ValueError: If the row is empty.
         """
         cell = self.rows[row][self.column]
         if cell is not None and cell["bytes"] is None and "://" not in (cell["path"] or "://"):
@@ -91,12 +101,12 @@ class StoredRows:
 
 
 class Content(NamedTuple):
-    """One split, as a layout's reader hands it over."""
+    """The content of one split, independent of its layout."""
 
     stored: Union[StoredFiles, StoredRows]
     labels: Tuple[str, ...]
     """Names of the classes or attributes, in the order of the targets."""
     targets: torch.Tensor
-    """long (N,) or float (N, A)"""
+    """Class indices, int64 (N,), or attributes of 0 and 1, float32 (N, A)."""
     parts: Optional[List[Tuple[float, float]]] = None
-    """Start and end, in seconds, of each sample in its file; None: the samples are whole files."""
+    """Start and end of each sample in its file, in seconds; None if samples are whole files."""

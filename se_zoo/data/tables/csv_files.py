@@ -1,4 +1,4 @@
-"""A folder of files and a csv that says what is on them."""
+"""A folder of files with a csv of their labels."""
 
 import csv
 from pathlib import Path
@@ -9,63 +9,71 @@ import torch
 from ...errors import DataError
 from ..config import ClipDataConfig, TableConfig
 from .content import Content, StoredFiles
-from .validate import check_columns, class_indices, class_names, described, listed
+from .validate import check_columns, class_indices, class_names, format_names, split_name
 
-SPLIT_COLUMN = "split"
-#: Seconds of a video that a row is about.
-PART_COLUMNS = ("start", "end")
-#: A csv has no types; these are the ways to write an attribute.
-TRUTH = {"true": 1, "1": 1, "false": 0, "0": 0}
+_SPLIT_COLUMN = "split"
+#: Start and end of a row's sample, in seconds of its video.
+_PART_COLUMNS = ("start", "end")
+#: Spellings of an attribute's values, in lower case.
+_ATTRIBUTE_VALUES = {"true": 1, "1": 1, "false": 0, "0": 0}
 
 
 def read_listing(
     config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None
 ) -> Content:
-    """The rows of a split; without a column "split", every row belongs to the training split.
+    """Read the rows of a split from the csv.
 
-    That the files exist is not looked at here (`check` does, in one listing of the folder).
+    Without a column "split", every row belongs to the training split. Missing files are not looked
+    for here; `check` lists the folder once for all of them.
+
+    Args:
+        config: The data set.
+        split: Name of the split.
+        classes: Classes of the training split; None if this is the training split.
 
     Raises:
-        DataError: For a csv that is none, and wrong columns, splits, labels or attributes.
+        DataError: If the file is not a csv in UTF-8, or has wrong columns, splits, labels or
+            attributes.
     """
-    found: Dict[str, None] = {}  # a set that keeps the order
+    splits: Dict[str, None] = {}  # an ordered set
     names: List[str] = []
     values: List[str] = []
     truth = bytearray()
     parts: List[Tuple[float, float]] = []
-    # Converted row by row: the cells of all of CelebA would fill a gigabyte.
+    # Converted row by row, because the cells of all of CelebA would fill a gigabyte.
     for line, cells in _rows(config):
-        own = cells.get(SPLIT_COLUMN, config.splits[0])
-        found[own] = None
-        if own != split:
+        split_of_row = cells.get(_SPLIT_COLUMN, config.splits[0])
+        splits[split_of_row] = None
+        if split_of_row != split:
             continue
         names.append(cells[config.column])
         if config.label is not None:
             values.append(cells[config.label])
-        if PART_COLUMNS[0] in cells:
+        if _PART_COLUMNS[0] in cells:
             parts.append(_part(config, line, cells))
-        truth.extend(_truth(config, line, name, cells[name]) for name in config.attributes)
-    if split not in found:
+        truth.extend(_attribute(config, line, name, cells[name]) for name in config.attributes)
+    if split not in splits:
         raise DataError(
             f"{config.csv} has no rows of the split {split}. Needed: "
-            f"{listed(dict.fromkeys(config.splits))}; found: {listed(found)}. Name the split of "
-            f'every row in a column "{SPLIT_COLUMN}", or set splits to the names that are there.'
+            f"{format_names(dict.fromkeys(config.splits))}; found: {format_names(splits)}. Name "
+            f'the split of every row in a column "{_SPLIT_COLUMN}", or set splits to those found.'
         )
     files = StoredFiles(Path(config.path), names)
     if config.attributes:
         targets = torch.frombuffer(truth, dtype=torch.uint8).float()
         return Content(files, config.attributes, targets.view(len(names), -1), parts or None)
-    where = described(split, config)
+    where = split_name(split, config)
     classes = classes or class_names(values, where)
     return Content(files, classes, class_indices(values, classes, where), parts or None)
 
 
 def _rows(config: TableConfig) -> Iterator[Tuple[int, Dict[str, str]]]:
-    """Line number and cells, stripped, of every row of every split."""
+    """Return line number and stripped cells of every row of every split."""
     path = config.csv
     assert path is not None
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write the mark
+        # Spreadsheets write a byte order mark, which utf-8-sig skips.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
             check_columns(header, config, str(path), _optional(config, header))
@@ -77,25 +85,29 @@ def _rows(config: TableConfig) -> Iterator[Tuple[int, Dict[str, str]]]:
 
 
 def _optional(config: TableConfig, header: List[str]) -> Tuple[str, ...]:
-    """Columns that have a meaning of their own where they are there."""
+    """Return the columns of the csv that are optional and used."""
     if not isinstance(config, ClipDataConfig):
-        return (SPLIT_COLUMN,)
-    present = [name for name in PART_COLUMNS if name in header and name not in config.ignore]
+        return (_SPLIT_COLUMN,)
+    present = [name for name in _PART_COLUMNS if name in header and name not in config.ignore]
     if len(present) == 1:
-        raise DataError(f"{config.csv} has a column {present[0]}, but start and end go together.")
-    return (SPLIT_COLUMN, *present)
+        lacking = next(name for name in _PART_COLUMNS if name not in present)
+        raise DataError(
+            f"{config.csv} has a column {present[0]} but no column {lacking}; add it, or put "
+            f"{present[0]} into ignore."
+        )
+    return (_SPLIT_COLUMN, *present)
 
 
 def _part(config: TableConfig, line: int, cells: Dict[str, str]) -> Tuple[float, float]:
-    """Start and end of a row's sample, in seconds of its video."""
+    """Return start and end of a row's sample, in seconds of its video."""
     try:
-        start, end = (float(cells[name]) for name in PART_COLUMNS)
+        start, end = (float(cells[name]) for name in _PART_COLUMNS)
     except ValueError:
         start, end = 0.0, -1.0
     if not 0 <= start < end < float("inf"):
         raise DataError(
             f"{config.csv}, line {line}: start is {cells['start']!r} and end {cells['end']!r}; "
-            "both are seconds of the video, and the end comes after the start."
+            "write seconds of the video, with the end after the start."
         )
     return start, end
 
@@ -103,19 +115,22 @@ def _part(config: TableConfig, line: int, cells: Dict[str, str]) -> Tuple[float,
 def _cells(config: TableConfig, header: List[str], row: List[str], line: int) -> Dict[str, str]:
     if len(row) != len(header):
         raise DataError(
-            f"{config.csv}, line {line}: {len(row)} cells, but the header has {len(header)}."
+            f"{config.csv}, line {line}: {len(row)} cells, but the header has {len(header)}; "
+            "quote cells that contain a comma."
         )
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
-    for name in (config.column, config.label, SPLIT_COLUMN):
+    for name in (config.column, config.label, _SPLIT_COLUMN):
         if name in cells and not cells[name]:
-            raise DataError(f"{config.csv}, line {line}: {name} is empty.")
+            raise DataError(
+                f"{config.csv}, line {line}: {name} is empty; fill it in, or leave the row out."
+            )
     return cells
 
 
-def _truth(config: TableConfig, line: int, name: str, cell: str) -> int:
-    if cell.lower() not in TRUTH:
+def _attribute(config: TableConfig, line: int, name: str, cell: str) -> int:
+    if cell.lower() not in _ATTRIBUTE_VALUES:
         raise DataError(
-            f"{config.csv}, line {line}: {name} is {cell!r}; attributes are true or 1 for present "
-            "and false or 0 for absent (in CelebA's own table: write 0 for -1)."
+            f"{config.csv}, line {line}: {name} is {cell!r}; write true or 1 for present "
+            "and false or 0 for absent (for CelebA's own table: write 0 for -1)."
         )
-    return TRUTH[cell.lower()]
+    return _ATTRIBUTE_VALUES[cell.lower()]

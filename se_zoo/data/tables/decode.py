@@ -1,4 +1,4 @@
-"""Decode the samples of a table in parallel; what is wrong with one is a finding, not an end."""
+"""Decode the samples of a table in parallel; errors are returned, not raised."""
 
 import os
 from typing import Iterator, List, Sequence, TypeVar
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...errors import DataError
 from .table import Finding, Table
 
-#: Rows that a process decodes between two messages.
+#: Rows that a process decodes before it returns their findings.
 CHUNK = 16
 
 
@@ -17,48 +17,55 @@ TableKind = TypeVar("TableKind", bound=Table)
 
 
 class _Probe(Dataset[Finding]):
-    """Decodes rows of a table; an error is a finding."""
+    """Map-style data set of the findings of some rows of a table."""
 
-    def __init__(self, table: Table, rows: Sequence[int], glance: bool):
+    def __init__(self, table: Table, rows: Sequence[int], quick: bool):
         self.table = table
         self.rows = rows
-        self.glance = glance
+        self.quick = quick
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Finding:
         row = self.rows[index]
-        return self.table.glance(row) if self.glance else self.table.inspect(row)
+        return self.table.inspect_quickly(row) if self.quick else self.table.inspect(row)
 
 
-def _chunk(findings: List[Finding]) -> List[Finding]:
+def _as_list(findings: List[Finding]) -> List[Finding]:
     return findings
 
 
 def available_processes() -> int:
-    """The CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # on Linux
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def decode(
-    table: Table, rows: Sequence[int], workers: int, glance: bool = False
+    table: Table, rows: Sequence[int], workers: int, quick: bool = False
 ) -> Iterator[List[Finding]]:
-    """Findings in the order of the rows, some at a time.
+    """Decode rows and return their findings, in order, a chunk at a time.
 
-    By loader processes, so that the data is read as training will read it; 0: in this process.
-    ``glance`` looks at as little of each as tells whether it can be used.
+    Args:
+        table: The table.
+        rows: Rows to decode.
+        workers: Number of loader processes, which read the data as training does; 0 decodes in
+            this process.
+        quick: Call ``inspect_quickly``, which decodes only a part of each sample.
+
+    Yields:
+        The findings of some rows.
 
     Raises:
         DataError: If a process dies.
     """
     loader = DataLoader(
-        _Probe(table, rows, glance),
+        _Probe(table, rows, quick),
         batch_size=CHUNK,
         num_workers=min(workers, -(-len(rows) // CHUNK)),
-        collate_fn=_chunk,
-        generator=torch.Generator(),  # or the loader would draw from the caller's random numbers
+        collate_fn=_as_list,
+        generator=torch.Generator(),  # else the loader draws from torch's default generator
     )
     done = 0
     try:
@@ -70,25 +77,29 @@ def decode(
             raise
         raise DataError(
             f"a process that decoded {table.name} died after about {done} of {len(rows)} "
-            "samples (out of memory, or a file that crashes the decoder); workers 0 decodes in one "
-            "process."
+            "samples (out of memory, or a file that crashes the decoder). Set workers to 0 to "
+            "decode in one process."
         ) from error
 
 
 def without_broken(table: TableKind) -> TableKind:
-    """The table of the samples that can be used; its ``skipped`` says what the others lack.
+    """Return the table without the samples that cannot be used.
+
+    Its ``skipped`` has their errors, and ``lost`` the classes without a sample left.
 
     Raises:
-        DataError: If none can be.
+        DataError: If no sample is left.
     """
     workers = 0 if len(table) < 4 * CHUNK else available_processes()
     findings = [f for chunk in decode(table, range(len(table)), workers, True) for f in chunk]
     kept = [finding.row for finding in findings if not finding.error]
     if not kept:
-        raise DataError(f"{table.name} has nothing that can be used: {findings[0].error}")
-    found = table.of_rows(kept)
-    found.skipped = tuple(finding.error for finding in findings if finding.error)
+        raise DataError(
+            f"{table.name} has no usable {table.noun}s; the first error: {findings[0].error}"
+        )
+    usable = table.of_rows(kept)
+    usable.skipped = tuple(finding.error for finding in findings if finding.error)
     if not table.multi_label:
-        gone = set(table.targets.tolist()) - set(found.targets.tolist())
-        found.lost = tuple(table.labels[place] for place in sorted(gone))
-    return found
+        gone = set(table.targets.tolist()) - set(usable.targets.tolist())
+        usable.lost = tuple(table.labels[place] for place in sorted(gone))
+    return usable

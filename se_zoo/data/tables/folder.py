@@ -1,4 +1,4 @@
-"""A folder per class: ``<path>/<split>/<class>/<file>``."""
+"""Data with a folder per class: ``<path>/<split>/<class>/<file>``."""
 
 from pathlib import Path
 from typing import List, Optional, Tuple
@@ -8,36 +8,37 @@ import torch
 from ...errors import DataError
 from ..config import TableConfig
 from .content import Content, StoredFiles
-from .validate import check_same_classes, described, listed
+from .validate import check_same_classes, format_names, split_name
 
 
 def subfolders(folder: Path) -> List[str]:
-    """Names of the folders inside, sorted, hidden ones left out."""
+    """Return the names of the folders in a folder, sorted, without hidden ones."""
     return sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
 
 
 def is_sample(name: str, config: TableConfig) -> bool:
-    """Whether a file counts as an image, or as a video, by its ending."""
+    """Return whether a file is a sample of the data set, by its ending."""
     return not name.startswith(".") and Path(name).suffix.lower() in config.suffixes
 
 
 def folder_classes(config: TableConfig, split: str) -> Tuple[str, ...]:
-    """The classes of a split: the names of its folders, sorted; empty folders count.
+    """Return the classes of a split: the sorted names of its folders, including empty ones.
 
     Raises:
-        DataError: If the split or its class folders are missing, with what was found.
+        DataError: If the split has no folder or no class folders.
     """
     root = Path(config.path)
     if not (root / split).is_dir():
         raise DataError(
-            f"{root} has no folder {split}. Needed: {listed(dict.fromkeys(config.splits))}; found: "
-            f"{listed(subfolders(root))}. Rename the folders, or set splits to their names."
+            f"{root} has no folder {split}. Needed: {format_names(dict.fromkeys(config.splits))}; "
+            f"found: {format_names(subfolders(root))}. Rename the folders, or set splits to their "
+            "names."
         )
     classes = tuple(subfolders(root / split))
     if not classes:
         raise DataError(
-            f"{root / split} holds no folders. Needed: {split}/<class>/<{config.noun}>, a folder "
-            "per class."
+            f"{root / split} holds no folders; make a folder per class: "
+            f"{split}/<class>/<{config.noun}>."
         )
     return classes
 
@@ -45,14 +46,19 @@ def folder_classes(config: TableConfig, split: str) -> Tuple[str, ...]:
 def read_folder(
     config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None
 ) -> Content:
-    """A split's files by class, then by name; classes: those of the training split.
+    """Read a split's files, sorted by class and name.
+
+    Args:
+        config: The data set.
+        split: Name of the split.
+        classes: Classes of the training split; None if this is the training split.
 
     Raises:
         DataError: If the split is missing or has other classes.
     """
     found = folder_classes(config, split)
-    fix = "Every split needs the same class folders; one without files stays empty."
-    check_same_classes(found, classes, described(split, config), fix)
+    fix = "Give every split the same class folders; a folder may be empty."
+    check_same_classes(found, classes, split_name(split, config), fix)
     root, names, targets = Path(config.path), [], []
     for place, label in enumerate(found):
         inside = (root / split / label).iterdir()

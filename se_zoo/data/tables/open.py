@@ -1,4 +1,4 @@
-"""A data set's splits, opened as tables by the layout that they have."""
+"""Opening the splits of a data set as tables, in any layout."""
 
 from pathlib import Path
 from typing import Optional, Tuple
@@ -6,8 +6,8 @@ from typing import Optional, Tuple
 from ...errors import DataError
 from ..config import ClipDataConfig, TableConfig
 from ..images import IMAGE_SUFFIXES
-from ..video.clip_table import ClipTable
 from ..video.index import VIDEO_SUFFIXES
+from .clip_table import ClipTable
 from .csv_files import read_listing
 from .decode import without_broken
 from .folder import folder_classes, read_folder
@@ -15,9 +15,9 @@ from .layout import layout_of
 from .official import read_kinetics, read_ucf101
 from .parquet import read_columns
 from .table import ImageTable, Table
-from .validate import described, listed
+from .validate import format_names, split_name
 
-READERS = {
+_READERS = {
     "hub": read_columns,
     "parquet": read_columns,
     "folder": read_folder,
@@ -28,54 +28,69 @@ READERS = {
 
 
 def open_split(config: TableConfig, split: str, classes: Optional[Tuple[str, ...]] = None) -> Table:
-    """A whole split, broken files and all; classes: those of the training split, which it must
-    share.
+    """Open a whole split, without limits and with broken files.
+
+    Args:
+        config: The data set.
+        split: Name of the split.
+        classes: Classes that the split must have, those of the training split; None if this is the
+            training split or the labels are attributes.
 
     Raises:
-        DataError: As `open_table`.
+        DataError: As :func:`open_table`.
     """
-    content = READERS[layout_of(config)](config, split, classes)
+    content = _READERS[layout_of(config)](config, split, classes)
     if not len(content.targets):
-        raise DataError(f"{described(split, config)} has no {config.noun}s.{_hint(config, split)}")
+        raise DataError(f"{split_name(split, config)} has no {config.noun}s.{_hint(config, split)}")
     if not isinstance(config, ClipDataConfig):
-        return ImageTable(described(split, config), content)
-    return ClipTable(described(split, config), content, config)
+        return ImageTable(split_name(split, config), content)
+    return ClipTable(split_name(split, config), content, config)
 
 
 def _hint(config: TableConfig, split: str) -> str:
-    """What a folder holds instead."""
+    """Return advice if a folder holds videos instead of images, or the other way round."""
     folder = Path(config.path) / split
     endings = {path.suffix.lower() for path in folder.glob("*/*")} if folder.is_dir() else set()
     if isinstance(config, ClipDataConfig) and endings & IMAGE_SUFFIXES:
-        return " It has images: se-zoo check without --videos, recipes/own_data.py."
+        return " It has images: use se-zoo check without --videos, and recipes/own_data.py."
     if not isinstance(config, ClipDataConfig) and endings & VIDEO_SUFFIXES:
-        return " It has videos: se-zoo check --videos, recipes/clips.py."
+        return " It has videos: use se-zoo check --videos, and recipes/clips.py."
     return ""
 
 
 def open_table(config: TableConfig, split: str) -> Table:
-    """A split of the data set, its columns and classes checked, its samples not yet.
+    """Open a split and check its columns and classes; samples are decoded when they are read.
 
-    Classes are a ClassLabel's, the class folders' sorted names, or those that occur in the
-    training split: whole numbers as they are, other values sorted. The other splits must agree.
-    `limit` holds for the training split, `limit_eval` for the others; what is skipped is skipped of
-    these.
+    The classes are those of a ClassLabel, the sorted names of the class folders, or the values that
+    occur in the training split: whole numbers keep their value, other values are sorted. The other
+    splits must have the same classes. `limit` applies to the training split, `limit_eval` to the
+    others. Broken videos are skipped after the limit, so fewer samples may be left.
+
+    Args:
+        config: The data set.
+        split: Name of the split, one of ``config.splits``.
+
+    Returns:
+        An :class:`~se_zoo.data.ImageTable` or a :class:`~se_zoo.data.ClipTable`.
 
     Raises:
-        DataError: For bad settings, and for splits, columns or classes that are not as declared,
-            with what is needed and what was found.
+        DataError: If settings contradict each other, or the split, its columns or its classes are
+            not as declared.
     """
     if config.streaming:
-        raise DataError("streaming is set, but a table holds all rows; take open_stream.")
+        raise DataError(
+            "streaming is set, but a table holds all rows; take open_stream, or leave streaming "
+            "out."
+        )
     if split not in config.splits:
-        raise DataError(f"no split {split} is declared: splits is {listed(config.splits)}")
+        raise DataError(f"there is no split {split}; splits is {format_names(config.splits)}")
     table = _limited(open_split(config, split, _training_classes(config, split)), config, split)
     skips = isinstance(config, ClipDataConfig) and config.broken == "skip"
     return without_broken(table) if skips else table
 
 
 def _training_classes(config: TableConfig, split: str) -> Optional[Tuple[str, ...]]:
-    """The classes that a split has to share; None of the training split, and of attributes."""
+    """Return the classes of the training split; None for itself and for attributes."""
     layout, train = layout_of(config), config.splits[0]
     if split == train or (config.attributes and layout != "folder"):
         return None

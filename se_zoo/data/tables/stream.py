@@ -1,4 +1,4 @@
-"""A split that is read in its order while it is trained on, and is never on the disk as a whole."""
+"""Streams: splits that are read during training and are never stored as a whole."""
 
 import io
 from inspect import signature
@@ -15,27 +15,27 @@ from .content import read_cell
 from .layout import layout_of
 from .parquet import check_attribute_types, load_rows
 from .table import Target
-from .validate import check_columns, check_same_classes, described
+from .validate import check_columns, check_same_classes, split_name
 
-#: Rows that are asked for at a time.
-CHUNK = 64
+#: Rows that are read at a time.
+_CHUNK = 64
 
 
 class Row(NamedTuple):
     """An image that is not decoded yet."""
 
     place: int
-    """In the order in which the rows came."""
+    """Number of the row in the order of reading, from 0."""
     cell: Dict[str, Any]
-    """``bytes``, or a ``path`` to read them from."""
+    """The encoded image: its ``bytes``, or a ``path`` to read them from."""
     target: Target
 
 
 class ImageStream:
-    """Images with targets, one after the other.
+    """Images with targets, read one after the other.
 
     Attributes:
-        name: What messages call it.
+        name: The split's name in messages.
         labels: Names of the classes or attributes, in the order of the targets.
         multi_label: Whether a target is several yes-or-no answers.
         size: Number of images.
@@ -48,82 +48,123 @@ class ImageStream:
         self.labels, self.multi_label, self.size = labels, bool(config.attributes), size
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return self.size
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows as they are stored.
+        """Read the rows in their stored order.
+
+        Yields:
+            Rows whose images are not decoded.
 
         Raises:
-            DataError: If they are fewer than declared, or a label is no class.
+            DataError: If there are more or fewer rows than ``size``, or a label is missing or not a
+                class.
         """
         return self._read(self.rows)
 
     def shuffled(self, seed: int) -> Iterator[Row]:
-        """The rows in an order that depends on the seed alone: files are shuffled, and rows within
-        a buffer of ``shuffle_buffer``.
+        """Read the rows in a random order that depends on the seed alone.
+
+        Files are shuffled, and rows within a buffer of ``shuffle_buffer`` images.
+
+        Args:
+            seed: The seed.
+
+        Returns:
+            An iterator of rows whose images are not decoded.
 
         Raises:
-            DataError: As `__iter__`.
+            DataError: If there are more or fewer rows than ``size``, or a label is missing or not a
+                class.
         """
-        how: Dict[str, Any] = {}
-        # datasets 5 reads several files in turn, and then waits five seconds for its threads; one
-        # file has no turns.
+        options: Dict[str, Any] = {}
+        # datasets 5 reads ten files in turn by default, and at the end waits five seconds for its
+        # threads. No more files than there are avoids the wait for a single file.
         if "max_buffer_input_shards" in signature(self.rows.shuffle).parameters:
-            how = {"max_buffer_input_shards": min(10, self.rows.num_shards)}
-        rows = self.rows.shuffle(seed=seed, buffer_size=self.config.shuffle_buffer, **how)
+            options = {"max_buffer_input_shards": min(10, self.rows.num_shards)}
+        rows = self.rows.shuffle(seed=seed, buffer_size=self.config.shuffle_buffer, **options)
         return self._read(rows)
 
     def decode(self, row: Row) -> Image.Image:
-        """An upright RGB image.
+        """Decode a row's image.
+
+        Args:
+            row: A row of this stream.
+
+        Returns:
+            An upright RGB image.
 
         Raises:
-            DataError: For a missing or corrupt image, with split and row.
+            DataError: If the image is missing or corrupt; the message names split and row.
         """
         try:
             return read_rgb(io.BytesIO(read_cell(row.cell)))
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.name}, row {row.place} as it was read: {error}") from error
+            raise DataError(
+                f"{self.name}, row {row.place} in the order of reading: {error}"
+            ) from error
 
     def _read(self, rows: Any) -> Iterator[Row]:
-        # By iter(batch_size): plain iteration in a loader process would leave out the rows that
-        # datasets thinks are another process's.
+        # In a loader process, plain iteration leaves out the rows that datasets assigns to other
+        # processes; iter(batch_size) reads all rows.
         place = 0
-        for chunk in rows.iter(batch_size=CHUNK):
+        for chunk in rows.iter(batch_size=_CHUNK):
             for cell, target in zip(chunk[self.config.image], self._targets(chunk), strict=True):
                 if place == self.size:
-                    raise DataError(f"{self.name} has more than the {self.size} images declared.")
+                    raise DataError(
+                        f"{self.name} has more than the {self.size} images that its description "
+                        "says; set a limit."
+                    )
                 yield Row(place, cell, target)
                 place += 1
         if place < self.size:
-            raise DataError(f"{self.name} ended after {place} of {self.size} images.")
+            raise DataError(
+                f"{self.name} ended after {place} of {self.size} images; set the limit to {place} "
+                "or less."
+            )
 
     def _targets(self, chunk: Dict[str, Any]) -> Iterator[Target]:
         if self.multi_label:
             columns = [chunk[name] for name in self.config.attributes]
             if any(value is None for column in columns for value in column):
-                raise DataError(f"{self.name} has rows without a value for some attribute.")
+                raise DataError(
+                    f"{self.name} has rows without a value for some attribute; fill them in, or "
+                    "leave them out."
+                )
             yield from torch.tensor(columns, dtype=torch.float32).T
             return
         for value in chunk[self.config.label or ""]:
             if value is None or not 0 <= value < len(self.labels):
                 raise DataError(
-                    f"{self.name} holds the label {value}, which is none of its "
-                    f"{len(self.labels)} classes (-1 marks an image without a label)."
+                    f"{self.name} holds the label {value}, which is not one of its "
+                    f"{len(self.labels)} classes. -1 marks an image without a label; leave such "
+                    "rows out."
                 )
             yield int(value)
 
 
 def open_stream(config: DataConfig, split: str) -> ImageStream:
-    """A split of a Hub data set or of parquet files, its columns checked.
+    """Open a split of a Hub data set or of parquet files as a stream, and check its columns.
+
+    Args:
+        config: The data set.
+        split: Name of the split.
+
+    Returns:
+        The stream; no image is decoded.
 
     Raises:
-        DataError: For other layouts, for columns or splits that are not as declared, for classes
-            without declared names, and if the number of images is not known.
+        DataError: If the data has another layout, its splits or columns are not as declared, its
+            classes have no declared names, or the number of images is unknown.
     """
     layout = layout_of(config)
     if layout not in ("hub", "parquet"):
-        raise DataError(f"streaming is for Hub data and parquet files; {config.path} is neither.")
-    where = described(split, config)
+        raise DataError(
+            f"streaming is for Hub data and parquet files, and {config.path} is neither; leave "
+            "streaming out."
+        )
+    where = split_name(split, config)
     rows = _load(config, split)
     check_columns(rows.column_names, config, where)
     size = _size(config, split, rows, where)
@@ -134,14 +175,15 @@ def open_stream(config: DataConfig, split: str) -> ImageStream:
         labels = _classes(config, rows, where)
         train = config.splits[0]
         if split != train:
-            expected = _classes(config, _load(config, train), described(train, config))
+            expected = _classes(config, _load(config, train), split_name(train, config))
             check_same_classes(labels, expected, where, "Write all splits with one ClassLabel.")
     import datasets
 
     wanted = [config.image, *(config.attributes or [config.label])]
     if not isinstance(rows.features[config.image], datasets.Image):
         raise DataError(
-            f"column {config.image} of {where} holds no images but {rows.features[config.image]}."
+            f"column {config.image} of {where} holds no images but {rows.features[config.image]}. "
+            "Set image to the column of the images."
         )
     rows = rows.select_columns(wanted).cast_column(config.image, datasets.Image(decode=False))
     if config.limit_of(split) is not None:
@@ -150,13 +192,13 @@ def open_stream(config: DataConfig, split: str) -> ImageStream:
 
 
 def _load(config: DataConfig, split: str) -> Any:
-    """The split as a ``datasets.IterableDataset`` that knows its columns."""
+    """Load the split as a ``datasets.IterableDataset`` with known columns."""
     rows = load_rows(config, split)
-    return rows._resolve_features() if rows.features is None else rows  # reads the first row
+    return rows._resolve_features() if rows.features is None else rows  # this reads the first row
 
 
 def _size(config: DataConfig, split: str, rows: Any, where: str) -> int:
-    """Number of images: as the data set's description says, no more than the limit."""
+    """Return the number of images that the data's description says, or the limit if it is lower."""
     known = (rows.info.splits or {}).get(split)
     count = known.num_examples if known else None
     train = split == config.splits[0]
@@ -179,17 +221,17 @@ def _classes(config: DataConfig, rows: Any, where: str) -> Tuple[str, ...]:
     names = getattr(rows.features[config.label], "names", None)
     if names is None:
         raise DataError(
-            f"column {config.label} of {where} is no ClassLabel, so its classes are known only "
-            "when all rows are read; leave streaming out."
+            f"column {config.label} of {where} is not a ClassLabel, so its classes are unknown "
+            "until all rows are read; leave streaming out."
         )
     return tuple(names)
 
 
-def look(stream: ImageStream, count: int) -> None:
-    """Decode the first images.
+def decode_first(stream: ImageStream, count: int) -> None:
+    """Decode the first images of a stream.
 
     Raises:
-        DataError: Of the first one that cannot be.
+        DataError: If one cannot be decoded.
     """
     for row in islice(stream, min(count, stream.size)):
         stream.decode(row)

@@ -1,4 +1,4 @@
-"""A split as a map-style data set of (image, target), whatever its layout on disk."""
+"""Tables: splits as map-style data sets of (sample, target), independent of their layout."""
 
 import hashlib
 import io
@@ -17,31 +17,35 @@ Target = Union[int, torch.Tensor]
 
 
 class Finding(NamedTuple):
-    """What came of decoding one sample."""
+    """The result of decoding one sample, or the error."""
 
     row: int
     digest: bytes = b""
+    """Hash of the encoded sample, to find duplicates."""
     size: Optional[Tuple[int, int]] = None
-    """Width and height, upright."""
+    """Width and height of the upright sample, in pixels."""
     error: str = ""
+    """Why the sample cannot be used; empty if it can."""
     frames: int = 1
-    """Of a video, or of the part of it that is the sample."""
+    """Number of frames of the sample."""
 
 
 class Table(Dataset[Tuple[Any, Target]]):
-    """Samples with targets; may be pickled, so that loader processes of any kind can have it.
+    """Samples with targets. Tables can be pickled, for loader processes of any kind.
 
     Attributes:
-        name: What messages call it.
+        name: The split's name in messages.
         labels: Names of the classes or attributes, in the order of the targets.
         multi_label: Whether a target is several yes-or-no answers.
-        targets: All of them, long (N,) or float (N, A) of 0 and 1.
-        stored: Where the encoded samples are read from.
-        rows: Their places in ``stored``; None: all of them.
-        skipped: What was left out on the user's wish, and why.
-        lost: Classes of which nothing is left since.
+        targets: Targets of all rows: class indices, int64 (N,), or attributes of 0 and 1, float32
+            (N, A).
+        stored: Source of the encoded samples.
+        rows: Place of each row in ``stored``; None if the table has all of them in order.
+        skipped: Errors of the samples that were skipped (``broken="skip"``).
+        lost: Classes without a sample left after skipping.
     """
 
+    #: What messages call a sample.
     noun = "sample"
 
     def __init__(self, name: str, content: Content, rows: Optional[Sequence[int]] = None):
@@ -53,82 +57,135 @@ class Table(Dataset[Tuple[Any, Target]]):
         self.lost: Tuple[str, ...] = ()
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return self.size
 
     def __getitem__(self, index: int) -> Tuple[Any, Target]:
-        """A sample and its class, or float (A,).
+        """Return a sample and its target: a class index, or attributes of 0 and 1, float32 (A,).
 
         Raises:
-            IndexError: Outside of the table.
-            DataError: For a missing or corrupt sample, with split, row and file.
+            IndexError: If the table has no such row.
+            DataError: If the sample is missing or corrupt; the message names split, row and file.
         """
         row = self._row(index)
-        # A clone, so that what a caller does to its target stays out of the table.
+        # A clone, because callers may change their target in place.
         target = self.targets[row].clone() if self.multi_label else int(self.targets[row])
         return self.sample(row), target
 
     def sample(self, row: int) -> Any:
-        """A sample without its target.
+        """Return a sample without its target.
+
+        Args:
+            row: Row of the table.
+
+        Returns:
+            What the kind of table says: an image, a :class:`~se_zoo.data.Footage`, a
+            :class:`~se_zoo.data.FaceTrack`.
 
         Raises:
-            DataError: For a missing or corrupt sample, with split, row and file.
+            DataError: If the sample is missing or corrupt; the message names split, row and file.
         """
         raise NotImplementedError
 
     def inspect(self, row: int) -> Finding:
-        """Decode a sample; what is wrong with it is a finding, not an end."""
+        """Decode a sample; an error is returned, not raised.
+
+        Args:
+            row: Row of the table.
+
+        Returns:
+            The finding.
+        """
         raise NotImplementedError
 
-    def glance(self, row: int) -> Finding:
-        """Look at as little of a sample as tells whether it can be used."""
+    def inspect_quickly(self, row: int) -> Finding:
+        """Decode as little of a sample as shows whether it can be used.
+
+        Args:
+            row: Row of the table.
+
+        Returns:
+            The finding, without digest.
+        """
         return self.inspect(row)
 
     def where(self, row: int) -> str:
-        """Split, row and file, for messages."""
+        """Return split, row and file of a sample, for messages.
+
+        Args:
+            row: Row of the table.
+        """
         stored = self._stored(row)
         file = self.stored.name(stored)
         return f"{self.name}, row {stored}{f' ({file})' if file else ''}"
 
     def spread(self, count: int) -> Self:
-        """The table of so many rows, evenly spaced: the first ones may be all of one class."""
+        """Return a table of evenly spaced rows; the first rows may all be of one class.
+
+        Args:
+            count: Number of rows.
+        """
         return self.of_rows([i * self.size // count for i in range(count)])
 
     def of_rows(self, chosen: Sequence[int]) -> Self:
-        """The table of some of its rows."""
+        """Return a table of some rows.
+
+        Args:
+            chosen: Rows of this table, in the order of the new one.
+        """
         content = self.content._replace(targets=self.targets[list(chosen)])
         table = self.with_content(content, [self._stored(row) for row in chosen])
         table.skipped, table.lost = self.skipped, self.lost
         return table
 
     def restored(self, rows: Optional[Sequence[int]], skipped: Tuple[str, ...]) -> Self:
-        """The table as another process has it: of these places in ``stored`` (None: all)."""
+        """Return the table with the same rows as another process's table.
+
+        Args:
+            rows: The other table's ``rows``; None returns this table unchanged.
+            skipped: The other table's ``skipped``.
+        """
         if rows is None:
             return self
         places = {self._stored(row): row for row in range(len(self))}
-        found = self.of_rows([places[row] for row in rows])
-        found.skipped = skipped
-        return found
+        table = self.of_rows([places[row] for row in rows])
+        table.skipped = skipped
+        return table
 
     def with_content(self, content: Content, rows: Sequence[int]) -> Self:
-        """Another table of the same kind."""
+        """Return a table of the same kind with other content.
+
+        Args:
+            content: The content, with the targets of the rows alone.
+            rows: Place of each row in ``content.stored``.
+        """
         return type(self)(self.name, content, rows)
 
     def _stored(self, row: int) -> int:
+        """Return the place of a row in ``stored``."""
         return row if self.rows is None else self.rows[row]
 
     def _row(self, index: int) -> int:
+        """Return an index, which may be negative, as a row."""
         if not -self.size <= index < self.size:
-            raise IndexError(f"{self.name} has {self.size} rows, there is no row {index}")
+            raise IndexError(f"{self.name} has {self.size} rows; there is no row {index}")
         return index % self.size
 
 
 class ImageTable(Table):
-    """Images with targets."""
+    """Images with targets; ``table[i]`` is an upright RGB image and its target."""
 
     noun = "image"
 
     def sample(self, row: int) -> Image.Image:
-        """An upright RGB image."""
+        """Return an upright RGB image.
+
+        Args:
+            row: Row of the table.
+
+        Raises:
+            DataError: If the image is missing or corrupt; the message names split, row and file.
+        """
         data = self.encoded(row)
         try:
             return read_rgb(io.BytesIO(data))
@@ -136,10 +193,16 @@ class ImageTable(Table):
             raise DataError(f"{self.where(row)}: {error}") from error
 
     def encoded(self, row: int) -> bytes:
-        """The image as it is stored.
+        """Return the encoded image.
+
+        Args:
+            row: Row of the table.
+
+        Returns:
+            The bytes of its file.
 
         Raises:
-            DataError: If it is missing, with split, row and file.
+            DataError: If the image is missing; the message names split, row and file.
         """
         try:
             return self.stored.read(self._stored(row))
@@ -149,6 +212,7 @@ class ImageTable(Table):
             raise DataError(f"{self.where(row)}: {error}") from error
 
     def inspect(self, row: int) -> Finding:
+        """Decode an image; an error is returned, not raised."""
         try:
             data = self.encoded(row)
             size = read_rgb(io.BytesIO(data)).size

@@ -1,4 +1,4 @@
-"""What was declared against what is there: columns and classes."""
+"""Checks of the columns and classes that are found against those that are declared."""
 
 import re
 from typing import Collection, Optional, Sequence, Tuple
@@ -8,17 +8,17 @@ import torch
 from ...errors import DataError
 from ..config import TableConfig
 
-#: A class index beyond this is an identity or a time stamp, not a class.
-MAX_CLASSES = 1_000_000
+#: Larger numbers are identities or time stamps, not class indices.
+_MAX_CLASSES = 1_000_000
 
 
-def described(split: str, config: TableConfig) -> str:
-    """How messages call a split."""
+def split_name(split: str, config: TableConfig) -> str:
+    """Return the name of a split in messages."""
     return f"the {split} split of {config.path}"
 
 
-def listed(names: Collection[object], most: int = 60) -> str:
-    """Names for a message, in their order, the end of long lists left out."""
+def format_names(names: Collection[object], most: int = 60) -> str:
+    """Return a list of names for a message, cut after ``most`` names."""
     shown = [str(name) for name in names][:most]
     rest = len(names) - len(shown)
     return f"[{', '.join(shown)}{f', ... and {rest} more' if rest else ''}]"
@@ -27,10 +27,10 @@ def listed(names: Collection[object], most: int = 60) -> str:
 def check_columns(
     found: Sequence[str], config: TableConfig, where: str, optional: Tuple[str, ...] = ()
 ) -> None:
-    """Every declared column is there, and no other but the ignored ones.
+    """Check that all declared columns are there, and no others but ignored and optional ones.
 
     Raises:
-        DataError: With the columns that are needed and those that were found.
+        DataError: If columns are missing, unexpected or repeated.
     """
     task = config.attributes or (() if config.label is None else (config.label,))
     needed = [config.column, *task]
@@ -40,48 +40,52 @@ def check_columns(
     repeated = sorted({name for name in found if found.count(name) > 1})
     if not missing and not unexpected and not repeated:
         return
-    said = {"missing": missing, "unexpected": unexpected, "repeated": repeated}
-    differences = "; ".join(f"{word}: {listed(names)}" for word, names in said.items() if names)
+    problems = {"missing": missing, "unexpected": unexpected, "repeated": repeated}
+    differences = "; ".join(
+        f"{word}: {format_names(names)}" for word, names in problems.items() if names
+    )
     raise DataError(
-        f"wrong columns in {where}. {differences}. Needed: {listed(needed)}; found: "
-        f"{listed(found)}. Set {config.noun}, label or attributes to the columns' names; what is "
-        "not needed goes into ignore."
+        f"wrong columns in {where}. {differences}. Needed: {format_names(needed)}; found: "
+        f"{format_names(found)}. Set {config.noun}, label or attributes to the columns' names, and "
+        "ignore to the columns that are not needed."
     )
 
 
 def class_names(values: Collection[str], where: str) -> Tuple[str, ...]:
-    """Classes that are not declared anywhere, from the values that occur.
+    """Return the classes of labels without declared classes.
 
-    Whole numbers are class indices and keep their value: "0" to the highest. Anything else is a
-    name; names are sorted.
+    Whole numbers are class indices: the classes are "0" to the highest number. Other values are
+    names, which are sorted.
 
     Raises:
-        DataError: For numbers that are no class indices.
+        DataError: If numbers are negative or too large for class indices.
     """
     distinct = set(values)
     if not all(re.fullmatch(r"-?(0|[1-9][0-9]*)", value) for value in distinct):
         return tuple(sorted(distinct))
     lowest, highest = min(map(int, distinct)), max(map(int, distinct))
-    if lowest < 0 or highest >= MAX_CLASSES:
+    if lowest < 0 or highest >= _MAX_CLASSES:
         raise DataError(
-            f"the classes of {where} are numbers from {lowest} to {highest}; class indices count "
-            f"from 0 and stay below {MAX_CLASSES:,} (-1 usually marks a sample without a label)."
+            f"the classes of {where} are numbers from {lowest} to {highest}; class indices start "
+            f"at 0 and stay below {_MAX_CLASSES:,}. -1 usually marks a sample without a label; "
+            "leave such rows out."
         )
     return tuple(str(index) for index in range(highest + 1))
 
 
 def class_indices(values: Sequence[str], classes: Tuple[str, ...], where: str) -> torch.Tensor:
-    """The place of every value among the classes, long (N,).
+    """Return the class index of every value, int64 (N,).
 
     Raises:
-        DataError: For values that are no class, with both lists.
+        DataError: If a value is not one of the classes.
     """
     places = {name: place for place, name in enumerate(classes)}
     unknown = sorted(set(values) - set(places))
     if unknown:
         raise DataError(
-            f"{where} has classes that the training split lacks: {listed(unknown)}; the training "
-            f"split has {listed(classes)}."
+            f"{where} has classes that the training split lacks: {format_names(unknown)}. The "
+            f"training split has {format_names(classes)}. Leave these rows out, or correct their "
+            "labels."
         )
     return torch.tensor([places[value] for value in values], dtype=torch.long)
 
@@ -89,19 +93,25 @@ def class_indices(values: Sequence[str], classes: Tuple[str, ...], where: str) -
 def check_same_classes(
     found: Sequence[str], classes: Optional[Sequence[str]], where: str, fix: str
 ) -> None:
-    """The classes are those of the training split (None: this is the training split).
+    """Check that a split has the classes of the training split.
+
+    Args:
+        found: Classes of the split.
+        classes: Classes of the training split; None if this is the training split.
+        where: Name of the split, for the message.
+        fix: Advice, for the message.
 
     Raises:
-        DataError: With what is missing, what is new, and both lists.
+        DataError: If the classes or their order differ.
     """
     if classes is None or list(found) == list(classes):
         return
     missing = [name for name in classes if name not in set(found)]
     new = [name for name in found if name not in set(classes)]
-    difference = f"missing: {listed(missing)}; new: {listed(new)}"
+    difference = f"missing: {format_names(missing)}; new: {format_names(new)}"
     if not missing and not new:
         difference = "the same names in another order"
     raise DataError(
         f"{where} has other classes than the training split. {difference}. Training split: "
-        f"{listed(classes)}; found: {listed(found)}. {fix}"
+        f"{format_names(classes)}; found: {format_names(found)}. {fix}"
     )

@@ -1,1 +1,1 @@
-"""Videos: indexing, decoding, sampling of clips."""
+"""Videos: numbering frames, decoding them, sampling clips."""

@@ -1,4 +1,4 @@
-"""Frames of a numbered video: exactly those that are asked for."""
+"""Decoding frames of a video by their numbers."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,24 +11,28 @@ from .index import Video, open_container, pyav, video_stream
 
 Decoder = Literal["pyav", "torchcodec"]
 #: Frames that torchcodec decodes at a time.
-_AT_ONCE = 32
+_BATCH = 32
 
 
 def read_frames(video: Video, indices: Sequence[int], decoder: Decoder = "pyav") -> np.ndarray:
-    """Frames by number, upright, as (N, H, W, 3) uint8; a number may occur several times.
+    """Decode frames by their numbers.
 
     Args:
-        video: See :func:`~se_zoo.data.video.index.open_video`.
-        indices: Numbers of frames, in any order.
-        decoder: What decodes; both give the same frames.
+        video: The video, from :func:`~se_zoo.data.video.index.open_video`.
+        indices: Frame numbers in any order; a number may occur several times.
+        decoder: The decoding library; both return the same frames.
+
+    Returns:
+        Upright RGB frames in the order of ``indices``, (N, H, W, 3) uint8.
 
     Raises:
-        DataError: If a frame cannot be decoded, naming it, or torchcodec cannot be had.
-        IndexError: If there is no such frame.
+        DataError: If a frame cannot be decoded, or torchcodec is chosen and cannot be used.
+        IndexError: If the video has no frame with such a number.
     """
     wanted = sorted(set(indices))
     pictures: Optional[np.ndarray] = None
-    # Made in its place: copies of large arrays take as long as the decoding of small videos.
+    # Frames are written into the result. To stack them afterwards would copy all pixels, which
+    # takes as long as decoding a small video.
     for place, picture in enumerate(each_frame(video, wanted, decoder)):
         if pictures is None:
             pictures = np.empty((len(wanted), *picture.shape), np.uint8)
@@ -43,53 +47,58 @@ def read_frames(video: Video, indices: Sequence[int], decoder: Decoder = "pyav")
 def each_frame(
     video: Video, numbers: Sequence[int], decoder: Decoder = "pyav"
 ) -> Iterator[np.ndarray]:
-    """One after the other, so that they need not all be in memory; (H, W, 3) uint8.
+    """Decode frames one after the other, to keep only one in memory.
 
     Args:
-        video: As in :func:`read_frames`.
-        numbers: Ascending, each once.
-        decoder: Likewise.
+        video: The video, from :func:`~se_zoo.data.video.index.open_video`.
+        numbers: Frame numbers, ascending, each once.
+        decoder: The decoding library.
+
+    Yields:
+        Upright RGB frames, (H, W, 3) uint8. A frame is valid until the next one is requested.
 
     Raises:
-        DataError: As :func:`read_frames`.
-        IndexError: Likewise.
+        DataError: If a frame cannot be decoded, or torchcodec is chosen and cannot be used.
+        IndexError: If ``numbers`` is empty, or the video has no frame with such a number.
     """
     if not len(numbers) or min(numbers) < 0 or max(numbers) >= len(video):
         raise IndexError(f"{video.name} has frames 0 to {len(video) - 1}, not {list(numbers)}.")
-    found = _by_torchcodec if decoder == "torchcodec" else _by_pyav
+    decode = _by_torchcodec if decoder == "torchcodec" else _by_pyav
     shape: Optional[Tuple[int, ...]] = None
-    for picture in found(video, list(numbers)):
+    for picture in decode(video, list(numbers)):
         shape = shape or picture.shape
         if picture.shape != shape:
             sizes = sorted([picture.shape[:2], shape[:2]])
-            raise DataError(f"{video.name} changes its size: {sizes}.")
+            raise DataError(
+                f"{video.name} changes its size, (height, width): {sizes}. Encode it anew in one "
+                "size."
+            )
         yield picture
 
 
 def inspect_frames(video: Video, first: int, count: int) -> Tuple[int, int]:
-    """Decode a part of a video by a decoder that repairs nothing; others repair what they can, and
-    show something else.
+    """Decode a part of a video strictly; decoders usually conceal damage by inventing pixels.
 
     Args:
         video: The video.
-        first: The first frame of the part.
-        count: Its frames.
+        first: First frame of the part.
+        count: Number of frames of the part.
 
     Returns:
-        Height and width.
+        Height and width of the upright frames, in pixels.
 
     Raises:
         DataError: If it is damaged, a frame is missing, or the size changes.
     """
     before = np.searchsorted(video.keyframes, video.times[first], side="right")
     if before > 1 and not video.counted:
-        with suppress(DataError):  # or it was no place to start from: then from the beginning
+        with suppress(DataError):  # decoding cannot start at every keyframe: try the beginning too
             return _inspect(video, first, count, int(video.keyframes[before - 1]))
     return _inspect(video, first, count, None)
 
 
 def _inspect(video: Video, first: int, count: int, start: Optional[int]) -> Tuple[int, int]:
-    """The same from a keyframe on, or from the beginning."""
+    """Decode a part strictly, from the keyframe at time ``start`` or from the beginning (None)."""
     seen, height, width, turned = 0, 0, 0, False
     low, high = video.times[first], video.times[first + count - 1]
     try:
@@ -104,7 +113,9 @@ def _inspect(video: Video, first: int, count: int, start: Optional[int]) -> Tupl
                     break
                 if now >= low:
                     if seen and (frame.height, frame.width) != (height, width):
-                        raise DataError(f"{video.name} changes its size.")
+                        raise DataError(
+                            f"{video.name} changes its size. Encode it anew in one size."
+                        )
                     seen, height, width = seen + 1, frame.height, frame.width
                     turned = round(getattr(frame, "rotation", 0) / 90) % 2 == 1
     except (pyav().FFmpegError, OSError) as error:
@@ -115,8 +126,11 @@ def _inspect(video: Video, first: int, count: int, start: Optional[int]) -> Tupl
 
 
 def _strict(container: Any, stream: Any, start: Optional[int]) -> Iterator[Any]:
-    """Frames, packet by packet. What cannot be decoded in front of the first picture, or of the
-    keyframe that was sought, builds on what is not there: no damage."""
+    """Decode packet by packet and raise PyAV's error at the first damaged one.
+
+    Packets that fail before the first picture, or before the keyframe at ``start``, are skipped:
+    they refer to frames that were not decoded, which is not damage.
+    """
     shown = False
     for packet in container.demux(stream):
         try:
@@ -133,6 +147,7 @@ def _strict(container: Any, stream: Any, start: Optional[int]) -> Iterator[Any]:
 
 
 def _by_pyav(video: Video, numbers: List[int]) -> Iterator[np.ndarray]:
+    """Decode frames with PyAV, ascending."""
     av, rgb = pyav(), _Rgb()
     try:
         with open_container(video.source) as container:
@@ -144,10 +159,10 @@ def _by_pyav(video: Video, numbers: List[int]) -> Iterator[np.ndarray]:
 
 
 def _select(video: Video, numbers: List[int], container: Any, stream: Any) -> Iterator[Any]:
-    """Decoded frames by number, ascending.
+    """Decode frames by number, ascending.
 
     Raises:
-        DataError: If one does not come, or they come out of order.
+        DataError: If a frame is missing, or the frames are out of order.
     """
     if video.counted:
         yield from _counted(video, numbers, container, stream)
@@ -163,12 +178,13 @@ def _select(video: Video, numbers: List[int], container: Any, stream: Any) -> It
         except DataError:
             if start is None:
                 raise
-            # A file without an index is sought in by guessing; so from its beginning.
+            # Seeking is imprecise in a file without an index: decode from the beginning.
             with open_container(video.source) as again:
                 yield from _timed(video, group[done:], again.decode(video_stream(again)))
 
 
 def _counted(video: Video, numbers: List[int], container: Any, stream: Any) -> Iterator[Any]:
+    """Select frames by counting them as the decoder returns them."""
     wanted = iter([*numbers, -1])
     next_one = next(wanted)
     for number, frame in enumerate(container.decode(stream)):
@@ -183,7 +199,7 @@ def _counted(video: Video, numbers: List[int], container: Any, stream: Any) -> I
 def _timed(
     video: Video, numbers: List[int], frames: Iterator[Any], start: Optional[int] = None
 ) -> Iterator[Any]:
-    """Frames by their times; ``start`` is the keyframe that was sought."""
+    """Select frames by their times; ``start`` is the time of the keyframe that was sought."""
     wanted = iter([*numbers, -1])
     next_one = next(wanted)
     before: Optional[int] = None
@@ -192,11 +208,11 @@ def _timed(
             continue
         if before is not None and frame.pts <= before:
             raise DataError(
-                f"{video.name} shows its frames in another order than their times say; write it "
-                "anew, for example with ffmpeg as .mp4."
+                f"the frames of {video.name} are not in the order of their time stamps; encode it "
+                "anew, for example as .mp4 with ffmpeg."
             )
         if start is not None and (before is None or before < start) and frame.pts > start:
-            break  # the decoder threw the keyframe away: it was none to start from
+            break  # the decoder dropped the keyframe: decoding cannot start there
         before = frame.pts
         if frame.pts > video.times[next_one]:
             break
@@ -213,8 +229,10 @@ def _missing(video: Video, number: int) -> DataError:
 
 
 def _groups(video: Video, numbers: List[int]) -> List[Tuple[Optional[int], List[int]]]:
-    """Numbers by the last keyframe before them (None: the beginning), so that nothing in between
-    is decoded."""
+    """Group frame numbers by the keyframe to decode them from (None: the beginning).
+
+    Nothing between the groups is decoded.
+    """
     starts = np.searchsorted(video.keyframes, video.times[numbers], side="right")
     groups: Dict[int, List[int]] = {}
     for number, start in zip(numbers, starts.tolist(), strict=True):
@@ -226,16 +244,19 @@ def _groups(video: Video, numbers: List[int]) -> List[Tuple[Optional[int], List[
 
 
 class _Rgb:
-    """Decoded frames as pictures."""
+    """Conversion of decoded frames to RGB."""
 
     def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
 
-        self._reformatter = VideoReformatter()  # one for all: each sets up its own tables
+        self._reformatter = VideoReformatter()  # shared: each one sets up tables
 
     def upright(self, frame: Any) -> np.ndarray:
-        """A picture as it is meant to be seen, (H, W, 3): cameras that are held upright write it
-        lying down. It is a view that lives as long as the next frame is not asked for."""
+        """Return an upright RGB picture, (H, W, 3) uint8.
+
+        Phones store upright videos rotated, with the rotation beside the pixels. The result is a
+        view that is valid until the next frame is converted.
+        """
         rgb = self._reformatter.reformat(frame, format="rgb24")
         plane: Any = rgb.planes[0]
         lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # lines are padded
@@ -245,14 +266,17 @@ class _Rgb:
 
 
 _NO_TORCHCODEC = (
-    "the decoder torchcodec needs its package (pip install torchcodec) and FFmpeg's libraries "
-    "(apt install ffmpeg); pyav needs neither."
+    "the decoder torchcodec cannot be used: it needs its package (pip install torchcodec) and "
+    "FFmpeg's libraries (apt install ffmpeg). Install both, or set decoder to pyav."
 )
 
 
 def _by_torchcodec(video: Video, numbers: List[int]) -> Iterator[np.ndarray]:
+    """Decode frames with torchcodec, ascending."""
     if video.counted:
-        raise DataError(f"{video.name} has time stamps that torchcodec cannot use; take pyav.")
+        raise DataError(
+            f"torchcodec cannot use the time stamps of {video.name}; set decoder to pyav."
+        )
     try:
         from torchcodec.decoders import VideoDecoder  # type: ignore
     except (ImportError, RuntimeError) as error:
@@ -264,14 +288,14 @@ def _by_torchcodec(video: Video, numbers: List[int]) -> Iterator[np.ndarray]:
         )
         if len(decoder) != len(video):
             raise DataError(
-                f"{video.name}: torchcodec sees {len(decoder)} frames, PyAV {len(video)}; take "
-                "pyav."
+                f"{video.name}: torchcodec finds {len(decoder)} frames, PyAV {len(video)}; set "
+                "decoder to pyav."
             )
-        for begin in range(0, len(numbers), _AT_ONCE):
-            yield from decoder.get_frames_at(numbers[begin : begin + _AT_ONCE]).data.numpy()
+        for begin in range(0, len(numbers), _BATCH):
+            yield from decoder.get_frames_at(numbers[begin : begin + _BATCH]).data.numpy()
     except DataError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
-        if "libtorchcodec" in str(error):  # the package imports without them
+        if "libtorchcodec" in str(error):  # FFmpeg's libraries are missing
             raise DataError(_NO_TORCHCODEC) from error
         raise DataError(f"{video.name} cannot be decoded: {error}") from error

@@ -1,9 +1,9 @@
-"""Video files, numbered frame by frame, in the order in which they are shown.
+"""The frames of a video file, numbered in the order in which they are shown.
 
 Frames are numbered by their presentation times, which are read from the packets without decoding
-them. So a number means the same frame for every way of reading, with B-frames, with variable frame
-rates, and after seeking. Where the times cannot be relied on, frames are numbered as a decoder
-gives them out, and read that way (:mod:`.frames`).
+them. A number therefore means the same frame for every way of reading: with B-frames, with variable
+frame rates, and after seeking. Where the times are unreliable, frames are numbered in the order in
+which a decoder returns them, and are read in that order (:mod:`.frames`).
 """
 
 import io
@@ -21,31 +21,31 @@ from ...errors import DataError
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
 )
-#: Where a video is: a file, or its bytes.
+#: A video: a file, or its bytes.
 Source = Union[Path, bytes]
-#: Files whose numbers are kept, so that the next epoch need not read all their packets again.
-_KEPT = 16_384
-#: Frames by which the times of a file are tried.
-_TRIED = 16
+#: Files whose index stays in memory, so that the next epoch need not read their packets again.
+_CACHED_FILES = 16_384
+#: Frames that are decoded to compare their times with those of the packets.
+_COMPARED_FRAMES = 16
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file's name says that it is a video."""
+    """Return whether a file's name has the ending of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """What is known of a video's frames.
+    """A video with numbered frames, none of them decoded.
 
     Attributes:
-        name: What messages call it.
+        name: The video's name in messages.
         source: The file, or its bytes.
         times: Presentation time of every frame, ascending, in units of ``time_base``, int64 (N,).
-        keyframes: Presentation times from which decoding can start, ascending.
-        time_base: Seconds of one unit.
-        counted: Whether the frames are numbered as the decoder gives them out, because their times
-            are not to be relied on; reading then starts at the beginning.
+        keyframes: Presentation times at which decoding can start, ascending.
+        time_base: Length of one unit of time, in seconds.
+        counted: Whether frames are numbered in the order in which the decoder returns them, because
+            their times are unreliable. Reading then starts at the beginning of the file.
     """
 
     name: str
@@ -56,23 +56,23 @@ class Video:
     counted: bool = False
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Return the number of frames."""
         return len(self.times)
 
     @property
     def seconds(self) -> np.ndarray:
-        """When each frame is shown, counted from the first, float64 (N,)."""
+        """Return the time of each frame in seconds after the first frame, float64 (N,)."""
         return (self.times - self.times[0]) * float(self.time_base)
 
     @property
     def fps(self) -> float:
-        """Frames a second, on average."""
+        """Return the average number of frames per second; 25 for a single frame."""
         length = self.seconds[-1]
-        return float((len(self) - 1) / length) if length > 0 else 25.0  # of one frame there is none
+        return float((len(self) - 1) / length) if length > 0 else 25.0
 
 
 def pyav() -> Any:
-    """The module ``av``.
+    """Return the module ``av``.
 
     Raises:
         DataError: If it is not installed.
@@ -80,33 +80,39 @@ def pyav() -> Any:
     try:
         import av
     except ImportError as error:
-        raise DataError('Reading videos needs PyAV: pip install "se_zoo[video]".') from error
+        raise DataError(
+            'PyAV, which reads videos, is not installed: pip install "se_zoo[video]".'
+        ) from error
     return av
 
 
 def open_container(source: Source) -> Any:
-    """The file, or its bytes, for PyAV."""
+    """Open a file, or its bytes, with PyAV."""
     return pyav().open(str(source) if isinstance(source, Path) else io.BytesIO(source))
 
 
 def video_stream(container: Any) -> Any:
-    """A file's pictures, set up to be decoded."""
+    """Return a file's first video stream, set up for decoding in one thread."""
     stream = container.streams.video[0]
-    # Decoder threads report through Python: one that waits for the interpreter while the file is
-    # being closed waits for ever. Loader processes are what decodes in parallel.
+    # PyAV can deadlock when a file is closed while a decoder thread waits for the interpreter.
+    # Loader processes decode in parallel instead.
     stream.codec_context.thread_count = 1
     return stream
 
 
 def open_video(source: Source, name: str = "") -> Video:
-    """Number a video's frames.
+    """Read the times of a video's frames, which number them.
 
     Args:
-        source: A file, or the bytes of one.
-        name: What messages call it; by default the file's path.
+        source: The file, or its bytes.
+        name: The video's name in messages; by default the file's path.
+
+    Returns:
+        The video; no frame of it is kept in memory.
 
     Raises:
-        DataError: If PyAV is not installed, the file cannot be read, or it shows no frames.
+        DataError: If PyAV is not installed, or the file does not exist, cannot be read, or has no
+            frames.
     """
     av = pyav()
     name = name or (str(source) if isinstance(source, Path) else "the video")
@@ -115,41 +121,42 @@ def open_video(source: Source, name: str = "") -> Video:
     try:
         if isinstance(source, Path):
             known = source.stat()
-            times, keyframes, base, counted = _of_file(source, known.st_mtime_ns, known.st_size)
+            times, keyframes, base, counted = index_file(source, known.st_mtime_ns, known.st_size)
         else:
-            times, keyframes, base, counted = _number(source)
-    except _NothingToSee as error:
+            times, keyframes, base, counted = _index(source)
+    except _NoFrames as error:
         raise DataError(f"{name} {error}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DataError(f"{name} cannot be read as a video: {error}") from error
     return Video(name, source, times, keyframes, base, counted)
 
 
-_Numbers = Tuple[np.ndarray, np.ndarray, Fraction, bool]
+#: Times, keyframes, time base and ``counted``, as in :class:`Video`.
+_Index = Tuple[np.ndarray, np.ndarray, Fraction, bool]
 
 
-class _NothingToSee(Exception):
-    """A file that can be read and shows nothing."""
+class _NoFrames(Exception):
+    """The file can be read, but has no frames."""
 
 
-@lru_cache(maxsize=_KEPT)
-def _of_file(path: Path, _changed: int, _size: int) -> _Numbers:
-    return _number(path)
+@lru_cache(maxsize=_CACHED_FILES)
+def index_file(path: Path, _changed: int, _size: int) -> _Index:
+    """Index a file; modification time and size are part of the cache's key."""
+    return _index(path)
 
 
-def _number(source: Source) -> _Numbers:
-    """Times, keyframes, time base, and whether they were counted."""
+def _index(source: Source) -> _Index:
     times: List[int] = []
     keyframes: List[int] = []
     reliable = True
     with open_container(source) as container:
         if not container.streams.video:
-            raise _NothingToSee("has no pictures, only sound.")
+            raise _NoFrames("has only sound, no pictures.")
         stream = container.streams.video[0]
         base = Fraction(stream.time_base)
         for packet in container.demux(stream):
-            cut_off = getattr(packet, "is_discard", False)  # by an edit list
-            if packet.size == 0 or cut_off:  # an empty one is the end
+            discarded = getattr(packet, "is_discard", False)  # cut off by an edit list
+            if packet.size == 0 or discarded:  # an empty packet marks the end
                 continue
             if packet.pts is None:
                 reliable = False
@@ -157,51 +164,53 @@ def _number(source: Source) -> _Numbers:
             times.append(packet.pts)
             if packet.is_keyframe:
                 keyframes.append(packet.pts)
-        # AVI has no times of showing: FFmpeg makes them up in the order of storing, and files that
-        # were copied from one carry these on. A program stream has no index, so seeking in it is
-        # guessing.
+        # AVI stores no presentation times. FFmpeg invents them in the order of storing, and keeps
+        # them in files that are copied from an AVI.
         reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
         unsorted = len(set(times)) < len(times) or not keyframes or min(times) < min(keyframes)
-        reliable = reliable and not (reordered or unsorted) and not _shown_otherwise(source, times)
+        reliable = reliable and not (reordered or unsorted) and not _times_differ(source, times)
         if reliable:
-            guessing = container.format.name == "mpeg"
+            # A program stream has no index, so seeking in it is imprecise: start at the beginning.
+            imprecise = container.format.name == "mpeg"
             ascending = np.sort(np.array(times, dtype=np.int64))
-            starts = ascending[:1] if guessing else np.sort(np.array(keyframes, dtype=np.int64))
+            starts = ascending[:1] if imprecise else np.sort(np.array(keyframes, dtype=np.int64))
             return ascending, starts, base, False
-    return _count(source, base)
+    return _index_by_decoding(source, base)
 
 
-def _shown_otherwise(source: Source, times: List[int]) -> bool:
-    """Whether the first pictures that a decoder gives out have other times than the first packets:
-    then the times are not those of showing."""
-    expected = sorted(times)[:_TRIED]
-    found: List[Any] = []
+def _times_differ(source: Source, times: List[int]) -> bool:
+    """Return whether the first decoded frames have other times than the first packets.
+
+    If they do, the times of the packets are not presentation times.
+    """
+    expected = sorted(times)[:_COMPARED_FRAMES]
+    decoded: List[Any] = []
     with open_container(source) as container:
         stream = video_stream(container)
         if not stream.codec_context.has_b_frames:
             return False
         try:
             for frame in container.decode(stream):
-                found.append(frame.pts)
-                if len(found) == len(expected):
+                decoded.append(frame.pts)
+                if len(decoded) == len(expected):
                     break
         except pyav().FFmpegError:
-            return False  # damage is another matter, and said where frames are read
-    return found != expected
+            return False  # the file is damaged; reading its frames reports that
+    return decoded != expected
 
 
-def _count(source: Source, base: Fraction) -> _Numbers:
-    """The frames as a decoder gives them out: all of them are decoded."""
-    found: List[int] = []
+def _index_by_decoding(source: Source, base: Fraction) -> _Index:
+    """Decode all frames and number them in the decoder's order."""
+    decoded: List[int] = []
     with open_container(source) as container:
         stream = video_stream(container)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         for frame in container.decode(stream):
-            found.append(frame.pts if frame.pts is not None else -1)
-    if not found:
-        raise _NothingToSee("shows no frames.")
-    times = np.array(found, dtype=np.int64)
-    if len(times) > 1 and np.diff(times).min() <= 0:  # of no use: as many a second as it says
+            decoded.append(frame.pts if frame.pts is not None else -1)
+    if not decoded:
+        raise _NoFrames("has no frames.")
+    times = np.array(decoded, dtype=np.int64)
+    if len(times) > 1 and np.diff(times).min() <= 0:  # unusable: space them by the frame rate
         steps = np.round(np.arange(len(times)) / float(rate * base)).astype(np.int64)
-        times = max(0, found[0]) + steps
+        times = max(0, decoded[0]) + steps
     return times, times[:1], base, True

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip."""
+"""Sampling clips: choosing which frames of a video a model sees."""
 
 from typing import List, Literal, Optional, Sequence, Union
 
@@ -9,17 +9,19 @@ Sampling = Literal["dense", "segments", "uniform"]
 
 
 def clip_indices(frames: int, num_frames: int, stride: int, offset: float = 0.5) -> List[int]:
-    """Frames of one clip: ``num_frames``, every ``stride``-th, from a place in the video.
+    """Choose the frames of one clip, evenly spaced with a fixed stride.
+
+    A video that is too short for the clip is sampled evenly over its whole length; frames of a very
+    short video repeat.
 
     Args:
-        frames: Frames of the video.
-        num_frames: Frames of the clip.
-        stride: Distance of two of them. Where the video is too short for it, the frames are spread
-            evenly over all of it, and those of a very short one repeat.
-        offset: Where the clip starts, from 0 (beginning) to 1 (as late as it fits).
+        frames: Number of frames of the video.
+        num_frames: Number of frames of the clip.
+        stride: Distance between two frames of the clip.
+        offset: Start of the clip, from 0 (beginning of the video) to 1 (as late as it fits).
 
     Returns:
-        Ascending numbers.
+        Frame numbers, ascending.
     """
     span = (num_frames - 1) * stride + 1
     if span > frames:
@@ -29,15 +31,16 @@ def clip_indices(frames: int, num_frames: int, stride: int, offset: float = 0.5)
 
 
 def segment_indices(frames: int, offsets: Sequence[float]) -> List[int]:
-    """One frame of each of as many equal parts of the video as there are offsets (temporal segment
-    networks, Wang et al., arXiv 1608.00859, section 3.1).
+    """Choose one frame from each of several equal segments of a video.
+
+    The method is that of temporal segment networks (Wang et al., arXiv 1608.00859, section 3.1).
 
     Args:
-        frames: Frames of the video.
-        offsets: Where in its part each frame lies, in [0, 1); 0.5 is the middle.
+        frames: Number of frames of the video.
+        offsets: Place of the frame in each segment, in [0, 1); 0.5 is the middle.
 
     Returns:
-        Ascending numbers; those of a very short video repeat.
+        One frame number per offset, ascending; frames of a very short video repeat.
     """
     parts = len(offsets)
     return [min(frames - 1, int((i + offset) * frames / parts)) for i, offset in enumerate(offsets)]
@@ -46,7 +49,20 @@ def segment_indices(frames: int, offsets: Sequence[float]) -> List[int]:
 def training_indices(
     frames: int, num_frames: int, stride: int, sampling: Sampling = "dense"
 ) -> List[int]:
-    """Frames of a training clip, by torch's default generator; ``uniform`` draws nothing."""
+    """Choose the frames of a training clip at random.
+
+    ``dense`` draws the start of the clip, ``segments`` a frame in each segment; ``uniform`` always
+    takes the middles of the segments.
+
+    Args:
+        frames: Number of frames of the video.
+        num_frames: Number of frames of the clip.
+        stride: Distance between two frames of a dense clip.
+        sampling: How to choose; random numbers come from torch's default generator.
+
+    Returns:
+        Frame numbers, ascending.
+    """
     if sampling == "dense":
         return clip_indices(frames, num_frames, stride, float(torch.rand(())))
     if sampling == "segments":
@@ -57,7 +73,18 @@ def training_indices(
 def evaluation_indices(
     frames: int, num_frames: int, stride: int, sampling: Sampling = "dense", clips: int = 1
 ) -> List[List[int]]:
-    """Frames of ``clips`` clips, evenly spaced over the video; one is its middle."""
+    """Choose the frames of one or more evaluation clips; a single clip is the middle of the video.
+
+    Args:
+        frames: Number of frames of the video.
+        num_frames: Number of frames of a clip.
+        stride: Distance between two frames of a dense clip.
+        sampling: How to choose; ``segments`` and ``uniform`` are the same here.
+        clips: Number of clips, evenly spaced over the video.
+
+    Returns:
+        Frame numbers of each clip, ascending.
+    """
     if sampling == "dense":
         offsets = [0.5] if clips == 1 else [i / (clips - 1) for i in range(clips)]
         return [clip_indices(frames, num_frames, stride, offset) for offset in offsets]
@@ -65,21 +92,21 @@ def evaluation_indices(
 
 
 def at_rate(seconds: Union[Sequence[float], np.ndarray], fps: Optional[float]) -> List[int]:
-    """Frames of a video as if it had ``fps`` frames a second: those nearest in time.
+    """Resample a video to another frame rate, by the frames nearest in time.
 
     Args:
-        seconds: When each frame is shown, ascending.
-        fps: Frames a second; None takes every frame once, however they are spaced.
+        seconds: Time of each frame in seconds, ascending.
+        fps: Frames per second to return; None returns every frame once.
 
     Returns:
-        Places among ``seconds``, ascending; they repeat where the video has fewer frames a second.
+        Places in ``seconds``, ascending; they repeat if the video has fewer frames per second.
     """
     count = len(seconds)
     if fps is None or count < 2:
         return list(range(count))
     times = np.asarray(seconds, dtype=np.float64)
-    shown = (times[-1] - times[0]) * count / (count - 1)  # the last frame has a duration too
-    ticks = times[0] + np.arange(max(1, round(shown * fps))) / fps
+    length = (times[-1] - times[0]) * count / (count - 1)  # the last frame has a duration too
+    ticks = times[0] + np.arange(max(1, round(length * fps))) / fps
     after = np.searchsorted(times, ticks).clip(max=count - 1)
     before = (after - 1).clip(min=0)
     nearer = ticks - times[before] <= times[after] - ticks

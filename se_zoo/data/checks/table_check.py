@@ -1,4 +1,4 @@
-"""A preflight of a data set: everything that would fail, or quietly mislead, in mid-training."""
+"""Check of images or videos before training: what would fail or mislead during a run."""
 
 import os
 from pathlib import Path
@@ -6,22 +6,23 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 
-from ..errors import DataError
-from .config import ClipDataConfig, TableConfig
+from ...errors import DataError
+from ..config import ClipDataConfig, TableConfig
+from ..tables.content import StoredFiles
+from ..tables.decode import available_processes, decode
+from ..tables.folder import is_sample
+from ..tables.open import open_split
+from ..tables.table import Finding, Table
+from ..tables.validate import format_names
 from .report import Report, SplitCounts
-from .tables.content import StoredFiles
-from .tables.decode import available_processes, decode
-from .tables.folder import is_sample
-from .tables.open import open_split
-from .tables.table import Finding, Table
-from .tables.validate import listed
 
-#: The fast form decodes this many samples of every split, evenly spaced.
-FAST_SAMPLES = 64
-#: A message names this many examples.
-EXAMPLES = 5
+#: Samples of every split that a fast check decodes, evenly spaced.
+_FAST_SAMPLES = 64
+#: Most examples in a message.
+_EXAMPLES = 5
 
-Tables = Dict[str, Table]
+#: Tables by split.
+_Tables = Dict[str, Table]
 
 
 def check(
@@ -30,44 +31,48 @@ def check(
     fast: bool = False,
     progress: bool = True,
 ) -> Report:
-    """Open every split and decode its samples, all of them whatever `limit` is.
+    """Open every split and decode its samples, without limits.
 
     Errors are splits, columns and classes that are not as declared, missing and corrupt files,
-    and classes that only an evaluation split has. Warnings are labels that never or always occur,
-    files that no row names, samples of one split that are also in another (the same bytes), and a
-    split that serves two purposes.
+    and classes that occur in an evaluation split only. Warnings are labels that never or always
+    occur, files without a row, samples that occur in two splits (the same bytes), and a split that
+    is used for two purposes.
 
     Args:
-        workers: Processes that decode, started as loader processes are; 0 decodes in this one.
-            By default as many as there are CPUs, or 0 for the fast form.
-        fast: Decode 64 evenly spaced samples of every split, and look for no doubles.
-        progress: Show a bar on stderr, where that is a terminal.
+        config: The data set.
+        workers: Number of loader processes that decode; 0 decodes in this process. By default one
+            per CPU, or 0 if ``fast``.
+        fast: Decode only 64 evenly spaced samples of every split, and do not look for duplicates.
+        progress: Show a progress bar on stderr, if that is a terminal.
+
+    Returns:
+        The report.
 
     Raises:
-        DataError: For settings that cannot be, and if the training split cannot be opened.
+        DataError: If settings contradict each other, or the training split cannot be opened.
     """
     if workers is not None and workers < 0:
         raise DataError(f"workers is {workers}; it must be 0 or more.")
-    leaves_out = isinstance(config, ClipDataConfig) and config.broken == "skip"
+    skips = isinstance(config, ClipDataConfig) and config.broken == "skip"
     tables, errors = _open_all(config)
     warnings = _shared_splits(config)
     missing, unused = _compare_files(tables, config)
-    findings = decode_all(tables, missing, processes_of(workers, fast), fast, progress, config.noun)
+    findings = decode_all(tables, missing, worker_count(workers, fast), fast, progress, config.noun)
     unusable: List[str] = []
     for split, table in tables.items():
         bad = [finding for finding in findings[split] if finding.error]
         unusable += [f"{table.where(row)}: no such file" for row in sorted(missing[split])]
         unusable += [finding.error for finding in bad]
-        if leaves_out:
-            gone = missing[split].union(finding.row for finding in bad)
-            tables[split] = table.of_rows([row for row in range(len(table)) if row not in gone])
+        if skips:
+            skipped = missing[split].union(finding.row for finding in bad)
+            tables[split] = table.of_rows([i for i in range(len(table)) if i not in skipped])
     label_errors, label_warnings = _label_problems(tables)
     errors += label_errors
-    if leaves_out:
-        warnings += [f"left out: {reason}" for reason in unusable]
+    if skips:
+        warnings += [f"skipped: {reason}" for reason in unusable]
     else:
         errors += unusable
-    warnings += label_warnings + unused + ([] if fast else _doubles(tables, findings))
+    warnings += label_warnings + unused + ([] if fast else _duplicates(tables, findings))
     train = tables[config.splits[0]]
     counts = {split: _counts(table, findings[split]) for split, table in tables.items()}
     return Report(
@@ -82,8 +87,8 @@ def check(
     )
 
 
-def _open_all(config: TableConfig) -> Tuple[Tables, List[str]]:
-    """The splits that can be opened, and why others cannot."""
+def _open_all(config: TableConfig) -> Tuple[_Tables, List[str]]:
+    """Return the splits that can be opened, and the errors of the others."""
     train, *others = dict.fromkeys(config.splits)
     tables, errors = {train: open_split(config, train)}, []
     classes = None if config.attributes else tables[train].labels
@@ -96,11 +101,12 @@ def _open_all(config: TableConfig) -> Tuple[Tables, List[str]]:
 
 
 def _shared_splits(config: TableConfig) -> List[str]:
+    """Return a warning for each split that is used for two purposes."""
     purposes: Dict[str, List[str]] = {}
     for split, purpose in zip(config.splits, ("training", "validation", "test"), strict=True):
         purposes.setdefault(split, []).append(purpose)
     return [
-        f"the split {split} serves as {' and '.join(names)}: scores on it are not independent"
+        f"the split {split} is used for {' and '.join(names)}; scores on it are not independent"
         for split, names in purposes.items()
         if len(names) > 1
     ]
@@ -112,38 +118,37 @@ def _label_counts(table: Table) -> List[int]:
     return torch.bincount(table.targets, minlength=len(table.labels)).tolist()
 
 
-def _label_problems(tables: Tables) -> Tuple[List[str], List[str]]:
-    """Labels that never or always occur; an error where training never sees what is tested."""
+def _label_problems(tables: _Tables) -> Tuple[List[str], List[str]]:
+    """Return errors and warnings about labels that are missing, or never or always occur."""
     errors, warnings = [], []
     train = next(iter(tables.values()))
-    untrained = {
-        n for n, count in zip(train.labels, _label_counts(train), strict=True) if not count
+    not_in_train = {
+        name for name, count in zip(train.labels, _label_counts(train), strict=True) if not count
     }
     for table in tables.values():
         if not len(table):
-            errors.append(f"{table.name} has nothing that can be used")
+            errors.append(f"{table.name} has no usable {table.noun}s")
             continue
         counts = dict(zip(table.labels, _label_counts(table), strict=True))
         kind = "attributes" if table.multi_label else "classes"
         never = [name for name, count in counts.items() if not count]
         always = [name for name, count in counts.items() if count == len(table)]
-        if never:
-            warnings.append(f"{table.name}: {len(never)} {kind} never occur: {listed(never, 10)}")
-        if always:
-            warnings.append(
-                f"{table.name}: {len(always)} {kind} always occur: {listed(always, 10)}"
-            )
-        only_here = [name for name, count in counts.items() if count and name in untrained]
-        if only_here and not table.multi_label:
+        for names, how in ((never, "never"), (always, "always")):
+            if names:
+                warnings.append(
+                    f"{table.name}: {len(names)} {kind} {how} occur: {format_names(names, 10)}"
+                )
+        not_trained = [name for name, count in counts.items() if count and name in not_in_train]
+        if not_trained and not table.multi_label:
             errors.append(
                 f"{table.name} has {table.noun}s of classes without any in the training split: "
-                f"{listed(only_here, 10)}"
+                f"{format_names(not_trained, 10)}"
             )
     return errors, warnings
 
 
-def _compare_files(tables: Tables, config: TableConfig) -> Tuple[Dict[str, Set[int]], List[str]]:
-    """Rows by split whose file is missing, and what is said of files that no row names."""
+def _compare_files(tables: _Tables, config: TableConfig) -> Tuple[Dict[str, Set[int]], List[str]]:
+    """Return the rows of each split whose file is missing, and a warning about unused files."""
     missing: Dict[str, Set[int]] = {split: set() for split in tables}
     sources = {s: t.stored for s, t in tables.items() if isinstance(t.stored, StoredFiles)}
     if not sources:
@@ -154,18 +159,18 @@ def _compare_files(tables: Tables, config: TableConfig) -> Tuple[Dict[str, Set[i
         for row, name in enumerate(source.names):
             path = os.path.normpath(name)
             used.add(path)
-            # Names that lead out of the folder, or through a link, are looked up one by one.
+            # Names that lead out of the folder or through a link are not in the listing.
             if path not in present and not (root / name).is_file():
                 missing[split].add(row)
     unused = sorted(path for path in present - used if is_sample(Path(path).name, config))
     if not unused:
         return missing, []
     text = f"{len(unused):,} {config.noun}s in {root} belong to no row and are not used"
-    return missing, [f"{text}: {listed(unused, EXAMPLES)}"]
+    return missing, [f"{text}: {format_names(unused, _EXAMPLES)}"]
 
 
 def _files(root: Path) -> Set[str]:
-    """All files in a folder, relative to it; hidden folders are left out."""
+    """Return all files below a folder, relative to it; hidden folders are left out."""
     found = set()
     for folder, inside, files in os.walk(root):
         inside[:] = [name for name in inside if not name.startswith(".")]
@@ -173,21 +178,34 @@ def _files(root: Path) -> Set[str]:
     return found
 
 
-def processes_of(workers: Optional[int], fast: bool) -> int:
+def worker_count(workers: Optional[int], fast: bool) -> int:
+    """Return the number of processes that decode; the default (None) depends on ``fast``."""
     if workers is not None:
         return workers
     return 0 if fast else available_processes()
 
 
 def decode_all(
-    tables: Tables,
+    tables: Dict[str, Table],
     missing: Dict[str, Set[int]],
     workers: int,
     fast: bool,
     progress: bool,
     noun: str,
 ) -> Dict[str, List[Finding]]:
-    """Findings of every split, in the order of the rows."""
+    """Decode the samples of every split.
+
+    Args:
+        tables: Tables by split.
+        missing: Rows of each split that are left out, because their file is missing.
+        workers: Number of loader processes; 0 decodes in this process.
+        fast: Decode only 64 evenly spaced samples of every split.
+        progress: Show a progress bar on stderr, if that is a terminal.
+        noun: What a sample is called.
+
+    Returns:
+        Findings by split, in the order of the rows.
+    """
     from tqdm import tqdm
 
     rows = {split: _rows(table, missing[split], fast) for split, table in tables.items()}
@@ -205,8 +223,8 @@ def decode_all(
 def _rows(table: Table, missing: Set[int], fast: bool) -> List[int]:
     count = len(table)
     rows: Sequence[int] = range(count)
-    if fast and count > FAST_SAMPLES:
-        rows = [i * (count - 1) // (FAST_SAMPLES - 1) for i in range(FAST_SAMPLES)]
+    if fast and count > _FAST_SAMPLES:
+        rows = [i * (count - 1) // (_FAST_SAMPLES - 1) for i in range(_FAST_SAMPLES)]
     return [row for row in rows if row not in missing]
 
 
@@ -224,8 +242,8 @@ def _counts(table: Table, findings: List[Finding]) -> SplitCounts:
     )
 
 
-def _doubles(tables: Tables, findings: Dict[str, List[Finding]]) -> List[str]:
-    """Samples of a split that an earlier one has too; trained on and tested with, they flatter."""
+def _duplicates(tables: _Tables, findings: Dict[str, List[Finding]]) -> List[str]:
+    """Return a warning for each two splits that share samples, which makes scores too high."""
     first: Dict[bytes, Tuple[str, int]] = {}
     pairs: Dict[Tuple[str, str], List[str]] = {}
     for split in tables:
@@ -234,10 +252,10 @@ def _doubles(tables: Tables, findings: Dict[str, List[Finding]]) -> List[str]:
                 continue
             earlier, row = first.setdefault(finding.digest, (split, finding.row))
             if earlier != split:
-                other = f"row {finding.row} = row {row}"
-                pairs.setdefault((split, earlier), []).append(other)
+                pair = f"row {finding.row} = row {row}"
+                pairs.setdefault((split, earlier), []).append(pair)
     return [
         f"{len(rows):,} {tables[split].noun}s of {tables[split].name} are in {earlier} too (same "
-        f"bytes): {listed(rows, EXAMPLES)}"
+        f"bytes): {format_names(rows, _EXAMPLES)}"
         for (split, earlier), rows in pairs.items()
     ]

@@ -1,7 +1,7 @@
-"""Tables of videos: a sample is a video, or a part of one, that is not decoded yet.
+"""Tables of videos; a sample is a video, or a part of one, that is not decoded yet.
 
-Which of its frames make a clip (:mod:`.sampling`) depends on the model and, in training, on random
-numbers, so it is settled by whoever reads the sample, and only those frames are decoded.
+Whoever reads a sample chooses its frames (:mod:`se_zoo.data.video.sampling`), because the choice
+depends on the model and, in training, on random numbers. Only these frames are decoded.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ import numpy as np
 
 from ...errors import DataError
 from ..config import ClipDataConfig
-from ..tables.content import Content
-from ..tables.table import Finding, Table
-from .frames import Decoder, each_frame, inspect_frames, read_frames
-from .index import Video, open_video
-from .sampling import at_rate
+from ..video.frames import Decoder, each_frame, inspect_frames, read_frames
+from ..video.index import Video, open_video
+from ..video.sampling import at_rate
+from .content import Content
+from .table import Finding, Table
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Footage:
     """A video, or a part of one.
 
     Attributes:
-        video: The whole.
-        first: Its first frame that belongs to the part.
-        count: Frames of the part, at least one.
-        crop: x0 y0 x1 y1 in pixels that are cut out of every frame.
-        decoder: What decodes.
+        video: The whole video.
+        first: First frame of the part.
+        count: Number of frames of the part, at least one.
+        crop: x0, y0, x1, y1 in pixels, cut out of every frame; None keeps whole frames.
+        decoder: The decoding library.
     """
 
     video: Video
@@ -41,30 +41,47 @@ class Footage:
     decoder: Decoder = "pyav"
 
     def at_rate(self, fps: Optional[float]) -> List[int]:
-        """Numbers of its frames, as if the video had ``fps`` a second; None: all."""
+        """Return the frames of the part, resampled to another frame rate.
+
+        Args:
+            fps: Frames per second; None returns every frame.
+
+        Returns:
+            Frame numbers in the video, ascending; they repeat if the video has fewer frames per
+            second.
+        """
         if fps is None:
             return list(range(self.first, self.first + self.count))
         seconds = self.video.seconds[self.first : self.first + self.count]
         return [self.first + place for place in at_rate(seconds, fps)]
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
-        """Frames by their numbers in the video, upright, as (N, H, W, 3) uint8.
+        """Decode frames.
+
+        Args:
+            numbers: Frame numbers in the video, in any order.
+
+        Returns:
+            Upright RGB frames, cropped, (N, H, W, 3) uint8.
 
         Raises:
-            DataError: If a frame cannot be decoded, or the crop is not inside.
+            DataError: If a frame cannot be decoded, or the crop reaches outside the frame.
         """
         frames = read_frames(self.video, numbers, self.decoder)
         return frames if self.crop is None else self._cut(frames)
 
     def blocks(self, numbers: Sequence[int], most: int = 32) -> Iterator[np.ndarray]:
-        """The same, so many at a time: a long list of large frames would fill the memory.
+        """Decode frames block by block, for lists of frames that would fill the memory.
 
         Args:
-            numbers: Ascending, each once.
+            numbers: Frame numbers in the video, ascending, each once.
             most: Frames of a block.
 
+        Yields:
+            Upright RGB frames, cropped, (N, H, W, 3) uint8.
+
         Raises:
-            DataError: As :meth:`read`.
+            DataError: If a frame cannot be decoded, or the crop reaches outside the frame.
         """
         frames = each_frame(self.video, numbers, self.decoder)
         for first in frames:
@@ -77,8 +94,8 @@ class Footage:
         height, width = frames.shape[1:3]
         if x1 > width or y1 > height:
             raise DataError(
-                f"{self.video.name} has {width} x {height} pixels: the crop {x0} {y0} {x1} {y1} is "
-                "not inside."
+                f"the crop {x0} {y0} {x1} {y1} reaches outside {self.video.name}, which has "
+                f"{width} x {height} pixels."
             )
         return frames[:, y0:y1, x0:x1]
 
@@ -99,13 +116,15 @@ class ClipTable(Table):
         self.config = config
 
     def with_content(self, content: Content, rows: Sequence[int]) -> "ClipTable":
+        """Return a table of the same kind with other content."""
         return ClipTable(self.name, content, self.config, rows)
 
     def sample(self, row: int) -> Footage:
-        """A video whose frames are numbered, and not decoded yet.
+        """Return a video with numbered frames, none of them decoded.
 
         Raises:
-            DataError: If it is missing, unreadable, too short, or ends before its part begins.
+            DataError: If the video is missing, unreadable or too short, or ends before its part
+                begins.
         """
         stored, where = self._stored(row), self.where(row)
         try:
@@ -120,36 +139,36 @@ class ClipTable(Table):
             first, count = self._part(video, *self.content.parts[stored])
         if count < self.config.min_frames:
             raise DataError(
-                f"{where} has {count} frames, less than min_frames ({self.config.min_frames})."
+                f"{where} has {count} frames, fewer than min_frames ({self.config.min_frames})."
             )
         return Footage(video, first, count, self.config.crop, self.config.decoder)
 
     def _part(self, video: Video, start: float, end: float) -> Tuple[int, int]:
-        """First frame and number of frames that are shown in [start, end) seconds."""
-        # Half a millisecond: files round times to it, and tables are written in decimals.
+        """Return first frame and number of frames that are shown in [start, end) seconds."""
+        # Times in files and tables are rounded, by at most half a millisecond.
         seconds = video.seconds + 5e-4
         first, after = np.searchsorted(seconds, [start, end]).tolist()
         if after <= first:
             raise DataError(
-                f"{video.name} is {seconds[-1]:.2f} seconds long and shows no frame from second "
-                f"{start} to {end}."
+                f"{video.name} is {seconds[-1]:.2f} seconds long; it has no frame from second "
+                f"{start} to {end}. Correct start and end."
             )
         return first, after - first
 
     def inspect(self, row: int) -> Finding:
-        """Decode all frames of a sample by a decoder that repairs nothing."""
+        """Decode all frames of a sample strictly, so that damage is not concealed."""
         try:
             footage = self.sample(row)
             height, width = inspect_frames(footage.video, footage.first, footage.count)
             if footage.crop is not None:
-                footage.read([footage.first])  # is the crop inside?
+                footage.read([footage.first])  # raises if the crop reaches outside
             digest = _digest(footage)
         except (DataError, OSError) as error:
             return Finding(row, error=str(error))
         return Finding(row, digest, (width, height), frames=footage.count)
 
-    def glance(self, row: int) -> Finding:
-        """Look at a sample's packets and decode its first and last frame."""
+    def inspect_quickly(self, row: int) -> Finding:
+        """Read a sample's packets and decode its first and last frame."""
         try:
             footage = self.sample(row)
             footage.read([footage.first, footage.first + footage.count - 1])
@@ -159,7 +178,7 @@ class ClipTable(Table):
 
 
 def _digest(footage: Footage) -> bytes:
-    """Of the file and the part of it: two parts of a file are no double."""
+    """Return a hash of the file and of the part, as two parts of a file are not duplicates."""
     part, source = f"{footage.first} {footage.count}".encode(), footage.video.source
     if isinstance(source, bytes):
         return hashlib.blake2b(source + part, digest_size=16).digest()

@@ -1,64 +1,79 @@
-"""What a check of a data set found, and how it reads."""
+"""Reports of a check, and their text."""
 
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
-#: Counts of more labels than this are summed up instead of listed.
-LISTED_LABELS = 60
+#: Most labels whose counts are listed one by one.
+_LISTED_LABELS = 60
 
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """One split in numbers."""
+    """Counts of one split."""
 
     samples: int
+    """Number of samples."""
     decoded: int
-    """Samples that were decoded without an error; in the fast form a sample."""
+    """Number of samples that were decoded without an error."""
     labels: Tuple[int, ...]
-    """How often each class or attribute occurs, in the order of the report's labels."""
+    """Number of samples with each class or attribute, in the order of the report's labels."""
     width: Optional[Tuple[int, int]]
-    """Lowest and highest, in pixels, upright; None if none was decoded."""
+    """Smallest and largest width of upright samples, in pixels; None if none was decoded."""
     height: Optional[Tuple[int, int]]
+    """Smallest and largest height, likewise."""
     frames: Optional[Tuple[int, int]] = None
-    """Of the shortest and the longest video."""
+    """Number of frames of the shortest and the longest video."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Errors make training fail or lie; warnings are for a person to judge."""
+    """The result of a check.
+
+    Errors make training fail or its scores wrong. Warnings may be intended; a person has to judge.
+    """
 
     name: str
+    """The data set: its path or Hub id."""
     labels: Tuple[str, ...]
+    """Names of the classes or attributes."""
     multi_label: bool
+    """Whether the labels are attributes."""
     fast: bool
+    """Whether only some samples of every split were decoded."""
     noun: str
-    """What a sample is: image or video."""
+    """What a sample is called: image or video."""
     counts: Dict[str, SplitCounts]
-    """By split, those that could be opened."""
+    """Counts by split, of the splits that could be opened."""
     errors: Tuple[str, ...]
-    """One line each; every missing or corrupt file has its own."""
+    """One line per error; every missing or corrupt file has its own line."""
     warnings: Tuple[str, ...]
+    """One line per warning."""
 
     @property
     def ok(self) -> bool:
-        """Whether there are no errors."""
+        """Return whether there are no errors."""
         return not self.errors
 
     def __str__(self) -> str:
+        """Return the text with at most 20 errors and 20 warnings."""
         return self.text()
 
     def text(self, most: Optional[int] = 20) -> str:
-        """As tables, with at most so many errors and warnings (None: all)."""
+        """Return the report as text: tables of counts, warnings and errors.
+
+        Args:
+            most: Most errors and most warnings to list; None lists all.
+        """
         total = sum(split.samples for split in self.counts.values())
         kind = "attributes" if self.multi_label else "classes"
         parts = [
             f"{self.name}: {total:,} {self.noun}s, {len(self.labels):,} {kind}",
-            aligned(self._split_rows()),
-            aligned(self._label_rows()),
+            format_table(self._split_rows()),
+            format_table(self._label_rows()),
         ]
         parts += [
-            problems_text("warning", self.warnings, most),
-            problems_text("error", self.errors, most),
+            format_problems("warning", self.warnings, most),
+            format_problems("error", self.errors, most),
         ]
         return "\n\n".join(parts)
 
@@ -76,7 +91,7 @@ class Report:
 
     def _label_rows(self) -> List[List[str]]:
         kind = "attribute" if self.multi_label else "class"
-        if len(self.labels) <= LISTED_LABELS:
+        if len(self.labels) <= _LISTED_LABELS:
             rows = [[kind, *self.counts]]
             for place, label in enumerate(self.labels):
                 rows.append([label, *(_share(n, place) for n in self.counts.values())])
@@ -100,8 +115,8 @@ def _range(ends: Optional[Tuple[int, int]]) -> str:
     return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
-def aligned(rows: List[List[str]]) -> str:
-    """Columns of text: the first to the left, the others to the right."""
+def format_table(rows: List[List[str]]) -> str:
+    """Return rows as aligned columns: the first flush left, the others flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -110,7 +125,14 @@ def aligned(rows: List[List[str]]) -> str:
     return "\n".join(lines)
 
 
-def problems_text(name: str, lines: Sequence[str], most: Optional[int]) -> str:
+def format_problems(name: str, lines: Sequence[str], most: Optional[int]) -> str:
+    """Return a heading and the lines below it, cut after ``most`` lines (None: all).
+
+    Args:
+        name: What a line is: error or warning.
+        lines: The lines.
+        most: Most lines to list; None lists all.
+    """
     if not lines:
         return f"no {name}s"
     shown = list(lines if most is None else lines[:most])

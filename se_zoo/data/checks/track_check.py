@@ -1,14 +1,14 @@
-"""Looking at face tracks before training on them."""
+"""Check of face tracks before training."""
 
 from typing import Dict, List, Optional, Set, Tuple
 
 from ...errors import DataError
-from ..check import decode_all, processes_of
 from ..config import TrackDataConfig
-from ..report import aligned
+from ..faces.ava import SPEAKING
+from ..faces.track_table import read_tracks
 from ..tables.table import Table
-from .ava import SPEAKING
-from .track_table import read_tracks
+from .report import format_table
+from .table_check import decode_all, worker_count
 
 
 def check_tracks(
@@ -20,13 +20,13 @@ def check_tracks(
     """Decode all crops and sound of every split.
 
     Args:
-        config: The data; all of it, whatever it limits or skips.
-        workers: Processes that decode; by default as many as CPUs, or 0 for the fast form.
-        fast: Look at 64 evenly spaced tracks of every split.
-        progress: Show a bar on stderr, where that is a terminal.
+        config: The data set; its limits and ``broken`` do not matter here.
+        workers: Number of processes that decode; by default one per CPU, or 0 if ``fast``.
+        fast: Decode only 64 evenly spaced tracks of every split.
+        progress: Show a progress bar on stderr, if that is a terminal.
 
     Returns:
-        A table of the splits, and what is wrong.
+        A table of the splits as text, and the errors.
 
     Raises:
         DataError: If no split can be opened.
@@ -40,8 +40,8 @@ def check_tracks(
     if not tables:
         raise DataError(errors[0])
     opened: Dict[str, Table] = {**tables}
-    nothing: Dict[str, Set[int]] = {split: set() for split in tables}
-    findings = decode_all(opened, nothing, processes_of(workers, fast), fast, progress, "track")
+    missing: Dict[str, Set[int]] = {split: set() for split in tables}  # found by decoding
+    findings = decode_all(opened, missing, worker_count(workers, fast), fast, progress, "track")
     rows = [["split", "tracks", "decoded", "rows", "speech", "frames a track"]]
     for split, table in tables.items():
         speaking, lengths = table.speaking, table.lengths
@@ -54,7 +54,7 @@ def check_tracks(
         errors += [finding.error for finding in findings[split] if finding.error]
         if speaking.all() or not speaking.any():
             errors.append(
-                f"{table.name}: {'all' if speaking.all() else 'none'} of its rows are {SPEAKING}: "
+                f"{table.name}: {'all' if speaking.all() else 'none'} of its rows are {SPEAKING}; "
                 "set the labels."
             )
-    return aligned(rows), errors
+    return format_table(rows), errors
