@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 
 from se_zoo.data import DataConfig
+from se_zoo.data.celeba import CELEBA_HUB, CELEBA_HUB_CONFIG, CELEBA_IGNORE
 from se_zoo.models.labels import CELEBA_ATTRIBUTES
 from se_zoo.train import AugmentConfig, Config, ModelConfig, OptimConfig, RunConfig
 from se_zoo.train.recipe import run_recipe
@@ -29,10 +30,10 @@ from se_zoo.train.recipe import run_recipe
 def default_data() -> DataConfig:
     root = os.environ.get("SE_ZOO_DATA")
     return DataConfig(
-        path=str(Path(root) / "celeba46k") if root else "flwrlabs/celeba",
-        name=None if root else "img_align+identity+attr",
+        path=str(Path(root) / "celeba46k") if root else CELEBA_HUB,
+        name=None if root else CELEBA_HUB_CONFIG,
         attributes=CELEBA_ATTRIBUTES,
-        ignore=("celeb_id", "image_id"),  # the person, and in the sample CelebA's file number
+        ignore=CELEBA_IGNORE,
     )
 
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from se_zoo import cli
 from se_zoo.cli.check import Check, data_config
 from se_zoo.data import DataConfig, ImageTable, check, open_table
+from se_zoo.data.celeba import CELEBA_IGNORE
 from se_zoo.data.images import read_rgb
 from se_zoo.data.tables.content import Content
 from se_zoo.errors import DataError
@@ -834,7 +835,8 @@ def test_command_takes_every_option(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_command_celeba(tmp_path: Path, datasets: Any, capsys: pytest.CaptureFixture) -> None:
     for split, count in SPLITS.items():
-        content: Dict[str, List[Any]] = {**columns(split, count), "celeb_id": [1] * count}
+        content: Dict[str, List[Any]] = columns(split, count)
+        content.update(celeb_id=[1] * count, image_id=list(range(count)))
         for i, name in enumerate(CELEBA_ATTRIBUTES):
             content[name] = [(i + row) % 2 == 0 for row in range(count)]
         write_parquet(tmp_path / "data", split, content)
@@ -849,7 +851,7 @@ def test_command_celeba(tmp_path: Path, datasets: Any, capsys: pytest.CaptureFix
 
 def test_command_celeba_of_the_hub() -> None:
     config = data_config(Check("flwrlabs/celeba", celeba=True))
-    assert config.name == "img_align+identity+attr" and config.ignore == ("celeb_id",)
+    assert config.name == "img_align+identity+attr" and config.ignore == CELEBA_IGNORE
     assert config.attributes == CELEBA_ATTRIBUTES
     assert data_config(Check("folder", celeba=True)).name is None
 
@@ -867,9 +869,7 @@ def test_celeba_sample(data_dir: Path, tmp_path: Path, datasets: Any) -> None:
         stored = parquet.ParquetFile(data_dir / "celeba46k" / f"{split}.parquet")
         assert stored.metadata.num_rows == count
         parquet.write_table(stored.read_row_group(0), tmp_path / f"{split}.parquet")
-    config = DataConfig(
-        str(tmp_path), attributes=CELEBA_ATTRIBUTES, ignore=("celeb_id", "image_id")
-    )
+    config = DataConfig(str(tmp_path), attributes=CELEBA_ATTRIBUTES, ignore=CELEBA_IGNORE)
     report = check(config, fast=True)
     assert report.ok and not report.warnings
     assert [n.samples for n in report.counts.values()] == [1000, 1000, 1000]

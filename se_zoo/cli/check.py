@@ -6,11 +6,9 @@ from typing import Any, Dict, Literal, Optional, Sequence, Tuple
 
 import tyro
 
+from ..data.celeba import CELEBA_HUB, CELEBA_HUB_CONFIG, CELEBA_IGNORE
 from ..data.config import ClipDataConfig, DataConfig, TableConfig, TrackDataConfig
 from ..errors import DataError
-
-#: CelebA on the Hub: the configuration that has the attributes.
-CELEBA_HUB, CELEBA_CONFIG = "flwrlabs/celeba", "img_align+identity+attr"
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,8 @@ class Check:
     bodies: Optional[str] = None
     """Folder of the tracks' body crops, in the data's folder."""
     celeba: bool = False
-    """The 40 attributes of CelebA, by the names and types of flwrlabs/celeba."""
+    """The 40 attributes of CelebA, by the names and types of flwrlabs/celeba; the columns celeb_id
+    and image_id are ignored."""
     name: Optional[str] = None
     """Configuration (subset) of a Hub data set that has several."""
     csv: Optional[Path] = None
@@ -95,9 +94,8 @@ def data_config(args: Check) -> TableConfig:
 
     if args.label is not None or args.attributes:
         raise DataError("--celeba names the attributes; leave out --label and --attributes.")
-    name = CELEBA_CONFIG if args.data == CELEBA_HUB and args.name is None else args.name
-    # The Hub's table has the person as well.
-    ignore = (*args.ignore, "celeb_id")
+    name = CELEBA_HUB_CONFIG if args.data == CELEBA_HUB and args.name is None else args.name
+    ignore = (*args.ignore, *CELEBA_IGNORE)
     return replace(config, name=name, attributes=CELEBA_ATTRIBUTES, ignore=ignore)
 
 
