@@ -1,4 +1,4 @@
-"""Raw videos: who is in them, who of them speaks, and why a model thinks so."""
+"""Active speakers in raw videos: face tracks, scores, explanations and annotated videos."""
 
 from ..data.faces.detect import Box, FaceDetector, HaarDetector
 from ..data.faces.sound import sound_features

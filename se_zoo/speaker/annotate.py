@@ -1,4 +1,4 @@
-"""A video with its faces, scores and reasons drawn in, and a table of them."""
+"""Annotated videos with boxes, scores and maps, and tables of scores."""
 
 from pathlib import Path
 from typing import Any, Callable, Iterable, List, Sequence, Tuple
@@ -16,7 +16,7 @@ from .scores import ScoredTrack
 from .tracker import FPS
 
 _SPEAKS, _SILENT = (60, 200, 80), (210, 70, 60)
-#: Samples a second that AAC knows.
+#: Sample rates that AAC supports, in Hz.
 _AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000,
               11_025, 8_000)  # fmt: skip
 #: Colours of the bar: sound, face, body.
@@ -24,8 +24,18 @@ _BAR = ((70, 130, 220), (240, 170, 40), (150, 90, 200))
 
 
 def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) -> np.ndarray:
-    """The picture with the boxes, maps and scores of a frame; below each box a bar whose parts are
-    the shares of sound (blue), face (yellow) and body."""
+    """Draw the boxes, maps and scores of a frame into a copy of its picture.
+
+    A bar below each box shows the shares of sound (blue), face (yellow) and body (violet).
+
+    Args:
+        picture: (H, W, 3) uint8, RGB.
+        frame: Number of the frame at 25 frames per second.
+        scored: The tracks.
+
+    Returns:
+        The drawn picture, (H, W, 3) uint8.
+    """
     drawn = picture.copy()
     here = [s for s in scored if s.track.first <= frame < s.track.after]
     for one in here:
@@ -53,7 +63,7 @@ def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) 
 
 
 def _heat(picture: np.ndarray, box: Sequence[float], strength: np.ndarray) -> None:
-    """Lay a map over its box, in place; the opacity grows with it, so the face can be seen."""
+    """Draw a map over its box, in place; the opacity grows with the map's value."""
     x0, y0, x1, y1 = (round(float(v)) for v in box)
     if x1 <= x0 or y1 <= y0:
         return
@@ -80,8 +90,8 @@ def write_annotated(
         path: The file, .mp4.
         source: The video whose sound it gets.
         pictures: Its frames at 25 a second.
-        scored: What is drawn.
-        begins: When its first picture is shown, in seconds of the source.
+        scored: The tracks to draw.
+        begins: Time at which the first picture is shown, in seconds of the source.
         seen: Called after every frame.
 
     Raises:
@@ -105,7 +115,7 @@ def write_annotated(
 
 
 class _Encoder:
-    """Pictures as h264, and the original's sound as AAC up to their time."""
+    """Encodes pictures as h264, and the original's sound as AAC up to the last picture."""
 
     def __init__(self, out: Any, original: Any, begins: float):
         self.out = out
@@ -121,7 +131,7 @@ class _Encoder:
             self.sound = aligned_sound(original, begins, "fltp", "stereo", self.rate)
 
     def add(self, picture: np.ndarray) -> None:
-        height, width = (size - size % 2 for size in picture.shape[:2])  # h264 halves the colours
+        height, width = (size - size % 2 for size in picture.shape[:2])  # yuv420p needs even sizes
         if not self.frames:
             self.video.width, self.video.height = width, height
         frame = pyav().VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]))
@@ -130,7 +140,7 @@ class _Encoder:
         self._sound_until(self.frames / FPS)
 
     def _sound_until(self, seconds: float) -> None:
-        """Encode sound up to a time, so that neither stream waits for the other in memory."""
+        """Encode sound up to a time; packets of the other stream then do not pile up in memory."""
         while self.audio is not None and self.samples < seconds * self.rate:
             part = next(self.sound, None)
             if part is None:
@@ -149,13 +159,15 @@ class _Encoder:
 def write_table(
     path: Path, video: str, scored: Sequence[ScoredTrack], size: Tuple[int, int]
 ) -> None:
-    """The scores as AVA-ActiveSpeaker's own script takes predictions: no header, its columns and
-    the score, and the label of every row that for which the score stands, SPEAKING_AUDIBLE.
+    """Write the scores in the layout that AVA-ActiveSpeaker's evaluation script reads.
+
+    The csv has no header. Each row has AVA's columns and the score; its label is SPEAKING_AUDIBLE,
+    the class that the score is for.
 
     Args:
         path: The csv.
-        video: What the video is called in it.
-        scored: Its faces.
+        video: Id of the video in the csv.
+        scored: The tracks.
         size: Width and height of a picture; boxes are in fractions of them.
     """
     rows: List[List[Any]] = []

@@ -1,4 +1,4 @@
-"""The faces of a video with their sound, as speaker models take them."""
+"""Inputs of speaker models: the faces of a video with their sound."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ from .video_frames import Pictures
 
 @dataclass(frozen=True, eq=False)
 class SpeakerClip:
-    """A face over a stretch of a video, and the sound of that stretch.
+    """One face during a part of a video, and the sound of that part.
 
     Attributes:
-        track: Where it is: its first frame at 25 a second, and a box for every frame.
-        audio: MFCCs, four windows a frame, (1, 4 T, 13).
-        face: Grey crops, 0 to 255, (1, T, 112, 112) uint8.
+        track: The face's first frame at 25 frames per second, and its box in every frame.
+        audio: MFCCs, four windows per frame, (1, 4 T, 13) float32.
+        face: Grey crops, (1, T, 112, 112) uint8.
     """
 
     track: Track
@@ -34,20 +34,20 @@ class SpeakerClip:
 def load_speakers(
     video: Union[str, Path], detector: Optional[FaceDetector] = None, every: int = 3
 ) -> List[SpeakerClip]:
-    """Find the faces of a video; each can be given to a speaker model's ``explain``.
+    """Find the faces of a video and load them as inputs of a speaker model.
 
-    All crops are held in memory, 12 KB each; ``se-zoo speaker`` does not hold them.
+    All crops stay in memory, 12 KB each; for long videos use ``se-zoo speaker``, which keeps few.
 
     Args:
-        video: The file; whatever its frames a second, it is looked at at 25.
-        detector: What finds faces; OpenCV's cascade by default.
-        every: Of so many frames one is searched.
+        video: The file; it is resampled to 25 frames per second.
+        detector: Face detector; OpenCV's Haar cascade by default.
+        every: Detect faces in every so many frames.
 
     Returns:
-        In the order in which they appear.
+        One clip per face, in the order in which they appear.
 
     Raises:
-        DataError: If the video cannot be read, has no sound, or shows no face.
+        DataError: If the video cannot be read, has no sound, or no face is found.
         InvalidInputError: If OpenCV is needed and not installed.
     """
     path = Path(video)
@@ -72,7 +72,7 @@ def load_speakers(
 
 
 def sound_of(sound: torch.Tensor, first: int, frames: int) -> torch.Tensor:
-    """The windows of some frames, (4 frames, 13); silence where the sound ends before."""
+    """Return the MFCCs of some frames, (4 frames, 13); silence after the end of the sound."""
     part = sound[WINDOWS * first : WINDOWS * (first + frames)]
     lacking = WINDOWS * frames - len(part)
     silence = mfcc(torch.zeros(WINDOW)).expand(lacking, -1)

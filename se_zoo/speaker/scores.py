@@ -1,4 +1,4 @@
-"""Tracks scored by a speaker model, a few seconds at a time."""
+"""Scoring face tracks with a speaker model, a few seconds at a time."""
 
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
@@ -11,21 +11,21 @@ from ..models.speaker.model import SpeakerModel
 from .clips import sound_of
 from .tracker import Track
 
-#: Frames that are scored at a time, and those beside them that are only looked at: a score
-#: depends on what is around it.
+#: Frames that are scored at a time, and frames of context before and after them: a score depends
+#: on the frames around it.
 CHUNK, CONTEXT = 250, 25
 
 
 @dataclass(eq=False)
 class ScoredTrack:
-    """A face with its scores and reasons, frame by frame.
+    """A face track with its scores and explanations, frame by frame.
 
     Attributes:
-        track: Where it is.
+        track: The face's frames and boxes.
         scores: Probability of speaking, (T,).
-        maps: Where on the face, (T, h, w) uint8 in parts of the track's strongest spot.
-        shares: By gate times magnitude, what each modality has to do with it, (T, M).
-        modalities: Names of them.
+        maps: Heatmaps of the face, (T, h, w) uint8; 255 is the track's largest value.
+        shares: Share of each modality, by gate times magnitude of its features, (T, M).
+        modalities: Names of the modalities.
     """
 
     track: Track
@@ -36,7 +36,7 @@ class ScoredTrack:
 
 
 class _Scorer:
-    """Collects one track's crops, scores them by chunks, and forgets them."""
+    """Collects the crops of a track, and scores and discards them chunk by chunk."""
 
     def __init__(self, model: SpeakerModel, track: Track, sound: torch.Tensor, method: str):
         self.model, self.track, self.sound, self.method = model, track, sound, method
@@ -52,11 +52,11 @@ class _Scorer:
             self._score(self.done + CHUNK)
 
     def result(self) -> ScoredTrack:
-        """Everything, when all frames are added."""
+        """Return the scored track; call it after the last frame."""
         if self.done < len(self.track):
             self._score(len(self.track))
         scores, raw, shares = (np.concatenate(part) for part in zip(*self.parts, strict=True))
-        # One scale for the track: by chunks, the colours would jump between them.
+        # One scale for the whole track: with one per chunk, the colours would jump.
         raw = raw.astype(np.float32)
         raw = raw.clip(min=0) if self.method == "contribution" else raw - raw.min()
         maps = (raw / max(float(raw.max()), 1e-12) * 255).round().astype(np.uint8)
@@ -89,20 +89,20 @@ def score_tracks(
 
     Args:
         model: A speaker model of faces and sound, with an SE block.
-        pictures: Frames, (H, W, 3) uint8, at 25 a second; read once.
-        tracks: Where the faces are.
-        sound: MFCCs, 100 windows a second; see :func:`~se_zoo.speaker.sound_features`.
-        method: Of the maps; see :func:`se_zoo.explanations.explain_speaker`.
+        pictures: Frames, (H, W, 3) uint8, at 25 per second; read once.
+        tracks: The face tracks.
+        sound: MFCCs, 100 windows per second; see :func:`~se_zoo.speaker.sound_features`.
+        method: Method of the maps; see :func:`se_zoo.explanations.explain_speaker`.
         seen: Called after every frame.
 
     Returns:
-        In the order of the tracks.
+        Scored tracks in the order of ``tracks``.
 
     Raises:
         InvalidInputError: As :func:`se_zoo.explanations.explain_speaker`.
     """
     coming = sorted(range(len(tracks)), key=lambda n: tracks[n].first, reverse=True)
-    here: Dict[int, _Scorer] = {}  # what is over is forgotten
+    here: Dict[int, _Scorer] = {}  # the tracks that are visible now
     found: Dict[int, ScoredTrack] = {}
     for frame, picture in enumerate(pictures):
         while coming and tracks[coming[-1]].first <= frame:

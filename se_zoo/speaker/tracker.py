@@ -1,4 +1,4 @@
-"""The same face from frame to frame."""
+"""Tracking faces from frame to frame."""
 
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, List, Optional, Sequence
@@ -7,47 +7,48 @@ import numpy as np
 
 from ..data.faces.detect import Box, FaceDetector, overlap, without_nested
 
-#: Frames a second at which faces and sound are looked at: what the models were trained on.
+#: Frames per second of faces and sound: the rate that the models were trained on.
 FPS = 25
 
 
 @dataclass(eq=False)
 class Track:
-    """One face over a stretch of frames.
+    """One face in consecutive frames.
 
     Attributes:
-        first: Its first frame.
-        boxes: Of every frame from the first on, (T, 4): x0, y0, x1, y1 in pixels.
+        first: The first frame.
+        boxes: Box in every frame from ``first`` on, (T, 4): x0, y0, x1, y1 in pixels.
     """
 
     first: int
     boxes: np.ndarray
 
     def __len__(self) -> int:
+        """Return the number of frames."""
         return len(self.boxes)
 
     @property
     def after(self) -> int:
-        """The first frame behind it."""
+        """Return the first frame after the track."""
         return self.first + len(self)
 
 
 @dataclass
 class _Open:
-    """A track that may still go on."""
+    """A track that has not ended yet."""
 
     frames: List[int] = field(default_factory=list)
     boxes: List[Box] = field(default_factory=list)
 
 
 class Tracker:
-    """Joins detections to tracks, as they come.
+    """Joins detections to tracks, frame by frame.
 
-    A detection belongs to the open track that it overlaps most; frames between two detections get
-    boxes in between, and all are smoothed by a running median, as detectors tremble.
+    A detection belongs to the open track that it overlaps most. Boxes between two detections are
+    interpolated, and a running median smooths all boxes, because detections jitter.
 
     Args:
-        least_overlap: Intersection over union with the track's last box.
+        least_overlap: Least intersection over union of a detection and the track's last box.
         gap: Frames without a detection after which a track ends.
         shortest: Frames of the shortest track that is kept.
         smooth: Width of the median, in frames.
@@ -61,7 +62,15 @@ class Tracker:
         self._open: List[_Open] = []
 
     def add(self, frame: int, boxes: Sequence[Box]) -> List[Track]:
-        """Add a frame's detections; the tracks that ended before it."""
+        """Add a frame's detections.
+
+        Args:
+            frame: Number of the frame; it must increase from call to call.
+            boxes: Boxes of the faces in it.
+
+        Returns:
+            The tracks that ended before the frame.
+        """
         ended = [t for t in self._open if frame - t.frames[-1] > self.gap]
         self._open = [t for t in self._open if t not in ended]
         pairs = [
@@ -81,7 +90,7 @@ class Tracker:
         return self._kept(ended)
 
     def end(self) -> List[Track]:
-        """The tracks that were still open."""
+        """Close all open tracks and return them."""
         ended, self._open = self._open, []
         return self._kept(ended)
 
@@ -90,7 +99,7 @@ class Tracker:
         return [track for track in tracks if len(track) >= self.shortest]
 
     def _whole(self, track: _Open) -> Track:
-        """With a box for every frame, smoothed."""
+        """Return the track with a smoothed box in every frame."""
         frames = np.arange(track.frames[0], track.frames[-1] + 1)
         known = np.array(track.boxes)
         boxes = np.stack([np.interp(frames, track.frames, known[:, i]) for i in range(4)], 1)
@@ -103,15 +112,14 @@ class Tracker:
 
 
 class Cuts:
-    """Tells where one shot ends and another begins: the picture changes at once, by far more than
-    it did just before."""
+    """Detects cuts between shots: the picture changes by far more than it did just before."""
 
     def __init__(self) -> None:
         self._before: Optional[np.ndarray] = None
         self._usual = 0.0
 
     def seen(self, picture: np.ndarray) -> bool:
-        """Whether a picture, (H, W, 3) uint8, is the first of another shot."""
+        """Return whether a picture, (H, W, 3) uint8, is the first one of a new shot."""
         rows, columns = (max(1, size // 24) for size in picture.shape[:2])
         small = picture[::rows, ::columns].astype(np.float32).mean(2)
         if self._before is None or small.shape != self._before.shape:
@@ -136,14 +144,14 @@ def find_tracks(
     """Find faces in a video; tracks end where a shot does.
 
     Args:
-        pictures: Frames, (H, W, 3) uint8, at 25 a second.
-        detector: What finds them in one.
-        every: Of so many frames one is looked at.
-        tracker: What joins them; :class:`Tracker` by default.
+        pictures: Frames, (H, W, 3) uint8, at 25 per second.
+        detector: Finds the faces in a picture.
+        every: Detect faces in every so many frames.
+        tracker: Joins detections to tracks; a :class:`Tracker` by default.
         seen: Called after every frame.
 
     Returns:
-        Tracks, by their first frame.
+        Tracks, sorted by their first frame.
     """
     tracker, cuts = tracker or Tracker(gap=10 + every), Cuts()
     tracks: List[Track] = []
@@ -161,7 +169,10 @@ def find_tracks(
 
 
 def _held(tracks: List[Track], every: int, end: int) -> List[Track]:
-    """Ended tracks, held up to where the next look would have been, or the shot ended."""
+    """Extend ended tracks to the next frame with detection, or to the end of the shot.
+
+    The last box is repeated.
+    """
     for track in tracks:
         more = max(0, min(every - 1, end - track.after))
         track.boxes = np.concatenate([track.boxes, np.repeat(track.boxes[-1:], more, 0)])

@@ -1,4 +1,4 @@
-"""A video's frames at the rate that speaker models know."""
+"""A video's frames at the rate of speaker models."""
 
 from pathlib import Path
 from typing import Iterator, List
@@ -12,7 +12,9 @@ from .tracker import FPS
 
 
 class Pictures:
-    """A video as if it had 25 frames a second; decoded anew by every loop, one frame in memory.
+    """The frames of a video, resampled to 25 per second.
+
+    Every iteration decodes the video again and keeps one frame in memory.
 
     Args:
         path: The file.
@@ -26,18 +28,20 @@ class Pictures:
         self.numbers: List[int] = at_rate(self.video.seconds, FPS)
 
     def __len__(self) -> int:
+        """Return the number of frames at 25 per second."""
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        """Decode the frames, upright RGB, (H, W, 3) uint8."""
         distinct = sorted(set(self.numbers))
         decoded = iter(each_frame(self.video, distinct))
         current, picture = -1, np.zeros(0)
-        for number in self.numbers:  # they repeat where the video has fewer frames a second
+        for number in self.numbers:  # repeated if the video has a lower rate
             if number != current:
                 current, picture = number, next(decoded)
             yield picture
 
     @property
     def begins(self) -> float:
-        """When the first frame is shown, in seconds of the file."""
+        """Return the time at which the first frame is shown, in seconds of the file."""
         return float(self.video.times[0] * self.video.time_base)

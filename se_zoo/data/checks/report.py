@@ -20,7 +20,7 @@ class SplitCounts:
     width: Optional[Tuple[int, int]]
     """Smallest and largest width of upright samples, in pixels; None if none was decoded."""
     height: Optional[Tuple[int, int]]
-    """Smallest and largest height, likewise."""
+    """Smallest and largest height of upright samples, in pixels; None if none was decoded."""
     frames: Optional[Tuple[int, int]] = None
     """Number of frames of the shortest and the longest video."""
 

@@ -58,7 +58,7 @@ def build_tracks(
         raise DataError(f"{out} has a split {split} already; name another folder or split.")
     rows = read_ava(boxes, "label", boxes=True)
     if not rows:
-        raise DataError(f"{boxes} has no rows.")
+        raise DataError(f"{boxes} has no rows; write one for each face and moment.")
     tables = {"clips_videos": rows}
     if bodies is not None:
         tables["clips_bodies"] = _body_rows(bodies, rows)

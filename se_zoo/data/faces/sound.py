@@ -10,7 +10,7 @@ from ..video.index import Source, open_container, pyav
 from .mfcc import RATE, mfcc
 
 #: Step between two windows and length of a window, in samples, at 25 frames per second.
-STEP, WINDOW = RATE // 100, RATE // 40
+_STEP, WINDOW = RATE // 100, RATE // 40
 #: Windows that are computed at a time: ten seconds of sound.
 _BLOCK = 1000
 
@@ -142,14 +142,14 @@ def _features(parts: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
     """
     waiting: List[np.ndarray] = []
     held, before = 0, 0
-    need = (_BLOCK - 1) * STEP + WINDOW
+    need = (_BLOCK - 1) * _STEP + WINDOW
     for part in parts:
         waiting.append(part)
         held += len(part)
         while held >= before + need:
             wave = np.concatenate(waiting)
             yield _block(wave[: before + need], before)
-            start = before + _BLOCK * STEP - 1
+            start = before + _BLOCK * _STEP - 1
             waiting, held, before = [wave[start:]], len(wave) - start, 1
     wave = np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
     if len(wave) > before:

@@ -106,7 +106,7 @@ def open_tracks(config: TrackDataConfig, split: str, first: bool = True) -> Trac
     table = read_tracks(config, split)
     limit = config.limit_of(split)
     if limit is not None and limit > len(table) and split == config.splits[0]:
-        raise DataError(f"limit is {limit}, but {table.name} has {len(table)} tracks.")
+        raise DataError(f"limit is {limit}, but {table.name} has {len(table)} tracks; lower it.")
     if limit is not None and limit < len(table):
         table = table.spread(limit)
     if not first:

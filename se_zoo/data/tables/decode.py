@@ -10,10 +10,10 @@ from ...errors import DataError
 from .table import Finding, Table
 
 #: Rows that a process decodes before it returns their findings.
-CHUNK = 16
+_CHUNK = 16
 
 
-TableKind = TypeVar("TableKind", bound=Table)
+_TableKind = TypeVar("_TableKind", bound=Table)
 
 
 class _Probe(Dataset[Finding]):
@@ -62,8 +62,8 @@ def decode(
     """
     loader = DataLoader(
         _Probe(table, rows, quick),
-        batch_size=CHUNK,
-        num_workers=min(workers, -(-len(rows) // CHUNK)),
+        batch_size=_CHUNK,
+        num_workers=min(workers, -(-len(rows) // _CHUNK)),
         collate_fn=_as_list,
         generator=torch.Generator(),  # else the loader draws from torch's default generator
     )
@@ -82,7 +82,7 @@ def decode(
         ) from error
 
 
-def without_broken(table: TableKind) -> TableKind:
+def without_broken(table: _TableKind) -> _TableKind:
     """Return the table without the samples that cannot be used.
 
     Its ``skipped`` has their errors, and ``lost`` the classes without a sample left.
@@ -90,7 +90,7 @@ def without_broken(table: TableKind) -> TableKind:
     Raises:
         DataError: If no sample is left.
     """
-    workers = 0 if len(table) < 4 * CHUNK else available_processes()
+    workers = 0 if len(table) < 4 * _CHUNK else available_processes()
     findings = [f for chunk in decode(table, range(len(table)), workers, True) for f in chunk]
     kept = [finding.row for finding in findings if not finding.error]
     if not kept:

@@ -11,7 +11,7 @@ from .content import Content, StoredFiles
 from .validate import check_same_classes, format_names, split_name
 
 
-def subfolders(folder: Path) -> List[str]:
+def _subfolders(folder: Path) -> List[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones."""
     return sorted(e.name for e in folder.iterdir() if e.is_dir() and not e.name.startswith("."))
 
@@ -31,10 +31,10 @@ def folder_classes(config: TableConfig, split: str) -> Tuple[str, ...]:
     if not (root / split).is_dir():
         raise DataError(
             f"{root} has no folder {split}. Needed: {format_names(dict.fromkeys(config.splits))}; "
-            f"found: {format_names(subfolders(root))}. Rename the folders, or set splits to their "
+            f"found: {format_names(_subfolders(root))}. Rename the folders, or set splits to their "
             "names."
         )
-    classes = tuple(subfolders(root / split))
+    classes = tuple(_subfolders(root / split))
     if not classes:
         raise DataError(
             f"{root / split} holds no folders; make a folder per class: "

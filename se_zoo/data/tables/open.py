@@ -104,5 +104,7 @@ def _limited(table: Table, config: TableConfig, split: str) -> Table:
     if split != config.splits[0]:
         return table.spread(limit) if limit < len(table) else table
     if limit > len(table):
-        raise DataError(f"limit is {limit}, but {table.name} has {len(table)} {config.noun}s.")
+        raise DataError(
+            f"limit is {limit}, but {table.name} has {len(table)} {config.noun}s; lower the limit."
+        )
     return table.spread(limit)

@@ -213,7 +213,7 @@ def _size(config: DataConfig, split: str, rows: Any, where: str) -> int:
             f"{'limit' if train else 'limit_eval'} to their number."
         )
     if train and count and limit is not None and limit > count:
-        raise DataError(f"limit is {limit}, but {where} has {count} images.")
+        raise DataError(f"limit is {limit}, but {where} has {count} images; lower the limit.")
     return min(n for n in (count, limit) if n)
 
 
