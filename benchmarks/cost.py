@@ -1,22 +1,24 @@
-"""What an explanation costs: time and peak memory beside the plain forward and other libraries.
+r"""Measure what an explanation costs: time and peak memory, beside the forward and other libraries.
 
     pip install -e ".[train,compare]"
-    python benchmarks/maps.py cost                         # README's table; an hour
-    python benchmarks/maps.py cost --debug                 # seconds
-    python benchmarks/maps.py cost --models resnet50 --batches 8 --peers grad-cam/GradCAM
-    python benchmarks/maps.py cost --models r2plus1d_18 --batches 1            # clips
-    python benchmarks/maps.py cost --models se_zoo/resnet18_slim_celeba --peers \\
-        --out speed.json                                         # for the model's card
+    python -m benchmarks.maps cost                         # all models and methods; an hour
+    python -m benchmarks.maps cost --debug                 # seconds
+    python -m benchmarks.maps cost --models resnet50 --batches 8 --peers grad-cam/GradCAM
+    python -m benchmarks.maps cost --models r2plus1d_18 --batches 1            # clips
+    python -m benchmarks.maps cost --models se_zoo/resnet18_slim_celeba --batches 8 --peers \
+        --out speed.json                                   # for the model's card
 
-Of every backbone, with random weights, at its own size: the plain forward (timm's or torchvision's
-own model), predict + gate map, predict + contribution map, predict + support map, and each peer, to
-a heatmap of the input's resolution. The sides take turns in one process, so that drift of the
-machine hits all alike; ratios are medians of the ratios of each turn. ScoreCAM and AblationCAM,
-which take a forward pass for each channel, run once, at batch 1, between two plain forwards. Peak
-memory on a CPU is the growth of the process over its state before the call, read from the kernel
-(VmHWM, Linux), one fresh process a figure, whose allocator gives back at once what is freed
-(glibc); on a GPU it is that of torch's allocator. A stopped bench goes on when the same command is
-given again: with the next model or batch.
+Every backbone has random weights and its own input size. Measured are the plain forward (timm's or
+torchvision's own model), predict + gate map, predict + contribution map, predict + support map, and
+each peer; every map is resized to the input's resolution. The sides take turns in one process, so
+that drift of the machine affects all of them; ratios are medians of the ratios of each turn.
+ScoreCAM and AblationCAM take a forward pass for each channel: they run once, at batch 1, between
+two plain forwards.
+Peak memory on a CPU is the growth of the process over its state before the call, read from the
+kernel (VmHWM, Linux). Each figure has a fresh process whose allocator returns freed memory at once
+(glibc). On a GPU it is the peak of torch's allocator.
+The same command continues a stopped run with the next model or batch.
+Results: benchmarks/results/cost.json, and the tables of docs/evidence.md.
 """
 
 import hashlib
@@ -36,6 +38,7 @@ import torch
 import torchvision
 
 import se_zoo
+from benchmarks.cost_report import card_figures, cost_table, draw_cost
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality.peers import (
     BY_CHANNEL,
@@ -50,40 +53,44 @@ from se_zoo.provenance import provenance
 from se_zoo.train.run_folder import plain as as_json
 
 OURS = ("gate", "contribution", "support")
-#: Those whose map takes about one pass, forward and back.
-PASSES = ("grad-cam/GradCAM", "grad-cam/GradCAM++", "grad-cam/HiResCAM", "grad-cam/LayerCAM",
-          "grad-cam/EigenCAM", "captum/LayerGradCam", "torch-cam/GradCAM")  # fmt: skip
+#: Peers whose map takes about one forward and one backward pass.
+ONE_PASS = ("grad-cam/GradCAM", "grad-cam/GradCAM++", "grad-cam/HiResCAM", "grad-cam/LayerCAM",
+            "grad-cam/EigenCAM", "captum/LayerGradCam", "torch-cam/GradCAM")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Time and memory."""
+    """Options of the preset cost: time and memory."""
 
     output: Path = Path("runs/explain/cost")
     models: Tuple[str, ...] = ("resnet50", "convnext_tiny", "vit_base_patch16_224", "r2plus1d_18")
-    """timm names of backbones, torchvision's of clip backbones, or a zoo's model."""
+    """Names of timm's backbones, of torchvision's clip backbones, or of models of the zoo."""
     batches: Tuple[int, ...] = (1, 8)
-    """Of images; clips are measured one by one."""
-    peers: Tuple[str, ...] = (*PASSES, *BY_CHANNEL)
+    """Batch sizes of images; clips are measured at batch 1."""
+    peers: Tuple[str, ...] = (*ONE_PASS, *BY_CHANNEL)
+    """Methods of other libraries."""
     runs: int = 7
-    """Turns, after two that are not counted."""
+    """Timed turns, after two that are not counted."""
     threads: int = 2
+    """Threads of torch."""
     device: str = "cpu"
-    """Or cuda."""
+    """cpu or cuda."""
     memory_runs: int = 1
-    """Processes a figure of the peak memory, at the last of the batches; 0 leaves memory out. On
-    Linux with glibc the figures of several lie within 1 MB."""
+    """Processes for each figure of peak memory, at the last of the batches; 0 skips memory. On
+    Linux with glibc the figures of several processes lie within 1 MB."""
     out: Optional[Path] = None
-    """Write the figures of one model and batch here, as a card wants them."""
+    """Write the figures of one model and batch to this file, in the format of its card."""
     debug: bool = False
-    """Does everything run? A tiny model."""
+    """Run everything once with a tiny model."""
     peak_of: str = ""
-    """Internal: print the peak memory growth of one side and exit."""
+    """Internal: print the growth of peak memory of one side and exit."""
 
 
-def build(name: str) -> Tuple[Any, Any]:
-    """The plain model and the squeezed one with the same backbone weights. Of ViT the patch tokens
-    are averaged: with a class token alone no peer has a map behind the gate."""
+def _build(name: str) -> Tuple[Any, Any]:
+    """Return the plain model and the squeezed one with the same backbone weights.
+
+    ViTs average their patch tokens: with a class token alone no peer has a map behind the gate.
+    """
     torch.manual_seed(0)
     if name.startswith("se_zoo/"):
         squeezed = timm.create_model(name, pretrained=True)
@@ -99,9 +106,9 @@ def build(name: str) -> Tuple[Any, Any]:
     return plain.eval(), squeezed.eval()
 
 
-def sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]]:
-    """What is measured, by name; the first is the plain forward."""
-    plain, squeezed = (model.to(given.device) for model in build(name))
+def _sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]]:
+    """Return the calls to measure by name; the first is the plain forward."""
+    plain, squeezed = (model.to(given.device) for model in _build(name))
     images = torch.randn(batch, *squeezed.input_shape(), device=given.device)
     targets = torch.zeros(batch, dtype=torch.long, device=given.device)
     size = tuple(images.shape[2:])
@@ -121,8 +128,8 @@ def sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]]
     return calls
 
 
-def seconds_of(call: Callable[[], object], device: str) -> float:
-    """Of one call; on a GPU between two events."""
+def _seconds_of(call: Callable[[], object], device: str) -> float:
+    """Return the seconds that a call takes; on a GPU, between two events."""
     if device == "cpu":
         start = time.perf_counter()
         call()
@@ -136,19 +143,19 @@ def seconds_of(call: Callable[[], object], device: str) -> float:
     return first.elapsed_time(last) / 1000
 
 
-def measure_time(given: Cost, name: str, batch: int) -> Dict[str, Dict[str, float]]:
-    """Milliseconds of each side and its ratio to the plain forward of the same turn."""
-    for call in sides(given, "test_resnet", 1).values():
-        call()  # what is imported at first use is none of its cost
-    calls = sides(given, name, batch)
+def _measure_time(given: Cost, name: str, batch: int) -> Dict[str, Dict[str, float]]:
+    """Measure milliseconds of each side and its ratio to the plain forward of the same turn."""
+    for call in _sides(given, "test_resnet", 1).values():
+        call()  # imports at first use do not count
+    calls = _sides(given, name, batch)
     slow = {peer: calls.pop(peer) for peer in BY_CHANNEL if peer in calls}
     seconds: Dict[str, List[float]] = {side: [] for side in calls}
     names = list(calls)
     for run in range(given.runs + 2):
-        # Each turn begins with another side: who comes after the heaviest pays for its memory.
+        # Each turn begins with another side: the one after the heaviest is slowed by its memory.
         first = run % len(names)
         for side in names[first:] + names[:first]:
-            taken = seconds_of(calls[side], given.device)
+            taken = _seconds_of(calls[side], given.device)
             if run >= 2:
                 seconds[side].append(taken)
     found = {}
@@ -157,15 +164,15 @@ def measure_time(given: Cost, name: str, batch: int) -> Dict[str, Dict[str, floa
         found[side] = {"ms": 1000 * statistics.median(taken), "ratio": statistics.median(ratios)}
     if batch == 1:
         for peer, call in slow.items():
-            before = seconds_of(calls["plain"], given.device)
-            taken = seconds_of(call, given.device)
-            after = seconds_of(calls["plain"], given.device)
+            before = _seconds_of(calls["plain"], given.device)
+            taken = _seconds_of(call, given.device)
+            after = _seconds_of(calls["plain"], given.device)
             found[peer] = {"ms": 1000 * taken, "ratio": 2 * taken / (before + after)}
     return found
 
 
-def peak_growth(call: Callable[[], object], device: str) -> float:
-    """Growth of the peak memory through one call, MB."""
+def _peak_growth(call: Callable[[], object], device: str) -> float:
+    """Return how much the peak memory grows during a call, in MiB."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -182,22 +189,30 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
-#: glibc gives back at once what is larger than this, in bytes: by default it raises the bound by
-#: itself and keeps memory, so that the same call's peak differs by dozens of MB from run to run.
-GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+#: Makes glibc return freed blocks above this size (bytes) at once. By default it raises the bound
+#: and keeps memory, so that the peak of one call differs by dozens of MB from run to run.
+MALLOC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def print_peak(given: Cost) -> None:
-    """The growth of one side, in its second call: what is imported or built once is none of its
-    cost."""
+def _print_peak(given: Cost) -> None:
+    """Print how much one side's second call grows the peak memory.
+
+    The first call is not measured: it includes what is imported or built once.
+    """
     only = replace(given, peers=(given.peak_of,) if given.peak_of in PEERS else ())
-    call = sides(only, given.models[0], given.batches[0])[given.peak_of]
+    call = _sides(only, given.models[0], given.batches[0])[given.peak_of]
     call()
-    print(peak_growth(call, given.device))
+    print(_peak_growth(call, given.device))
 
 
 def measure_memory(given: Cost, name: str, batch: int, side: str) -> float:
-    """Median over processes, of one side each: what another left behind would hide the growth."""
+    """Return a side's growth of peak memory in MiB, the median over fresh processes.
+
+    Each process runs one side only: memory that another side left would hide the growth.
+
+    Raises:
+        InvalidInputError: If a process fails.
+    """
     command = [sys.executable, "-m", "benchmarks.maps", "cost",
                "--models", name, "--batches", str(batch), "--threads", str(given.threads),
                "--device", given.device, "--peak-of", side]  # fmt: skip
@@ -209,83 +224,28 @@ def measure_memory(given: Cost, name: str, batch: int, side: str) -> float:
             capture_output=True,
             text=True,
             cwd=Path(__file__).parents[1],
-            env={**os.environ, **GIVEN_BACK},
+            env={**os.environ, **MALLOC_SETTINGS},
         )
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            last = (done.stderr.strip().splitlines() or ["the process printed no error"])[-1]
             raise InvalidInputError(f"the memory of {side} could not be measured: {last}")
         peaks.append(float(done.stdout.split()[-1]))
     return statistics.median(peaks)
 
 
-def batches_of(given: Cost, name: str) -> Tuple[int, ...]:
-    """Clips are measured one by one."""
+def _batches_of(given: Cost, name: str) -> Tuple[int, ...]:
+    """Return the batch sizes to measure; clips are measured at batch 1."""
     return (1,) if name in CLIPS else given.batches
 
 
-def measure(given: Cost, name: str, batch: int) -> Dict[str, Any]:
-    """Figures of a model and batch, by side."""
-    found: Dict[str, Dict[str, float]] = measure_time(given, name, batch)
-    if given.memory_runs and batch == batches_of(given, name)[-1]:
+def _measure(given: Cost, name: str, batch: int) -> Dict[str, Any]:
+    """Measure a model at a batch size; return the figures by side."""
+    found: Dict[str, Dict[str, float]] = _measure_time(given, name, batch)
+    if given.memory_runs and batch == _batches_of(given, name)[-1]:
         for side, figures in found.items():
             if side not in BY_CHANNEL:
                 figures["mb"] = measure_memory(given, name, batch, side)
     return {"model": name, "batch": batch, "sides": found}
-
-
-def table(rows: List[Dict[str, Any]]) -> str:
-    """Markdown: one column a model and batch; time as ratio to the plain forward, memory in MB."""
-    heads = [f"{row['model']}, {row['batch']}" for row in rows]
-    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(rows) + 1) + "|"]
-    for side in dict.fromkeys(side for row in rows for side in row["sides"]):
-        cells = []
-        for row in rows:
-            figures = row["sides"].get(side)
-            if figures is None:
-                cells.append("")
-                continue
-            digits = 2 if figures["ratio"] < 100 else 0
-            shown = f"x {figures['ratio']:.{digits}f}"
-            shown = f"{figures['ms']:.0f} ms" if side == "plain" else shown
-            cells.append(shown + (f", {figures['mb']:.0f} MB" if "mb" in figures else ""))
-        lines.append(f"| {'plain forward' if side == 'plain' else side} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def draw_cost(rows: List[Dict[str, Any]], file: Path) -> None:
-    """Time over the plain forward, and peak memory, on logarithmic scales."""
-    from matplotlib.figure import Figure
-
-    names = [side for side in dict.fromkeys(s for r in rows for s in r["sides"]) if side != "plain"]
-    figure = Figure((11, 0.3 * len(names) + 1.6))
-    for axis, key in zip(figure.subplots(1, 2, sharey=True), ("ratio", "mb"), strict=True):
-        for n, row in enumerate(rows):
-            points = [(row["sides"][s][key], len(names) - 1 - i) for i, s in enumerate(names)
-                      if key in row["sides"].get(s, {})]  # fmt: skip
-            axis.plot([p[0] for p in points], [p[1] for p in points], "osD^v<>*"[n % 8], alpha=0.75,
-                      label=f"{row['model']}, batch {row['batch']}")  # fmt: skip
-        axis.set_xscale("log")
-        axis.grid(alpha=0.3)
-        axis.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
-    left, right = figure.axes
-    left.axvline(1, color="0.5", lw=1)
-    left.set_title("time over the plain forward", fontsize=9)
-    right.set_title("growth of peak memory, MB", fontsize=9)
-    right.legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
-
-
-def for_card(given: Cost, row: Dict[str, Any]) -> Dict[str, Any]:
-    """The figures of one model as hub_cards/template.md reads them."""
-    plain = row["sides"]["plain"]
-    found = {"batch": row["batch"], "runs": given.runs, "model": row["model"],
-             "plain_ms": round(plain["ms"], 1), "plain_mb": round(plain["mb"])}  # fmt: skip
-    for method in ("gate", "contribution"):
-        figures = row["sides"][method]
-        found[f"{method}_time"] = round(figures["ratio"], 3)
-        found[f"{method}_memory"] = round(figures["mb"] / plain["mb"], 3)
-    return {**provenance(), **found}
 
 
 def code_digest() -> str:
@@ -297,8 +257,8 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def rows_before(file: Path, content: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """What a stopped bench has measured, with the same options, code, versions and machine."""
+def _finished_rows(file: Path, content: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Return the rows of a stopped run with the same options, code, versions and machine."""
     if not file.is_file():
         return []
     found = json.loads(file.read_text("utf-8"))
@@ -306,11 +266,11 @@ def rows_before(file: Path, content: Dict[str, Any]) -> List[Dict[str, Any]]:
     return found["rows"] if all(found.get(k) == content[k] for k in same) else []
 
 
-def run_cost(given: Cost) -> None:
-    """Measure, print and write.
+def _check(given: Cost) -> None:
+    """Refuse options that cannot be used.
 
     Raises:
-        InvalidInputError: For options that cannot be used.
+        InvalidInputError: Naming the option.
     """
     unknown = [peer for peer in given.peers if peer not in PEERS]
     if unknown:
@@ -326,14 +286,25 @@ def run_cost(given: Cost) -> None:
                 "se_zoo/..."
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InvalidInputError("several processes would be timed against each other: start one.")
+        raise InvalidInputError("several processes would slow each other down: start one.")
     check_libraries(given.peers)
     proc = Path("/proc/self/clear_refs")
     if given.device == "cpu" and given.memory_runs and not proc.exists():
-        raise InvalidInputError(f"there is no {proc}, which is Linux's: add --memory-runs 0.")
+        raise InvalidInputError(
+            f"peak memory is read from {proc}, which only Linux has: add --memory-runs 0."
+        )
+
+
+def run_cost(given: Cost) -> None:
+    """Measure every model and batch, print the table, and write table, plot and JSON.
+
+    Raises:
+        InvalidInputError: For options that cannot be used.
+    """
+    _check(given)
     torch.set_num_threads(given.threads)
     if given.peak_of:
-        print_peak(given)
+        _print_peak(given)
         return
     if given.debug:
         given = replace(given, models=("test_resnet",), batches=(1,), runs=1, memory_runs=1,
@@ -341,20 +312,22 @@ def run_cost(given: Cost) -> None:
                         output=Path(f"{given.output.parent}-debug", given.output.name))  # fmt: skip
     single = len(given.models) == len(given.batches) == 1 and given.memory_runs
     if given.out is not None and not single:
-        raise InvalidInputError("--out takes one model and one batch, and its memory.")
+        raise InvalidInputError(
+            "--out needs one model in --models, one size in --batches, and --memory-runs above 0."
+        )
     rows = []
     given.output.mkdir(parents=True, exist_ok=True)
     content = {**provenance(), "options": as_json(asdict(given)), "code": code_digest(),
                "libraries": check_libraries(given.peers)}  # fmt: skip
-    before = rows_before(given.output / "cost.json", content)
+    finished = _finished_rows(given.output / "cost.json", content)
     for name in given.models:
-        for batch in batches_of(given, name):
-            done = [row for row in before if (row["model"], row["batch"]) == (name, batch)]
-            rows.append(done[0] if done else measure(given, name, batch))
+        for batch in _batches_of(given, name):
+            done = [row for row in finished if (row["model"], row["batch"]) == (name, batch)]
+            rows.append(done[0] if done else _measure(given, name, batch))
             print(json.dumps(rows[-1]), flush=True)
             write_json(given.output / "cost.json", {**content, "rows": rows})
     if given.out is not None:
-        write_json(given.out, for_card(given, rows[0]))
-    (given.output / "cost.md").write_text(table(rows) + "\n", encoding="utf-8")
+        write_json(given.out, card_figures(rows[0], given.runs))
+    (given.output / "cost.md").write_text(cost_table(rows) + "\n", encoding="utf-8")
     draw_cost(rows, given.output / "cost.png")
-    print(f"\n{table(rows)}\n\nwritten to {given.output}")
+    print(f"\n{cost_table(rows)}\n\nwritten to {given.output}")

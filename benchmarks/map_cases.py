@@ -1,5 +1,7 @@
-"""The images that `benchmarks/maps.py` explains: mosaics of objects, or a table of your own;
-the faces are in `faces.py`."""
+"""Load or make the images that `benchmarks/maps.py` explains: mosaics of objects, or your own.
+
+The faces are in `face_cases.py`.
+"""
 
 import csv
 import io
@@ -27,14 +29,16 @@ from se_zoo.models.pretrained.load import load_model
 
 @dataclass
 class CaseSet:
-    """One model and what it is to explain; cases of one group are averaged before the groups are.
+    """A model and the cases that it explains.
+
+    Means are taken over the cases of each group first, then over the groups.
 
     Attributes:
-        name: In tables.
-        model: With an SE head, in eval mode.
-        cases: In the order of their ids, which are 0, 1, ...
-        groups: Of each case, such as its attribute.
-        images: Number of the image that each case is of: cases of one image hang together.
+        name: Name of the set in tables.
+        model: A model with an SE head, in eval mode.
+        cases: The cases, in the order of their ids 0, 1, ...
+        groups: The group of each case, such as its attribute.
+        images: The image number of each case; cases of one image are resampled together.
     """
 
     name: str
@@ -45,16 +49,16 @@ class CaseSet:
 
 
 class Case(NamedTuple):
-    """An image, the class that is explained, where the answer lies, and the case's group.
+    """An image, the class to explain, and the region in which the answer lies.
 
     Attributes:
-        image: (C, H, W), normalised.
-        target: The class.
-        region: (H, W) bool, or None where it is not known.
-        box: x0 y0 x1 y1 in pixels, or None.
-        group: Such as its attribute.
-        number: Of the image.
-        known: (H, W) bool: of which pixels the region is known; None: of all.
+        image: Normalised, (C, H, W).
+        target: Index of the class to explain.
+        region: Pixels of the answer, (H, W) bool; None if unknown.
+        box: Box of the answer, x0 y0 x1 y1 in pixels; None if unknown.
+        group: Group of the case, such as its attribute.
+        number: Number of the image.
+        known: Pixels for which the region is known, (H, W) bool; None for all.
     """
 
     image: torch.Tensor
@@ -67,13 +71,13 @@ class Case(NamedTuple):
 
 
 def case_set(name: str, model: nn.Module, found: Sequence[Case]) -> CaseSet:
-    """Put cases together; regions, boxes and known pixels are kept where all cases have them.
+    """Stack cases into a set; regions, boxes and known pixels are kept if all cases have them.
 
     Raises:
         DataError: If there is no case.
     """
     if not found:
-        raise DataError(f"{name}: no image of which the model says what is true.")
+        raise DataError(f"{name}: no case; the model predicts none of the labels of these images.")
     regions = [case.region for case in found if case.region is not None]
     boxes = [case.box for case in found if case.box is not None]
     known = [case.known for case in found if case.known is not None]
@@ -90,7 +94,7 @@ def case_set(name: str, model: nn.Module, found: Sequence[Case]) -> CaseSet:
 
 
 def data_folder() -> Path:
-    """The sample data.
+    """Return the folder of the sample data.
 
     Raises:
         DataError: If SE_ZOO_DATA is not set, or empty.
@@ -102,37 +106,41 @@ def data_folder() -> Path:
 
 
 def sample(*names: str) -> Path:
-    """A file or folder of the sample data.
+    """Return the path of a file or folder of the sample data.
 
     Raises:
-        DataError: If it is not there.
+        DataError: If it does not exist.
     """
     path = data_folder().joinpath(*names)
     if not path.exists():
-        raise DataError(f"SE_ZOO_DATA={data_folder()} has no {'/'.join(names)}; is it the folder?")
+        raise DataError(
+            f"SE_ZOO_DATA={data_folder()} has no {'/'.join(names)}; is this the right folder?"
+        )
     return path
 
 
-def whole_pictures(model: nn.Module) -> Dict[str, Any]:
-    """The configuration of the model's preprocessing, without cutting anything off."""
+def _uncropped_config(model: nn.Module) -> Dict[str, Any]:
+    """Return the configuration of the model's preprocessing, without any crop."""
     return {**resolve_data_config(model=model), "crop_pct": 1.0, "crop_mode": "squash"}
 
 
 def transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
-    """The model's preprocessing of whole pictures."""
-    return create_transform(**whole_pictures(model))  # type: ignore[return-value]
+    """Return the model's preprocessing, without any crop."""
+    return create_transform(**_uncropped_config(model))  # type: ignore[return-value]
 
 
 def mask_transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
-    """What :func:`transform_of` does to the place of a pixel, for masks of class numbers: of each
-    pixel the number of the nearest one, (H, W) uint8."""
-    config = {**whole_pictures(model), "interpolation": "nearest"}
+    """Return the counterpart of :func:`transform_of` for masks of class numbers.
+
+    It resizes as :func:`transform_of` does, with the nearest pixel's number, to (H, W) uint8.
+    """
+    config = {**_uncropped_config(model), "interpolation": "nearest"}
     transform: Any = create_transform(**config, normalize=False)
     return lambda mask: transform(mask)[0]
 
 
 def read_images(file: Path, rows: Optional[slice] = None) -> Tuple[List[Image.Image], Any]:
-    """The pictures of a parquet file, and its table."""
+    """Read the images of a parquet file, as RGB, and its table."""
     table = parquet.read_table(file)
     table = table if rows is None else table.take(list(range(table.num_rows))[rows])
     cells = table["image"].to_pylist()
@@ -141,15 +149,18 @@ def read_images(file: Path, rows: Optional[slice] = None) -> Tuple[List[Image.Im
 
 @torch.no_grad()
 def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits, 50 images at a time."""
+    """Compute logits, 50 images at a time."""
     return torch.cat([model(part) for part in images.split(50)])
 
 
 def fraction_region(
     box: Tuple[float, float, float, float], height: int, width: int
 ) -> Tuple[torch.Tensor, Tuple[float, float, float, float]]:
-    """The pixels of a box that is given in fractions of the image, (height, width) bool, and its
-    corners in pixels."""
+    """Return the pixels of a box given in fractions of the image.
+
+    Returns:
+        The pixels inside, (height, width) bool, and the corners x0 y0 x1 y1 in pixels.
+    """
     x0, y0, x1, y1 = (
         round(f * n) for f, n in zip(box, (width, height, width, height), strict=True)
     )
@@ -159,7 +170,7 @@ def fraction_region(
 
 
 def sample_mobilenet() -> nn.Module:
-    """ImageNet's MobileNetV2 of the sample data under an untrained identity gate."""
+    """Load the sample data's ImageNet MobileNetV2 under an untrained identity gate."""
     from safetensors.torch import load_file
 
     model: Any = timm.create_model(
@@ -170,7 +181,9 @@ def sample_mobilenet() -> nn.Module:
         {k: v.float() for k, v in weights.items()}, strict=False
     )
     if unknown or any(not name.startswith("se.") for name in missing):
-        raise DataError(f"the sample's weights do not fit: {(missing + unknown)[:3]}.")
+        raise DataError(
+            f"the sample's weights do not fit mobilenetv2_100: {(missing + unknown)[:3]}."
+        )
     half = (0.5, 0.5, 0.5)
     model.pretrained_cfg.update(mean=half, std=half)
     return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -179,25 +192,29 @@ def sample_mobilenet() -> nn.Module:
 def mosaic_cases(
     name: str, model: nn.Module, file: Path, mosaics: int, cell: int, pool: int
 ) -> CaseSet:
-    """Mosaics of four images of different classes, each explained for each of the four.
+    """Make mosaics of four images of different classes, each explained for all four classes.
+
+    Images are those that the model classifies correctly alone, the most confident ones first.
 
     Args:
-        name: Of the set.
-        model: Says which images are taken: the surest of those it gets right alone, one of each
-            class in a mosaic.
-        file: Parquet file with ``image`` and ``label``.
-        mosaics: So many.
-        cell: Side of an image in pixels.
-        pool: Images that are looked at.
+        name: Name of the set.
+        model: The model to explain.
+        file: Parquet file with the columns ``image`` and ``label``.
+        mosaics: Largest number of mosaics.
+        cell: Side of an image in the mosaic, in pixels.
+        pool: Number of images to choose from.
+
+    Raises:
+        DataError: If no mosaic can be made.
     """
     config = {**resolve_data_config(model=model), "input_size": (3, cell, cell), "crop_pct": 1.0}
     transform: Any = create_transform(**config)
     pictures, table = read_images(file, slice(pool))
     batch = torch.stack([transform(p) for p in pictures])
     truth = torch.tensor(table["label"].to_pylist())
-    surety = logits_of(model, batch).softmax(1)
-    right = surety.argmax(1) == truth
-    order = (surety.amax(1) * right).argsort(descending=True, stable=True)
+    confidence = logits_of(model, batch).softmax(1)
+    right = confidence.argmax(1) == truth
+    order = (confidence.amax(1) * right).argsort(descending=True, stable=True)
     order = order[: int(right.sum())].tolist()
     picks: List[int] = []
     for four in _fours(order, truth.tolist()):
@@ -206,7 +223,9 @@ def mosaic_cases(
             break
     picks = picks[: len(picks) - len(picks) % 4]
     if not picks:
-        raise DataError(f"{name}: the model gets no four images of different classes right.")
+        raise DataError(
+            f"{name}: the model classifies fewer than four images of different classes correctly."
+        )
     whole, regions = mosaic(batch[picks])
     found = [
         Case(whole[n // 4], int(truth[pick]), regions[n], None, "", n // 4)
@@ -216,7 +235,7 @@ def mosaic_cases(
 
 
 def _fours(order: Sequence[int], classes: Sequence[int]) -> Iterator[List[int]]:
-    """Groups of four different classes, the surest images first."""
+    """Yield groups of four images of different classes, the first in `order` first."""
     waiting = list(order)
     while True:
         four: List[int] = []
@@ -230,11 +249,17 @@ def _fours(order: Sequence[int], classes: Sequence[int]) -> Iterator[List[int]]:
 
 
 def own_cases(model_name: str, file: Path) -> CaseSet:
-    """Images of a table: ``image`` (a file beside the table), ``label``, and, where the answer
-    lies, ``x0``, ``y0``, ``x1``, ``y1`` in the picture's pixels, the ends exclusive.
+    """Read the images of a csv file.
+
+    Columns are ``image`` (a file beside the csv), ``label``, and, for the box of the answer,
+    ``x0``, ``y0``, ``x1``, ``y1`` in pixels of the image, the ends exclusive.
+
+    Args:
+        model_name: The model to explain.
+        file: The csv file.
 
     Raises:
-        DataError: If a column or value is not as it must be.
+        DataError: If the file is missing, or a column or value is missing or invalid.
     """
     if not file.is_file():
         raise DataError(f"--csv {file}: there is no such file.")
@@ -242,7 +267,9 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     transform = transform_of(model)
     height, width = resolve_data_config(model=model)["input_size"][-2:]
     labels, classes = model.class_labels(), model.num_classes
-    with file.open(newline="", encoding="utf-8-sig") as opened:  # spreadsheets write a mark first
+    with file.open(
+        newline="", encoding="utf-8-sig"
+    ) as opened:  # spreadsheets may write a byte-order mark
         reader = csv.DictReader(opened)
         given, rows = set(reader.fieldnames or ()), list(reader)
     corners = ("x0", "y0", "x1", "y1")
@@ -269,8 +296,8 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
                 region, pixels = fraction_region((box[0], box[1], box[2], box[3]), height, width)
                 if not region.any():
                     raise InvalidInputError(
-                        "the box, which is in the picture's pixels, holds no pixel of the model's "
-                        "input."
+                        "the box holds no pixel of the model's input; boxes are in pixels of the "
+                        "picture."
                     )
         except (ValueError, TypeError) as error:
             raise DataError(f"{file}, line {line}: {error}") from error
@@ -282,17 +309,18 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
 
 
 def _number(row: Dict[str, Any], column: str) -> float:
+    """Return a cell as a number."""
     try:
         return float(row[column])
     except (ValueError, TypeError):
         raise InvalidInputError(
-            f"{column} is {row[column]!r}, no number; either all rows have a box or the columns "
-            "are left out."
+            f"{column} is {row[column]!r}, no number; give every row a box, or leave out the box "
+            "columns."
         ) from None
 
 
 def limited(found: CaseSet, count: int) -> CaseSet:
-    """The first cases, for ``--debug``."""
+    """Return a set with the first `count` cases only, for ``--debug``."""
     rows = list(range(min(count, len(found.groups))))
     return replace(
         found, cases=found.cases.some(rows), groups=found.groups[: len(rows)],
@@ -301,5 +329,5 @@ def limited(found: CaseSet, count: int) -> CaseSet:
 
 
 def on_device(found: CaseSet, device: torch.device) -> CaseSet:
-    """The model, in place, and the cases on a device."""
+    """Move the model (in place) and the cases to a device."""
     return replace(found, model=found.model.to(device), cases=found.cases.to(device))

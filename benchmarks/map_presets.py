@@ -1,4 +1,4 @@
-"""The presets of `benchmarks/maps.py`: their options, what is refused, and their images."""
+"""Define the presets of `benchmarks/maps.py`: their options, checks and images."""
 
 import hashlib
 import importlib.util
@@ -14,7 +14,7 @@ import tyro
 from accelerate import Accelerator
 
 from benchmarks.cost import code_digest
-from benchmarks.faces import celeba_cases, celeba_part_cases, face_part_cases
+from benchmarks.face_cases import celeba_cases, celeba_part_cases, face_part_cases
 from benchmarks.map_cases import CaseSet, mosaic_cases, own_cases, sample, sample_mobilenet
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations import explain
@@ -25,48 +25,53 @@ from se_zoo.models.pretrained.load import load_model
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured and where it goes."""
+    """Options that all presets have."""
 
     output: Path = Path("runs/explain")
+    """Folder for the results; each preset has a folder of its own in it."""
     methods: Tuple[str, ...] = METHODS
-    """Of which maps."""
+    """Methods whose maps are scored."""
     pixel_cases: int = 60
-    """Cases of each set that are scored by what the model needs of the map: insertion, deletion,
-    ROAD; evenly spread. They take a hundred forward passes a map."""
+    """Cases of each set, evenly spaced, that are also scored by insertion, deletion and ROAD. These
+    take about a hundred forward passes for each map."""
     slow_cases: int = 16
-    """Of these, so many are explained by the methods that take many passes for one map."""
+    """Number of these cases for the methods that take many passes for one map."""
     settings: Settings = field(default_factory=Settings)
+    """Settings of the measures."""
     chunk: int = 4
-    """Cases in one piece of work, after which the scores are on disk."""
+    """Cases in a chunk; the scores are saved after each chunk."""
     resamples: int = 2000
-    """Of the bootstrap."""
+    """Resamples of the bootstrap."""
     debug: bool = False
-    """Does everything run? Four cases of each set, and few steps."""
+    """Run everything once: four cases of each set, few steps."""
 
     name: ClassVar[str] = ""
 
     def sets(self, accelerator: Accelerator) -> List[CaseSet]:
-        """What is explained."""
+        """Load the sets of cases to explain."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Faces(Bench):
-    """Faces with boxes and part masks."""
+    """Options of the preset faces: faces with boxes and part masks."""
 
     model: str = "se_zoo/resnet18_slim_celeba"
+    """A model that was trained on CelebA."""
     images: int = 1000
-    """Of CelebA's test images."""
+    """Number of CelebA's test images to choose cases from."""
     most: int = 20
-    """Cases of each attribute, of these."""
-    # All 189: nobody of them is in the train part of celeba46k, which the zoo's models learn from.
+    """Most cases of each attribute, of these."""
+    # All 189 images: none of their people is in the train part of celeba46k, on which the zoo's
+    # models are trained.
     parts_splits: Tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
-    """Official splits of the CelebA images with part masks; valid and test for a model that was
-    trained on the whole official train split."""
+    """Official splits of the CelebA images with part masks. Give valid and test for a model that
+    was trained on the whole official train split."""
 
     name = "faces"
 
     def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+        """Load the three sets of faces."""
         count = 60 if self.debug else self.images
         return [
             celeba_cases(self.model, count, self.most),
@@ -77,23 +82,25 @@ class Faces(Bench):
 
 @dataclass(frozen=True)
 class Objects(Bench):
-    """Mosaics of four images of different classes."""
+    """Options of the preset objects: mosaics of four images of different classes."""
 
     methods: Tuple[str, ...] = tuple(m for m in METHODS if m not in BY_CHANNEL)
-    """Of which maps; by default without those that take 1,280 forward passes for one."""
+    """Methods whose maps are scored; by default without those that take 1,280 passes a map."""
     pixel_cases: int = 24
     slow_cases: int = 8
     mosaics: int = 24
+    """Mosaics of each set."""
     cell: int = 96
     """Side of an image in the mosaic, in pixels."""
     train_images: int = 8000
-    """Of CIFAR-10, for the gate and the classifier."""
+    """CIFAR-10 images on which gate and classifier are trained."""
 
     name = "objects"
 
     def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+        """Make the mosaics of ImageNet and of CIFAR-10, and train the model of the latter."""
         pool = 100 if self.debug else 1000
-        imagenet, cifar = sample_mobilenet(), self.cifar_model(accelerator)
+        imagenet, cifar = sample_mobilenet(), self._cifar_model(accelerator)
         return [
             mosaic_cases("imagenet", imagenet, sample("imagenet_sample", "train.parquet"),
                          self.mosaics, self.cell, pool),
@@ -101,9 +108,11 @@ class Objects(Bench):
                          self.mosaics, self.cell, pool),
         ]  # fmt: skip
 
-    def cifar_model(self, accelerator: Accelerator) -> Any:
-        """The paper's gate and the classifier, trained by `recipes/squeeze_only.py`, on one process
-        whatever the number here, so that it is the same model."""
+    def _cifar_model(self, accelerator: Accelerator) -> Any:
+        """Train the paper's gate and the classifier with `recipes/squeeze_only.py`, unless done.
+
+        One process trains, however many score, so that the model is always the same.
+        """
         side = str(self.cell)
         given = ["--data.path", str(sample("cifar10")), "--data.label", "label",
                  "--data.splits", "train", "test", "test", "--data.attributes",
@@ -111,7 +120,7 @@ class Objects(Bench):
                  "--data.limit-eval", "100" if self.debug else "1000",
                  "--model.input-size", side, side, "--run.best", "accuracy",
                  "--optim.epochs", "2" if self.debug else "15"]  # fmt: skip
-        # Another folder for whatever makes another model.
+        # The folder's name depends on everything that changes the model.
         made_by = hashlib.sha256("\0".join([*given, code_digest()]).encode()).hexdigest()
         run = self.output / f"cifar10-model-{made_by[:12]}"
         if accelerator.is_main_process and not (run / "summary.json").is_file():
@@ -124,7 +133,9 @@ class Objects(Bench):
                 [sys.executable, str(recipe), *given, "--run.output", str(run)], env=alone
             )
             if done.returncode:
-                raise InvalidInputError("the gate for CIFAR-10 could not be trained; see above.")
+                raise InvalidInputError(
+                    "training the gate for CIFAR-10 failed; the error is printed above."
+                )
         accelerator.wait_for_everyone()
         model = load_model(f"local-dir:{run / 'export'}")
         return model.to(memory_format=torch.channels_last)
@@ -132,21 +143,22 @@ class Objects(Bench):
 
 @dataclass(frozen=True)
 class Own(Bench):
-    """Your model and your images."""
+    """Options of the preset own: your model and your images."""
 
     model: str = tyro.MISSING
-    """Any name that se-zoo explain takes."""
+    """Name of the model, as for se-zoo explain."""
     csv: Path = tyro.MISSING
-    """Table of the images."""
+    """Csv file with the columns image and label, and x0 y0 x1 y1 or none of these."""
 
     name = "own"
 
     def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+        """Read your images."""
         return [own_cases(self.model, self.csv)]
 
 
 def debugged(given: Bench) -> Bench:
-    """The same in seconds, in a folder of its own."""
+    """Return options for a run of seconds, in a folder of its own."""
     fast = tuple(m for m in given.methods if m not in BY_CHANNEL)
     if not fast:
         raise InvalidInputError(f"--debug leaves out {', '.join(BY_CHANNEL)}; name another method.")
@@ -160,6 +172,11 @@ def debugged(given: Bench) -> Bench:
 
 
 def check(given: Bench) -> None:
+    """Refuse options that cannot be used.
+
+    Raises:
+        InvalidInputError: Naming the option.
+    """
     unknown = [method for method in given.methods if method not in METHODS]
     if unknown or len(set(given.methods)) < len(given.methods) or not given.methods:
         raise InvalidInputError(
@@ -177,12 +194,16 @@ def check(given: Bench) -> None:
     if not settings.blur > 0:
         raise InvalidInputError(f"--blur is {settings.blur}; it must be above 0.")
     if not settings.shares or not all(0 < share < 1 for share in settings.shares):
-        raise InvalidInputError(f"--shares lie between 0 and 1: {settings.shares}.")
+        raise InvalidInputError(f"--shares must lie between 0 and 1: {settings.shares}.")
     check_libraries(method for method in given.methods if method in PEERS)
 
 
 def check_sets(given: Bench, sets: List[CaseSet]) -> None:
-    """Refuse before anything is scored what would fail in the middle."""
+    """Refuse, before anything is scored, options that would fail on these sets.
+
+    Raises:
+        InvalidInputError: Naming the set and the option.
+    """
     if any(s.cases.boxes is not None for s in sets) and not importlib.util.find_spec("scipy"):
         raise InvalidInputError("boxes need SciPy: pip install 'se_zoo[compare]'.")
     for found in sets:
@@ -196,7 +217,7 @@ def check_sets(given: Bench, sets: List[CaseSet]) -> None:
         first = found.cases.some([0])
         if without and explain(found.model, first.images, first.targets).weights == "projection":
             raise InvalidInputError(
-                f"{found.name}: the model's head reads class tokens alone, where "
-                f"{', '.join(without)} have no map. Give the others by --methods, such as "
+                f"{found.name}: the model's head reads class tokens alone, for which "
+                f"{', '.join(without)} have no map. Name other methods in --methods, such as "
                 f"{' '.join((*OURS, CENTRE, *ANY_HEAD))}."
             )

@@ -1,5 +1,4 @@
-"""What `benchmarks/maps.py` says of its scores: means with bootstrap intervals, tables, plots
-and a page of pictures."""
+"""Summarise the scores of `benchmarks/maps.py`: means, intervals, tables, plots and pictures."""
 
 import csv
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from se_zoo.explanations.quality.compare import CENTRE, OURS, Drawn, draw, same_
 from se_zoo.explanations.quality.peers import OF_PIXELS
 from se_zoo.explanations.quality.regions import WANTED_IOUS
 
-#: Measures in the order of the tables: what they are called, and whether larger is better.
+#: Measures in the order of the tables: title, and whether larger is better.
 QUALITY = {
     "pointing": ("pointing", True),
     "pixel_ap": ("pixel AP", True),
@@ -39,14 +38,14 @@ DEPENDENCE = {
 }
 #: The measures that are plotted.
 PLOTTED = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
-#: The smallest difference that a table shows.
+#: Smallest difference that the three decimals of a table show.
 LEAST = 0.0005
-#: What methods are held against.
+#: Method with which the others are compared.
 REFERENCE = "contribution"
 
-#: Images from which on an interval says anything at all.
+#: Smallest number of images for which an interval is computed.
 _FEW = 5
-#: Cases from which on a group's own spread is known well enough to be resampled by itself.
+#: Smallest number of cases with which a group is resampled by itself.
 _SMALL = 3
 
 Scores = Dict[str, Dict[str, Dict[str, Any]]]
@@ -54,8 +53,14 @@ Scores = Dict[str, Dict[str, Dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over cases and its 95 % interval; cases of one image are drawn together, and of too
-    few images there is no interval."""
+    """A mean over cases and its 95 % interval.
+
+    Attributes:
+        mean: The mean.
+        low: Lower end of the interval; None for fewer than five images.
+        high: Upper end of the interval; None for fewer than five images.
+        cases: Number of cases.
+    """
 
     mean: float
     low: Optional[float]
@@ -64,15 +69,16 @@ class Interval:
 
 
 class Bootstrap:
-    """Resampling of the images of a set, the same for every method, so that differences are paired.
+    """Resample the images of a set, in the same way for every method: differences are paired.
 
-    Groups weigh alike. In every resample each group keeps its weight, so that what differs between
-    groups is no uncertainty; but the spread within a group of one or two cases cannot be had from
-    it, so all such groups are resampled as one, in which their differences count as well.
+    All cases of an image are drawn together. All groups have the same weight, and keep it in every
+    resample, so differences between groups do not widen the interval. The spread within a group of
+    one or two cases cannot be estimated; these groups are resampled as one, in which differences
+    between them count.
 
     Args:
-        found: The set; its groups weigh alike.
-        resamples: Draws.
+        found: The set.
+        resamples: Number of resamples.
     """
 
     def __init__(self, found: CaseSet, resamples: int):
@@ -85,14 +91,14 @@ class Bootstrap:
         self.counts = np.vstack([np.ones((1, len(names))), drawn])
 
     def _weights(self, rows: Sequence[int]) -> np.ndarray:
-        """Weight of each of the cases in every resample, (1 + R, n)."""
+        """Return the weight of each case in every resample, (1 + R, n)."""
         names = [self.groups[n] for n in rows]
         _, group, sizes = np.unique(names, return_inverse=True, return_counts=True)
-        own = 1 / sizes[group]  # of a case within its group
-        # What is resampled as one: each group for itself, and all the small ones together.
+        own = 1 / sizes[group]  # weight of a case within its group
+        # A stratum is resampled as one: each large group, and all small groups together.
         stratum = np.where(sizes >= _SMALL, np.arange(len(sizes)), len(sizes))[group]
         member = np.eye(len(sizes) + 1)[stratum]
-        share = own @ member  # how many groups a stratum stands for
+        share = own @ member  # number of groups in each stratum
         drawn = self.counts[:, self.image[list(rows)]] * own
         totals = drawn @ member
         present = ((totals > 0) * share).sum(1, keepdims=True)
@@ -101,23 +107,35 @@ class Bootstrap:
         return np.divide(weights, present, where=present > 0, out=np.full_like(weights, np.nan))
 
     def _values(self, measure: str, table: Dict[str, Any], rows: Sequence[int]) -> np.ndarray:
+        """Return the mean over the cases in every resample, (1 + R,)."""
         weights = self._weights(rows)
         values = np.asarray([table[str(n)] for n in rows], float)
         if measure != "box":
             return weights @ values
-        # As quality.max_box_accuracy, of all resamples at once.
+        # The same as quality.max_box_accuracy, for all resamples at once.
         hits = values[:, None] >= np.array(WANTED_IOUS)[:, None]  # (n, wanted, thresholds)
         return np.einsum("rn,ndt->rdt", weights, hits).max(2).mean(1)
 
     def mean(self, measure: str, table: Dict[str, Any]) -> Interval:
-        """Mean of a method's scores."""
+        """Return the mean of a method's scores.
+
+        Args:
+            measure: Name of the measure.
+            table: Score of each case, by the case's number as a string.
+        """
         rows = sorted(map(int, table))
         return self._interval(self._values(measure, table, rows), rows)
 
     def difference(
         self, measure: str, table: Dict[str, Any], other: Dict[str, Any]
     ) -> Optional[Interval]:
-        """Mean of the differences of two methods over the cases that both have; None if none."""
+        """Return the mean difference of two methods over the cases of both; None if there are none.
+
+        Args:
+            measure: Name of the measure.
+            table: Score of each case, by the case's number as a string.
+            other: The scores to subtract.
+        """
         rows = sorted(set(map(int, table)) & set(map(int, other)))
         if not rows:
             return None
@@ -125,6 +143,7 @@ class Bootstrap:
         return self._interval(values, rows)
 
     def _interval(self, values: np.ndarray, rows: Sequence[int]) -> Interval:
+        """Return the sample's own value and the percentiles of the resamples."""
         if len(set(self.image[list(rows)].tolist())) < _FEW:
             return Interval(float(values[0]), None, None, len(rows))
         low, high = np.nanpercentile(values[1:], [2.5, 97.5])
@@ -134,13 +153,22 @@ class Bootstrap:
 def summarise(
     found: CaseSet, scores: Scores, resamples: int, reference: str = REFERENCE
 ) -> List[Dict[str, Any]]:
-    """One row a method and measure: mean, interval, cases, and the difference to the reference, by
-    default our contribution map, with its interval."""
+    """Summarise scores in one row for each method and measure.
+
+    Args:
+        found: The set.
+        scores: Score of each case, by method and measure.
+        resamples: Number of resamples of the bootstrap.
+        reference: Method with which the others are compared.
+
+    Returns:
+        Rows with mean, interval, cases, and the difference to the reference with its interval.
+    """
     bootstrap = Bootstrap(found, resamples)
     rows = []
     for method, tables in scores.items():
         for measure in (*QUALITY, *DEPENDENCE):
-            if not tables.get(measure):  # or known of no case
+            if not tables.get(measure):  # or without any score
                 continue
             mean = bootstrap.mean(measure, tables[measure])
             row = {"set": found.name, "method": method, "measure": measure, **vars(mean)}
@@ -155,8 +183,10 @@ def summarise(
 
 
 def verdict(row: Dict[str, Any]) -> str:
-    """Whether a method is better (+) or worse (-) than the reference by more than the interval of
-    the difference, or neither; a difference that the table's three decimals cannot show is none."""
+    """Return " +" or " -" if a method is better or worse than the reference, else nothing.
+
+    The interval of the difference must exclude 0, by more than three decimals can show.
+    """
     low, high = row.get("difference_low"), row.get("difference_high")
     if low is None or high is None or not (low > LEAST or high < -LEAST):
         return ""
@@ -164,7 +194,7 @@ def verdict(row: Dict[str, Any]) -> str:
 
 
 def quality_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str:
-    """Means, each with the verdict; (n) where a method has fewer cases than others."""
+    """Return a Markdown table of means, each with its mark; (n) where a method has fewer cases."""
     measures = [m for m in QUALITY if any(row["measure"] == m for row in rows)]
     by_key = {(row["method"], row["measure"]): row for row in rows}
     most = {m: max(row["cases"] for row in rows if row["measure"] == m) for m in measures}
@@ -186,7 +216,7 @@ def quality_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str
 
 
 def dependence_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> str:
-    """Rank correlations of the methods' maps."""
+    """Return a Markdown table of the rank correlations of the methods' maps."""
     by_key = {(row["method"], row["measure"]): row for row in rows}
     lines = [f"| map | {' | '.join(DEPENDENCE.values())} |", "|---" * (len(DEPENDENCE) + 1) + "|"]
     for method in methods:
@@ -198,7 +228,7 @@ def dependence_table(rows: Sequence[Dict[str, Any]], methods: Sequence[str]) -> 
 
 
 def channel_rows(found: CaseSet, channels: Scores, resamples: int) -> List[Dict[str, Any]]:
-    """What the logit loses without the selected channels, and without as many random ones."""
+    """Summarise the logit lost without the selected channels, and without as many random ones."""
     bootstrap = Bootstrap(found, resamples)
     rows = []
     for way, tables in channels.items():
@@ -212,6 +242,7 @@ def channel_rows(found: CaseSet, channels: Scores, resamples: int) -> List[Dict[
 
 
 def channel_table(rows: Sequence[Dict[str, Any]]) -> str:
+    """Return a Markdown table of the rows of :func:`channel_rows`."""
     lines = ["| without channels selected by | the logit loses | random ones |", "|---|---|---|"]
     for row in rows:
         cells = [f"{row[s]:.2f}" + ("" if row[f"{s}_low"] is None else
@@ -222,7 +253,7 @@ def channel_table(rows: Sequence[Dict[str, Any]]) -> str:
 
 
 def write_csv(file: Path, rows: Sequence[Dict[str, Any]]) -> None:
-    """All rows; what a row lacks stays empty."""
+    """Write rows to a csv file; missing values stay empty."""
     fields = list(dict.fromkeys(key for row in rows for key in row))
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, fields)
@@ -232,7 +263,7 @@ def write_csv(file: Path, rows: Sequence[Dict[str, Any]]) -> None:
 
 
 def draw_quality(rows: Sequence[Dict[str, Any]], methods: Sequence[str], file: Path) -> None:
-    """Means and intervals of the main measures, one row of plots a set."""
+    """Plot means and intervals of the main measures, one row of plots for each set."""
     from matplotlib.figure import Figure
 
     sets = list(dict.fromkeys(row["set"] for row in rows))
@@ -261,11 +292,10 @@ def draw_quality(rows: Sequence[Dict[str, Any]], methods: Sequence[str], file: P
 
 
 def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file: Path) -> None:
-    """The maps of the methods side by side, one line a case; where the answer lies is outlined.
+    """Draw the methods' maps side by side, one line for each case, with the answer outlined.
 
-    Methods whose heatmaps are those of another are named above its column. Of methods that
-    attribute to pixels, whose few strongest pixels hide all others, the strongest hundredth is
-    drawn alike.
+    Methods with equal heatmaps share a column. For methods that attribute to pixels, the strongest
+    hundredth of the pixels is drawn in one colour: otherwise a few pixels would hide all others.
     """
     from matplotlib.figure import Figure
 
@@ -303,7 +333,7 @@ def draw_page(found: CaseSet, methods: Sequence[str], rows: Sequence[int], file:
 
 
 def _overlaid(pixels: np.ndarray, heat: np.ndarray, method: str) -> np.ndarray:
-    """A picture (H, W, 3) in [0, 1] below a heatmap (H, W)."""
+    """Draw a heatmap (H, W) over a picture (H, W, 3) in [0, 1]."""
     if method in OF_PIXELS:
         heat = (heat / max(float(np.quantile(heat, 0.99)), 1e-6)).clip(0, 1)
     colours = matplotlib.colormaps["turbo"](heat)[..., :3]

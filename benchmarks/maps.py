@@ -1,4 +1,4 @@
-"""How good the explanations are, beside other libraries' methods: measured, not claimed.
+r"""Measure how good the explanations are, beside the methods of other libraries.
 
     pip install -e ".[train,compare]"
     SE_ZOO_DATA=/path/to/data python -m benchmarks.maps faces      # the bundled model
@@ -7,26 +7,27 @@
     python -m benchmarks.maps cost
     python -m benchmarks.maps faces --debug                        # four cases a set: minutes
     python -m benchmarks.maps faces --methods contribution gate grad-cam/GradCAM
-    ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \\
+    ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \
         -m benchmarks.maps faces                                   # the same figures
 
-faces: CelebA test images with attributes of known place, CelebA images with part masks, and frontal
-faces with part masks, of which is not known whether the model is right.
-objects: an ImageNet MobileNetV2 under an untrained gate, and one whose paper's gate and classifier
-are trained on CIFAR-10 first; each mosaic is explained for each of its four classes.
-own: a csv with image, label, and x0 y0 x1 y1 where the answer lies (in pixels; the columns may be
-left out).
+Run time: faces 28 minutes on one core, about 14 on two; objects 13 minutes on two cores, training
+included; cost an hour. The same command continues a stopped run.
+Results: benchmarks/results/README.md.
+
+faces: CelebA test images with attributes whose place is known, CelebA images with part masks, and
+frontal faces with part masks. Of the last, no labels say whether the model is right.
+objects: an ImageNet MobileNetV2 under an untrained gate, and one whose gate (the paper's) and
+classifier are trained on CIFAR-10 first. Each mosaic is explained for each of its four classes.
+own: a csv with the columns image, label, and x0 y0 x1 y1 of the box in which the answer lies, in
+pixels; the four columns may be left out.
 cost: time and peak memory of all methods; see benchmarks/cost.py.
 
-Nine of the peers work on the layer after the gate, two attribute to pixels; maps are resized alike,
-and cut at 0 or, where their zero says nothing, stretched from minimum to maximum. Per set it
-writes tables (Markdown and csv), a plot and a page of pictures to the run's folder. Means are over
-cases, attributes weighing alike; intervals are bootstrapped over images; + and - mark methods that
-are better or worse than our contribution map by more than the interval of the paired difference,
-each by itself: of a hundred marks some are chance.
-A stopped bench goes on when the same command is given again.
-Run time: objects 13 minutes on two cores, training included; faces takes longer.
-Result: benchmarks/results/README.md.
+Nine peers work on the layer after the gate, two attribute to pixels. All maps are resized alike.
+They are cut at 0; maps whose zero has no meaning are stretched from minimum to maximum.
+Each run writes, for every set, tables (Markdown and csv), a plot and a page of pictures. Means are
+over cases, and every attribute has the same weight. Intervals are bootstrapped over images. + and -
+mark methods that are better or worse than our contribution map by more than the 95 % interval of
+the paired difference. Marks are not corrected for their number: of a hundred, some are chance.
 """
 
 import hashlib
@@ -56,21 +57,25 @@ from se_zoo.train.recipe import one_line_errors
 from se_zoo.train.run_folder import full_precision, plain
 
 
-def spread(count: int, of: int) -> List[int]:
-    """So many of the first numbers, evenly."""
-    count = min(count, of)
-    return [i * of // count for i in range(count)]
+def evenly_spaced(count: int, total: int) -> List[int]:
+    """Return up to `count` of the indices below `total`, evenly spaced."""
+    count = min(count, total)
+    return [i * total // count for i in range(count)]
 
 
-def made_of(given: Bench, found: CaseSet) -> Dict[str, Any]:
-    """What decides the scores of a set: options, weights, images, code, versions and device."""
+def _identity(given: Bench, found: CaseSet) -> Dict[str, Any]:
+    """Return what determines the scores of a set.
+
+    These are options, weights, images, code, versions and device. Scores on disk are reused only if
+    all of them are the same.
+    """
     digest = hashlib.sha256()
     for tensor in (*found.model.state_dict().values(), *found.cases.tensors().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     options = plain(asdict(given))
-    free = ("output", "resamples", "debug")
+    irrelevant = ("output", "resamples", "debug")
     return {
-        **{k: v for k, v in options.items() if k not in free}, "sha256": digest.hexdigest(),
+        **{k: v for k, v in options.items() if k not in irrelevant}, "sha256": digest.hexdigest(),
         "code": code_digest(), "torch": torch.__version__, "timm": timm.__version__,
         "device": found.cases.images.device.type, "libraries": check_libraries(
             method for method in given.methods if method in PEERS
@@ -78,63 +83,72 @@ def made_of(given: Bench, found: CaseSet) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def chunk_file(folder: Path, start: int) -> Path:
+def _chunk_file(folder: Path, start: int) -> Path:
+    """Return the file of the scores of the chunk that begins at case `start`."""
     return folder / "scores" / f"{start:05d}.json"
 
 
-def run_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
-    """Score a set in pieces, each of which one process takes; what is on disk is not done again.
+def _score_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
+    """Score a set in chunks, shared among the processes; chunks on disk are not scored again.
 
     Raises:
-        InvalidInputError: If the folder holds the scores of another bench.
+        InvalidInputError: If the folder holds scores of other options, weights or images.
     """
     folder = given.output / found.name
-    note, options = folder / "made_of.json", made_of(given, found)
-    begun = any((folder / "scores").glob("*.json"))
-    if begun and json.loads(note.read_text("utf-8")) != options:
+    note, identity = folder / "made_of.json", _identity(given, found)
+    started = any((folder / "scores").glob("*.json"))
+    if started and json.loads(note.read_text("utf-8")) != identity:
         raise InvalidInputError(
-            f"{folder} holds scores of another model, other images, options, code, versions or "
-            "device; give another --output, or delete it."
+            f"{folder} holds scores of another model, or of other images, options, code, versions "
+            "or device; give another --output, or delete the folder."
         )
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (folder / "scores").mkdir(parents=True, exist_ok=True)
-        write_json(note, options)
+        write_json(note, identity)
     accelerator.wait_for_everyone()
     total = len(found.groups)
-    pixels = spread(given.pixel_cases, total)
-    slow = [pixels[n] for n in spread(given.slow_cases, len(pixels))]
+    pixels = evenly_spaced(given.pixel_cases, total)
+    slow = [pixels[n] for n in evenly_spaced(given.slow_cases, len(pixels))]
     broken = random_copies(found.model)
     starts = range(0, total, given.chunk)[accelerator.process_index :: accelerator.num_processes]
     for start in tqdm(starts, found.name, disable=not accelerator.is_main_process):
-        if chunk_file(folder, start).is_file():
+        if _chunk_file(folder, start).is_file():
             continue
         rows = range(start, min(start + given.chunk, total))
         cases = found.cases.some(rows)
         chosen = [[n - start for n in some if n in rows] for some in (pixels, slow)]
         scores = score(found.model, cases, given.methods, given.settings, *chosen, broken=broken)
         channels = score_channels(found.model, cases)
-        write_json(chunk_file(folder, start), {"maps": scores, "channels": channels})
+        write_json(_chunk_file(folder, start), {"maps": scores, "channels": channels})
     accelerator.wait_for_everyone()
 
 
-def gathered(given: Bench, found: CaseSet, kind: str) -> report.Scores:
-    """The scores of all pieces of a set."""
+def _read_scores(given: Bench, found: CaseSet, kind: str) -> report.Scores:
+    """Read the scores of all chunks of a set.
+
+    Args:
+        given: The options.
+        found: The set.
+        kind: `"maps"` or `"channels"`.
+    """
     scores: report.Scores = {}
     for start in range(0, len(found.groups), given.chunk):
-        content = json.loads(chunk_file(given.output / found.name, start).read_text("utf-8"))
+        content = json.loads(_chunk_file(given.output / found.name, start).read_text("utf-8"))
         for method, tables in content[kind].items():
             for measure, values in tables.items():
                 scores.setdefault(method, {}).setdefault(measure, {}).update(values)
     return scores
 
 
-def write_report(given: Bench, sets: List[CaseSet]) -> None:
-    """Tables, plots and pages of all sets."""
+def _write_report(given: Bench, sets: List[CaseSet]) -> None:
+    """Write the tables, plots and pages of pictures of all sets."""
     rows, channels, text = [], [], []
     for found in sets:
-        own = report.summarise(found, gathered(given, found, "maps"), given.resamples)
-        dropped = report.channel_rows(found, gathered(given, found, "channels"), given.resamples)
+        own = report.summarise(found, _read_scores(given, found, "maps"), given.resamples)
+        dropped = report.channel_rows(
+            found, _read_scores(given, found, "channels"), given.resamples
+        )
         rows, channels = rows + own, channels + dropped
         text += [
             f"## {found.name}: {len(found.groups)} cases of {len(set(found.images))} images",
@@ -142,10 +156,10 @@ def write_report(given: Bench, sets: List[CaseSet]) -> None:
             report.dependence_table(own, given.methods),
             report.channel_table(dropped),
         ]
-        # Not the same place of every mosaic.
+        # Cases come four a mosaic: the shift takes another cell of each.
         total = len(found.groups)
         print(f"drawing {found.name}.png", file=sys.stderr)
-        shown = sorted({min(n + i, total - 1) for i, n in enumerate(spread(4, total))})
+        shown = sorted({min(n + i, total - 1) for i, n in enumerate(evenly_spaced(4, total))})
         report.draw_page(found, given.methods, shown, given.output / f"{found.name}.png")
     report.write_csv(given.output / "table.csv", rows)
     report.write_csv(given.output / "channels.csv", channels)
@@ -161,6 +175,11 @@ def write_report(given: Bench, sets: List[CaseSet]) -> None:
 
 
 def main(given: Bench) -> None:
+    """Score all sets of a preset and write the report.
+
+    Raises:
+        SEZooError: If options, data or output folder cannot be used.
+    """
     check(given)
     given = debugged(given) if given.debug else given
     given = replace(given, output=given.output / given.name)
@@ -173,12 +192,14 @@ def main(given: Bench) -> None:
     try:
         given.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidInputError(f"--output {given.output} cannot be made: {error}") from error
+        raise InvalidInputError(
+            f"the folder --output {given.output} cannot be created: {error}"
+        ) from error
     with full_precision():
         for found in sets:
-            run_set(given, on_device(found, accelerator.device), accelerator)
+            _score_set(given, on_device(found, accelerator.device), accelerator)
     if accelerator.is_main_process:
-        write_report(given, sets)
+        _write_report(given, sets)
     accelerator.end_training()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -24,7 +24,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo  # registers the models
-from benchmarks.faces import FACE_BOXES
+from benchmarks.face_cases import FACE_BOXES
 from benchmarks.map_cases import fraction_region, read_images
 from se_zoo.explanations.quality import energy_in_region, pointing_game
 from se_zoo.models.pretrained.manifest import manifest

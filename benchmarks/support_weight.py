@@ -1,11 +1,15 @@
-"""How much evidence against a class should count in a support map: measured on CelebA's validation
-images, with the bundled model.
+r"""Measure how much evidence against a class should count in a support map.
 
-SE_ZOO_DATA=/path/to/data python -m benchmarks.support_weight --out benchmarks/results/support.json
-SE_ZOO_DATA=/path/to/data python -m benchmarks.support_weight --shares 0.5 --pixel-cases 20
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.support_weight \
+        --out benchmarks/results/support.json
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.support_weight --shares 0.5 --pixel-cases 20
 
-The share in `se_zoo.explanations.maps.AGAINST` was chosen by this; 1 is the contribution map.
-What support maps are held against is Grad-CAM++. Run time: 15 minutes on two cores.
+Run time: 15 minutes on two cores.
+Result: benchmarks/results/support.json, shown in benchmarks/results/README.md.
+
+The cases are CelebA's validation images, explained by the bundled model. A share of 1 is the
+contribution map; marks compare with Grad-CAM++. The share that the package uses,
+`se_zoo.explanations.maps.AGAINST`, was chosen by this measurement.
 """
 
 from dataclasses import asdict, dataclass
@@ -16,8 +20,8 @@ import torch
 import tyro
 
 from benchmarks import map_report as report
-from benchmarks.faces import celeba_cases
-from benchmarks.maps import spread
+from benchmarks.face_cases import celeba_cases
+from benchmarks.maps import evenly_spaced
 from se_zoo.explanations import maps
 from se_zoo.explanations.quality.compare import Settings, score
 from se_zoo.files import write_json
@@ -30,24 +34,26 @@ SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured."""
+    """Options of the measurement."""
 
     shares: Tuple[float, ...] = (0.75, 0.5, 0.25, 0.0)
-    """That evidence against the class may count."""
+    """Shares by which evidence against the class may count."""
     model: str = "se_zoo/resnet18_slim_celeba"
+    """A model that was trained on CelebA."""
     most: int = 12
-    """Cases of each attribute."""
+    """Most cases of each attribute."""
     pixel_cases: int = 100
-    """Of these, so many are scored by insertion, deletion and ROAD."""
+    """Number of these cases that are also scored by insertion, deletion and ROAD."""
     out: Optional[Path] = None
-    """Write the figures here, as JSON."""
+    """Write the figures to this JSON file."""
 
 
 @torch.no_grad()
 def main(given: Measure) -> None:
+    """Score support maps of every share, Grad-CAM++ and the contribution map; print the table."""
     found = celeba_cases(given.model, 1000, given.most, "valid")
     total = len(found.groups)
-    pixels = spread(given.pixel_cases, total)
+    pixels = evenly_spaced(given.pixel_cases, total)
     sides = [(RIVAL, RIVAL, 1.0), (report.REFERENCE, report.REFERENCE, 1.0)]
     sides += [(f"support, {share:g}", "support", share) for share in given.shares]
     scores: report.Scores = {}
@@ -56,7 +62,7 @@ def main(given: Measure) -> None:
         cases, few = found.cases.some(rows), [n - start for n in pixels if n in rows]
         for name, method, share in sides:
             maps.AGAINST = share
-            # Without random copies of the model: what maps depend on is not asked here.
+            # No random copies of the model: randomisation tests are not part of this measurement.
             tables = score(found.model, cases, [method], Settings(), few, [], broken={})[method]
             for measure, values in tables.items():
                 scores.setdefault(name, {}).setdefault(measure, {}).update(values)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 map_cases = pytest.importorskip("benchmarks.map_cases", reason="the recipes need the extra train")
 import benchmarks.maps as recipe  # noqa: E402
-from benchmarks import cost, faces  # noqa: E402
+from benchmarks import cost, face_cases  # noqa: E402
 from benchmarks import map_report as report  # noqa: E402
 
 KEYS = ("set", "method", "measure", "cases")
@@ -332,7 +332,7 @@ def celeba_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "image": [encoded(painted(mask, 2).resize((115, 145))) for mask in masks],
         "mask": [encoded(Image.fromarray(mask)) for mask in masks],
         "split": ["train", "valid", "test"],
-        **{name: [False] * 3 for name in faces.CELEBA_PARTS},
+        **{name: [False] * 3 for name in face_cases.CELEBA_PARTS},
     }
     columns.update(Big_Nose=[True, True, False], Blond_Hair=[True] * 3)
     parquet.write_table(pyarrow.table(columns), folder / "parts.parquet")
@@ -340,14 +340,14 @@ def celeba_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
     with torch.no_grad():
         model.get_classifier().bias.fill_(1000)
-    monkeypatch.setattr(faces, "load_model", lambda name: model)
+    monkeypatch.setattr(face_cases, "load_model", lambda name: model)
     monkeypatch.setenv("SE_ZOO_DATA", str(tmp_path))
     return folder
 
 
 def test_part_cases_are_of_attributes_that_are_there(celeba_parts: Path) -> None:
     """The second face has no hair, the third no big nose; at the left nothing is known."""
-    found = faces.celeba_part_cases("any", ("train", "valid", "test"))
+    found = face_cases.celeba_part_cases("any", ("train", "valid", "test"))
     cases = list(zip(found.groups, found.images, strict=True))
     assert cases == [("Big_Nose", 0), ("Big_Nose", 1), ("Blond_Hair", 0), ("Blond_Hair", 2)]
     regions, known = found.cases.regions, found.cases.known
@@ -359,15 +359,15 @@ def test_part_cases_are_of_attributes_that_are_there(celeba_parts: Path) -> None
 
 
 def test_part_cases_of_some_splits(celeba_parts: Path) -> None:
-    assert faces.celeba_part_cases("any", ("valid", "test")).images == [1, 2]
+    assert face_cases.celeba_part_cases("any", ("valid", "test")).images == [1, 2]
     with pytest.raises(DataError, match="no images of the splits holdout"):
-        faces.celeba_part_cases("any", ("holdout",))
+        face_cases.celeba_part_cases("any", ("holdout",))
 
 
 @pytest.mark.data
 def test_part_cases_of_celeba(data_dir: Path) -> None:
     """Whatever an attribute is about is known, and none of it is lost at the model's size."""
-    found = faces.celeba_part_cases("se_zoo/resnet18_slim_celeba", ("valid", "test"))
+    found = face_cases.celeba_part_cases("se_zoo/resnet18_slim_celeba", ("valid", "test"))
     regions, known = found.cases.regions, found.cases.known
     assert len(set(found.images)) > 25 and len(set(found.groups)) >= 10
     assert not (regions & ~known).any() and 0.55 < known.float().mean() < 0.8

@@ -20,9 +20,10 @@ import torch
 import tyro
 from PIL import Image
 
-from benchmarks import cost, map_cases
+from benchmarks import cost_report, map_cases
 from benchmarks import map_report as report
 from se_zoo.explanations.quality.compare import METHODS, Cases
+from se_zoo.explanations.quality.peers import BY_CHANNEL
 from se_zoo.inference.images import demo_photo, load_photo
 from se_zoo.models.pretrained.load import load_model
 from se_zoo.train.repeat import shown
@@ -109,7 +110,7 @@ def quality_block(name: str) -> str:
 def cost_block() -> str:
     """The table of time and memory, and what it says of the models with images."""
     rows = load("cost")["rows"]
-    return f"{cost.table(rows)}\n\n{cost_summary(rows)}"
+    return f"{cost_report.cost_table(rows)}\n\n{cost_summary(rows)}"
 
 
 def cost_summary(rows: List[Dict[str, Any]]) -> str:
@@ -133,7 +134,7 @@ def cost_summary(rows: List[Dict[str, Any]]) -> str:
     for peer in ("grad-cam/GradCAM", "grad-cam/ScoreCAM", "captum/LayerGradCam",
                  "torch-cam/GradCAM"):  # fmt: skip
         peers.append(f"{peer} {of(peer, 'ratio', 'contribution')} times the time")
-        if peer not in cost.BY_CHANNEL:
+        if peer not in BY_CHANNEL:
             peers[-1] += f" and {of(peer, 'mb', 'contribution')} times the memory"
     return f"{text}{', '.join(peers)}."
 
@@ -267,7 +268,7 @@ def main(options: Write) -> None:
     rows = [row for content in contents for row in content["rows"]]
     methods = list(dict.fromkeys(m for content in contents for m in methods_of(content)))
     report.draw_quality(rows, methods, RESULTS / "quality.png")
-    cost.draw_cost(load("cost")["rows"], RESULTS / "cost.png")
+    cost_report.draw_cost(load("cost")["rows"], RESULTS / "cost.png")
     draw_parity(RESULTS / "parity.png")
     if options.portrait:
         draw_portrait(RESULTS / "portrait.png")

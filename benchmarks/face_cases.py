@@ -1,5 +1,7 @@
-"""The faces that `benchmarks/maps.py` explains: CelebA test images with boxes, CelebA images
-with part masks, and frontal faces with part masks."""
+"""Load the faces that `benchmarks/maps.py` explains.
+
+CelebA test images with boxes, CelebA images with part masks, and frontal faces with part masks.
+"""
 
 import io
 import json
@@ -37,7 +39,7 @@ FACE_BOXES: Dict[str, Tuple[float, float, float, float]] = {
     "Wearing_Hat": HAIR, "Receding_Hairline": HAIR, "Black_Hair": HAIR, "Blond_Hair": HAIR,
     "Gray_Hair": HAIR, "Brown_Hair": HAIR,
 }  # fmt: skip
-#: Which part of a FASSEG mask an attribute is about.
+#: The part of a FASSEG mask that belongs to each attribute.
 FACE_PARTS = {
     "Eyeglasses": "eyes", "Narrow_Eyes": "eyes", "Bags_Under_Eyes": "eyes", "Big_Nose": "nose",
     "Pointy_Nose": "nose", "Smiling": "mouth", "Mouth_Slightly_Open": "mouth",
@@ -47,9 +49,9 @@ FACE_PARTS = {
 
 _BROWS, _EYES, _HAIR = ("l_brow", "r_brow"), ("l_eye", "r_eye"), ("hair",)
 _LIPS = ("u_lip", "l_lip")
-_MOUTH = ("mouth", *_LIPS)  # their mouth is what lies between the lips
-#: Which parts of CelebAMask-HQ's masks, taken together, an attribute is about. Attributes of the
-#: skin (beards, bags under the eyes, cheeks, receding hairlines) are left out: the masks do not say
+_MOUTH = ("mouth", *_LIPS)  # CelebAMask-HQ's "mouth" is the area between the lips
+#: The parts of CelebAMask-HQ's masks that together belong to each attribute. Attributes of the skin
+#: (beards, bags under the eyes, cheeks, receding hairlines) are left out: the masks do not show
 #: where in the face they are.
 CELEBA_PARTS: Dict[str, Tuple[str, ...]] = {
     "Eyeglasses": ("eye_glasses",), "Wearing_Hat": ("hat",), "Wearing_Earrings": ("ear_ring",),
@@ -59,18 +61,18 @@ CELEBA_PARTS: Dict[str, Tuple[str, ...]] = {
     "Black_Hair": _HAIR, "Blond_Hair": _HAIR, "Brown_Hair": _HAIR, "Gray_Hair": _HAIR,
     "Straight_Hair": _HAIR, "Wavy_Hair": _HAIR,
 }  # fmt: skip
-#: What these masks hold outside the crop of the picture that was annotated.
+#: Value of these masks outside the crop that was annotated.
 UNKNOWN = 255
 
 
 def celeba_cases(model_name: str, images: int, most: int, split: str = "test") -> CaseSet:
-    """Images with an attribute of known place, where the model says so.
+    """Return CelebA images with an attribute of known place that the model finds too.
 
     Args:
-        model_name: Trained on CelebA.
-        images: So many of the split.
-        most: Cases of each attribute.
-        split: ``"valid"`` for images to choose settings on.
+        model_name: A model that was trained on CelebA.
+        images: Number of images that are read, from the first on.
+        most: Largest number of cases of each attribute.
+        split: ``"test"``, or ``"valid"`` to choose settings on.
     """
     model = load_model(model_name)
     transform = transform_of(model)
@@ -89,13 +91,16 @@ def celeba_cases(model_name: str, images: int, most: int, split: str = "test") -
 
 
 def celeba_part_cases(model_name: str, splits: Sequence[str]) -> CaseSet:
-    """CelebA images with part masks; attributes that they have and that the model says.
+    """Return CelebA images with part masks and attributes that are labelled and predicted.
 
-    An attribute whose part the mask lacks, such as earrings under hair, is left out.
+    An attribute whose part is missing in the mask, such as earrings under hair, is left out.
 
     Args:
-        model_name: Trained on CelebA.
-        splits: Of CelebA's official ones, whose images are taken.
+        model_name: A model that was trained on CelebA.
+        splits: The official splits whose images are used.
+
+    Raises:
+        DataError: If these splits have no images.
     """
     model = load_model(model_name)
     transform, geometry = transform_of(model), mask_transform_of(model)
@@ -121,8 +126,14 @@ def celeba_part_cases(model_name: str, splits: Sequence[str]) -> CaseSet:
 
 
 def face_part_cases(model_name: str, images: int) -> CaseSet:
-    """Frontal faces with part masks, cut as CelebA is; attributes that the model says. Whether it
-    is right is not known here."""
+    """Return frontal faces with part masks, cropped as CelebA, for the attributes predicted.
+
+    There are no labels, so whether the model is right is unknown.
+
+    Args:
+        model_name: A model that was trained on CelebA.
+        images: Largest number of images.
+    """
     model = load_model(model_name)
     transform, geometry = transform_of(model), mask_transform_of(model)
     folder = sample("face_parts")
@@ -135,7 +146,7 @@ def face_part_cases(model_name: str, images: int) -> CaseSet:
         box = _celeba_frame(mask, classes)
         image = transform(cut_box(Image.open(file).convert("RGB"), box, file))
         said = model(image[None])[0].detach() > 0
-        # What lies outside the photo is 0, skin, which no attribute is about.
+        # Pixels outside the photo become 0, which is skin; no attribute belongs to skin.
         parts = geometry(Image.fromarray(mask).crop(box))
         for name, part in FACE_PARTS.items():
             region = parts == int(classes[part])
@@ -146,8 +157,10 @@ def face_part_cases(model_name: str, images: int) -> CaseSet:
 
 
 def _celeba_frame(mask: np.ndarray, classes: Dict[str, str]) -> Tuple[int, int, int, int]:
-    """The box in which eyes and mouth lie where CelebA's lie: the eyes at 0.505 of the height, the
-    mouth at 0.71, and 89 x 109 pixels wide and high."""
+    """Return the crop in which eyes and mouth lie where they lie in CelebA.
+
+    The eyes are at 0.505 of the height, the mouth at 0.71, and the aspect is 89 to 109.
+    """
     places = [np.argwhere(mask == int(classes[part])).mean(0) for part in ("eyes", "mouth")]
     (eyes, middle), (mouth, _) = places
     height = (mouth - eyes) / (0.71 - 0.505)
