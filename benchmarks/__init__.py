@@ -1,0 +1,1 @@
+"""Measurements of explanations, training, decoding and memory; README.md lists them."""

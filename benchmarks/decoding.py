@@ -76,7 +76,7 @@ def main() -> None:
             for side in sides if run % 2 else sides[::-1]:
                 begun = time.perf_counter()
                 for path in args.videos:
-                    index_file.cache_clear()  # training indexes a video once only
+                    index_file.cache_clear()  # a cached index would hide the cost of indexing
                     side(path)
                 if run:  # the first run warms the disk's cache
                     seconds[side].append(time.perf_counter() - begun)

@@ -1,11 +1,13 @@
-"""How often the maps of the bundled model point into the face region of an attribute.
+"""Measure how often the maps of the bundled model point at the part of the face they should.
 
-    SE_ZOO_DATA=/path/to/data python -m benchmarks.regions            # about 2 minutes
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.regions --out regions.json
 
-CelebA is aligned, so regions lie at known places. For each attribute with a known region, over the
-test images that have it and for which the model says so: pointing = share of maps whose maximum
-lies inside the region (Zhang et al., arXiv 1608.00507); energy = share of the heatmap inside, over
-the region's share of the area, so 1 is chance (Wang et al., Score-CAM, arXiv 1910.01279).
+Run time: about 2 minutes. Result: hub_cards/resnet18_slim_celeba/regions.json.
+
+CelebA is aligned, so the parts of the face lie at known places. Cases are test images with an
+attribute of known place that the model predicts, too. Pointing is the share of maps whose maximum
+lies in the region (Zhang et al., arXiv 1608.00507). Energy is the share of the heatmap inside the
+region over the region's share of the area; chance is 1 (Wang et al., Score-CAM, arXiv 1910.01279).
 """
 
 import json
@@ -33,45 +35,51 @@ from se_zoo.provenance import provenance
 
 @dataclass(frozen=True)
 class Measure:
-    """What to measure."""
+    """Options of the measurement."""
 
     model: str = "se_zoo/resnet18_slim_celeba"
+    """A model that was trained on CelebA."""
     images: int = 1000
-    """The first so many images of the test split."""
+    """Number of test images, from the first on."""
     least: int = 5
-    """Attributes with fewer cases are left out of the means."""
+    """Attributes with fewer cases do not count in the means."""
     out: Optional[Path] = None
-    """Write the figures as JSON too."""
+    """Write the figures to this JSON file, too."""
 
 
 def pointing_and_energy(
     heatmap: torch.Tensor, box: Tuple[float, float, float, float]
 ) -> Tuple[float, float]:
-    """Whether a heatmap (H, W) has its maximum in the box, and its energy there over chance."""
+    """Return whether a heatmap's maximum lies in a box, and the energy there over chance.
+
+    Args:
+        heatmap: The heatmap, (H, W).
+        box: x0 y0 x1 y1 in fractions of the image.
+    """
     region = fraction_region(box, *heatmap.shape)[0][None]
     energy = energy_in_region(heatmap[None], region).nan_to_num()
     return float(pointing_game(heatmap[None], region)), float(energy)
 
 
-def load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[str, List[bool]]]:
-    """Images and attributes of the sample's test split."""
+def _load_test_split(folder: Path, images: int) -> Tuple[List[Image.Image], Dict[str, List[bool]]]:
+    """Read images and attributes of the sample's test split."""
     pictures, table = read_images(folder / "celeba46k" / "test.parquet", slice(images))
     return pictures, {name: table[name].to_pylist() for name in FACE_BOXES}
 
 
-def model_and_images(
+def _model_and_images(
     options: Measure,
 ) -> Tuple[torch.nn.Module, torch.Tensor, Dict[str, List[bool]]]:
-    """The model, the test images as it takes them, and their attributes."""
-    pictures, truth = load_test_split(Path(os.environ["SE_ZOO_DATA"]), options.images)
+    """Load the model, the preprocessed test images (N, 3, H, W) and their attributes."""
+    pictures, truth = _load_test_split(Path(os.environ["SE_ZOO_DATA"]), options.images)
     model = timm.create_model(options.model, pretrained=True).eval()
     transform: Any = create_transform(**resolve_data_config(model=model))
     return model, torch.stack([transform(p) for p in pictures]), truth
 
 
-def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]]:
-    """Cases, pointing and energy of every attribute with a known region."""
-    model, batch, truth = model_and_images(options)
+def _measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]]:
+    """Measure cases, pointing and energy of every attribute with a known region."""
+    model, batch, truth = _model_and_images(options)
     figures: Dict[str, List[Tuple[float, float]]] = {name: [] for name in FACE_BOXES}
     for start in range(0, len(batch), 50):
         explanation = se_zoo.explain(model, batch[start : start + 50], list(FACE_BOXES), method)
@@ -88,9 +96,9 @@ def measure(options: Measure, method: str) -> Dict[str, Tuple[int, float, float]
     return result
 
 
-def summary(options: Measure, method: str) -> Dict[str, Any]:
-    """Means over the attributes with enough cases, and each attribute's own figures."""
-    figures = measure(options, method)
+def _summarise(options: Measure, method: str) -> Dict[str, Any]:
+    """Return means over the attributes with enough cases, and the figures of each attribute."""
+    figures = _measure(options, method)
     counted = [f for f in figures.values() if f[0] >= options.least]
     return {
         "pointing": round(sum(f[1] for f in counted) / len(counted), 3),
@@ -103,15 +111,15 @@ def summary(options: Measure, method: str) -> Dict[str, Any]:
     }
 
 
-def weights_hash(model: str) -> Dict[str, str]:
-    """SHA-256 of the weights that were measured, where the zoo's manifest knows it."""
+def _weights_hash(model: str) -> Dict[str, str]:
+    """Return the SHA-256 of the weights, if the zoo's manifest has it."""
     entry = manifest().get(model.removeprefix("se_zoo/"))
     return {} if entry is None else {"weights_sha256": entry.sha256["model.safetensors"]}
 
 
-def rule_counts(options: Measure) -> Dict[str, int]:
-    """How many images have their channels selected by which rule."""
-    model, batch, _ = model_and_images(options)
+def _count_rules(options: Measure) -> Dict[str, int]:
+    """Count the images for each rule by which channels were selected."""
+    model, batch, _ = _model_and_images(options)
     rules: Counter = Counter()
     for part in batch.split(50):
         rules.update(se_zoo.explain(model, part, method="gate").rule)
@@ -119,10 +127,11 @@ def rule_counts(options: Measure) -> Dict[str, int]:
 
 
 def main(options: Measure) -> None:
+    """Measure three kinds of maps, print the figures, and write them if asked."""
     if "SE_ZOO_DATA" not in os.environ:
         sys.exit("Set SE_ZOO_DATA to the folder that holds celeba46k/test.parquet.")
-    report = {m: summary(options, m) for m in ("contribution", "gate", "activation")}
-    rules = rule_counts(options)
+    report = {m: _summarise(options, m) for m in ("contribution", "gate", "activation")}
+    rules = _count_rules(options)
     for method, means in report.items():
         print(
             f"{method}: pointing {means['pointing']:.2f}, energy {means['energy']:.2f} "
@@ -136,7 +145,7 @@ def main(options: Measure) -> None:
     print(f"channels selected by: {rules}")
     if options.out is not None:
         settings = {"model": options.model, "images": options.images, "least": options.least}
-        origin = {**provenance(), **weights_hash(options.model)}
+        origin = {**provenance(), **_weights_hash(options.model)}
         content = {**origin, **settings, "rules": rules, **report}
         options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

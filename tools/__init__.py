@@ -1,0 +1,1 @@
+"""Tools of the maintainers: they write cards, results and packaged models."""
