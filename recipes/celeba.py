@@ -7,14 +7,14 @@
     python recipes/celeba.py --debug            # seconds on a CPU
     torchrun --standalone --nproc-per-node 2 recipes/celeba.py    # two GPUs; README.md has CPUs
 
-Score to expect, and run time: see the model cards in hub_cards/. Always answering the majority
-scores 80.5 % on the sample's test split, and 50 % balanced; most attributes are rare, so read the
+Run time and score to expect: the model cards in hub_cards/ have both. Always answering the majority
+scores 80.5 % on the sample's test split, and 50 % balanced. Most attributes are rare, so read the
 balanced figure too. recipes/parity.py compares with the same model without the block.
 Data: `$SE_ZOO_DATA/celeba46k` (train, valid and test.parquet) where that variable is set, otherwise
-`flwrlabs/celeba` from the Hub; research use only. Both are the official split, in which nobody is
-in two parts; the sample has 44,975 of its 202,599 images, at 104 x 128 pixels.
-Every figure is of the averaged (EMA) weights of the last epoch: none is picked on the valid split.
-An interrupted run goes on when the same command is given again.
+`flwrlabs/celeba` from the Hub; for research only. Both have the official split, in which nobody is
+in two parts. The sample has 44,975 of the 202,599 images, at 104 x 128 pixels.
+All figures are those of the averaged (EMA) weights of the last epoch; no epoch is chosen on the
+validation split. The same command continues an interrupted run.
 """
 
 import os
@@ -28,6 +28,7 @@ from se_zoo.train.recipe import run_recipe
 
 
 def default_data() -> DataConfig:
+    """Return the sample of CelebA where SE_ZOO_DATA is set, otherwise CelebA from the Hub."""
     root = os.environ.get("SE_ZOO_DATA")
     return DataConfig(
         path=str(Path(root) / "celeba46k") if root else CELEBA_HUB,

@@ -1,20 +1,20 @@
-"""Train a small clip model on real videos of a talking face (GRID corpus), and see where it looks.
+"""Train a small clip model on real videos of a talking face (GRID corpus), and measure its maps.
 
     SE_ZOO_DATA=/path/to/data python recipes/grid.py word      # which command: bin, lay, place, set
-    SE_ZOO_DATA=/path/to/data python recipes/grid.py speaking  # speaks now, or is silent
+    SE_ZOO_DATA=/path/to/data python recipes/grid.py speaking  # is the face speaking or silent
     SE_ZOO_DATA=/path/to/data python recipes/grid.py word --debug
 
-Data: `$SE_ZOO_DATA/grid`: `video/*.mpg` and `align/*.align` (`start end word`, 1,000 units a
-frame) of one speaker's 60 sentences (Cooke et al., doi 10.1121/1.2229005), every third of which is
-held out. The model is the bundled face model, frame by frame, from its weights.
-Result, held-out third, mean ± deviation over seeds 0 to 2, on one core (AMD EPYC):
-  speaking: accuracy 95.16 ± 0.49 % (most frequent answer: 54.70 %), 195 s a run; energy on the
+Run time and score to expect, on the held-out third, mean ± deviation over seeds 0 to 2, on one core
+(AMD EPYC):
+  speaking: 195 s a run; accuracy 95.16 ± 0.49 % (most frequent answer: 54.70 %). Energy on the
   mouth (1 is chance): contribution map 5.00 ± 0.59, gate map 3.55 ± 0.47, activation 3.73 ± 0.23.
-  word: accuracy 75.00 ± 5.00 % (35.00 %), 140 s a run. The settings were chosen on this third; with
-  the others held out, --fold 0 and 1, it is 78.33 ± 2.89 % and 71.67 ± 2.89 % (30.00 %). A third
-  is 20 clips, so one clip is five points.
-An interrupted run goes on when the same command is given again; finished ones are not trained
-again.
+  word: 140 s a run; accuracy 75.00 ± 5.00 % (most frequent answer: 35.00 %). The settings were
+  chosen on this third. With the others held out, --fold 0 and 1, it is 78.33 ± 2.89 % and 71.67 ±
+  2.89 % (30.00 %). A third is 20 clips, so one clip is five points.
+Data: `$SE_ZOO_DATA/grid` with 60 sentences of one speaker (Cooke et al., doi 10.1121/1.2229005):
+`video/*.mpg` and `align/*.align` (`start end word`, 1,000 units a frame). Every third sentence is
+held out. The model is the bundled face model, frame by frame, and starts from its weights.
+The same command continues an interrupted run; finished runs are not trained again.
 """
 
 import csv
@@ -43,33 +43,38 @@ from se_zoo.train.clip_samples import ClipViews
 from se_zoo.train.recipe import Options, one_line_errors
 from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
 
+#: Frames a second of the videos, and units of the alignments in a frame.
 FPS, UNITS = 25, 1000
-#: x0 y0 x1 y1 in the videos' pixels: around this speaker's head, framed as in CelebA; around the
-#: mouth; the mouth itself.
+#: Boxes x0 y0 x1 y1 in the videos' pixels: this speaker's head, framed as in CelebA; a crop around
+#: the mouth; the mouth itself.
 FACE_CROP = (42, 7, 270, 288)
 MOUTH_CROP, MOUTH = (100, 170, 212, 254), (118, 184, 206, 242)
 
 
 class Word(NamedTuple):
+    """A word of an alignment, or a silence."""
+
     start: float
-    """In frames."""
+    """First frame, as a fraction."""
     end: float
+    """End, in frames."""
     text: str
+    """The word; "sil" is silence."""
 
 
 @dataclass(frozen=True)
 class GridOptions(Options):
-    """Every option of the recipe."""
+    """Options of the recipe."""
 
     task: tyro.conf.Suppress[Literal["word", "speaking"]] = "word"
     seeds: Tuple[int, ...] = (0, 1, 2)
-    """One training each."""
+    """Seeds; each is trained once."""
     fold: Literal[0, 1, 2] = 2
-    """Which third of the clips is held out."""
+    """The third of the clips that is held out."""
 
 
-def options_of(task: Literal["word", "speaking"]) -> GridOptions:
-    """What is trained for a task."""
+def _task_options(task: Literal["word", "speaking"]) -> GridOptions:
+    """Return the default options of a task."""
     word = task == "word"
     folder = Path(os.environ.get("SE_ZOO_DATA", "data")) / "grid"
     return GridOptions(
@@ -100,12 +105,18 @@ def options_of(task: Literal["word", "speaking"]) -> GridOptions:
 
 
 def read_words(file: Path) -> List[Word]:
+    """Read the words of an alignment file."""
     lines = [line.split() for line in file.read_text("utf-8").splitlines()]
     return [Word(int(a) / UNITS, int(b) / UNITS, text) for a, b, text in lines]
 
 
 def spoken_by_words(align: Path, frames: int) -> np.ndarray:
-    """Which frames lie in a word, (frames,) bool."""
+    """Return whether each frame lies in a word, (frames,) bool.
+
+    Args:
+        align: The alignment file.
+        frames: Number of frames of the video.
+    """
     spoken = np.zeros(frames, bool)
     for word in read_words(align):
         if word.text != "sil":
@@ -114,13 +125,23 @@ def spoken_by_words(align: Path, frames: int) -> np.ndarray:
 
 
 def word_window(words: Sequence[Word]) -> List[Tuple[int, int, str]]:
-    """The command is the first word; its lips come before and its end reaches into the next."""
+    """Return the window of the command, which is the first word.
+
+    It begins before the word is heard, because the lips move earlier, and ends in the next word.
+
+    Returns:
+        One window: first frame, end, label.
+    """
     first = next(word for word in words if word.text != "sil")
     return [(max(0, round(first.end - 9)), round(first.end + 3), first.text)]
 
 
 def speaking_windows(words: Sequence[Word], length: int = 10) -> List[Tuple[int, int, str]]:
-    """Windows that lie wholly in the sentence, or wholly in the silence before or after it."""
+    """Return the windows that lie wholly in the sentence or wholly in the silence around it.
+
+    Returns:
+        Windows of `length` frames: first frame, end, label.
+    """
     spoken = [word for word in words if word.text != "sil"]
     begin, end, last = spoken[0].start, spoken[-1].end, words[-1].end
     found = []
@@ -136,13 +157,13 @@ def speaking_windows(words: Sequence[Word], length: int = 10) -> List[Tuple[int,
     return found
 
 
-def write_table(given: GridOptions, file: Path) -> None:
-    """The windows as a csv that the engine reads."""
+def _write_table(given: GridOptions, file: Path) -> None:
+    """Write the windows as a csv that the engine reads."""
     windows_of = word_window if given.task == "word" else speaking_windows
     alignments = sorted((Path(given.data.path) / "align").glob("*.align"))
     if not alignments:
         raise DataError(
-            f"no alignments in {given.data.path}/align: set SE_ZOO_DATA, or --data.path."
+            f"no alignments in {given.data.path}/align: set SE_ZOO_DATA, or give --data.path."
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as made, made.open("w", newline="", encoding="utf-8") as opened:
@@ -154,8 +175,8 @@ def write_table(given: GridOptions, file: Path) -> None:
                 table.writerow([f"video/{path.stem}.mpg", label, start / FPS, end / FPS, split])
 
 
-def mouth_in(crop: Sequence[int], views: ClipViews) -> Tuple[slice, slice]:
-    """Rows and columns of the mouth in what the model sees."""
+def _mouth_slices(crop: Sequence[int], views: ClipViews) -> Tuple[slice, slice]:
+    """Return rows and columns of the mouth in the model's input."""
     x0, y0, x1, y1 = crop
     ((top, left, down, across),) = views.views.boxes(x1 - x0, y1 - y0)
     height, width = views.config.size
@@ -164,15 +185,18 @@ def mouth_in(crop: Sequence[int], views: ClipViews) -> Tuple[slice, slice]:
     return slice(max(0, rows[0]), rows[1]), slice(max(0, columns[0]), columns[1])
 
 
-def mouth_energy(config: Config) -> Dict[str, Optional[float]]:
-    """Share of each method's heatmap that lies on the mouth, over the mouth's share of the picture
-    (1 is chance; Score-CAM, arXiv 1910.01279, section 4.2): the mean over the held-out windows with
-    speech that are answered rightly; None if there is none."""
+def _mouth_energy(config: Config) -> Dict[str, Optional[float]]:
+    """Return the energy on the mouth over chance, by method.
+
+    This is the share of the heatmap on the mouth over the mouth's share of the picture; chance is 1
+    (Score-CAM, arXiv 1910.01279, section 4.2). Means are over the held-out windows with speech that
+    the model classifies correctly; None if there are none.
+    """
     assert isinstance(config.data, ClipDataConfig) and config.data.crop is not None
     model: Any = timm.create_model(f"local-dir:{config.run.output / 'export'}", pretrained=True)
     data = replace(config.data, clips=1, crops=1)
     views = ClipViews(resolve_clip_config(model.eval()), data)
-    rows, columns = mouth_in(config.data.crop, views)
+    rows, columns = _mouth_slices(config.data.crop, views)
     found: Dict[str, List[float]] = {"contribution": [], "gate": [], "activation": []}
     table = open_table(config.data, "test")
     for i in range(len(table)):
@@ -189,20 +213,28 @@ def mouth_energy(config: Config) -> Dict[str, Optional[float]]:
 
 
 def main(given: GridOptions) -> None:
-    default = options_of(given.task)
+    """Write the table of windows, train all seeds and report.
+
+    Raises:
+        SEZooError: If options or data cannot be used.
+    """
+    default = _task_options(given.task)
     check_seeds(given.seeds, given.run, default.run.seed)
     if given.data.csv is not None:
-        raise InvalidInputError("--data.csv: the recipe makes its own table of the alignments.")
-    with tempfile.TemporaryDirectory() as nowhere:
-        folder = Path(nowhere) if given.run.dry_run else given.run.output
+        raise InvalidInputError(
+            "--data.csv: remove it; the recipe makes its own table from the alignments."
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) if given.run.dry_run else given.run.output
         if given.debug and folder == default.run.output:
             folder = folder.with_name(f"{folder.name}-debug")
         table = folder / f"{given.task}-{given.fold}.csv"
-        write_table(given, table)
-        run_seeds(given, replace(given, data=replace(given.data, csv=table)).config(default))
+        _write_table(given, table)
+        _run_seeds(given, replace(given, data=replace(given.data, csv=table)).config(default))
 
 
-def run_seeds(given: GridOptions, config: Config) -> None:
+def _run_seeds(given: GridOptions, config: Config) -> None:
+    """Train every seed that is not finished, then report."""
     output = config.run.output
     runs = []
     for seed in given.seeds[:1] if given.debug else given.seeds:
@@ -210,16 +242,17 @@ def run_seeds(given: GridOptions, config: Config) -> None:
         run = replace(config, run=replace(config.run, seed=seed, output=folder))
         runs.append((run, summary_of(run, "grid" if given.task == "speaking" else "")))
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
-        report(given, output, runs)
+        _report(given, output, runs)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str, Any]]]) -> None:
+def _report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str, Any]]]) -> None:
+    """Write the figures of all seeds, and print their means."""
     tests = [summary["test"] for _, summary in runs]
-    # For the word, the mouth fills most of the picture: nothing to tell from chance.
+    # For the task word the mouth fills most of the picture, so its share says nothing.
     measured = given.task == "speaking"
-    energies = [mouth_energy(run) for run, _ in runs if run.model.se and measured]
+    energies = [_mouth_energy(run) for run, _ in runs if run.model.se and measured]
     content: Dict[str, Any] = {
         **provenance(), "task": given.task, "fold": given.fold,
         "seeds": [run.run.seed for run, _ in runs],
@@ -242,7 +275,7 @@ def report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str, 
 
 
 if __name__ == "__main__":
-    tasks = {name: (f"The task {name}.", options_of(name)) for name in ("word", "speaking")}
+    tasks = {name: (f"The task {name}.", _task_options(name)) for name in ("word", "speaking")}
     given = tyro.extras.overridable_config_cli(tasks, description=__doc__ or "")
     with one_line_errors():
         main(given)

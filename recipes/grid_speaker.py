@@ -1,22 +1,23 @@
-"""Train a small model on who speaks, from real talking faces (GRID corpus), and try it on others.
+"""Train a small speaker model on real talking faces (GRID corpus), and test it on other people.
 
     SE_ZOO_DATA=/path/to/data python recipes/grid_speaker.py
     SE_ZOO_DATA=/path/to/data python recipes/grid_speaker.py --debug
 
-Data: `$SE_ZOO_DATA/grid` (Cooke et al., doi 10.1121/1.2229005): 60 sentences of one speaker with
-word alignments, every sixth of which validates, and 11 clips of other speakers (`multi_*`), which
-test. Faces are found and cut out first, into --data.path, in AVA's layout. Those 11 have no
-alignments: there, speech is the longest stretch of sound, which agrees with the alignments of the
-first speaker's clips on 95.53 % of the frames. A face also counts as silent, in training by chance
-and in validation and test once for each track, when its sound is another clip's (there with its
-halves exchanged, or loudness alone would tell) or is muted.
-Result, on the other speakers, mean ± deviation over seeds 0 to 2, 16 to 24 minutes a run on a busy
-core (AMD EPYC): average precision 86.15 ± 8.07 % (share of speech 17.98 %, loudness as the score
-51.02 %); with their own sound alone 97.95 ± 1.72 % (53.94 %, 99.34 %). The settings were chosen on
-the validation clips. One run from LR-ASD's weights (`--model.name asd_small_sehead --run.init
+Run time: 16 to 24 minutes a run on a busy core (AMD EPYC).
+Score to expect, on the other people, mean ± deviation over seeds 0 to 2: average precision 86.15 ±
+8.07 % (share of speech 17.98 %, loudness as the score 51.02 %). With their own sound alone 97.95 ±
+1.72 % (share of speech 53.94 %, loudness 99.34 %). The settings were chosen on the validation
+clips. One run from LR-ASD's weights (`--model.name asd_small_sehead --run.init
 lr_asd/model.safetensors --optim.epochs 12 --optim.lr 5e-4`): 99.44 %.
-An interrupted run goes on when the same command is given again; finished ones are not trained
-again.
+Data: `$SE_ZOO_DATA/grid` (Cooke et al., doi 10.1121/1.2229005). 60 sentences of one speaker have
+word alignments; every sixth validates, the others train. 11 clips of other people (`multi_*`) test.
+Faces are found and cut out first, into --data.path, in AVA's layout.
+The 11 test clips have no alignments: speech is the longest stretch of sound there. On the first
+speaker's clips this agrees with the alignments on 95.53 % of the frames.
+A face also counts as silent when its sound is another clip's or is muted: by chance in training,
+and once for each track in validation and test. There the other clip's halves are exchanged;
+otherwise loudness alone would give the answer.
+The same command continues an interrupted run; finished runs are not trained again.
 """
 
 import os
@@ -55,23 +56,23 @@ from se_zoo.train.speaker.speaker_recipe import SpeakerOptions
 
 SPLITS = ("train", "valid", "test")
 SILENT = LABELS[2]
-#: What is done to the sound of a face that then counts as silent.
+#: Changes of the sound after which a face counts as silent.
 KINDS = ("swapped", "muted")
 
 
 @dataclass(frozen=True)
 class GridSpeakerOptions(SpeakerOptions):
-    """Every option of the recipe."""
+    """Options of the recipe."""
 
     seeds: Tuple[int, ...] = (0, 1, 2)
-    """One training each."""
+    """Seeds; each is trained once."""
     videos: Path = Path(os.environ.get("SE_ZOO_DATA", "data")) / "grid"
-    """Folder with video/ and align/; --data.path is where the tracks go."""
+    """Folder with video/ and align/; the face tracks are written to --data.path."""
 
 
 DEFAULT = GridSpeakerOptions(
     data=TrackDataConfig("runs/grid_tracks"),
-    # Far fewer updates than on AVA: the batch statistics have to follow faster.
+    # Far fewer updates than on AVA: the running statistics of the norms must adapt faster.
     model=SpeakerModelConfig(norm_momentum=0.1),
     augment=SpeakerAugmentConfig(
         swap=0.25, mute=0.1, noise=0.25, frames=32, rotate=5.0, scale=(0.8, 1.0)
@@ -86,11 +87,18 @@ DEFAULT = GridSpeakerOptions(
 )  # fmt: skip
 
 
-# Truth
+# Labels
 
 
-def spoken_by_sound(loudness: np.ndarray) -> np.ndarray:
-    """Which frames belong to the longest stretch of sound that pauses for 5 frames at most."""
+def _spoken_by_sound(loudness: np.ndarray) -> np.ndarray:
+    """Return the frames of the longest stretch of sound with pauses of at most 5 frames.
+
+    Args:
+        loudness: Of every frame, (frames,).
+
+    Returns:
+        (frames,) bool.
+    """
     low, high = np.percentile(loudness, [5, 95])
     loud = np.flatnonzero(loudness > low + 0.35 * (high - low))
     stretches = np.split(loud, np.flatnonzero(np.diff(loud) > 5) + 1)
@@ -100,8 +108,13 @@ def spoken_by_sound(loudness: np.ndarray) -> np.ndarray:
     return spoken
 
 
-def loudness_of(features: torch.Tensor, frames: int) -> np.ndarray:
-    """Mean logarithm of the energy in every frame, (frames,)."""
+def _loudness(features: torch.Tensor, frames: int) -> np.ndarray:
+    """Return the mean logarithm of the energy in every frame, (frames,).
+
+    Args:
+        features: MFCCs, (4 * frames, 13).
+        frames: Number of frames.
+    """
     energy = features[: 4 * frames, 0]
     energy = torch.nn.functional.pad(
         energy, (0, 4 * frames - len(energy)), value=float(energy.min())
@@ -113,16 +126,24 @@ def loudness_of(features: torch.Tensor, frames: int) -> np.ndarray:
 
 
 def prepare(videos: Path, out: Path) -> None:
-    """Find the faces, and lay crops, sound and truth as AVA does; nothing if that is done."""
+    """Find the faces, and write crops, sound and labels in AVA's layout, unless done.
+
+    Args:
+        videos: Folder with video/ and align/.
+        out: Folder for the tracks.
+
+    Raises:
+        DataError: If a video has no face, or `out` cannot be used.
+    """
     if all((out / "csv" / f"{split}.csv").is_file() for split in SPLITS):
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise DataError(f"{out} is not there yet: give the command once with a single process.")
+        raise DataError(f"{out} does not exist yet: run the command once with a single process.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} holds something else; name another --data.path for the tracks.")
+        raise DataError(f"{out} holds something else; give another --data.path for the tracks.")
     files = sorted((videos / "video").glob("*.mpg"))
     if not files:
-        raise DataError(f"no videos in {videos}/video: set SE_ZOO_DATA, or --videos.")
+        raise DataError(f"no videos in {videos}/video: set SE_ZOO_DATA, or give --videos.")
     out.parent.mkdir(parents=True, exist_ok=True)
     aligned = [p for p in files if (videos / "align" / f"{p.stem}.align").is_file()]
     rows: Dict[str, List[Row]] = {split: [] for split in SPLITS}
@@ -134,7 +155,7 @@ def prepare(videos: Path, out: Path) -> None:
             raise DataError(f"{file}: no face was found.")
         track, frames = max(found, key=len), len(pictures)
         sound = sound_features(file, str(file), pictures.begins)
-        spoken, split = spoken_by_sound(loudness_of(sound, frames)), "test"
+        spoken, split = _spoken_by_sound(_loudness(sound, frames)), "test"
         if file in aligned:
             by_words = spoken_by_words(videos / "align" / f"{file.stem}.align", frames)
             agreements.append(float((spoken == by_words).mean()))
@@ -152,13 +173,19 @@ def prepare(videos: Path, out: Path) -> None:
             write_ava(boxes, rows[split])
             build_tracks(videos / "video", boxes, made, split)
             if split != "train":
-                add_silent(made, split)
+                _add_silent(made, split)
         os.replace(made, out)
 
 
-def add_silent(out: Path, split: str) -> None:
-    """Every track once more with the sound of the next one, whose second half comes first, and once
-    without sound: nobody speaks."""
+def _add_silent(out: Path, split: str) -> None:
+    """Add two silent copies of every track of a split.
+
+    One has the sound of the next track with its halves exchanged, the other has no sound.
+
+    Args:
+        out: Folder of the tracks.
+        split: The split.
+    """
     config, table = TrackDataConfig(str(out)), out / "csv" / f"{split}.csv"
     rows = read_ava(table, "label", boxes=True)
     silent: List[Row] = []
@@ -169,7 +196,7 @@ def add_silent(out: Path, split: str) -> None:
             faces, sounds = out / config.faces / split, out / config.sounds / split
             shutil.copytree(faces / video / f"{video}_0", faces / name / f"{name}_0")
             (sounds / name).mkdir()
-            copy_sound(sounds / other / f"{other}_0.wav", sounds / name / f"{name}_0.wav", how)
+            _copy_sound(sounds / other / f"{other}_0.wav", sounds / name / f"{name}_0.wav", how)
             silent += [
                 Row((f"{name}_0", row.key[1]), name, SILENT, row.box)
                 for row in rows
@@ -178,7 +205,8 @@ def add_silent(out: Path, split: str) -> None:
     write_ava(table, [*rows, *silent])
 
 
-def copy_sound(file: Path, to: Path, how: str) -> None:
+def _copy_sound(file: Path, to: Path, how: str) -> None:
+    """Copy a wave file with its halves exchanged ("swapped") or as silence ("muted")."""
     with wave.open(str(file), "rb") as opened:
         parameters = opened.getparams()
         samples = opened.readframes(parameters.nframes)
@@ -192,9 +220,12 @@ def copy_sound(file: Path, to: Path, how: str) -> None:
 # Figures
 
 
-def measured(config: SpeakerConfig) -> Dict[str, float]:
-    """Average precision on the test rows with their own sound alone, and with each kind of silence;
-    and of loudness as the score."""
+def _measure(config: SpeakerConfig) -> Dict[str, float]:
+    """Measure average precision on the test rows, by the kind of sound.
+
+    Kinds are the own sound alone, own and swapped, own and muted, and all rows. For each there is
+    the average precision of the model, that of loudness as the score, and the share of speech.
+    """
     table = open_tracks(replace(config.data, limit_eval=None), config.data.splits[-1])
     scores = {
         row.key: float(row.value)
@@ -203,7 +234,7 @@ def measured(config: SpeakerConfig) -> Dict[str, float]:
     found: Dict[str, Tuple[List[bool], List[float], List[float]]] = {}
     for index in range(len(table)):
         track = table.sample(index)
-        loud = loudness_of(mfcc(track.wave(0, len(track))), len(track))
+        loud = _loudness(mfcc(track.wave(0, len(track))), len(track))
         entity = track.sound.stem
         kind = next((k for k in KINDS if k in entity), "own")
         for name in (*KINDS, "own", "all") if kind == "own" else (kind, "all"):
@@ -220,6 +251,11 @@ def measured(config: SpeakerConfig) -> Dict[str, float]:
 
 
 def main(given: GridSpeakerOptions) -> None:
+    """Prepare the tracks, train all seeds that are not finished, and report.
+
+    Raises:
+        SEZooError: If options or data cannot be used.
+    """
     check_seeds(given.seeds, given.run, DEFAULT.run.seed)
     prepare(given.videos, Path(given.data.path))
     config = given.config(DEFAULT)
@@ -229,14 +265,15 @@ def main(given: GridSpeakerOptions) -> None:
         run = replace(config, run=replace(config.run, seed=seed, output=output / f"seed-{seed}"))
         runs.append((run, summary_of(run, "grid")))
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
-        report(output, runs)
+        _report(output, runs)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def report(output: Path, runs: List[Tuple[SpeakerConfig, Dict[str, Any]]]) -> None:
+def _report(output: Path, runs: List[Tuple[SpeakerConfig, Dict[str, Any]]]) -> None:
+    """Write the figures of all seeds, and print their means."""
     tests = [summary["test"] for _, summary in runs]
-    kinds = [measured(run) for run, _ in runs if run.data.limit_eval is None]
+    kinds = [_measure(run) for run, _ in runs if run.data.limit_eval is None]
     content: Dict[str, Any] = {
         **provenance(), "seeds": [run.run.seed for run, _ in runs],
         "samples": runs[0][1]["samples"], "test": tests, "kinds": kinds,

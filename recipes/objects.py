@@ -1,20 +1,20 @@
-"""Train a timm model with an SE head on a single-label image set: a Hub id, parquet or a folder.
+r"""Train a timm model with an SE head on images with one label each: Hub, parquet or a folder.
 
     SE_ZOO_DATA=/path/to/data python recipes/objects.py                  # the CIFAR-10 sample
-    python recipes/objects.py --data.path timm/mini-imagenet --data.image image \\
-        --data.splits train validation test --model.name resnet50_sehead --model.pretrained \\
+    python recipes/objects.py --data.path timm/mini-imagenet --data.image image \
+        --data.splits train validation test --model.name resnet50_sehead --model.pretrained \
         --model.gate identity
     python recipes/objects.py --debug                                    # seconds
 
-Data: `$SE_ZOO_DATA/cifar10` (train and test.parquet, columns image and label) where that variable
-is set, otherwise uoft-cs/cifar10 from the Hub. It has no validation split: the figures while
-training are those of the test split, and nothing but `best/` is chosen by them.
 Run time: 9 minutes on two cores (AMD EPYC with bf16), 6 epochs.
-Score to expect: test accuracy 61.4 %, top 5 96.2 % (chance: 10 and 50 %); the sample has 20,000
-images, compressed to 1 KB each, so this is far below what CIFAR-10 is known for.
-At 64 px the last feature map of resnet18 has 2 x 2 cells: for maps worth looking at, give a larger
---model.input-size, or --model.name resnet18_slim_sehead, whose maps have 8 x 8.
-An interrupted run goes on when the same command is given again.
+Score to expect: test accuracy 61.4 %, top 5 96.2 % (chance: 10 and 50 %). The sample has 20,000
+images, compressed to 1 KB each, so this is far below the usual accuracy on CIFAR-10.
+Data: `$SE_ZOO_DATA/cifar10` (train and test.parquet, columns image and label) where that variable
+is set, otherwise uoft-cs/cifar10 from the Hub. CIFAR-10 has no validation split: the figures during
+training are those of the test split, and only `best/` is chosen by them.
+At 64 px the last feature map of resnet18 has 2 x 2 cells. For finer maps give a larger
+--model.input-size, or --model.name resnet18_slim_sehead, whose maps have 8 x 8 cells.
+The same command continues an interrupted run.
 """
 
 import os
@@ -26,6 +26,7 @@ from se_zoo.train.recipe import run_recipe
 
 
 def default_data() -> DataConfig:
+    """Return the sample of CIFAR-10 where SE_ZOO_DATA is set, otherwise CIFAR-10 from the Hub."""
     root, splits = os.environ.get("SE_ZOO_DATA"), ("train", "test", "test")
     if root:
         return DataConfig(str(Path(root) / "cifar10"), label="label", splits=splits)

@@ -1,20 +1,20 @@
-"""Train a timm model with an SE head on your own images.
+r"""Train a timm model with an SE head on your own images.
 
     python recipes/own_data.py --data.path pets                      # pets/train/cat/*.jpg, ...
     python recipes/own_data.py --data.path faces --data.csv faces.csv --data.attributes Hat Smile
-    python recipes/own_data.py --data.path pets --model.name timm_sehead \\
+    python recipes/own_data.py --data.path pets --model.name timm_sehead \
         --model.backbone convnext_atto --model.pretrained --model.gate identity
     python recipes/own_data.py --data.path pets --debug            # seconds
 
-A folder per class holds `train`, `valid` and `test`, and in each a folder per class; a set without
-a validation split says `--data.splits train test test`. A csv has a column `image` with file names
+Run time: two cores train resnet18 at 128 px with about 75 images a second.
+Score to expect: this depends on your data. majority_accuracy in summary.json is the score of always
+answering the most frequent label.
+Data: a folder with `train`, `valid` and `test`, and in each a folder per class. For a set without a
+validation split give `--data.splits train test test`. Or a csv with a column `image` of file names
 (relative to the folder), a column `split`, and either a column `label` (`--data.label label`) or
-one column of true or false per attribute (`--data.attributes ...`). `se-zoo check pets` looks at
-all of it first.
-
-Run time: two cores train resnet18 at 128 px with about 75 images a second. The score to expect is
-that of your data; majority_accuracy in summary.json is what always answering the most frequent
-label would score. An interrupted run goes on when the same command is given again.
+one column of true or false per attribute (`--data.attributes ...`). `se-zoo check pets` checks all
+of it first.
+The same command continues an interrupted run.
 """
 
 from pathlib import Path

@@ -1,14 +1,16 @@
-"""What does the SE block cost or bring? The same recipe with and without it, over several seeds.
+"""Compare a model with the SE block and the same model without it, over several seeds.
 
     SE_ZOO_DATA=/path/to/data python recipes/parity.py
     python recipes/parity.py --seeds 0 1 2 3 4 --model.name resnet50_sehead --model.pretrained
     python recipes/parity.py --debug            # seconds on a CPU
 
-It is `recipes/celeba.py`, shorter; every option of it is one here too. Each run has a folder of its
-own (runs/parity/with-0, without-0, ...), and finished ones are not trained again: give the same
-command after an interruption, or name more seeds. The table is of all seeds that are named.
-Each run takes 8 epochs by default. Result: see the card of the bundled model,
-hub_cards/resnet18_slim_celeba.
+Run time: that of six runs of recipes/celeba.py with 8 epochs each, for the default three seeds.
+Score to expect: no difference that three seeds show; the figures are in docs/train.md and in the
+card of the bundled model, hub_cards/resnet18_slim_celeba.
+Data: as in `recipes/celeba.py`, which this recipe runs with fewer epochs; it has the same options.
+Each run has a folder of its own (runs/parity/with-0, without-0, ...). Finished runs are not trained
+again: give the same command after an interruption, or name more seeds. The table covers all seeds
+that are named.
 """
 
 import os
@@ -32,13 +34,13 @@ FIGURES = ("accuracy", "balanced_accuracy", "average_precision")
 
 @dataclass(frozen=True)
 class ParityOptions(Options):
-    """Every option of the comparison."""
+    """Options of the comparison."""
 
     seeds: Tuple[int, ...] = (0, 1, 2)
-    """Each is trained with the block and without it."""
+    """Seeds; each is trained with the block and without it."""
 
 
-OWN = ParityOptions(
+DEFAULT_OPTIONS = ParityOptions(
     DEFAULT.data,
     DEFAULT.model,
     DEFAULT.augment,
@@ -48,13 +50,16 @@ OWN = ParityOptions(
 
 
 def check(given: ParityOptions) -> None:
+    """Refuse options that are for a single run."""
     check_seeds(given.seeds, given.run, DEFAULT.run.seed)
     if not given.model.se:
-        raise InvalidInputError("--model.no-se: the recipe trains with the block and without it.")
+        raise InvalidInputError(
+            "--model.no-se: remove it; the recipe trains with the block and without it."
+        )
 
 
-def figures_of(config: Config) -> Dict[str, Any]:
-    """The test figures of a run, which is trained unless it is finished."""
+def _test_figures(config: Config) -> Dict[str, Any]:
+    """Return the test figures of a run; train it unless it is finished."""
     summary = summary_of(config, "celeba")
     if not summary:
         return {}
@@ -63,8 +68,15 @@ def figures_of(config: Config) -> Dict[str, Any]:
 
 
 def compare(runs: Dict[str, List[Dict[str, Any]]]) -> Dict[str, Dict[str, Any]]:
-    """Mean and deviation of each figure with and without the block and of the differences at one
-    seed, in percent; ``deviation`` is pooled over the two sides."""
+    """Compare the runs with and without the block, in percent.
+
+    Args:
+        runs: Test figures of every seed, under ``"with"`` and ``"without"``.
+
+    Returns:
+        For each figure, mean and standard deviation of both sides and of the differences at equal
+        seeds; ``deviation`` is pooled over both sides.
+    """
     table = {}
     for name in FIGURES:
         ours, plains = ([100 * run[name] for run in runs[side]] for side in ("with", "without"))
@@ -86,6 +98,12 @@ def compare(runs: Dict[str, List[Dict[str, Any]]]) -> Dict[str, Dict[str, Any]]:
 
 
 def to_markdown(table: Dict[str, Dict[str, Any]], seeds: int) -> str:
+    """Return the comparison as a Markdown table.
+
+    Args:
+        table: What :func:`compare` returns.
+        seeds: Number of seeds.
+    """
     lines = [
         f"| test figures, % (mean ± deviation, n = {seeds}) | with the SE block | without "
         "| difference, seed by seed | within one deviation of the runs? |",
@@ -105,21 +123,23 @@ def to_markdown(table: Dict[str, Dict[str, Any]], seeds: int) -> str:
 
 
 def main(given: ParityOptions) -> None:
+    """Train all runs that are not finished, and compare them."""
     check(given)
-    config = given.config(OWN)
+    config = given.config(DEFAULT_OPTIONS)
     runs: Dict[str, List[Dict[str, Any]]] = {"with": [], "without": []}
     for seed in given.seeds:
         for side, found in runs.items():
             run = replace(config.run, seed=seed, output=config.run.output / f"{side}-{seed}")
             model = replace(config.model, se=side == "with")
-            found.append(figures_of(replace(config, run=run, model=model)))
+            found.append(_test_figures(replace(config, run=run, model=model)))
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
-        report(given, config.run.output, runs)
+        _report(given, config.run.output, runs)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def report(given: ParityOptions, output: Path, runs: Dict[str, List[Dict[str, Any]]]) -> None:
+def _report(given: ParityOptions, output: Path, runs: Dict[str, List[Dict[str, Any]]]) -> None:
+    """Write parity.json and parity.md, and print the table."""
     table = compare(runs)
     every = [run for side in runs.values() for run in side]
     content = {
@@ -137,6 +157,6 @@ def report(given: ParityOptions, output: Path, runs: Dict[str, List[Dict[str, An
 
 
 if __name__ == "__main__":
-    options = read_options(OWN, __doc__ or "")
+    options = read_options(DEFAULT_OPTIONS, __doc__ or "")
     with one_line_errors():
         main(options)

@@ -1,17 +1,18 @@
-"""Train the SE head of an existing model, and nothing else: the backbone runs once.
+r"""Train only the SE head of an existing model; the backbone runs once over the images.
 
     SE_ZOO_DATA=/path/to/data python recipes/squeeze_only.py
-    python recipes/squeeze_only.py --model.backbone resnet50 --model.pretrained --run.init None \\
+    python recipes/squeeze_only.py --model.backbone resnet50 --model.pretrained --run.init None \
         --model.args --model.mean None --model.std None                     # another model
     python recipes/squeeze_only.py --debug                                  # seconds
 
+Run time: most of it goes into computing the features, once. An update on the features is 173 times
+as fast as one of the whole model in fp32, and 98 times as fast as in bf16 (`python -m
+benchmarks.training --head`: 2,301 images a second against 13 and 22).
+Score to expect: always answering the majority scores 80.5 % on the sample's test split, and 50 %
+balanced.
 Data and weights: with SE_ZOO_DATA set, its celeba46k and weights/mobilenetv2_100_in1k.safetensors;
 otherwise flwrlabs/celeba and timm's MobileNetV2 from the Hub.
-Most of the run time goes into the features, which are made once.
-An update on them is 173 times as fast as one of the whole model in fp32, and 98 times as in bf16
-(`python -m benchmarks.training --head`: 2,301 images a second against 13 and 22).
-Always answering the majority scores 80.5 % on the sample's test split, and 50 % balanced.
-The features lie in the run's folder (features/, 5.6 GB for the sample) and can be deleted after it.
+The features lie in the run's folder (features/, 5.6 GB for the sample); delete them after the run.
 """
 
 import os
@@ -26,13 +27,13 @@ from se_zoo.train.recipe import run_recipe
 
 ROOT = os.environ.get("SE_ZOO_DATA")
 
-# The sample's weights are those of another framework, and want its padding and its pixels.
+# The sample's weights come from another framework: they need its padding and pixel range.
 SAMPLE = ModelConfig(args=("pad_type=same",), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-GIVEN = SAMPLE if ROOT else ModelConfig(pretrained=True)
+START = SAMPLE if ROOT else ModelConfig(pretrained=True)
 
 DEFAULT = Config(
     data=default_data(),
-    model=replace(GIVEN, name="timm_sehead", backbone="mobilenetv2_100", drop_rate=0.2),
+    model=replace(START, name="timm_sehead", backbone="mobilenetv2_100", drop_rate=0.2),
     optim=OptimConfig(epochs=15, batch_size=64, lr=2e-3, ema_decay=0.995),
     run=RunConfig(
         output=Path("runs/squeeze_only"),

@@ -241,7 +241,7 @@ def test_parity_trains_nothing_twice_and_mixes_nothing(
 
     def again_with(*options: str) -> str:
         monkeypatch.setattr(sys, "argv", [*command, *options])
-        parity.main(read_options(parity.OWN, ""))
+        parity.main(read_options(parity.DEFAULT_OPTIONS, ""))
         return capsys.readouterr().out
 
     again_with()
@@ -272,15 +272,18 @@ def test_parity_trains_nothing_twice_and_mixes_nothing(
 
 def test_parity_refuses_what_is_for_a_single_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "recipes"))
-    from parity import OWN, check
+    from parity import DEFAULT_OPTIONS, check
 
     for given, says in (
-        (replace(OWN, seeds=(1, 1)), "--seeds"),
-        (replace(OWN, seeds=()), "--seeds"),
-        (replace(OWN, model=replace(OWN.model, se=False)), "--model.no-se"),
-        (replace(OWN, run=replace(OWN.run, overwrite=True)), "--run.overwrite"),
-        (replace(OWN, run=replace(OWN.run, seed=5)), "--run.seed"),
+        (replace(DEFAULT_OPTIONS, seeds=(1, 1)), "--seeds"),
+        (replace(DEFAULT_OPTIONS, seeds=()), "--seeds"),
+        (replace(DEFAULT_OPTIONS, model=replace(DEFAULT_OPTIONS.model, se=False)), "--model.no-se"),
+        (
+            replace(DEFAULT_OPTIONS, run=replace(DEFAULT_OPTIONS.run, overwrite=True)),
+            "--run.overwrite",
+        ),
+        (replace(DEFAULT_OPTIONS, run=replace(DEFAULT_OPTIONS.run, seed=5)), "--run.seed"),
     ):
         with pytest.raises(se_zoo.InvalidInputError, match=says):
             check(given)
-    check(OWN)
+    check(DEFAULT_OPTIONS)
