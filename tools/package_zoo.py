@@ -1,15 +1,16 @@
-"""Package a model of the zoo: hub_cards/<name>/hub is then what its Hub repository holds.
+"""Package a model of the zoo: write hub_cards/<name>/hub, which is its Hub repository.
 
     python -m tools.package_zoo resnet50_celeba runs/zoo/resnet50_celeba   # a finished run
     python -m tools.package_zoo tf_efficientnet_lite0_in1k lite0   # a saved model, without a recipe
-    python -m tools.package_zoo resnet50_celeba     # again, from the files that lie there
+    python -m tools.package_zoo resnet50_celeba     # again, from the packaged files
 
-hub_cards/<name>/facts.yaml, with what people state, has to be there first. Of a run, export/,
-summary.json (as training.json) and curves.png are taken. The folder is written whole or not at all,
-then the model's entry in hub_cards/manifest.json, and hub_cards/NOTICE. `python -m
-tools.write_cards` writes the README's table. Figures that were measured on other weights than the
-run's, and a control.json that is no control of the run, are removed: measure again, then package
-again. Delete hub/gallery.json to have the picture drawn anew.
+Run time: a minute or so. Write hub_cards/<name>/facts.yaml, which holds what people state, first.
+
+From a run come export/, summary.json (as training.json) and curves.png. The folder is written whole
+or not at all, then the model's entry in hub_cards/manifest.json, and hub_cards/NOTICE. Figures that
+were measured on other weights than the run's are removed, and so is a control.json that is no
+control of the run: measure again, then package again. Delete hub/gallery.json to draw the picture
+again. `python -m tools.write_cards` writes the README's table.
 """
 
 import shutil
@@ -37,27 +38,26 @@ TRAINING = "training.json"
 
 @dataclass(frozen=True)
 class Package:
-    """Which model, and of what."""
+    """Options."""
 
     name: tyro.conf.Positional[str]
-    """Such as resnet50_celeba: architecture and tag."""
+    """Name of the model: architecture and tag, such as resnet50_celeba."""
     run: tyro.conf.Positional[Optional[Path]] = None
-    """Folder of a finished run, or of a model that no recipe trained; by default the packaged
-    files are taken again."""
+    """Folder of a finished run, or of a saved model; by default the packaged files are used."""
 
 
 def package(name: str, run: Optional[Path] = None) -> List[str]:
     """Write a model's folder, its entry in the manifest, and the notice.
 
     Args:
-        name: Such as ``resnet50_celeba``.
-        run: Folder of a finished run, or of a saved model; by default what is packaged already.
+        name: Name of the model, such as ``resnet50_celeba``.
+        run: Folder of a finished run, or of a saved model; by default the packaged files.
 
     Returns:
-        Lines on what was done.
+        Lines that say what was done.
 
     Raises:
-        SEZooError: If anything that the folder needs is missing or wrong; nothing is changed then.
+        SEZooError: If something that the folder needs is missing or wrong; nothing changes then.
     """
     folder = cards_folder() / name
     if not (folder / FACTS).is_file():
@@ -71,17 +71,17 @@ def package(name: str, run: Optional[Path] = None) -> List[str]:
             _keep_counted(staged, folder / "hub")
             shutil.copytree(staged.folder, work / "hub")
             for figures in {TRAINING, *(file.name for file in work.glob("*.json"))}:
-                if (staged.folder / figures).is_file():  # with the paths of machines cut
+                if (staged.folder / figures).is_file():  # without the paths of this machine
                     shutil.copyfile(staged.folder / figures, work / figures)
             sha256 = dict(staged.sha256)
         _replace(folder, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return [*dropped, _enter(name, sha256)]
+    return [*dropped, _record(name, sha256)]
 
 
 def _drop_stale(card: Path, run: Path) -> List[str]:
-    """Remove figures that are not of the run from a copy of a card's folder."""
+    """Remove figures that do not belong to the run from a copy of a card's folder."""
     weights = sha256_of(read_export(run)[0] / WEIGHTS_NAME)
     (card / TRAINING).unlink(missing_ok=True)
     lines = []
@@ -99,7 +99,7 @@ def _drop_stale(card: Path, run: Path) -> List[str]:
 
 
 def _keep_counted(staged: Staged, earlier: Path) -> None:
-    """Keep the packaged figures and picture that differ in nothing but machine and commit."""
+    """Keep packaged figures, and the picture, that differ only in machine and commit."""
     present = [earlier / name for name in COUNTED if name in staged.sha256]
     kept = [file.name for file in present if file.is_file() and staged.keep(file)]
     if f"{Path(GALLERY).stem}.json" in kept and (earlier / GALLERY).is_file():
@@ -109,7 +109,7 @@ def _keep_counted(staged: Staged, earlier: Path) -> None:
 
 
 def _replace(folder: Path, new: Path) -> None:
-    """Put a folder in the place of another one."""
+    """Replace a folder by another one."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     folder.rename(old)
@@ -121,8 +121,8 @@ def _replace(folder: Path, new: Path) -> None:
     shutil.rmtree(old)
 
 
-def _enter(name: str, sha256: "dict[str, str]") -> str:
-    """Write the manifest's entry, which keeps its commit if no file changed, and the notice."""
+def _record(name: str, sha256: "dict[str, str]") -> str:
+    """Write the notice and the manifest's entry, which keeps its commit if no file changed."""
     file = cards_folder() / MANIFEST
     known = read_manifest(file).get(name)
     same = known is not None and dict(known.sha256) == sha256

@@ -1,16 +1,17 @@
-"""Score a CelebA model of the zoo on the official test part, for its card.
+r"""Score a CelebA model of the zoo on the official test split, for its card.
 
-    SE_ZOO_DATA=/path/to/data python tools/score_celeba.py resnet18_slim_celeba
-    SE_ZOO_DATA=/path/to/data python tools/score_celeba.py resnet18_slim_celeba \\
+    SE_ZOO_DATA=/path/to/data python -m tools.score_celeba resnet18_slim_celeba
+    SE_ZOO_DATA=/path/to/data python -m tools.score_celeba resnet18_slim_celeba \
         --folder runs/zoo/resnet18_slim_celeba/export --write-thresholds
 
-The first scores the weights in the package, the second those of a run. Either writes
-`hub_cards/<name>/test.json`: accuracy, balanced accuracy, average precision and F1 with intervals
-over people, every label with its threshold, groups by CelebA's own labels, and calibration. The
-stored fp16 file is scored in fp32, preprocessed as evaluation in training does it. A model that
-stores no thresholds is scored at those that `--write-thresholds` would store.
-
 Run time: a few minutes for the smallest model, on two cores.
+Result: `hub_cards/<name>/test.json`.
+
+The first command scores the weights in the package, the second those of a run. The figures are
+accuracy, balanced accuracy, average precision and F1 with intervals over people, every label with
+its threshold, groups by CelebA's own labels, and calibration. The stored fp16 weights are scored in
+fp32, with the preprocessing of evaluation in training. A model without stored thresholds is scored
+at those that `--write-thresholds` would store.
 """
 
 import argparse
@@ -40,28 +41,33 @@ from se_zoo.train.metrics import Scores
 from se_zoo.train.recipe import one_line_errors
 
 DATA = "celeba46k"
-#: Column of the person.
+#: Column with the number of the person.
 PERSON = "celeb_id"
-#: CelebA's own labels that make groups of people, and the labels that are compared between them.
+#: CelebA's labels that define groups of people, and the labels that are compared between them.
 GROUPS = ("Male", "Young", "Pale_Skin")
 SHOWN = ("Smiling", "Mouth_Slightly_Open", "Eyeglasses", "Wearing_Hat", "Bangs", "Black_Hair")
 BATCH = 64
 THREADS = 2
 
 
-class Part(NamedTuple):
-    """A part of the data with what the model says of it."""
+class Split(NamedTuple):
+    """A split with the model's logits."""
 
     truth: torch.Tensor
-    """bool (N, K)"""
+    """Labels, (N, K) bool."""
     logits: torch.Tensor
-    """float32 (N, K)"""
+    """Logits, (N, K) float32."""
     people: Sequence[int]
-    """Who is on each image."""
+    """Number of the person on each image."""
 
 
 def data_config(root: Path, limit: Optional[int] = None) -> DataConfig:
-    """Return the sample on CelebA's official split, or so many images of each part."""
+    """Return the configuration of the sample on CelebA's official split.
+
+    Args:
+        root: Folder of the sample data.
+        limit: Largest number of images of each split; None for all.
+    """
     return DataConfig(
         str(root / DATA), attributes=CELEBA_ATTRIBUTES, ignore=(PERSON, "image_id"),
         limit_eval=limit,
@@ -69,8 +75,12 @@ def data_config(root: Path, limit: Optional[int] = None) -> DataConfig:
 
 
 @torch.inference_mode()
-def logits_of(model: Any, table: Table) -> torch.Tensor:
-    """Return the model's logits of all images, float32 (N, K)."""
+def _logits_of(model: Any, table: Table) -> torch.Tensor:
+    """Return the model's logits of all images, (N, K) float32.
+
+    Raises:
+        InvalidInputError: If a logit is NaN or infinite.
+    """
     samples = Plain(table, evaluation_transform(model), 0, 1)
     batches = tqdm(DataLoader(samples, batch_size=BATCH), table.name, leave=False, disable=None)
     logits = torch.cat([model(images) for images, _ in batches]).float()
@@ -79,17 +89,17 @@ def logits_of(model: Any, table: Table) -> torch.Tensor:
     return logits
 
 
-def read_part(model: Any, config: DataConfig, split: str) -> Part:
-    """Run the model over a part."""
+def _read_split(model: Any, config: DataConfig, split: str) -> Split:
+    """Run the model over a split."""
     table = open_table(config, split)
     people = list(load_rows(config, split)[PERSON])
-    if table.rows is not None:  # of a limited one
+    if table.rows is not None:  # the number of images is limited
         people = [people[row] for row in table.rows]
-    return Part(table.targets > 0, logits_of(model, table), people)
+    return Split(table.targets > 0, _logits_of(model, table), people)
 
 
-def thresholds_of(part: Part) -> Tuple[Dict[str, float], Tuple[float, ...]]:
-    """Return the plain figures of the part to validate on, and the thresholds that fit it best."""
+def _figures_and_thresholds(part: Split) -> Tuple[Dict[str, float], Tuple[float, ...]]:
+    """Return a split's figures at one half, and the thresholds with the best F1 on it."""
     scores = Scores(CELEBA_ATTRIBUTES, True, len(part.truth), "cpu")
     scores.update(part.logits, part.truth)
     assert scores.tally is not None
@@ -98,10 +108,10 @@ def thresholds_of(part: Part) -> Tuple[Dict[str, float], Tuple[float, ...]]:
 
 
 def check_model(model: Any, name: str) -> None:
-    """Refuse a model of other labels.
+    """Refuse a model with other labels than CelebA's.
 
     Raises:
-        InvalidInputError: Saying which it has.
+        InvalidInputError: Naming its labels.
     """
     labels = model.class_labels()
     if list(labels or ()) != list(CELEBA_ATTRIBUTES) or not model.is_multi_label():
@@ -120,23 +130,23 @@ def write_thresholds(folder: Path, thresholds: Sequence[float]) -> None:
 
 
 def score(folder: Path, name: str, config: DataConfig, store: bool = False) -> Dict[str, Any]:
-    """Return the content of ``test.json``.
+    """Score the weights of a folder and return the content of ``test.json``.
 
     Args:
-        folder: With the model's ``config.json`` and weights.
-        name: Of the model.
+        folder: Folder with the model's ``config.json`` and weights.
+        name: Name of the model.
         config: The data.
-        store: Write the thresholds that fit the valid part best into the folder's config.json.
+        store: Write the thresholds with the best F1 on the validation split into config.json.
 
     Raises:
-        InvalidInputError: If the model is of other labels, or answers NaN.
-        WeightsNotFoundError: If the weights cannot be had or do not fit.
+        InvalidInputError: If the model has other labels, or its logits are NaN or infinite.
+        WeightsNotFoundError: If the weights are missing or do not fit.
     """
-    made = provenance()  # now: the checkout may change meanwhile
+    made = provenance()  # before scoring: the checkout may change meanwhile
     model = load_model(f"local-dir:{folder}")
     check_model(model, name)
-    valid, test = (read_part(model, config, split) for split in config.splits[1:])
-    valid_figures, best = thresholds_of(valid)
+    valid, test = (_read_split(model, config, split) for split in config.splits[1:])
+    valid_figures, best = _figures_and_thresholds(valid)
     if store:
         write_thresholds(folder, best)
         model.thresholds = best
@@ -158,8 +168,8 @@ def score(folder: Path, name: str, config: DataConfig, store: bool = False) -> D
     }  # fmt: skip
 
 
-def table_of(found: Dict[str, Any]) -> str:
-    """Return the most important figures, a line each, in %."""
+def _summary_text(found: Dict[str, Any]) -> str:
+    """Return the most important figures as lines of text, in %."""
     images, people = found["samples"]["test"], found["people"]["test"]
     lines = [f"{found['model']}, {images} images of {people} people, %:"]
     for title, key in (("at one half", "figures"), ("at the thresholds", "at_thresholds")):
@@ -179,12 +189,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", help="model of the zoo")
-    parser.add_argument("--folder", type=Path, help="config.json and weights of a run")
-    parser.add_argument("--out", type=Path, help="file to write; the card's test.json by default")
+    parser.add_argument("name", help="name of a model of the zoo")
+    parser.add_argument("--folder", type=Path, help="folder with a run's config.json and weights")
+    parser.add_argument(
+        "--out", type=Path, help="file to write; by default test.json of the model's card"
+    )
     parser.add_argument(
         "--write-thresholds", action="store_true",
-        help="store the thresholds that fit the valid part best in the folder's config.json",
+        help="write the thresholds with the best F1 on the validation split into config.json",
     )  # fmt: skip
     given = parser.parse_args()
     name = given.name.removeprefix(PREFIX)
@@ -192,15 +204,17 @@ def main() -> None:
     if not root:
         parser.error("set SE_ZOO_DATA to the folder of the sample data")
     if given.write_thresholds and given.folder is None:
-        parser.error("--write-thresholds changes a config.json: name its --folder")
+        parser.error("--write-thresholds changes a config.json: give its --folder")
     if not out.parent.is_dir():
-        parser.error(f"there is no folder {out.parent} for {out.name}; name a file with --out")
+        parser.error(
+            f"there is no folder {out.parent} for {out.name}; give another file with --out"
+        )
     torch.set_num_threads(THREADS)
     with one_line_errors():
         folder = given.folder or hub_folder(name)
         found = score(folder, name, data_config(Path(root)), given.write_thresholds)
     write_json(out, found)
-    print(f"{table_of(found)}\n{out}")
+    print(f"{_summary_text(found)}\n{out}")
 
 
 if __name__ == "__main__":

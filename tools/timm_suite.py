@@ -1,12 +1,14 @@
-"""timm's own ``tests/test_models.py``, run on the architectures that se_zoo registers.
+"""Run timm's own ``tests/test_models.py`` on the architectures that se_zoo registers.
 
-    python -m tools.timm_suite [pytest's options]
+    python -m tools.timm_suite
+    python -m tools.timm_suite -k vit_tiny          # any of pytest's options
 
-The file is that of the installed timm, taken from its source distribution (which the package
-index has; the wheel carries no tests). Only what it asks of ``list_models`` is narrowed to
-``*_sehead``, with every family under the module name of timm's own family, so that the tests of
-features, intermediates and pruning take it up. Left out: tests of fixed other models, and those
-that download weights.
+Run time: that of pytest on 18 architectures; the first run downloads timm's source distribution.
+
+The file is that of the installed timm version; the wheel has no tests, the source distribution on
+the package index has. Only the result of ``list_models`` changes: it has ``*_sehead`` models alone,
+each under the module name of timm's own family, so that the tests of features, intermediates and
+pruning include them. Left out are tests of other, fixed models and those that download weights.
 """
 
 import functools
@@ -23,7 +25,7 @@ import timm
 import se_zoo
 
 CACHE = Path.home() / ".cache" / "se_zoo" / "timm_suite"
-#: timm's module -> prefixes of our architectures of that family.
+#: Prefixes of our architectures by timm's module of the same family.
 FAMILIES = {
     "resnet": ("resnet", "timm_sehead"),
     "efficientnet": ("efficientnet_", "tf_efficientnet_"),
@@ -33,8 +35,8 @@ FAMILIES = {
 }
 
 
-def test_file(version: str = timm.__version__) -> Path:
-    """``test_models.py`` of that timm, downloaded once."""
+def _suite_file(version: str = timm.__version__) -> Path:
+    """Return the path of a timm version's ``test_models.py``, downloaded once."""
     path = CACHE / version / "test_models.py"
     if path.is_file():
         return path
@@ -55,16 +57,17 @@ def test_file(version: str = timm.__version__) -> Path:
 
 
 def _as_list(value: Any) -> List[str]:
+    """Return a string as a list of it, and a sequence as a list."""
     return [value] if isinstance(value, str) else list(value)
 
 
-def narrowed(original: Any) -> Any:
-    """``list_models`` that knows our architectures only."""
+def _only_ours(original: Any) -> Any:
+    """Wrap ``list_models`` so that it lists our architectures only."""
 
     @functools.wraps(original)
     def list_models(filter: Any = "", module: Any = "", pretrained: Any = False, **kwargs: Any):
         if pretrained:
-            return []  # these tests download
+            return []  # tests of pretrained models download weights
         names = set(original(filter, **kwargs)) & set(
             original("*_sehead*", module="zoo_image", **kwargs)
         )
@@ -77,14 +80,14 @@ def narrowed(original: Any) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Narrow the lists before the file is imported, in every worker too."""
-    assert se_zoo.list_models()
-    timm.list_models = narrowed(timm.list_models)
+    """Restrict timm's lists before the file is imported, in every worker too."""
+    assert se_zoo.list_models()  # our architectures are registered
+    timm.list_models = _only_ours(timm.list_models)
     timm.list_pretrained = lambda *args, **kwargs: []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: List[Any]) -> None:
-    """Keep what is about one of our architectures."""
+    """Keep the tests of our architectures."""
     ours, others = [], []
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
@@ -96,7 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[Any]) -> No
 
 def main(arguments: Sequence[str]) -> int:
     """Run pytest on timm's file with this module as a plugin."""
-    path = test_file()
+    path = _suite_file()
     command = [
         sys.executable, "-m", "pytest", "-p", "tools.timm_suite", "-q", "--rootdir",
         str(path.parent), "-c", "/dev/null", "-p", "no:cacheprovider",

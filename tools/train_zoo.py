@@ -1,12 +1,14 @@
 """Train every model of the zoo, one after the other.
 
-    SE_ZOO_DATA=/path/to/data python tools/train_zoo.py                   # all, in order
-    SE_ZOO_DATA=/path/to/data python tools/train_zoo.py resnet50_celeba   # one of them
-    python tools/train_zoo.py --list
+    SE_ZOO_DATA=/path/to/data python -m tools.train_zoo                   # all, in order
+    SE_ZOO_DATA=/path/to/data python -m tools.train_zoo resnet50_celeba   # one of them
+    python -m tools.train_zoo --list
 
-Each model has a folder of its own, `runs/zoo/<name>`. A finished model is skipped and an
-interrupted one goes on, so the same command can be given again at any time. The commands are those
-of the recipes; they are printed before they run. A machine without bf16 arithmetic trains in fp32.
+Run time: that of the recipes; the cards and each run's summary.json have it.
+
+Each model has a folder of its own, `runs/zoo/<name>`. The same command skips finished models and
+continues an interrupted one. The commands are those of the recipes, and are printed before they
+run. A machine without bf16 arithmetic trains in fp32.
 """
 
 import argparse
@@ -29,8 +31,8 @@ VIT = [
     "--model.input-size", "128", "112", "--model.drop-path-rate", "0.1", "--optim.lr", "1e-3",
 ]  # fmt: skip
 
-#: Name of the model -> recipe and its options. The order is that of training: a model comes after
-#: the one that it starts from.
+#: Recipe and options by the name of the model, in the order of training: a model comes after the
+#: one that it starts from.
 JOBS: Dict[str, List[str]] = {
     "resnet18_slim_celeba": [
         "celeba.py", "--optim.epochs", "12", "--augment.half-size-epochs", "7",
@@ -63,12 +65,12 @@ JOBS: Dict[str, List[str]] = {
     ],
     "parity": ["parity.py", "--optim.epochs", "5", "--augment.half-size-epochs", "3"],
 }  # fmt: skip
-#: What a recipe of several runs writes last; the others write summary.json.
-LAST = {"framewise_grid": "speaking-2.json", "parity": "parity.json"}
+#: The file that a finished recipe of several runs leaves; other recipes leave summary.json.
+LAST_FILE = {"framewise_grid": "speaking-2.json", "parity": "parity.json"}
 
 
 def has_bf16() -> bool:
-    """Return whether this machine computes in bf16: a GPU, or a CPU with instructions for it."""
+    """Return whether this machine's GPU, or its CPU, has bf16 arithmetic."""
     import torch
 
     if torch.cuda.is_available():
@@ -91,7 +93,7 @@ def train(names: List[str]) -> None:
     """Train the named models that are not finished; stop at the first that fails."""
     precision = "bf16" if has_bf16() else "no"
     for name in names:
-        if (ROOT / RUNS / name / LAST.get(name, "summary.json")).is_file():
+        if (ROOT / RUNS / name / LAST_FILE.get(name, "summary.json")).is_file():
             print(f"{name}: finished", flush=True)
             continue
         command = command_of(name, precision)
@@ -110,8 +112,8 @@ def main() -> None:
     if given.list:
         print("\n".join(JOBS))
         return
-    if strange := sorted(set(given.names) - set(JOBS)):
-        parser.error(f"no such model: {', '.join(strange)}; the names are: {', '.join(JOBS)}")
+    if unknown := sorted(set(given.names) - set(JOBS)):
+        parser.error(f"no such model: {', '.join(unknown)}; the names are: {', '.join(JOBS)}")
     if not os.environ.get("SE_ZOO_DATA"):
         parser.error("set SE_ZOO_DATA to the folder of the sample data")
     train([name for name in JOBS if not given.names or name in given.names])

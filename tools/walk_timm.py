@@ -1,11 +1,14 @@
-"""Squeeze every architecture of the installed timm, on the meta device: shapes, no arithmetic.
+"""Squeeze every architecture of the installed timm and check the result.
 
-    python -m tools.walk_timm [--filter 'vit_*'] [--verbose]
+    python -m tools.walk_timm
+    python -m tools.walk_timm --filter 'vit_*' --verbose
 
-About 12 minutes on one core for timm's 1,371 architectures. Prints the refusals with their
-reasons and the share squeezed. Exit code 1 where less than 98 % of the architectures are squeezed,
-or where anything goes wrong in another way than an ``UnsupportedBackboneError`` that names the
-model.
+Run time: about 12 minutes on one core for timm's 1,371 architectures; models are on the meta
+device, which has shapes but does no arithmetic. Result: docs/any_timm_model.md.
+
+It prints every refusal with its reason, and the share squeezed. The exit code is 1 if less than
+98 % of the architectures are squeezed, or if one fails in another way than with an
+``UnsupportedBackboneError`` that names the model.
 """
 
 import argparse
@@ -20,17 +23,17 @@ from torch import nn
 
 import se_zoo
 
-#: Share of architectures that has to be squeezed.
+#: Smallest share of architectures that must be squeezed.
 FLOOR = 0.98
 
 
 class Outcome(NamedTuple):
-    """What became of one architecture.
+    """The result of one architecture.
 
     Attributes:
-        name: timm's name.
+        name: Name in timm.
         status: ``"squeezed"``, ``"refused"`` (with an error that says why), or ``"broken"``.
-        reason: Message of the refusal or the fault; empty where squeezed.
+        reason: Message of the error; empty if squeezed.
     """
 
     name: str
@@ -38,9 +41,11 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-def device_for(name: str) -> str:
-    """The meta device; the CPU for the models that switch autocast off, which torch 2.6 cannot do
-    on the meta device."""
+def _device_for(name: str) -> str:
+    """Return the meta device, or the CPU for models that cannot run there.
+
+    These models switch autocast off, which torch 2.6 cannot do on the meta device.
+    """
     if name.startswith("efficientvit_"):
         try:
             torch.autocast("meta", enabled=False)
@@ -49,21 +54,21 @@ def device_for(name: str) -> str:
     return "meta"
 
 
-def create(name: str) -> nn.Module:
-    """A timm model in eval mode, on the meta device: it has shapes and no memory."""
-    with torch.device(device_for(name)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations of timm's own names are timm's business
+def _create(name: str) -> nn.Module:
+    """Create a timm model in eval mode, on the meta device: shapes without memory."""
+    with torch.device(_device_for(name)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm warns of its deprecated names
         return timm.create_model(name).eval()
 
 
-def images_for(model: nn.Module) -> torch.Tensor:
-    """Two images of the size that the model's config asks for, on the model's device."""
+def _images_for(model: nn.Module) -> torch.Tensor:
+    """Return two images of the model's input size, on the model's device."""
     size = model.pretrained_cfg["input_size"]  # type: ignore[index]
     return torch.zeros(2, *size, device=next(model.parameters()).device)  # type: ignore[misc]
 
 
 def shape_of(output: object) -> object:
-    """Shapes of a tensor or of any nesting of tensors, as some heads return."""
+    """Return the shapes of a tensor or of nested tensors, as some heads return."""
     if isinstance(output, torch.Tensor):
         return tuple(output.shape)
     if isinstance(output, (list, tuple)):
@@ -74,17 +79,17 @@ def shape_of(output: object) -> object:
 def check_squeezed(
     model: nn.Module, cls: type, names: List[str], shape: object, images: torch.Tensor
 ) -> None:
-    """Assert that a squeezed model keeps its class, names and output, and offers a grid.
+    """Assert that a squeezed model keeps its class, names and output shape, and has a grid.
 
     Args:
         model: The squeezed model.
         cls: Its class before.
         names: Its state-dict names before.
         shape: Shape of its output before.
-        images: (B, C, H, W).
+        images: Input, (B, C, H, W).
 
     Raises:
-        AssertionError: Naming what is not as it was.
+        AssertionError: Naming what changed.
     """
     now = list(model.state_dict())
     added = sorted(set(now) - set(names))
@@ -102,7 +107,7 @@ def check_squeezed(
 
 
 def check_gate_used(model: nn.Module, images: torch.Tensor) -> None:
-    """Assert that a plain forward pass asks the SE block for its gate, exactly once."""
+    """Assert that a forward pass computes the gate exactly once."""
     calls: List[torch.Size] = []
     excite = model.se.excite  # type: ignore[union-attr]
 
@@ -113,11 +118,11 @@ def check_gate_used(model: nn.Module, images: torch.Tensor) -> None:
     model.se.excite = counted  # type: ignore[union-attr, assignment]
     model(images)
     del model.se.excite  # type: ignore[union-attr]
-    assert len(calls) == 1, f"forward asked for the gate {len(calls)} times"
+    assert len(calls) == 1, f"forward computed the gate {len(calls)} times"
 
 
 def check_grid(grid: torch.Tensor, channels: object, size: Tuple[int, int]) -> None:
-    """Assert that a view is (B, C, h, w) with cells that are about square on the image."""
+    """Assert that a grid is (B, C, h, w) with about square cells on the image."""
     assert grid.dim() == 4 and grid.shape[1] == channels, f"grid {shape_of(grid)}, SE {channels}"
     cell_height, cell_width = size[0] / grid.shape[2], size[1] / grid.shape[3]
     aspect = max(cell_height, cell_width) / min(cell_height, cell_width)
@@ -126,10 +131,10 @@ def check_grid(grid: torch.Tensor, channels: object, size: Tuple[int, int]) -> N
 
 @torch.no_grad()
 def walk_one(name: str) -> Outcome:
-    """Squeeze one architecture and see whether everything is still there."""
+    """Squeeze one architecture and check the result."""
     try:
-        model = create(name)
-        cls, names, images = type(model), list(model.state_dict()), images_for(model)
+        model = _create(name)
+        cls, names, images = type(model), list(model.state_dict()), _images_for(model)
         shape = shape_of(model(images))
         try:
             se_zoo.squeeze(model)
@@ -138,18 +143,18 @@ def walk_one(name: str) -> Outcome:
             assert type(model) is cls and list(model.state_dict()) == names, "refused, yet changed"
             return Outcome(name, "refused", str(refusal))
         check_squeezed(model, cls, names, shape, images)
-    except Exception as fault:
-        return Outcome(name, "broken", f"{type(fault).__name__}: {fault}")
+    except Exception as error:
+        return Outcome(name, "broken", f"{type(error).__name__}: {error}")
     return Outcome(name, "squeezed")
 
 
 def backbones(pattern: str = "*") -> List[str]:
-    """timm's own architectures, without the SE variants registered by this package."""
+    """List timm's own architectures, without the SE variants of this package."""
     return timm.list_models(pattern, exclude_filters=("*_sehead*", "se_zoo/*"))
 
 
 def report(outcomes: List[Outcome]) -> bool:
-    """Print refusals, faults and the share squeezed; returns whether all is well."""
+    """Print refusals, errors and the share squeezed; return whether the walk passes."""
     for status in ("refused", "broken"):
         for outcome in outcomes:
             if outcome.status == status:
@@ -167,7 +172,7 @@ def report(outcomes: List[Outcome]) -> bool:
 def main() -> int:
     """Walk, report, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--filter", default="*", help="timm name pattern, such as 'vit_*'")
+    parser.add_argument("--filter", default="*", help="pattern of timm names, such as 'vit_*'")
     parser.add_argument("--verbose", action="store_true", help="a line for every architecture")
     args = parser.parse_args()
     names = backbones(args.filter)
@@ -181,9 +186,9 @@ def main() -> int:
         if args.verbose:
             took = time.perf_counter() - start
             print(f"{took:7.1f} s  {name:45} {outcomes[-1].status}", flush=True)
-    well = report(outcomes)
+    passed = report(outcomes)
     print(f"{time.perf_counter() - start:.0f} s")
-    return 0 if well else 1
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

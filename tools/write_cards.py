@@ -1,7 +1,9 @@
-"""Write what is generated in hub_cards/ and README.md; the tests compare.
+"""Write the generated files of hub_cards/ and the README's table of models; the tests compare.
 
-python -m tools.write_cards             # the packaged models, the notice, and the README's table
-python -m tools.write_cards --sizes     # count every registered model's size again, too
+    python -m tools.write_cards             # packaged models, notice, and the README's table
+    python -m tools.write_cards --sizes     # count every registered model's size again, too
+
+Run time: a minute or so; longer with --sizes, which creates every registered model.
 """
 
 import json
@@ -25,27 +27,28 @@ START, END = "<!-- models: python -m tools.write_cards -->\n", "<!-- end of mode
 
 @dataclass(frozen=True)
 class Write:
-    """What to write beside the cards."""
+    """Options."""
 
     sizes: bool = False
+    """Count the size of every registered model again, too."""
 
 
-def sizes() -> Dict[str, Any]:
-    """Return the size of every tag of every registered architecture that is not the zoo's own."""
+def _sizes() -> Dict[str, Any]:
+    """Return the size of every registered model that is not one of the zoo's own."""
     names = (name for name in card_names() if own_name(name) is None)
     return {name: size_facts(timm.create_model(name)) for name in names}
 
 
 def readme_text() -> str:
-    """Return the README with the table of models as it has to be."""
+    """Return the README with its table of models up to date."""
     before, rest = README.read_text("utf-8").split(START)
     return f"{before}{START}{models_table()}\n{END}{rest.split(END)[1]}"
 
 
 def main(options: Write) -> None:
-    """Write the files."""
+    """Write cards, notice and the README's table."""
     if options.sizes:
-        content = {**provenance(), "models": sizes()}
+        content = {**provenance(), "models": _sizes()}
         text = json.dumps(content, indent=1) + "\n"
         (cards_folder() / "sizes.json").write_text(text, encoding="utf-8")
     for own in sorted(manifest()):

@@ -1,12 +1,15 @@
-"""Write what docs/ shows of the measurements in benchmarks/results/; a test compares.
+"""Write the results that docs/ and benchmarks/results/README.md show; a test compares.
 
-python -m tools.write_results                              # tables and pictures from those files
-python -m tools.write_results --take runs/explain/faces    # after copying a bench's figures there
-python -m tools.write_results --portrait                   # draw the portrait of all methods, too
+    python -m tools.write_results                              # tables and plots from the figures
+    python -m tools.write_results --take runs/explain/faces    # copy a run's figures first
+    python -m tools.write_results --portrait                   # draw the portrait of all methods
 
-benchmarks/results/{faces,objects}.json are summary.json of `benchmarks/maps.py`, cost.json is that
-of its preset cost, support.json is written by `benchmarks/support_weight.py`. The accuracy with and
-without the block is hub_cards/resnet18_slim_celeba/parity.json, of `recipes/parity.py`.
+Run time: seconds; a minute with --portrait.
+
+The figures are files in benchmarks/results/. faces.json and objects.json are summary.json of
+`python -m benchmarks.maps`, cost.json is that of its preset cost, and support.json is written by
+`python -m benchmarks.support_weight`. The accuracy with and without the block is
+hub_cards/resnet18_slim_celeba/parity.json, of `recipes/parity.py`.
 """
 
 import json
@@ -31,15 +34,15 @@ from se_zoo.train.repeat import shown
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 OVERVIEW = RESULTS / "README.md"
-#: Documents with marked blocks, and the blocks that each holds.
+#: Documents with generated blocks, and the names of their blocks.
 DOCUMENTS = {"evidence.md": ("quality", "cost"), "train.md": ("parity",)}
 PRESETS = ("faces", "objects")
 PARITY = ROOT / "hub_cards" / "resnet18_slim_celeba" / "parity.json"
-#: The box of the portrait, as in the card of the bundled model.
+#: Crop of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
-#: What the documents show of all that was measured.
+#: Measures that the documents show.
 SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
-#: What the sets are, for headings.
+#: Headings of the sets.
 TITLES = {
     "celeba": "Faces: CelebA test images, attributes whose place is known",
     "celeba_parts": "CelebA images with part masks (CelebAMask-HQ)",
@@ -47,39 +50,71 @@ TITLES = {
     "imagenet": "Mosaics of four ImageNet photographs, MobileNetV2 squeezed, its gate untrained",
     "cifar10": "Mosaics of four CIFAR-10 images, MobileNetV2 with a trained gate and classifier",
 }
+#: Beginning of benchmarks/results/README.md, by paragraphs.
+INTRODUCTION = (
+    "# Measured explanations",
+    "`python -m tools.write_results` writes this page from the JSON files beside it, which "
+    "also hold the intervals. [The evidence](../../docs/evidence.md) says what follows from "
+    "the figures.",
+    "- A figure is the mean over cases; every attribute has the same weight.\n"
+    "- + and - mark methods that are better or worse than our contribution map: the 95 % "
+    "interval of the paired difference, bootstrapped over images, excludes 0, and three "
+    "decimals show the difference. Marks are not corrected for their number: of a hundred, "
+    "some are chance.\n"
+    "- (n): the method was measured on n cases only, and the mark compares these.\n"
+    "- Pointing allows no pixel of error (published figures: 15 pixels).\n"
+    "- MaxBoxAccV2 takes 99 thresholds of the heatmaps as shown (published: about a "
+    "thousand).\n"
+    "- All maps are resized alike. Maps of methods that know evidence against a class are cut "
+    "at 0; the others are stretched from minimum to maximum.\n"
+    "- IntegratedGradients and Occlusion attribute to pixels, the other peers to the layer "
+    "after the gate.\n"
+    "- EigenCAM's sign is arbitrary; its strongest value is made positive.\n"
+    "- Commands are shown as recorded. Files moved since: `recipes/explain_bench.py` is now "
+    "`python -m benchmarks.maps`, and `tests.measure_support` is now "
+    "`benchmarks.support_weight`.",
+)
 
 
 @dataclass(frozen=True)
 class Write:
-    """What to write."""
+    """Options."""
 
     take: Tuple[Path, ...] = ()
-    """Folders of benches whose figures are copied here first."""
+    """Folders of benchmark runs whose figures are copied to benchmarks/results first."""
     portrait: bool = False
-    """Explain the portrait by all methods again; needs the extra compare, and a minute."""
+    """Draw the portrait by all methods again; takes a minute and needs the extra compare."""
 
 
 def load(name: str) -> Dict[str, Any]:
+    """Read a file of figures by its name."""
     content: Dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     return content
 
 
-def take(folder: Path) -> None:
-    """Copy the figures of a bench; what is not one of those shown ends the program."""
+def _take(folder: Path) -> None:
+    """Copy the figures of a benchmark run; exit if the run is not one that is shown."""
     found = [folder / name for name in ("summary.json", "cost.json") if (folder / name).is_file()]
     if not found:
-        sys.exit(f"{folder} has neither summary.json nor cost.json: no finished bench.")
+        sys.exit(
+            f"{folder} has neither summary.json nor cost.json: give the folder of a finished run."
+        )
     content = json.loads(found[0].read_text("utf-8"))
     preset = content.get("preset", "cost")
     if preset not in (*PRESETS, "cost"):
-        sys.exit(f"{folder} is of the preset {preset}, which is not shown.")
+        sys.exit(
+            f"{folder} is of the preset {preset}; only {', '.join((*PRESETS, 'cost'))} are shown."
+        )
     if content["options"]["debug"] or len(content["commit"] or "") != 40:
-        sys.exit(f"{folder} is a --debug run, or of code that is not committed.")
+        sys.exit(
+            f"{folder} is a --debug run or one of uncommitted code: run the benchmark again in a "
+            "clean checkout, without --debug."
+        )
     shutil.copyfile(found[0], RESULTS / f"{preset}.json")
 
 
-def origin(content: Dict[str, Any]) -> str:
-    """How figures were made."""
+def _origin(content: Dict[str, Any]) -> str:
+    """Return the command, commit, machine and versions of a file of figures."""
     machine = content["environment"]
     return (
         f"`{content['command']}` at commit `{content['commit'][:12]}`; {machine['cpu']}, "
@@ -89,15 +124,17 @@ def origin(content: Dict[str, Any]) -> str:
 
 
 def methods_of(content: Dict[str, Any]) -> List[str]:
+    """Return the methods in a file of figures."""
     return list(dict.fromkeys(row["method"] for row in content["rows"]))
 
 
 def rows_of(content: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
+    """Return the rows of a set."""
     return [row for row in content["rows"] if row["set"] == name]
 
 
-def quality_block(name: str) -> str:
-    """One set's table for the documents."""
+def _quality_block(name: str) -> str:
+    """Return the table of a set for the documents."""
     content = load(next(p for p in PRESETS if name in load(p)["sets"]))
     rows = [row for row in rows_of(content, name) if row["measure"] in SHOWN]
     count = content["sets"][name]
@@ -107,40 +144,37 @@ def quality_block(name: str) -> str:
     )
 
 
-def cost_block() -> str:
-    """The table of time and memory, and what it says of the models with images."""
+def _cost_block() -> str:
+    """Return the table of time and memory, and the table of the ratios that are claimed."""
     rows = load("cost")["rows"]
-    return f"{cost_report.cost_table(rows)}\n\n{cost_summary(rows)}"
+    return f"{cost_report.cost_table(rows)}\n\n{_ratio_table(rows)}"
 
 
-def cost_summary(rows: List[Dict[str, Any]]) -> str:
-    """The ratios that are claimed, from the figures."""
+def _ratio_table(rows: List[Dict[str, Any]]) -> str:
+    """Return the ratios that are claimed as a table: the smallest and the largest of all models."""
 
-    def of(side: str, key: str, over: str, batch: Optional[int] = None) -> str:
+    def ratio(side: str, key: str, over: str, batch: Optional[int] = None) -> str:
         sides = [row["sides"] for row in rows if batch in (None, row["batch"])]
         found = [s[side][key] / s[over][key] for s in sides if key in s.get(side, {})]
         low, high = (f"{value:.{2 if value < 3 else 1 if value < 20 else 0}f}"
                      for value in (min(found), max(found)))  # fmt: skip
         return low if low == high else f"{low} to {high}"
 
-    memory = of("contribution", "mb", "plain")
-    text = (
-        "Predict + contribution map over the plain forward: "
-        f"{of('contribution', 'ratio', 'plain', 8)} times the time at batch 8 and "
-        f"{of('contribution', 'ratio', 'plain', 1)} at batch 1, {memory} times the memory. "
-        "Over predict + contribution map: "
-    )
-    peers = []
+    lines = ["| ratio | time | memory |", "|---|---|---|"]
+    for batch in (8, 1):
+        cells = [ratio("contribution", key, "plain", batch) for key in ("ratio", "mb")]
+        name = f"predict + contribution map over the plain forward, batch {batch}"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     for peer in ("grad-cam/GradCAM", "grad-cam/ScoreCAM", "captum/LayerGradCam",
                  "torch-cam/GradCAM"):  # fmt: skip
-        peers.append(f"{peer} {of(peer, 'ratio', 'contribution')} times the time")
-        if peer not in BY_CHANNEL:
-            peers[-1] += f" and {of(peer, 'mb', 'contribution')} times the memory"
-    return f"{text}{', '.join(peers)}."
+        memory = "not measured" if peer in BY_CHANNEL else ratio(peer, "mb", "contribution")
+        time = ratio(peer, "ratio", "contribution")
+        lines.append(f"| {peer} over predict + contribution map | {time} | {memory} |")
+    return "\n".join(lines)
 
 
-def parity_block() -> str:
-    """Accuracy with and without the block."""
+def _parity_block() -> str:
+    """Return the table of accuracy with and without the block."""
     figures = json.loads(PARITY.read_text("utf-8"))["figures"]
     lines = ["| % | with the SE block | without | difference, seed by seed |", "|---|---|---|---|"]
     for name, row in figures.items():
@@ -150,18 +184,18 @@ def parity_block() -> str:
     return "\n".join(lines)
 
 
-def blocks() -> Dict[str, str]:
-    """What stands between the marks of the documents, by their names."""
+def _blocks() -> Dict[str, str]:
+    """Return the generated blocks of the documents by their names."""
     return {
-        "quality": "\n\n".join(quality_block(name) for name in ("imagenet", "celeba")),
-        "cost": cost_block(),
-        "parity": parity_block(),
+        "quality": "\n\n".join(_quality_block(name) for name in ("imagenet", "celeba")),
+        "cost": _cost_block(),
+        "parity": _parity_block(),
     }
 
 
 def document_texts() -> Dict[Path, str]:
-    """Return the documents as they have to be, by their files."""
-    made, found = blocks(), {}
+    """Return the documents with their generated blocks up to date, by their files."""
+    made, found = _blocks(), {}
     for file, names in DOCUMENTS.items():
         text = (ROOT / "docs" / file).read_text("utf-8")
         for name in names:
@@ -173,60 +207,53 @@ def document_texts() -> Dict[Path, str]:
     return found
 
 
-def overview_text() -> str:
-    """All tables, for benchmarks/results/README.md."""
-    parts = [
-        "# Measured explanations",
-        "Written by `python -m tools.write_results` from the files beside it. Means over cases, "
-        "attributes weighing alike; + and - mark methods that are better or worse than our "
-        "contribution map by more than the 95 % interval of the paired difference, bootstrapped "
-        "over images, and by what three decimals can show; each mark is by itself, so that of a "
-        "hundred some are chance. (n): the method was measured on n cases only, and the mark is of "
-        "those. The intervals are in the files.",
-        "Pointing allows no pixel of error (published figures: 15 pixels). MaxBoxAccV2 takes 99 "
-        "thresholds of the heatmaps as they are shown (published: about a thousand). Maps are "
-        "resized alike; those of methods that know evidence against a class are cut at 0, the "
-        "others stretched from minimum to maximum. IntegratedGradients and Occlusion attribute to "
-        "pixels, the other peers to the layer after the gate. EigenCAM, whose sign is arbitrary, "
-        "is turned so that its strongest value is positive.",
+def _set_parts(content: Dict[str, Any], name: str) -> List[str]:
+    """Return the section of a set for the overview, by paragraphs."""
+    rows, methods, count = rows_of(content, name), methods_of(content), content["sets"][name]
+    dropped = [row for row in content["channels"] if row["set"] == name]
+    return [
+        f"## {TITLES[name]}",
+        f"{count['cases']} cases of {count['images']} images. Insertion, deletion, ROAD, drop, "
+        f"increase and gain: {content['options']['pixel_cases']} of these cases.",
+        report.quality_table(rows, methods),
+        "Rank correlation of each map with our contribution map, with itself when the image is "
+        "moved by a few pixels, and with the maps of copies of the model in which the classifier, "
+        "or everything, is random (constant maps have no rank correlation and are left out):",
+        report.dependence_table(rows, methods),
+        "How much the logit falls without the selected channels, and without as many random ones:",
+        report.channel_table(dropped),
     ]
+
+
+def overview_text() -> str:
+    """Return the text of benchmarks/results/README.md: all tables."""
+    parts = list(INTRODUCTION)
     for preset in PRESETS:
         content = load(preset)
-        for name, count in content["sets"].items():
-            rows, methods = rows_of(content, name), methods_of(content)
-            dropped = [row for row in content["channels"] if row["set"] == name]
-            parts += [
-                f"## {TITLES[name]}",
-                f"{count['cases']} cases of {count['images']} images; insertion, deletion, ROAD, "
-                f"drop, increase and gain on {content['options']['pixel_cases']} of them.",
-                report.quality_table(rows, methods),
-                "Rank correlation of each map with our contribution map, with itself when the "
-                "image is moved by a few pixels, and with the maps of copies of the model whose "
-                "classifier, or all of which, is random (maps that are the same everywhere have "
-                "none, and are left out):",
-                report.dependence_table(rows, methods),
-                "What the logit loses without some channels, and without as many random ones:",
-                report.channel_table(dropped),
-            ]
-        parts.append(origin(content))
+        for name in content["sets"]:
+            parts += _set_parts(content, name)
+        parts.append(_origin(content))
     content = load("support")
     ((name, count),) = content["sets"].items()
     parts += [
         "## How much evidence against a class counts in a support map",
-        f"CelebA's validation images, {count['cases']} cases of {count['images']} images, "
-        f"insertion, deletion and ROAD on {content['options']['pixel_cases']} of them; + and - "
-        'mark what is better or worse than Grad-CAM++. `method="support"` takes 1/2.',
+        f"CelebA's validation images: {count['cases']} cases of {count['images']} images. "
+        f"Insertion, deletion and ROAD: {content['options']['pixel_cases']} of these cases. + and "
+        '- mark what is better or worse than Grad-CAM++. `method="support"` uses the share 0.5.',
         report.quality_table(rows_of(content, name), methods_of(content)),
-        origin(content),
+        _origin(content),
+        "## Cost",
+        "Columns are model and batch size. Cells are the time over the plain forward, and the "
+        "growth of peak memory. The second table has the smallest and the largest ratio of all "
+        "models.",
+        _cost_block(),
+        _origin(load("cost")),
     ]
-    content = load("cost")
-    what = "Time over the plain forward, and growth of the peak memory; model, batch."
-    parts += ["## Cost", what, cost_block(), origin(content)]
     return "\n\n".join(parts) + "\n"
 
 
-def draw_parity(file: Path) -> None:
-    """Every seed's figures with and without the block."""
+def _draw_parity(file: Path) -> None:
+    """Plot the figures of every seed with and without the block."""
     from matplotlib.figure import Figure
 
     content = json.loads(PARITY.read_text("utf-8"))
@@ -245,8 +272,8 @@ def draw_parity(file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def draw_portrait(file: Path) -> None:
-    """All methods on the portrait that comes with matplotlib (US Navy, public domain)."""
+def _draw_portrait(file: Path) -> None:
+    """Draw the maps of all methods on matplotlib's portrait (US Navy, public domain)."""
     model = load_model("se_zoo/resnet18_slim_celeba")
     photo = load_photo(demo_photo(), PORTRAIT)
     image = map_cases.transform_of(model)(photo)
@@ -255,23 +282,24 @@ def draw_portrait(file: Path) -> None:
     cases = Cases(image.expand(2, -1, -1, -1), targets, None, None, (0, 1))
     found = map_cases.CaseSet("portrait", model, cases, [""] * 2, [0, 0])
     report.draw_page(found, METHODS, (0, 1), file)
-    # A photograph twenty times over: in 128 colours it is a quarter of the size.
+    # In 128 colours the file, twenty copies of a photograph, is a quarter of the size.
     picture = Image.open(file).convert("RGB")
     picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).quantize(128).save(file)
 
 
 def main(options: Write) -> None:
+    """Copy new figures if asked, then write the plots and the documents."""
     RESULTS.mkdir(exist_ok=True)
     for folder in options.take:
-        take(folder)
+        _take(folder)
     contents = [load(preset) for preset in PRESETS]
     rows = [row for content in contents for row in content["rows"]]
     methods = list(dict.fromkeys(m for content in contents for m in methods_of(content)))
     report.draw_quality(rows, methods, RESULTS / "quality.png")
     cost_report.draw_cost(load("cost")["rows"], RESULTS / "cost.png")
-    draw_parity(RESULTS / "parity.png")
+    _draw_parity(RESULTS / "parity.png")
     if options.portrait:
-        draw_portrait(RESULTS / "portrait.png")
+        _draw_portrait(RESULTS / "portrait.png")
     OVERVIEW.write_text(overview_text(), encoding="utf-8")
     for file, text in document_texts().items():
         file.write_text(text, encoding="utf-8")
