@@ -4,7 +4,7 @@
     SE_ZOO_DATA=/path/to/data python -m benchmarks.training --head
 
 Run time: about ten minutes each on two cores, by the rates that they measured.
-Results: CONTRIBUTING.md (--timm-train), recipes/squeeze_only.py (--head).
+Results: benchmarks/README.md (--timm-train), recipes/squeeze_only.py (--head).
 
 timm's packages do not hold train.py: take it from the repository, at the installed version. The
 sides take turns, each in a process of its own. Model, batch, augmentation, precision, EMA and the

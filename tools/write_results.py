@@ -227,7 +227,7 @@ def _set_parts(content: Dict[str, Any], name: str) -> List[str]:
 
 def overview_text() -> str:
     """Return the text of benchmarks/results/README.md: all tables."""
-    parts = list(INTRODUCTION)
+    parts: List[str] = list(INTRODUCTION)
     for preset in PRESETS:
         content = load(preset)
         for name in content["sets"]:
