@@ -26,6 +26,9 @@ from se_zoo.explanations.targets import target_of
 from se_zoo.inference.images import load_photo
 from se_zoo.models.pretrained.load import load_model
 
+#: Columns of a box: its corners in pixels of the picture, the ends exclusive.
+_CORNERS = ("x0", "y0", "x1", "y1")
+
 
 @dataclass
 class CaseSet:
@@ -267,13 +270,11 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     transform = transform_of(model)
     height, width = resolve_data_config(model=model)["input_size"][-2:]
     labels, classes = model.class_labels(), model.num_classes
-    with file.open(
-        newline="", encoding="utf-8-sig"
-    ) as opened:  # spreadsheets may write a byte-order mark
+    # utf-8-sig: spreadsheets may write a byte-order mark.
+    with file.open(newline="", encoding="utf-8-sig") as opened:
         reader = csv.DictReader(opened)
         given, rows = set(reader.fieldnames or ()), list(reader)
-    corners = ("x0", "y0", "x1", "y1")
-    if not {"image", "label"} <= given or 0 < len(given & set(corners)) < 4:
+    if not {"image", "label"} <= given or 0 < len(given & set(_CORNERS)) < 4:
         raise DataError(
             f"{file}: needs the columns image and label, and all of x0 y0 x1 y1 or none, separated "
             f"by commas; it has {', '.join(reader.fieldnames or ()) or 'none'}."
@@ -285,20 +286,8 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
             photo = load_photo(file.parent / row["image"])
             target = target_of(row["label"], labels, classes)
             region, pixels = None, None
-            if set(corners) <= given:
-                sizes = (photo.width, photo.height) * 2
-                box = [_number(row, c) / n for c, n in zip(corners, sizes, strict=True)]
-                if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-                    raise InvalidInputError(
-                        f"the box does not lie in the picture, which is {photo.width} x "
-                        f"{photo.height} pixels, or its corners are not x0 < x1 and y0 < y1."
-                    )
-                region, pixels = fraction_region((box[0], box[1], box[2], box[3]), height, width)
-                if not region.any():
-                    raise InvalidInputError(
-                        "the box holds no pixel of the model's input; boxes are in pixels of the "
-                        "picture."
-                    )
+            if set(_CORNERS) <= given:
+                region, pixels = _box_region(row, photo, height, width)
         except (ValueError, TypeError) as error:
             raise DataError(f"{file}, line {line}: {error}") from error
         number = names.index(row["image"])
@@ -306,6 +295,25 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     if not found:
         raise DataError(f"{file} has no rows.")
     return case_set(file.stem, model, found)
+
+
+def _box_region(
+    row: Dict[str, Any], photo: Image.Image, height: int, width: int
+) -> Tuple[torch.Tensor, Tuple[float, float, float, float]]:
+    """Return the box of a row, as in :func:`fraction_region`, in an input of that size."""
+    sizes = (photo.width, photo.height) * 2
+    x0, y0, x1, y1 = (_number(row, c) / n for c, n in zip(_CORNERS, sizes, strict=True))
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        raise InvalidInputError(
+            f"the box does not lie in the picture, which is {photo.width} x {photo.height} pixels, "
+            "or its corners are not x0 < x1 and y0 < y1."
+        )
+    region, pixels = fraction_region((x0, y0, x1, y1), height, width)
+    if not region.any():
+        raise InvalidInputError(
+            "the box holds no pixel of the model's input; boxes are in pixels of the picture."
+        )
+    return region, pixels
 
 
 def _number(row: Dict[str, Any], column: str) -> float:
