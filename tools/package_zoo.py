@@ -4,7 +4,7 @@
     python -m tools.package_zoo tf_efficientnet_lite0_in1k lite0   # a saved model, without a recipe
     python -m tools.package_zoo resnet50_celeba     # again, from the packaged files
 
-Run time: a minute or so. Write hub_cards/<name>/facts.yaml, which holds what people state, first.
+Run time: under a minute. Write hub_cards/<name>/facts.yaml, which holds what people state, first.
 
 From a run come export/, summary.json (as training.json) and curves.png. The folder is written whole
 or not at all, then the model's entry in hub_cards/manifest.json, and hub_cards/NOTICE. Figures that

@@ -3,7 +3,7 @@
     python -m tools.write_cards             # packaged models, notice, and the README's table
     python -m tools.write_cards --sizes     # count every registered model's size again, too
 
-Run time: a minute or so; longer with --sizes, which creates every registered model.
+Run time: a few minutes; longer with --sizes, which creates every registered model.
 """
 
 import json
