@@ -28,6 +28,7 @@ from recipes.grid import MOUTH, spoken_by_words
 from se_zoo.data.faces.crops import CROP
 from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.data.faces.sound import WINDOW
+from se_zoo.explanations.methods import SPEAKER_METHODS
 from se_zoo.explanations.quality import energy_in_region
 from se_zoo.models import create_speaker_model
 from se_zoo.provenance import provenance
@@ -35,7 +36,6 @@ from se_zoo.speaker import HaarDetector, SpeakerClip, Track, load_speakers
 
 #: A map is visible in a frame if its maximum there is this share of the clip's maximum.
 VISIBLE = 0.1
-METHODS = ("contribution", "gate", "activation")
 
 
 def _energies(found: Any, track: Track, chosen: np.ndarray) -> List[float]:
@@ -82,8 +82,8 @@ def _measure(model: Any, folder: Path, clips: int, held_out: bool = False) -> Di
     """
     detector = HaarDetector()
     figures: Dict[str, List[float]] = {"accuracy": [], "speech": [], "frozen": [], "silence": []}
-    energy: Dict[str, List[float]] = {name: [] for name in METHODS}
-    visible: Dict[str, List[float]] = {name: [] for name in METHODS}
+    energy: Dict[str, List[float]] = {name: [] for name in SPEAKER_METHODS}
+    visible: Dict[str, List[float]] = {name: [] for name in SPEAKER_METHODS}
     aligned = sorted((folder / "align").glob("*.align"))
     for align in (aligned[5::6] if held_out else aligned)[:clips]:
         faces = load_speakers(folder / "video" / f"{align.stem}.mpg", detector)

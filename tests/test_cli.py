@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -17,7 +17,10 @@ import se_zoo
 from se_zoo import InvalidInputError, cli
 from se_zoo.cli import explain
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
-from se_zoo.cli.explain import DEMO, DEMO_TARGETS, OBJECTS_MODEL
+from se_zoo.cli.explain import DEMO, DEMO_TARGETS, OBJECTS_MODEL, Explain
+from se_zoo.cli.export import Export
+from se_zoo.cli.speaker import Speaker
+from se_zoo.explanations.methods import METHODS, SINGLE_CLASS_METHODS, SPEAKER_METHODS
 from se_zoo.inference import images as photos
 from se_zoo.models.labels import imagenet_labels
 from se_zoo.models.pretrained.load import load_model
@@ -415,3 +418,11 @@ def test_region_that_is_drawn_is_what_timm_shows_the_model(mode: str, crop_pct: 
     assert (shown - cut(wide.rotate(180))).abs().mean() > 0.5  # another region would differ so much
     with pytest.raises(InvalidInputError, match="border"):
         photos.visible_region(wide, (96, 96), crop_pct, "border")
+
+
+@pytest.mark.parametrize(
+    ("command", "methods"),
+    [(Explain, METHODS), (Export, SINGLE_CLASS_METHODS), (Speaker, SPEAKER_METHODS)],
+)
+def test_commands_offer_the_methods_of_the_table(command: type, methods: Tuple[str, ...]) -> None:
+    assert get_args(get_type_hints(command)["method"]) == methods

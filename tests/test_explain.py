@@ -318,9 +318,9 @@ def test_difference_changes_sign_with_its_classes(celeba: Any) -> None:
         (dict(method="difference", target=1, versus=True), "not True"),
         (dict(method="difference", target=1, versus=[1]), "not"),
         (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
-        (dict(method="contributions"), "gate, contribution, support, difference, activation"),
-        (dict(method=""), "gate, contribution, support, difference, activation"),
-        (dict(method=3), "gate, contribution, support, difference, activation"),
+        (dict(method="contributions"), "contribution, support, gate, difference, activation"),
+        (dict(method=""), "contribution, support, gate, difference, activation"),
+        (dict(method=3), "contribution, support, gate, difference, activation"),
         (dict(normalize="images"), "positive number"),
         (dict(normalize=0), "positive number"),
         (dict(normalize=-1.0), "positive number"),
@@ -435,7 +435,7 @@ def test_function_and_method_are_the_same(plain: Any) -> None:
 
 def test_per_image_normalisation_of_signed_maps_keeps_zero(plain: Any) -> None:
     explanation = plain.explain(images(4), list(range(7)))
-    native = maps.normalise(explanation.raw, from_zero=True)
+    native = maps.to_unit_range(explanation.raw, from_zero=True)
     for raw, shown in zip(explanation.raw, native, strict=True):
         assert bool((shown[raw <= 0] == 0).all())
         if raw.max() > 0:
@@ -445,7 +445,7 @@ def test_per_image_normalisation_of_signed_maps_keeps_zero(plain: Any) -> None:
 
 def test_per_image_normalisation_of_unsigned_maps_stretches() -> None:
     raw = torch.tensor([[[1.0, 3.0], [2.0, 1.5]], [[-5.0, -4.0], [-4.5, -4.75]]])
-    shown = maps.normalise(raw, from_zero=False)
+    shown = maps.to_unit_range(raw, from_zero=False)
     torch.testing.assert_close(shown[0], torch.tensor([[0.0, 1.0], [0.5, 0.25]]))
     torch.testing.assert_close(shown[1], torch.tensor([[0.0, 1.0], [0.5, 0.25]]))
 
@@ -458,7 +458,7 @@ def test_fixed_scale_compares_images(plain: Any) -> None:
         alone = plain.explain(batch[i : i + 1], 1, normalize=scale)
         assert same(alone.heatmap, together.heatmap[i : i + 1], 1e-4)
     torch.testing.assert_close(
-        maps.normalise(together.raw, True, scale), (together.raw / scale).clamp(0, 1)
+        maps.to_unit_range(together.raw, True, scale), (together.raw / scale).clamp(0, 1)
     )
     weak = plain.explain(batch, 1, normalize=1e6)
     assert weak.heatmap.max() < 1e-3, "a weak map must look weak on a fixed scale"
@@ -471,14 +471,14 @@ def test_fixed_scale_compares_images(plain: Any) -> None:
 def test_constant_map_shows_nothing(from_zero: bool, value: float) -> None:
     raw = torch.full((1, 4, 4), value)
     raw[0, 0, 0] += abs(value) * 1e-7  # rounding
-    assert not maps.normalise(raw, from_zero).any()
+    assert not maps.to_unit_range(raw, from_zero).any()
 
 
 def test_small_but_real_maps_are_shown() -> None:
     raw = torch.zeros(1, 4, 4)
     raw[0, 1, 1] = 1e-12
     for from_zero in (True, False):
-        assert maps.normalise(raw, from_zero)[0, 1, 1] == 1
+        assert maps.to_unit_range(raw, from_zero)[0, 1, 1] == 1
 
 
 def test_heatmap_is_bicubic_in_half_pixels_and_clipped(plain: Any) -> None:
@@ -490,7 +490,7 @@ def test_heatmap_is_bicubic_in_half_pixels_and_clipped(plain: Any) -> None:
     torch.testing.assert_close(up, up.flip(1))
     torch.testing.assert_close(up, up.flip(2))
     explanation = plain.explain(images(8), method="activation")
-    native = maps.normalise(explanation.raw, from_zero=False)
+    native = maps.to_unit_range(explanation.raw, from_zero=False)
     free = maps.upsample(native, (SIZE, SIZE))
     assert free.min() < 0 or free.max() > 1
     torch.testing.assert_close(explanation.heatmap, free.clamp(0, 1))

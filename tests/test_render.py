@@ -15,6 +15,7 @@ from PIL import Image
 from se_zoo import Explanation, InvalidInputError
 from se_zoo.explanations import METHODS
 from se_zoo.explanations.draw import images as render
+from se_zoo.explanations.draw.save import save_together
 
 from .tester import randomise, spread_gate, varied_images
 
@@ -223,7 +224,7 @@ def test_several_explanations_share_one_picture(explanation: Explanation, tmp_pa
     other = explanation[0]
     large = [Image.new("RGB", (320, 240), "red")]
     parts = [(explanation, None, {"model": "a"}), (other, large, {"model": "b"})]
-    render.save_together(tmp_path / "both.png", parts, {"made": "now"})
+    save_together(tmp_path / "both.png", parts, {"made": "now"})
     with Image.open(tmp_path / "both.png") as picture:
         first, second = explanation.grid(), other.grid(large)
         assert picture.size == (max(first.width, second.width), first.height + 4 + second.height)
@@ -242,7 +243,7 @@ def test_several_explanations_are_refused_as_one_is(
 ) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(InvalidInputError):
-        render.save_together(tmp_path / name, [(explanation, None, {})])
+        save_together(tmp_path / name, [(explanation, None, {})])
     assert [p.name for p in tmp_path.iterdir()] == ["folder.png"]
 
 

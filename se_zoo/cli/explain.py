@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..data.video.index import is_video, open_video
 from ..errors import InvalidInputError
-from ..explanations.maps import CLASSLESS_METHODS
+from ..explanations.methods import CLASSLESS_METHODS
 from ..explanations.targets import target_of
 from ..inference.clips import explain_frames, read_clip
 from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
@@ -119,7 +119,7 @@ def run_explain(args: Explain) -> None:
 
 def _explain_demo(args: Explain, out: Path) -> None:
     """The portrait, explained by both models in one picture."""
-    from ..explanations.draw.images import save_together
+    from ..explanations.draw.save import save_together
 
     parts, printed = [], []
     for question, name, crop, labels in DEMO:

@@ -1,10 +1,11 @@
-"""Explanations: maps from the gate and the head, their result object, and drawing."""
+"""Explanations: maps from the gate and the head, their results, drawings and quality."""
 
 from .channels import channel_logits
 from .explained_model import ExplainedModel
-from .explainer import METHODS, explain
+from .explainer import explain
 from .explanation import Explanation
 from .maps import select_channels
+from .methods import METHODS
 from .speaker import SpeakerExplanation, explain_speaker
 
 __all__ = [

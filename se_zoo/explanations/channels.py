@@ -1,4 +1,4 @@
-"""Predictions with chosen channels of the gate only: what a channel does to the logits."""
+"""Predictions with some channels of the gate removed, which show what a channel adds."""
 
 from typing import List, Sequence, Union
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from .eval_mode import evaluating
-from .explainer import backbone_features, check_images, check_model
+from .se_model import backbone_features, check_images, check_model
 
 
 def channel_logits(
@@ -16,12 +16,14 @@ def channel_logits(
     keep: Union[torch.Tensor, Sequence[int], None] = None,
     drop: Union[torch.Tensor, Sequence[int], None] = None,
 ) -> torch.Tensor:
-    """Logits when only some gate channels stay, or some go (the paper's SE-vector manipulation).
+    """Return the logits with some gate channels kept or dropped.
+
+    This is the SE-vector manipulation of arXiv 2412.05134.
 
     Args:
         model: Model with an SE head.
-        images: Normalised images, (B, C, H, W).
-        keep: Channels that stay: indices, or a bool mask (C,) or (B, C). All others become zero.
+        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W), for a clip model.
+        keep: Channels to keep: indices, or a bool mask (C,) or (B, C). All others become zero.
         drop: Channels that become zero, in the same forms. Give exactly one of the two.
 
     Returns:
@@ -51,19 +53,19 @@ def _channel_mask(
         given = torch.as_tensor(channels, device=gate.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInputError(
-            f"Channels are indices or a bool mask, not {channels!r}."
+            f"Channels must be indices or a bool mask, not {channels!r}."
         ) from error
     if given.dtype == torch.bool:
         if given.shape not in ((count,), tuple(gate.shape)):
             raise InvalidInputError(
-                f"A channel mask has shape ({count},) or {tuple(gate.shape)}, "
-                f"got {tuple(given.shape)}."
+                f"A channel mask must have shape ({count},) or {tuple(gate.shape)}, "
+                f"not {tuple(given.shape)}."
             )
         return given.expand_as(gate)
     indices: List[int] = given.flatten().tolist()
     wrong = [i for i in indices if not 0 <= i < count or i != int(i)]
     if wrong:
-        raise InvalidInputError(f"Channel indices lie in 0 to {count - 1}, got {wrong}.")
+        raise InvalidInputError(f"Channel indices must be from 0 to {count - 1}, not {wrong}.")
     mask = torch.zeros(count, dtype=torch.bool, device=gate.device)
     mask[[int(i) for i in indices]] = True
     return mask.expand_as(gate)

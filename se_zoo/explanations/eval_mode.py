@@ -1,4 +1,4 @@
-"""Eval mode for the time of an explanation, restored afterwards, in several threads at once."""
+"""Eval mode during an explanation, restored afterwards, for several threads at once."""
 
 import threading
 from contextlib import contextmanager
@@ -8,17 +8,18 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 _LOCK = threading.Lock()
-#: Per model: how many explanations run now, and the modules that the first found in train mode.
+#: For each model: the number of running explanations, and the modules that were in train mode
+#: before the first of them.
 _ACTIVE: "WeakKeyDictionary[nn.Module, Tuple[int, List[nn.Module]]]" = WeakKeyDictionary()
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module of the model into eval mode and restore each one's own mode at the end.
+    """Put every module of a model into eval mode, and restore the mode of each at the end.
 
-    The modes are restored by the last of several concurrent explanations, so that no thread
-    switches dropout or batch statistics back on under another one. A model that is in eval mode
-    already is not touched at all.
+    The last of several concurrent explanations restores the modes, so that no thread switches
+    dropout or batch statistics back on while another one runs. A model that is already in eval
+    mode is not changed.
     """
     with _LOCK:
         running, training = _ACTIVE.get(model, (0, []))

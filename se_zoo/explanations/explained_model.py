@@ -1,4 +1,4 @@
-"""Prediction and explanation as one module of tensors alone: what can be compiled and exported."""
+"""Prediction and explanation as one module, which can be compiled and exported."""
 
 from typing import Optional, Sequence, Tuple, Union, cast
 
@@ -7,34 +7,33 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
-from .explainer import SEModel, backbone_features, check_images, check_model
+from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
+from .se_model import SEModel, backbone_features, check_images, check_model
 from .targets import label_index
-
-METHODS = ("contribution", "support", "gate", "activation")
 
 
 class ExplainedModel(nn.Module):
-    """Logits, heatmaps and gate of images, in one forward pass.
+    """A module that returns logits, heatmaps and gate of images in one forward pass.
 
-    It computes what :func:`se_zoo.explain` does, for classes that are fixed beforehand and without
-    looking at values, so ``torch.compile``, ``torch.export`` and ONNX can take it whole. A method
-    that needs a gradient cannot be exported like this; the contribution map of a head of average
-    pooling, norm and linear layer needs none. The classifier's rows are copied: make it anew after
-    further training.
+    It computes the maps of :func:`se_zoo.explain` for a fixed list of classes. No operation
+    depends on the values of tensors, so ``torch.compile``, ``torch.export`` and ONNX take the whole
+    module. Maps that need a gradient cannot be exported; the contribution map of a head of average
+    pooling, norm and linear layer needs none. The classifier's rows are copied, so create the
+    module again after further training.
 
     Args:
         model: Model with an SE head, in float32; it is put into eval mode.
         method: ``"contribution"``, ``"support"``, ``"gate"`` or ``"activation"``.
-        targets: Classes of the contribution or support maps, by index or label; all of them if
-            None. The other maps know no class.
+        targets: Classes of the contribution or support maps, by index or label; by default all.
+            The other maps are the same for every class.
         normalize: As in :func:`se_zoo.explain`.
 
     Attributes:
-        targets: Index of the class of each map; empty for maps that know none.
+        targets: Class index of each map; empty for maps that are the same for every class.
 
     Raises:
-        InvalidInputError: For options that cannot be used, or a head whose contribution map is not
-            exact, which would need its gradient.
+        InvalidInputError: For options that cannot be used, and for a head whose contribution map is
+            not exact, because it would need the head's gradient.
     """
 
     def __init__(
@@ -45,42 +44,44 @@ class ExplainedModel(nn.Module):
         normalize: Union[str, float] = "image",
     ):
         super().__init__()
-        if method not in METHODS:
+        if method not in SINGLE_CLASS_METHODS:
             raise InvalidInputError(
-                f"Unknown method {method!r}; {', '.join(METHODS)} can be had without a gradient."
+                f"Unknown method {method!r}; the methods here are "
+                f"{', '.join(SINGLE_CLASS_METHODS)}."
             )
-        if targets is not None and (method in maps.CLASSLESS_METHODS or not targets):
+        if targets is not None and (method in CLASSLESS_METHODS or not targets):
             raise InvalidInputError(
-                "targets are the classes of contribution and support maps, at least one; the other "
-                "maps know no class."
+                "targets must name at least one class, and are for contribution and support maps "
+                f"only, because gate and activation maps know no class; got {targets!r} for "
+                f"{method!r}."
             )
         check_model(model)
         parameter = next(model.parameters())
         if parameter.dtype != torch.float32:
             raise InvalidInputError(
-                f"The model's weights are {parameter.dtype}; take model.float()."
+                f"The model's weights are {parameter.dtype}; convert it with model.float()."
             )
         self.model = model
-        # Before anything runs: in train mode BatchNorm would take up what it is shown.
+        # Before the first forward pass, which would change BatchNorm's statistics in train mode.
         self.eval()
         self.method = method
         self.normalize = maps.check_normalize(normalize)
         self.targets: Tuple[int, ...] = ()
-        # Where in the model the norm is; registered here as well it would be saved twice.
-        self._norm_at: Tuple[str, ...] = ()
-        if method not in maps.CLASSLESS_METHODS:
+        # Path of the norm in the model; as a submodule of this module it would be saved twice.
+        self._norm_path: Tuple[str, ...] = ()
+        if method not in CLASSLESS_METHODS:
             self._fold(targets)
 
     @property
     def se_model(self) -> SEModel:
-        """The model, as explanations know it."""
+        """The model, typed by its interface."""
         return cast(SEModel, self.model)
 
     @torch.no_grad()
     def _fold(self, targets: Optional[Sequence[Union[int, str]]]) -> None:
-        """Find the norm and the classifier rows of which the map is made."""
+        """Find the norm and the classifier rows that give the channel weights."""
         se_model, shape = self.se_model, self.model.input_shape()  # type: ignore[operator]
-        # Any image does: what matters is whether the head is of this form.
+        # Any image will do, because it only serves to check the form of the head.
         noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
         images = check_images(self.model, noise)
         native = backbone_features(se_model, images)
@@ -102,12 +103,12 @@ class ExplainedModel(nn.Module):
             more = ', or create the model with global_pool="avg"' if pooled_by == "token" else ""
             raise InvalidInputError(
                 f"The head of {type(self.model).__name__} is not average pooling, norm and a "
-                f"linear layer, so its {self.method} map would need a gradient; take the method "
+                f"linear layer, so its {self.method} map would need a gradient; use the method "
                 f'"gate" or "activation"{more}.'
             )
         if folding.norm is not None:
             name = next(n for n, m in self.model.named_modules() if m is folding.norm)
-            self._norm_at = tuple(name.split("."))
+            self._norm_path = tuple(name.split("."))
         self.register_buffer("weight", folding.rows[0].detach().clone(), persistent=False)
         self.register_buffer("bias", folding.rows[1].detach().clone(), persistent=False)
 
@@ -118,8 +119,8 @@ class ExplainedModel(nn.Module):
             images: Normalised, (B, C, H, W), or of clip models (B, C, T, H, W).
 
         Returns:
-            Logits (B, num_classes); heatmaps in [0, 1], (B, N, *size) with N targets, 1 for maps
-            that know no class; gate (B, channels).
+            Logits, (B, num_classes); heatmaps in [0, 1], (B, N, *size) for N targets, with N = 1
+            for maps that are the same for every class; gate, (B, channels).
         """
         native = self.se_model.forward_features(images)
         logits = self.se_model.forward_head(native)
@@ -130,11 +131,12 @@ class ExplainedModel(nn.Module):
         if self.method == "support":
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
         raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
-        from_zero, size = self.method in maps.FROM_ZERO_METHODS, tuple(images.shape[2:])
+        from_zero, size = self.method in FROM_ZERO_METHODS, tuple(images.shape[2:])
         heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size)
         return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate
 
     def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """Return the channel weights of each map, gate included, (B, N, C)."""
         if self.method == "activation":
             return torch.full_like(gate, 1 / gate.shape[1])[:, None]
         if self.method == "gate":
@@ -142,11 +144,11 @@ class ExplainedModel(nn.Module):
         count = len(self.targets)
         pooled = grid.flatten(2).mean(2) * gate
         weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
-        # expand, not repeat: the size of the batch must not become a number of the graph.
+        # expand, not repeat, which would write the batch size into the graph as a constant.
         rows = [t[None].expand(gate.shape[0], *t.shape).flatten(0, 1) for t in (weight, bias)]
         spread = pooled[:, None].expand(-1, count, -1).flatten(0, 1)
-        norm = self.model if self._norm_at else None
-        for name in self._norm_at:  # get_submodule is nothing that torch 2.6 can export
+        norm = self.model if self._norm_path else None
+        for name in self._norm_path:  # torch 2.6 cannot export get_submodule
             norm = getattr(norm, name)
         folded = heads.fold_norm(norm, rows[0], rows[1], spread)
         return folded.weight.unflatten(0, (-1, count)) * gate[:, None]

@@ -1,119 +1,52 @@
 """``explain``: a prediction and its heatmaps from one forward pass.
 
-No hooks and no gradient through the backbone: features, gate, head, and a weighted sum of the
-channels. That is why it is safe in threads, leaves nothing on the model and costs a forward pass.
+An explanation is features, gate, head, and a weighted sum of the channels. It uses no hooks and no
+gradient through the backbone, so it is thread-safe, leaves nothing on the model, and costs no more
+than a forward pass.
 """
 
-from typing import NamedTuple, Optional, Protocol, Sequence, Tuple, Union, cast
+from typing import NamedTuple, Optional, Tuple, Union, cast
 
 import torch
 from torch import nn
 
 from ..errors import InvalidInputError
 from ..layers.grid import Features, feature_map, in_dtype
-from . import heads, maps, targets
+from . import heads, maps
 from .eval_mode import evaluating
 from .explanation import Explanation
-from .targets import Rows, Target
-
-METHODS = ("gate", "contribution", "support", "difference", "activation")
-
-
-class SEModel(Protocol):
-    """What a model with an SE head offers; explanations are written against this alone."""
-
-    def forward_features(self, x: torch.Tensor) -> Features: ...
-    def forward_head(self, x: Features) -> torch.Tensor: ...
-    def gate(self, features: Features) -> torch.Tensor: ...
-    def gated(self, features: Features, gate: Optional[torch.Tensor] = None) -> Features: ...
-    def classify(self, gated: Features) -> torch.Tensor: ...
-    def feature_grid(self, features: Features, image_size: Tuple[int, int]) -> torch.Tensor: ...
-    def class_labels(self) -> Optional[Sequence[str]]: ...
-    def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]: ...
-    def is_multi_label(self) -> bool: ...
+from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, METHODS
+from .se_model import SEModel, backbone_features, check_images, check_model
+from .targets import Rows, Target, label_index, resolve_rows, runner_up
 
 
-class _Pass(NamedTuple):
-    """What one forward pass leaves behind; every map is computed from it."""
+class _ForwardPass(NamedTuple):
+    """Results of one forward pass, from which every map is computed."""
 
-    native: Features  # as the backbone lays them out, in the dtype of the head's parameters
+    native: Features  # in the backbone's layout and the dtype of the head's parameters
     features: torch.Tensor  # (B, C, *grid)
-    gate: torch.Tensor  # (B, C), float32 or better
+    gate: torch.Tensor  # (B, C), float32 or double
+    model_gate: torch.Tensor  # (B, C), in the dtype in which the model gave it
     logits: torch.Tensor  # (B, num_classes)
-    selection: maps.Selection  # by the gate
+    selection: maps.Selection  # channels that the gate selects
+
+
+class _Request(NamedTuple):
+    """What to explain, with all defaults resolved."""
+
+    method: str
+    normalize: Union[str, float]
+    rows: Rows
+    versus: Optional[torch.Tensor]  # (N,), class that each row is compared with
 
 
 class _Maps(NamedTuple):
+    """Raw maps of all rows."""
+
     raw: torch.Tensor  # (N, *grid)
     constant: torch.Tensor  # (N,)
     exact: bool
-    source: str  # where the channel weights come from
-
-
-def check_model(model: nn.Module) -> SEModel:
-    """The model as one that can be explained.
-
-    Raises:
-        InvalidInputError: If it has no SE head.
-    """
-    if not all(hasattr(model, name) for name in ("gate", "classify", "feature_grid")):
-        if hasattr(getattr(model, "module", None), "feature_grid"):
-            raise InvalidInputError(
-                f"{type(model).__name__} wraps the model; explain its .module instead."
-            )
-        raise InvalidInputError(
-            f"{type(model).__name__} has no SE head; give it one with se_zoo.squeeze(model)."
-        )
-    return cast(SEModel, model)
-
-
-def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The images on the model's device and in its dtype, or one clear error.
-
-    Clip models take (B, C, T, H, W); images (B, C, H, W) are clips of one frame to them.
-
-    Raises:
-        InvalidInputError: For anything but a non-empty, finite float tensor of such a shape.
-    """
-    clips = bool(getattr(model, "takes_clips", False))
-    shape = "(B, C, T, H, W)" if clips else "(B, C, H, W)"
-    if not isinstance(images, torch.Tensor):
-        raise InvalidInputError(
-            f"images must be a tensor {shape}, not {type(images).__name__}; use timm's "
-            "create_transform(**resolve_data_config(model=model)) on PIL images."
-        )
-    if clips and images.dim() == 4:
-        images = images.unsqueeze(2)
-    if images.dim() != 4 + clips or images.numel() == 0:
-        raise InvalidInputError(
-            f"images must have shape {shape} and not be empty, got {tuple(images.shape)}"
-            + ("; add the batch axis with images[None]." if images.dim() == 3 else ".")
-        )
-    if not images.is_floating_point():
-        raise InvalidInputError(
-            f"images must be floats normalised with the model's mean and std, got {images.dtype}."
-        )
-    if not bool(images.isfinite().all()):
-        raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
-    parameter = next(model.parameters())
-    dtype = parameter.dtype if parameter.is_floating_point() else images.dtype
-    return images.to(device=parameter.device, dtype=dtype)
-
-
-def backbone_features(model: SEModel, images: torch.Tensor) -> Features:
-    """``forward_features``; images that the backbone does not take are the caller's mistake.
-
-    Raises:
-        InvalidInputError: With the backbone's own reason (number of channels, fixed size).
-    """
-    try:
-        return model.forward_features(images)
-    except torch.OutOfMemoryError:
-        raise
-    except (AssertionError, RuntimeError) as error:
-        raise InvalidInputError(
-            f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}"
-        ) from error
+    source: str  # where the channel weights come from, see Explanation.weights
 
 
 def explain(
@@ -132,83 +65,103 @@ def explain(
         images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W), for a clip model;
             moved to the model's device and dtype.
         target: Class index or label name; a sequence of them (one heatmap per image and target);
-            a tensor (B,) with one class per image; or None: the top-1 class, for a multi-label
-            model every label above its threshold (``model.thresholds``; one half where it has
-            none) and at least the one nearest to it.
-        method: By default ``model.map_method``, or else ``"contribution"``.
-
+            a tensor (B,) with one class per image; or None: the top-1 class. For a multi-label
+            model None means every label above its threshold (``model.thresholds``, else one half),
+            at least the one nearest to it.
+        method: Which map; by default ``model.map_method``, or else ``"contribution"``.
             ``"contribution"``: ``sum_c w'[k, c] g_c``, signed, exact for pooling (+ norm) + linear
-            heads. ``"support"``: the same with what speaks against the class counted by half
-            (:func:`maps.support`), not exact. ``"gate"``: mean of the gated features of the
-            selected channels, the map of arXiv 2412.05134; it knows no class. ``"difference"``:
-            contribution of the target less that of another class. ``"activation"``: plain channel
-            mean, the control that a method must beat (LaFAM, arXiv 2407.06059).
-        versus: The other class of ``"difference"``; the runner-up of each image if None. Needed
-            for a multi-label model, whose labels do not compete.
-        normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.normalise`).
+            heads. ``"support"``: the same with evidence against the class counted by half, not
+            exact. ``"gate"``: mean of the gated features of the selected channels, the map of
+            arXiv 2412.05134, the same for every class. ``"difference"``: contribution of the target
+            less that of another class. ``"activation"``: plain channel mean, the control that a
+            method must beat (LaFAM, arXiv 2407.06059).
+        versus: The other class of ``"difference"``; by default each image's runner-up. Needed for
+            a multi-label model, whose labels do not compete.
+        normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.to_unit_range`).
 
     Returns:
-        An :class:`Explanation`. ``gate`` and ``activation`` give one row per image unless targets
-        were asked for; their maps are the same for all of an image's targets.
+        An :class:`Explanation`. For ``"gate"`` and ``"activation"`` it has one row per image,
+        unless targets are given; an image's rows then have the same map.
 
     Raises:
         InvalidInputError: For images, a method or options that cannot be used.
         UnknownLabelError: For a class that the model does not have.
     """
+    method = _check_method(model, method, versus)
+    normalize = maps.check_normalize(normalize)
+    se_model, batch = check_model(model), check_images(model, images)
+    with torch.no_grad(), evaluating(model):
+        state = _forward(se_model, batch)
+        with torch.autocast(batch.device.type, enabled=False):
+            rows = _target_rows(se_model, state, target, method)
+            other = _other_class(se_model, state, rows, method, versus)
+            request = _Request(method, normalize, rows, other)
+            found = _compute_maps(se_model, state, request)
+            size, from_zero = tuple(batch.shape[2:]), method in FROM_ZERO_METHODS
+            heatmap = maps.to_heatmap(found.raw, from_zero, normalize, size)
+    images = images.unsqueeze(2) if images.dim() < batch.dim() else images
+    return _explanation(se_model, images, state, request, found, heatmap)
+
+
+def _check_method(model: nn.Module, method: Optional[str], versus: Union[int, str, None]) -> str:
+    """Return the method, by default the model's own."""
     if method is None:
         method = getattr(model, "map_method", None) or "contribution"
     if method not in METHODS:
         raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
     if versus is not None and method != "difference":
         raise InvalidInputError(f'versus is for method="difference" only, not {method!r}.')
-    normalize = maps.check_normalize(normalize)
-    se_model = check_model(model)
-    batch = check_images(model, images)
-    with torch.no_grad(), evaluating(model):
-        native = backbone_features(se_model, batch)
-        logits = se_model.forward_head(native)
-        gate = se_model.gate(native)
-        image_size = (batch.shape[-2], batch.shape[-1])
-        with torch.autocast(batch.device.type, enabled=False):
-            # What autocast left in half precision would not go with the head's parameters.
-            native = in_dtype(native, batch.dtype)
-            grid = se_model.feature_grid(native, image_size)
-            work = torch.promote_types(gate.dtype, torch.float32)
-            gates = gate.to(work)
-            state = _Pass(native, grid, gates, logits, maps.select_channels(gates))
-            rows = _rows(se_model, state, target, method)
-            other = _other_class(se_model, state, rows, method, versus)
-            computed = _compute(se_model, state, rows, other, method)
-            from_zero, size = method in maps.FROM_ZERO_METHODS, tuple(batch.shape[2:])
-            heatmap = maps.to_heatmap(computed.raw, from_zero, normalize, size)
-    labels = se_model.class_labels()
-    mean, std = se_model.image_stats()
+    return method
+
+
+def _forward(model: SEModel, images: torch.Tensor) -> _ForwardPass:
+    native = backbone_features(model, images)
+    logits = model.forward_head(native)
+    model_gate = model.gate(native)
+    with torch.autocast(images.device.type, enabled=False):
+        # Features that autocast left in half precision do not fit the head's parameters.
+        native = in_dtype(native, images.dtype)
+        grid = model.feature_grid(native, (images.shape[-2], images.shape[-1]))
+        gate = model_gate.to(torch.promote_types(model_gate.dtype, torch.float32))
+        return _ForwardPass(native, grid, gate, model_gate, logits, maps.select_channels(gate))
+
+
+def _explanation(
+    model: SEModel,
+    images: torch.Tensor,
+    state: _ForwardPass,
+    request: _Request,
+    found: _Maps,
+    heatmap: torch.Tensor,
+) -> Explanation:
+    labels = model.class_labels()
+    mean, std = model.image_stats()
     return Explanation(
         heatmap=heatmap.float(),
-        raw=computed.raw.float(),
-        constant=computed.constant.float(),
-        logits=logits,
-        gate=gate,
+        raw=found.raw.float(),
+        constant=found.constant.float(),
+        logits=state.logits,
+        gate=state.model_gate,
         selected=state.selection.mask,
         rule=state.selection.rule,
-        image_index=rows.images,
-        target=tuple(rows.targets.tolist()),
-        versus=None if other is None else tuple(other.tolist()),
-        method=method,
-        normalize=normalize,
-        exact=computed.exact,
-        weights=computed.source,
+        image_index=request.rows.images,
+        target=tuple(request.rows.targets.tolist()),
+        versus=None if request.versus is None else tuple(request.versus.tolist()),
+        method=request.method,
+        normalize=request.normalize,
+        exact=found.exact,
+        weights=found.source,
         label_names=None if labels is None else tuple(labels),
-        multi_label=se_model.is_multi_label(),
+        multi_label=model.is_multi_label(),
         thresholds=getattr(model, "thresholds", None),
-        images=images.unsqueeze(2) if images.dim() < batch.dim() else images,
+        images=images,
         mean=mean,
         std=std,
     )
 
 
-def _rows(model: SEModel, state: _Pass, target: Target, method: str) -> Rows:
-    # Without a classifier timm's heads give the pooled features, which look like logits.
+def _target_rows(model: SEModel, state: _ForwardPass, target: Target, method: str) -> Rows:
+    # Without a classifier, timm's heads return the pooled features, which look like logits.
     if state.logits.dim() != 2 or not getattr(model, "num_classes", state.logits.shape[1]):
         raise InvalidInputError(
             f"The model's head gives {tuple(state.logits.shape)}, not (B, num_classes); give it a "
@@ -220,15 +173,16 @@ def _rows(model: SEModel, state: _Pass, target: Target, method: str) -> Rows:
             "damaged, or its activations exceed the range of its dtype."
         )
     multi_label = model.is_multi_label()
-    if target is None and method in maps.CLASSLESS_METHODS:
-        multi_label = False  # these maps know no class: one row per image, not one per label
+    if target is None and method in CLASSLESS_METHODS:
+        multi_label = False  # the map is the same for every label, so one row per image is enough
     thresholds = getattr(model, "thresholds", None) if multi_label else None
-    return targets.resolve_rows(target, state.logits, model.class_labels(), multi_label, thresholds)
+    return resolve_rows(target, state.logits, model.class_labels(), multi_label, thresholds)
 
 
 def _other_class(
-    model: SEModel, state: _Pass, rows: Rows, method: str, versus: Union[int, str, None]
+    model: SEModel, state: _ForwardPass, rows: Rows, method: str, versus: Union[int, str, None]
 ) -> Optional[torch.Tensor]:
+    """Return the class that each row is compared with, (N,); None unless it is a difference."""
     if method != "difference":
         return None
     num_classes = state.logits.shape[1]
@@ -240,45 +194,50 @@ def _other_class(
             "other label with versus."
         )
     if versus is None:
-        return targets.runner_up(state.logits, rows)
-    index = targets.label_index(versus, model.class_labels(), num_classes)
+        return runner_up(state.logits, rows)
+    index = label_index(versus, model.class_labels(), num_classes)
     if bool((rows.targets == index).any()):
         raise InvalidInputError(
-            f"versus={versus!r} is a target itself; the difference would be zero."
+            f"versus={versus!r} is a target itself, so the difference would be zero; name another "
+            "class."
         )
     return torch.full_like(rows.targets, index)
 
 
-def _compute(
-    model: SEModel, state: _Pass, rows: Rows, other: Optional[torch.Tensor], method: str
-) -> _Maps:
-    zeros = state.gate.new_zeros(len(rows.images))
-    if method == "gate":
-        weights = maps.gate_weights(state.gate, state.selection.mask)[rows.images]
-        raw = maps.weighted_maps(state.features, weights, rows.images)
-        return _Maps(raw, zeros, False, "gate")
-    if method == "activation":
-        weights = torch.full_like(state.gate, 1 / state.gate.shape[1])[rows.images]
-        raw = maps.weighted_maps(state.features, weights, rows.images)
-        return _Maps(raw, zeros, False, "mean")
-    computed = _contribution(model, state, rows, method == "support")
-    if other is None:
-        return computed
-    against = _contribution(model, state, Rows(rows.images, other))
+def _compute_maps(model: SEModel, state: _ForwardPass, request: _Request) -> _Maps:
+    method, rows = request.method, request.rows
+    if method in CLASSLESS_METHODS:
+        return _classless(state, rows, method)
+    found = _contribution(model, state, rows, method == "support")
+    if request.versus is None:
+        return found
+    against = _contribution(model, state, Rows(rows.images, request.versus))
     return _Maps(
-        computed.raw - against.raw,
-        computed.constant - against.constant,
-        computed.exact and against.exact,
-        computed.source if computed.source == against.source else "mixed",
+        found.raw - against.raw,
+        found.constant - against.constant,
+        found.exact and against.exact,
+        found.source if found.source == against.source else "mixed",
     )
 
 
-def _contribution(model: SEModel, state: _Pass, rows: Rows, support: bool = False) -> _Maps:
-    """Contribution or support maps: folded weights where they are exact, else the gradient of the
-    head."""
+def _classless(state: _ForwardPass, rows: Rows, method: str) -> _Maps:
+    """Return gate or activation maps."""
+    if method == "gate":
+        weights, source = maps.gate_weights(state.gate, state.selection.mask), "gate"
+    else:
+        weights, source = torch.full_like(state.gate, 1 / state.gate.shape[1]), "mean"
+    raw = maps.weighted_maps(state.features, weights[rows.images], rows.images)
+    return _Maps(raw, state.gate.new_zeros(len(rows.images)), False, source)
+
+
+def _contribution(model: SEModel, state: _ForwardPass, rows: Rows, support: bool = False) -> _Maps:
+    """Return contribution or support maps.
+
+    The channel weights are the classifier's where these are exact, else the gradient of the head.
+    """
     pooled = state.features.flatten(2).to(state.gate.dtype).mean(2) * state.gate
     logits = state.logits[rows.images, rows.targets]
-    size = _square_of(state)
+    size = _square_cells(state)
     folding = heads.find_folding(
         cast(nn.Module, model),
         pooled[rows.images],
@@ -288,38 +247,40 @@ def _contribution(model: SEModel, state: _Pass, rows: Rows, support: bool = Fals
             cast(nn.Module, model), state.native, lambda view: model.feature_grid(view, size)
         ),
     )
-    if folding is not None:
-        folded = folding.weights
-        weights = folded.weight * state.gate[rows.images]
-        raw = maps.weighted_maps(state.features, weights, rows.images)
-        if not support:
-            return _Maps(raw, folded.constant, True, "folded")
-        both = maps.weighted_maps(state.features.abs(), weights.abs(), rows.images)
-        raw = maps.support(raw, both)
-        return _Maps(raw, _rest(logits, raw), False, "folded")
-    return _head_gradient_maps(model, state, rows, logits, support)
+    if folding is None:
+        return _head_gradient_maps(model, state, rows, logits, support)
+    folded = folding.weights
+    weights = folded.weight * state.gate[rows.images]
+    raw = maps.weighted_maps(state.features, weights, rows.images)
+    if not support:
+        return _Maps(raw, folded.constant, True, "folded")
+    both = maps.weighted_maps(state.features.abs(), weights.abs(), rows.images)
+    raw = maps.support(raw, both)
+    return _Maps(raw, _remainder(logits, raw), False, "folded")
 
 
-def _rest(logits: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
-    """What the mean of maps (N, *grid) lacks to the logits, (N,)."""
+def _remainder(logits: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
+    """Return the logits less the means of the maps (N, *grid), (N,)."""
     return logits.to(raw.dtype) - raw.flatten(1).mean(1)
 
 
 def _head_gradient_maps(
-    model: SEModel, state: _Pass, rows: Rows, logits: torch.Tensor, support: bool
+    model: SEModel, state: _ForwardPass, rows: Rows, logits: torch.Tensor, support: bool
 ) -> _Maps:
-    """Gradient times gated features, position by position (HiResCAM after the gate), times the
-    number of positions, so that a linear head would give its own weights.
+    """Return the head's gradient times the gated features, position by position.
 
-    A head that reads class tokens alone gives the grid no gradient at all. Then the class token's
-    gradient is projected on the patch tokens: a picture of where the same channels are active,
-    not a decomposition of the logit; ``weights`` says "projection".
+    This is HiResCAM after the gate. It is multiplied by the number of positions, so that the
+    gradient of a linear head equals its weights.
+
+    A head that reads class tokens only has no gradient on the grid. The class token's gradient is
+    then projected on the patch tokens. Such a map shows where the same channels are active and
+    does not decompose the logit; its ``source`` is ``"projection"``.
     """
-    size = _square_of(state)
+    size = _square_cells(state)
     gated = model.gated(state.native, state.gate.to(feature_map(state.native).dtype))
     grid = model.feature_grid(gated, size).to(state.gate.dtype)
     parts, source = [], "gradient"
-    # As many rows at a time as there are images, so that many targets take no more memory.
+    # At most as many rows at a time as there are images, so that memory does not grow with targets.
     for images, classes in zip(
         rows.images.split(len(grid)), rows.targets.split(len(grid)), strict=True
     ):
@@ -334,10 +295,13 @@ def _head_gradient_maps(
         net = terms.sum(1)
         parts.append(maps.support(net, terms.abs().sum(1)) if support else net)
     raw = torch.cat(parts)
-    return _Maps(raw, _rest(logits, raw), False, source)
+    return _Maps(raw, _remainder(logits, raw), False, source)
 
 
-def _square_of(state: _Pass) -> Tuple[int, int]:
-    """An image size of the grid's own aspect: all that a token layout needs to find its grid."""
+def _square_cells(state: _ForwardPass) -> Tuple[int, int]:
+    """Return an image size on which the grid's cells are squares.
+
+    A token layout finds its grid from the aspect of the image alone.
+    """
     rows, columns = state.features.shape[-2:]
     return rows, columns

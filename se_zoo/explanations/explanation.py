@@ -2,38 +2,52 @@
 
 import math
 import operator
+import os
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
-from .maps import CLASSLESS_METHODS, SIGNED_METHODS, is_constant, upsample
+from ..errors import InvalidInputError
+from .maps import is_constant, upsample
+from .methods import CLASSLESS_METHODS, SIGNED_METHODS
+from .serialize import to_dict
 from .targets import above_threshold, label_names_of
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
 
-@dataclass(frozen=True, eq=False, repr=False)  # equality of tensors is no yes or no
+    #: Pictures to draw on, see :meth:`Explanation.overlay`.
+    Pictures = Union[torch.Tensor, np.ndarray, Sequence[Image.Image]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # comparing tensors does not give one bool
 class Explanation:
-    """Heatmaps and prediction of a batch; rows are (image, target) pairs, image by image.
+    """Heatmaps and prediction of a batch.
 
-    With one target per image (an index, a name, a tensor, or ``None`` on a single-label model)
-    there are N = B rows and ``heatmap[i]`` belongs to image i. ``explanation[i]`` is the part that
-    belongs to image i in any case.
+    Each row is a pair of an image and a target; the rows of an image follow each other. With one
+    target per image (an index, a name, a tensor, or ``None`` on a single-label model) there are
+    N = B rows, and ``heatmap[i]`` belongs to image i. ``explanation[i]`` always holds the rows of
+    image i.
 
     Attributes:
-        heatmap: (N, H, W) float32 in [0, 1] at input size, (N, T, H, W) of clips. For the signed
+        heatmap: (N, H, W) float32 in [0, 1] at input size, for clips (N, T, H, W). For the signed
             methods (contribution, difference) it is the evidence for the target; see
             :attr:`evidence`.
-        raw: (N, *grid) float32, the map itself: signed, unnormalised, at the backbone's grid.
+        raw: (N, *grid) float32, the map before it is normalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
             (for ``"difference"`` the difference of the two logits).
-        logits: (B, num_classes) as the model gave them.
+        logits: (B, num_classes), in the model's dtype.
         gate: SE vectors, (B, C).
-        selected: Selected channels, (B, C) bool.
-        rule: Per image which rule selected them, ``"threshold"`` or ``"rank"``.
+        selected: Channels that the gate selects, (B, C) bool.
+        rule: The rule that selected them, of each image: ``"threshold"`` or ``"rank"``.
         image_index: Image of each row, (N,) long.
         target: Class index of each row.
-        versus: The other class of each row (``"difference"`` only).
-        method: ``"gate"``, ``"contribution"``, ``"support"``, ``"difference"`` or
+        versus: Class that each row is compared with (``"difference"`` only).
+        method: ``"contribution"``, ``"support"``, ``"gate"``, ``"difference"`` or
             ``"activation"``.
         normalize: ``"image"``, or the raw value that is drawn as 1.
         exact: Whether the map adds up to the logit; checked on this batch, not assumed.
@@ -43,7 +57,7 @@ class Explanation:
         label_names: Label names of all classes, if the model has any.
         multi_label: Whether probabilities are sigmoids (else softmax).
         thresholds: Probability above which each label of a multi-label model holds; None: one half.
-        images: The images as they were given, (B, 3, H, W), or clips, (B, 3, T, H, W); not copied.
+        images: The given images, (B, 3, H, W), or clips, (B, 3, T, H, W); not copied.
         mean: Channel means that the images were normalised with.
         std: Channel standard deviations that the images were normalised with.
     """
@@ -77,19 +91,22 @@ class Explanation:
         )
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return self.logits.shape[0]
 
     def __getitem__(self, index: int) -> "Explanation":
-        """The explanation of one image, as a batch of one.
+        """Return the explanation of one image, as a batch of one.
+
+        Args:
+            index: Number of the image; negative numbers count from the end.
 
         Raises:
             IndexError: If there is no such image.
-            TypeError: If the index is no integer.
+            TypeError: If the index is not an integer.
         """
         index = operator.index(index)
         if not -len(self) <= index < len(self):
-            raise IndexError(f"Image {index} of {len(self)}.")
+            raise IndexError(f"There is no image {index}; the explanation has {len(self)}.")
         image = index % len(self)
         rows = [n for n, i in enumerate(self.image_index.tolist()) if i == image]
         one = slice(image, image + 1)
@@ -110,8 +127,10 @@ class Explanation:
 
     @property
     def native_grid(self) -> Tuple[int, ...]:
-        """Resolution that the map truly has, (rows, columns), for clips (time steps, rows,
-        columns); the heatmap is interpolated."""
+        """Size of the raw map, (rows, columns), for clips (time steps, rows, columns).
+
+        The heatmap is interpolated from it.
+        """
         return tuple(self.raw.shape[1:])
 
     @property
@@ -121,19 +140,26 @@ class Explanation:
 
     @property
     def frame_weights(self) -> torch.Tensor:
-        """What each frame of a clip adds to the map, (N, T): the mean of the raw map over the
-        frame, interpolated linearly where the backbone has fewer time steps. Of an exact map its
-        mean over the frames plus ``constant`` is the logit, as far as the interpolation keeps it.
+        """Mean of the raw map over each frame of a clip, (N, T).
+
+        Where the backbone has fewer time steps than the clip has frames, it is interpolated
+        linearly. For an exact map, its mean over the frames plus ``constant`` is the logit, up to
+        the error of the interpolation.
 
         Raises:
             InvalidInputError: If the explained inputs are images.
         """
-        from .draw.clips import frame_weights
+        if not self.is_clip:
+            raise InvalidInputError("The explained inputs are images; only clips have frames.")
+        steps = self.raw.flatten(2).mean(2)  # (N, T'), one mean per time step of the backbone
+        frames = self.heatmap.shape[1]
+        return F.interpolate(steps[:, None], frames, mode="linear", align_corners=False)[:, 0]
 
-        return frame_weights(self)
+    def temporal(self) -> "Figure":
+        """Plot the frame weights over the frames.
 
-    def temporal(self) -> Any:
-        """The frame weights as a plot, a matplotlib ``Figure``: one line a row.
+        Returns:
+            A matplotlib figure with one line per row.
 
         Raises:
             InvalidInputError: If the explained inputs are images.
@@ -144,15 +170,16 @@ class Explanation:
 
     @property
     def signed(self) -> bool:
-        """Whether the map has evidence against its target too."""
+        """Whether the map also holds evidence against its target (negative values)."""
         return self.method in SIGNED_METHODS
 
     @property
     def evidence(self) -> torch.Tensor:
-        """(N, H, W) float32 in [-1, 1] at input size: the signed map, for (> 0) and against (< 0).
+        """Signed map: evidence for (> 0) and against (< 0) the target, in [-1, 1].
 
-        On the scale of ``normalize``: per image the strongest absolute value is 1. For maps that
-        have no sign this is the heatmap.
+        (N, H, W) float32 at input size, for clips (N, T, H, W). With ``normalize="image"`` the
+        largest absolute value of each row is 1; otherwise the raw value ``normalize`` is 1. For
+        methods that are not signed, this is the heatmap.
         """
         if not self.signed:
             return self.heatmap
@@ -166,12 +193,12 @@ class Explanation:
 
     @property
     def labels(self) -> Tuple[str, ...]:
-        """Label name of each row's target (the index as text without names)."""
+        """Label name of each row's target; the class index as text if the model has no names."""
         return label_names_of(self.target, self.label_names)
 
     @property
     def versus_labels(self) -> Tuple[str, ...]:
-        """Label name of the class that each row is compared with; empty but for "difference"."""
+        """Label name of the class that each row is compared with; empty without ``versus``."""
         return label_names_of(self.versus or (), self.label_names)
 
     @property
@@ -182,8 +209,11 @@ class Explanation:
 
     @property
     def predicted(self) -> torch.Tensor:
-        """What the model answers, (B, num_classes) bool: of a multi-label model each label whose
-        probability exceeds its threshold, which may be none; of others the top-1 class."""
+        """Predicted classes, (B, num_classes) bool.
+
+        For a multi-label model these are all labels whose probability exceeds their threshold,
+        possibly none; for other models it is the top-1 class.
+        """
         if self.multi_label:
             return above_threshold(self.logits.float(), self.thresholds) > 0
         top = torch.zeros_like(self.logits, dtype=torch.bool)
@@ -196,8 +226,12 @@ class Explanation:
         return self.probabilities[self.image_index, targets]
 
     def titles(self) -> List[str]:
-        """One short caption per row: label, what it is compared with, and the label's probability;
-        of the maps that know no class only their name."""
+        """Return a short caption for each row.
+
+        Returns:
+            Label, the label it is compared with, and the label's probability; for methods that are
+            the same for every class only the method's name.
+        """
         if self.method in CLASSLESS_METHODS:
             return [f"{self.method} map"] * len(self.target)
         names = [_first_name(name) for name in self.labels]
@@ -208,104 +242,88 @@ class Explanation:
             names = [f"{name}, projected" for name in names]
         return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist(), strict=True)]
 
-    def overlay(self, images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None) -> Any:
-        """Maps over their images, (N, H, W, 3) uint8 numpy array; clips have T in front of H.
+    def overlay(
+        self, images: "Optional[Pictures]" = None, alpha: float = 0.6, cmap: Optional[str] = None
+    ) -> np.ndarray:
+        """Draw the maps over their images.
 
         Signed maps are drawn with their sign: red speaks for the target, blue against it.
 
         Args:
-            images: What to draw on: a normalised (B, 3, H, W) tensor, a uint8 (B, H, W, 3) array
-                or a list of PIL images of one size, which may be larger than the model's input;
-                the explained images themselves if None.
+            images: Pictures to draw on, of one size, which may be larger than the model's input: a
+                normalised (B, 3, H, W) tensor, a uint8 (B, H, W, 3) array, or a list of PIL
+                images; by default the explained images. Clips have T in front of H.
             alpha: Opacity of the strongest spots, in [0, 1].
-            cmap: Name of a matplotlib colour map; ``"bwr"`` for signed maps (its middle is
-                zero), ``"turbo"`` for others if None.
+            cmap: Name of a matplotlib colour map; by default ``"bwr"`` for signed maps (its middle
+                is zero) and ``"turbo"`` for others.
+
+        Returns:
+            (N, H, W, 3) uint8, for clips (N, T, H, W, 3).
+
+        Raises:
+            InvalidInputError: If the pictures do not fit the explanation, or ``alpha`` is outside
+                [0, 1].
         """
         from .draw.images import overlay
 
         return overlay(self, images, alpha, cmap)
 
-    def grid(self, images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None) -> Any:
-        """A PIL image: each image followed by its overlays, with captions."""
-        from .draw.images import grid
+    def grid(
+        self, images: "Optional[Pictures]" = None, alpha: float = 0.6, cmap: Optional[str] = None
+    ) -> "Image.Image":
+        """Draw each image and its overlays side by side, with captions.
+
+        Args:
+            images: Pictures to draw on, as in :meth:`overlay`.
+            alpha: Opacity of the strongest spots, in [0, 1].
+            cmap: Name of a matplotlib colour map, as in :meth:`overlay`.
+
+        Returns:
+            A picture with one line per image; for clips one line of frames per clip and map.
+
+        Raises:
+            InvalidInputError: As :meth:`overlay`.
+        """
+        from .draw.save import grid
 
         return grid(self, images, alpha, cmap)
 
     def save(
         self,
-        path: Any,
-        images: Any = None,
+        path: Union[str, "os.PathLike[str]"],
+        images: "Optional[Pictures]" = None,
         facts: Optional[Dict[str, Any]] = None,
         fps: float = 25.0,
     ) -> None:
-        """Write the grid as PNG, or overlaid clips as MP4, and :meth:`to_dict` as JSON beside it;
-        both or neither.
+        """Write the picture, and :meth:`to_dict` as JSON beside it.
+
+        Both files are written, or neither.
 
         Args:
-            path: Where the picture goes, ``.png``; of clips, ``.png`` is a strip of frames and
-                ``.mp4`` a video. The JSON has the same name and ``.json``.
-            images: What to draw on, as in :meth:`overlay`.
-            facts: What else the JSON is to say, such as the model's name.
-            fps: Frames a second of a video.
+            path: Picture to write: ``.png`` for :meth:`grid`; for clips also ``.mp4``, a video of
+                the overlays. The JSON has the same name with the ending ``.json``.
+            images: Pictures to draw on, as in :meth:`overlay`.
+            facts: Further JSON entries, such as the model's name.
+            fps: Frames per second of a video.
 
         Raises:
-            InvalidInputError: If the path ends in something else, its folder does not exist, or
-                PyAV is not installed for a video.
+            InvalidInputError: If the path has another ending, its folder does not exist, the
+                pictures do not fit, or PyAV is not installed for a video.
         """
-        from .draw.images import save
+        from .draw.save import save
 
         save(self, path, images, facts, fps)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Everything but pixels, as JSON-ready Python: predictions, maps, gates and rules."""
-        return {
-            "method": self.method,
-            "normalize": self.normalize,
-            "exact": self.exact,
-            "weights": self.weights,
-            "native_grid": list(self.native_grid),
-            "image_size": list(self.heatmap.shape[-2:]),
-            "multi_label": self.multi_label,
-            "thresholds": None if self.thresholds is None else list(self.thresholds),
-            "rows": self._row_dicts(),
-            "images": [
-                {
-                    "probabilities": _rounded(self.probabilities[i]),
-                    "logits": _rounded(self.logits[i]),
-                    "predicted": self.predicted[i].nonzero()[:, 0].tolist(),
-                    "gate": _rounded(self.gate[i]),
-                    "selected_channels": self.selected[i].nonzero()[:, 0].tolist(),
-                    "rule": self.rule[i],
-                }
-                for i in range(len(self))
-            ],
-            "label_names": None if self.label_names is None else list(self.label_names),
-        }
+        """Return everything but pixels, ready for JSON.
 
-    def _row_dicts(self) -> List[Dict[str, Any]]:
-        probability = self.row_probability.tolist()
-        rows: List[Dict[str, Any]] = []
-        for n, image in enumerate(self.image_index.tolist()):
-            row = {
-                "image": image,
-                "target": self.target[n],
-                "label": self.labels[n],
-                "probability": round(probability[n], 6),
-                "constant": round(float(self.constant[n]), 6),
-                "map": _rounded(self.raw[n]),
-            }
-            if self.versus is not None:
-                row["versus"] = self.versus[n]
-            rows.append(row)
-        return rows
+        Returns:
+            Method and options; for each row its target, probability and raw map; for each image
+            its probabilities, logits, gate and selected channels. Numbers have six decimals.
+        """
+        return to_dict(self)
 
 
 def _first_name(label: str) -> str:
-    """The first of a label's synonyms ("tench, Tinca tinca"), which a caption has room for."""
+    """Return the first of a label's synonyms ("tench, Tinca tinca"); captions are short."""
     return label.split(",")[0]
-
-
-def _rounded(values: torch.Tensor) -> Union[List[Any], Sequence[Any]]:
-    """Six decimals are more than a reader of the JSON can use."""
-    array = values.detach().float().cpu().double()
-    return ((array * 1e6).round() / 1e6).tolist()

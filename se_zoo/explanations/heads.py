@@ -1,13 +1,13 @@
-"""What a classifier head reads off the features: its weight on every channel.
+"""Channel weights of a classifier head.
 
 A head that averages the grid and applies a linear layer is linear in the gated features, so its
-weights explain the logit exactly. With a norm between (ConvNeXt, Swin, ViT with average pooling)
-the norm's statistics of this very sample are folded into the weights, which is exact as well.
-Every other head is asked for its gradient; the backbone never sees one.
+weights explain the logit exactly. With a norm in between (ConvNeXt, Swin, ViT with average
+pooling), the norm's statistics of each sample are folded into the weights, which is exact as well.
+For every other head the gradient of the head is used, never that of the backbone.
 
-A folding is never trusted by its looks: it has to reproduce what the head answers to made-up
-features with known channel means (:func:`probe_head`), and the logits that the model gave for the
-batch at hand, or it is not used (:func:`find_folding`).
+The form of a head is measured, not guessed from its modules. Folded weights are used only if they
+reproduce the head's logits for probe features with known channel means (:func:`probe_head`), and
+the model's logits for the batch at hand (:func:`find_folding`).
 """
 
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
@@ -17,12 +17,12 @@ from torch import nn
 
 from ..layers.grid import Features, feature_map, take, with_feature_map
 
-#: Made-up features that a head is asked about; several, so that one class is as safe as many.
+#: Number of probe features. With several, a model of one class is checked as safely as others.
 _PROBES = 4
-#: Classes whose answers are compared, spread over all; more would cost time and prove no more.
+#: Largest number of classes whose logits are compared, evenly spread. More would only cost time.
 _PROBED_CLASSES = 16
 
-#: Names of norm classes by what they do; timm has several variants of each (2d, Fp32, ...).
+#: Names of norm classes by their statistics; timm has several variants of each (2d, Fp32, ...).
 _CENTRED_NORMS = ("LayerNorm",)
 _RMS_NORMS = ("RmsNorm", "RMSNorm")
 _STD_NORMS = ("SimpleNorm",)
@@ -30,7 +30,7 @@ _BATCH_NORMS = ("BatchNorm",)
 
 
 class ChannelWeights(NamedTuple):
-    """Weights of the gated channels for a number of (image, target) rows.
+    """Weights of the gated channels for N rows, each a pair of an image and a target.
 
     Attributes:
         weight: (N, C). The map of row n is ``sum_c weight[n, c] * gated[n, c]``.
@@ -41,8 +41,13 @@ class ChannelWeights(NamedTuple):
     constant: torch.Tensor
 
 
-def linear_classifier(model: nn.Module, channels: int) -> Optional[nn.Module]:
-    """The model's classifier if it is one linear layer (or 1x1 convolution) on ``channels``."""
+def _linear_classifier(model: nn.Module, channels: int) -> Optional[nn.Module]:
+    """Return the model's classifier if it is one linear layer or 1x1 convolution, else None.
+
+    Args:
+        model: Model with ``get_classifier``.
+        channels: Number of channels that the classifier must take.
+    """
     classifier = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
     weight = getattr(classifier, "weight", None)
     if not isinstance(classifier, (nn.Linear, nn.Conv2d, nn.Conv3d)) or weight is None:
@@ -51,11 +56,11 @@ def linear_classifier(model: nn.Module, channels: int) -> Optional[nn.Module]:
     return classifier if weight.shape[1] == channels and weight.numel() == flat else None
 
 
-def candidate_norms(model: nn.Module, channels: int) -> Iterator[Optional[nn.Module]]:
-    """None (no norm), then every norm over C channels that could sit between pool and classifier.
+def _candidate_norms(model: nn.Module, channels: int) -> Iterator[Optional[nn.Module]]:
+    """Yield None (no norm), then every norm that could sit between pooling and classifier.
 
-    Only the model's own children and those of its ``head`` are looked at: norms deeper down
-    belong to the backbone.
+    These are the norms over ``channels`` channels among the children of the model and of its
+    ``head``. Norms further down belong to the backbone.
     """
     yield None
     head = getattr(model, "head", None)
@@ -76,14 +81,17 @@ def fold_norm(
     """Fold the norm's statistics of each sample into the classifier's weight.
 
     For LayerNorm, ``w.(gamma (x - mean) / sigma + beta) + b`` is ``w'.x + c`` with
-    ``w' = (w gamma - mean_c(w gamma)) / sigma`` and ``c = w.beta + b``. RMS and std norms lack
-    the mean; BatchNorm in eval mode has constant statistics.
+    ``w' = (w gamma - mean_c(w gamma)) / sigma`` and ``c = w.beta + b``. RMS and std norms do not
+    subtract the mean. BatchNorm in eval mode has constant statistics.
 
     Args:
         norm: The norm between pooling and classifier, or None.
         weight: Classifier rows of the targets, (N, C).
         bias: Classifier bias of the targets, (N,).
         pooled: Mean of the gated features of each row's image, (N, C).
+
+    Returns:
+        Weights and constants of the N rows.
     """
     if norm is None:
         return ChannelWeights(weight, bias)
@@ -108,11 +116,11 @@ def fold_norm(
 
 
 class Probe(NamedTuple):
-    """What a head answers to made-up gated features.
+    """Logits of a head for P probe features.
 
     Attributes:
-        means: Channel means of the made-up features, (P, C).
-        logits: The head's answers, (P, num_classes).
+        means: Channel means of the probe features, (P, C).
+        logits: The head's logits for them, (P, num_classes).
     """
 
     means: torch.Tensor
@@ -122,16 +130,20 @@ class Probe(NamedTuple):
 def probe_head(
     model: nn.Module, like: Features, to_grid: Callable[[torch.Tensor], torch.Tensor]
 ) -> Probe:
-    """Ask the head about features that only an average over the grid sees as they are meant.
+    """Return the head's logits for probe features that tell average pooling from other pooling.
 
-    Twice the mean on one half of the grid, nothing on the other, and its negative on prefix
-    tokens: maximum or attention pooling and class-token heads answer something else entirely. On
-    real features they can come close to the average, the more so in half precision.
+    The probe features hold twice their mean on one half of the grid and zero on the other half;
+    prefix tokens hold the negative mean. Maximum or attention pooling and class-token heads give
+    quite different logits for them. On real features, their logits can be close to those of
+    average pooling, above all in half precision.
 
     Args:
         model: SE model; its ``classify`` maps gated features to logits.
         like: Features in the backbone's own layout and in the head's dtype.
-        to_grid: The (B, C, *grid) view of a feature map; it must not copy.
+        to_grid: Returns the (B, C, *grid) view of a feature map, without a copy.
+
+    Returns:
+        Channel means and logits of the probe features.
     """
     features = feature_map(like).new_zeros(_PROBES, *feature_map(like).shape[1:])
     grid = to_grid(features)
@@ -139,13 +151,13 @@ def probe_head(
     angles = torch.outer(
         torch.arange(1, _PROBES + 1, device="cpu"), torch.arange(channels, device="cpu")
     )
-    # Neither centred nor of unit variance, so that no norm leaves them as they are.
+    # Not centred and not of unit variance, so that every norm changes them.
     means = (0.5 + 2 * torch.cos(angles.double())).to(features)
     share = means.new_zeros(positions)
     share[: positions // 2] = 2
     share[positions // 2 : (positions + 1) // 2] = 1  # the middle one of an odd number
     if features.numel() != grid.numel():
-        # Prefix tokens; tokens are channels last.
+        # There are prefix tokens; tokens have their channels last.
         features.copy_(-means.view(len(means), *[1] * (features.dim() - 2), channels))
     grid.copy_((means[:, :, None] * share).view(grid.shape))
     others = take(like, torch.zeros(_PROBES, dtype=torch.long, device=features.device))
@@ -155,28 +167,28 @@ def probe_head(
 def _rows_of(
     classifier: nn.Module, targets: torch.Tensor, dtype: torch.dtype
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """The classifier's weight (N, C) and bias (N,) for the targets."""
+    """Return the classifier's weight (N, C) and bias (N,) for the targets."""
     weight = classifier.weight.flatten(1)[targets].to(dtype)  # type: ignore[operator, union-attr]
     bias = classifier.bias
     return weight, weight.new_zeros(len(targets)) if bias is None else bias[targets].to(dtype)  # type: ignore[index]
 
 
 def _gives(folded: ChannelWeights, pooled: torch.Tensor, logits: torch.Tensor) -> bool:
-    """Whether the folded weights give the logits (N,), up to the rounding of the logits' dtype."""
+    """Return whether folded weights give the logits (N,), up to rounding in the logits' dtype."""
     half = logits.dtype in (torch.float16, torch.bfloat16)
-    tolerance = 5e-2 if half else 5e-3  # TF32 products round float32 logits to 1e-3
+    tolerance = 5e-2 if half else 5e-3  # TF32 products have a relative error of 1e-3
     terms, logits = folded.weight * pooled, logits.to(pooled.dtype)
     error = (terms.sum(1) + folded.constant - logits).abs()
-    # Rounding grows like the root of the summed squares, so that is what it is held against.
+    # Rounding errors grow like the root of the summed squares.
     return bool((error <= tolerance * (terms.square().sum(1).sqrt() + logits.abs()) + 1e-6).all())
 
 
 class Folding(NamedTuple):
-    """What a head of pooling (+ norm) + linear layer is made of.
+    """Parts of a head of pooling (+ norm) + linear layer.
 
     Attributes:
         weights: The classifier's rows with the norm's statistics of these samples folded in.
-        norm: Between pooling and classifier, or None.
+        norm: Norm between pooling and classifier, or None.
         rows: Weight (N, C) and bias (N,) of the classifier for the targets.
     """
 
@@ -192,41 +204,46 @@ def find_folding(
     logits: torch.Tensor,
     probe: Callable[[], Probe],
 ) -> Optional[Folding]:
-    """Exact channel weights of a pool (+ norm) + linear head, or None if the head is another one.
+    """Return the exact channel weights of a pool (+ norm) + linear head, or None for other heads.
 
-    Whether the head has that form is decided by measurement: ``w'.pooled + c`` must give the
-    head's answers to the probe, and the model's own logits for every row.
+    The form of the head is measured: ``w'.pooled + c`` must give the head's logits for the probe
+    features, and the model's logits for every row.
 
     Args:
         model: Model with ``get_classifier``.
         pooled: Mean of the gated features over the grid, one row per target, (N, C), float.
         targets: Class of each row, (N,).
         logits: The model's logit of each row's target, (N,), in the model's own dtype.
-        probe: Gives the answers of :func:`probe_head`; called where they are needed.
+        probe: Calls :func:`probe_head`; not called for a classifier that is no linear layer.
+
+    Returns:
+        The folding of the N rows, or None.
     """
-    classifier = linear_classifier(model, pooled.shape[1])
+    classifier = _linear_classifier(model, pooled.shape[1])
     if classifier is None or targets.numel() == 0:
         return None
     rows = _rows_of(classifier, targets, pooled.dtype)
-    means, answers = probe()
+    means, probed = probe()
     means = means.to(pooled.dtype)
-    step = -(-answers.shape[1] // _PROBED_CLASSES)
-    asked = _rows_of(classifier, torch.arange(0, answers.shape[1], step), pooled.dtype)
-    for norm in candidate_norms(model, pooled.shape[1]):
-        right = all(
-            _gives(fold_norm(norm, *asked, mean), mean, answer)
-            for mean, answer in zip(means.unsqueeze(1), answers[:, ::step], strict=True)
+    step = -(-probed.shape[1] // _PROBED_CLASSES)
+    probed_rows = _rows_of(classifier, torch.arange(0, probed.shape[1], step), pooled.dtype)
+    for norm in _candidate_norms(model, pooled.shape[1]):
+        fits_probes = all(
+            _gives(fold_norm(norm, *probed_rows, mean), mean, answer)
+            for mean, answer in zip(means.unsqueeze(1), probed[:, ::step], strict=True)
         )
         folded = fold_norm(norm, *rows, pooled)
-        if right and _gives(folded, pooled, logits):
+        if fits_probes and _gives(folded, pooled, logits):
             return Folding(folded, norm, rows)
     return None
 
 
 def head_gradient(
-    model: "nn.Module", gated: Features, images: torch.Tensor, targets: torch.Tensor
+    model: nn.Module, gated: Features, images: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Gradient of each row's logit with respect to the gated features, through the head alone.
+    """Return the gradient of each row's logit with respect to the gated features.
+
+    Only the head is differentiated. No parameter's ``.grad`` is changed.
 
     Args:
         model: SE model; its ``classify`` maps gated features to logits.
@@ -235,9 +252,10 @@ def head_gradient(
         targets: Class of each row, (N,).
 
     Returns:
-        Of the feature map's shape, with N rows, detached. No parameter's ``.grad`` is touched.
+        The gradient, N rows of the feature map's shape, detached.
     """
-    # The caller may be inside no_grad or inference_mode; a fresh copy outside of it can carry grad.
+    # The caller may be inside no_grad or inference_mode. Only a copy made outside of them can
+    # require a gradient.
     with torch.inference_mode(False), torch.enable_grad():
         chosen = take(gated, images)
         leaf = feature_map(chosen).clone().requires_grad_(True)
@@ -248,5 +266,5 @@ def head_gradient(
 
 
 def reads_prefix_only(gradient_grid: torch.Tensor, gradient: torch.Tensor) -> bool:
-    """Whether a head ignores the grid and reads prefix (class) tokens alone."""
+    """Return whether a head ignores the grid and reads prefix (class) tokens only."""
     return bool(gradient.any()) and not bool(gradient_grid.any())

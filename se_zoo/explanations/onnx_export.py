@@ -1,4 +1,4 @@
-"""A model that explains itself as an ONNX file."""
+"""Export of a model with its explanation as one ONNX file."""
 
 import json
 from pathlib import Path
@@ -10,39 +10,39 @@ from ..errors import InvalidInputError
 from ..files import replacing
 from .explained_model import ExplainedModel
 
-OUTPUTS = ("logits", "heatmap", "gate")
-#: Largest difference between onnxruntime and torch that is let through, of a value of about 1.
+_OUTPUTS = ("logits", "heatmap", "gate")
+#: Largest allowed difference between onnxruntime and torch, relative to an output's largest value.
 TOLERANCE = 1e-4
 
 
 def check_path(path: Path) -> None:
-    """Whether the file can be written.
+    """Check that an ONNX file can be written to a path.
 
     Raises:
-        InvalidInputError: If it cannot.
+        InvalidInputError: If it has another ending, or its folder does not exist.
     """
     if path.suffix != ".onnx" or not path.parent.is_dir():
-        raise InvalidInputError(f"{path} must end in .onnx, in a folder that exists.")
+        raise InvalidInputError(f"{path} must end in .onnx and lie in a folder that exists.")
 
 
 def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
-    """Write one graph with the input ``images`` and the outputs ``logits``, ``heatmap`` and
-    ``gate``, for any batch size; it is run by onnxruntime and compared before it is there.
+    """Write an ONNX graph, after comparing onnxruntime's outputs with torch's.
 
-    What a user needs to know stands in the file's metadata: labels, targets, method, and how images
-    are resized, cut and normalised.
+    The graph has the input ``images`` and the outputs ``logits``, ``heatmap`` and ``gate``, and
+    takes any batch size. The file's metadata hold labels, targets and method, and how images are
+    resized, cropped and normalised.
 
     Args:
-        explained: What to write.
-        path: Ends in ``.onnx``; its folder must exist.
+        explained: Module to write, on the CPU.
+        path: File to write; it ends in ``.onnx``, and its folder exists.
 
     Returns:
-        The largest difference of each output from torch's, in parts of its largest value (at least
-        of 1), over batches of one and three.
+        The largest difference of each output from torch's over batches of one and three, relative
+        to the output's largest value or 1, whichever is larger.
 
     Raises:
-        InvalidInputError: If the extra ``export`` is not installed, the path cannot be, or
-            onnxruntime answers differently.
+        InvalidInputError: If the extra ``export`` is not installed, the path cannot be written,
+            torch cannot export the model, or onnxruntime's outputs differ from torch's.
     """
     try:
         import onnx
@@ -61,10 +61,10 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
         try:
             program: Any = torch.onnx.export(
                 explained, (images,), dynamo=True, input_names=["images"],
-                output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("batch")},),
+                output_names=list(_OUTPUTS), dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )  # fmt: skip
-        except Exception as error:  # torch's own kinds differ from version to version
+        except Exception as error:  # torch's error classes differ between versions
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise InvalidInputError(
                 f"torch.onnx cannot export {type(explained.model).__name__}: {reason}"
@@ -78,7 +78,8 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
         wrong = {name: value for name, value in found.items() if not value <= TOLERANCE}
         if wrong:
             raise InvalidInputError(
-                f"onnxruntime does not answer as torch does: {wrong}; nothing was written."
+                f"onnxruntime's outputs differ from torch's by {wrong}, more than {TOLERANCE}; "
+                "nothing was written."
             )
     return found
 
@@ -103,28 +104,30 @@ def _metadata(explained: ExplainedModel) -> Dict[str, Any]:
 
 @torch.no_grad()
 def compare(explained: ExplainedModel, file: Path) -> Dict[str, float]:
-    """How far onnxruntime's answers are from torch's; see :func:`write_onnx`."""
+    """Return the largest difference of each output from torch's; see :func:`write_onnx`."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    worst: Dict[str, float] = {name: 0.0 for name in OUTPUTS}
+    worst: Dict[str, float] = {name: 0.0 for name in _OUTPUTS}
     for batch in (1, 3):
         images = _smooth(batch, explained.model.input_shape())  # type: ignore[operator]
-        answers: Any = session.run(list(OUTPUTS), {"images": images.numpy()})
-        for name, ours, theirs in zip(OUTPUTS, explained(images), answers, strict=True):
+        outputs: Any = session.run(list(_OUTPUTS), {"images": images.numpy()})
+        for name, ours, theirs in zip(_OUTPUTS, explained(images), outputs, strict=True):
             if theirs.shape != tuple(ours.shape):
                 worst[name] = float("inf")
                 continue
             scale = max(1.0, float(ours.abs().max()))
-            away = float((ours - torch.from_numpy(theirs)).abs().max()) / scale
-            if not away <= worst[name]:  # NaN is worse than anything, which max() does not know
-                worst[name] = away
+            difference = float((ours - torch.from_numpy(theirs)).abs().max()) / scale
+            if not difference <= worst[name]:  # unlike max(), this keeps NaN
+                worst[name] = difference
     return worst
 
 
 def _smooth(batch: int, shape: Tuple[int, ...]) -> torch.Tensor:
-    """Images with structure: of noise, maps are almost flat, and stretching them to [0, 1] would
-    stretch the rounding with them."""
+    """Return smooth random images.
+
+    Maps of white noise are almost flat. Stretching them to [0, 1] would magnify their rounding.
+    """
     generator = torch.Generator().manual_seed(batch)
     small = torch.randn(batch, shape[0], *(max(2, n // 32) for n in shape[1:]), generator=generator)
     mode = "bilinear" if len(shape) == 3 else "trilinear"

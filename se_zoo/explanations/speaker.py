@@ -1,57 +1,79 @@
-"""Why a speaker model says that somebody speaks: where on the face, and by which modality."""
+"""Explanations of speaker models: where on the face, and from which modality, a score comes."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Protocol, Tuple
+from typing import Any, Dict, Optional, Protocol, Tuple, Union
 
 import torch
 
 from ..errors import InvalidInputError
 from .eval_mode import evaluating
-from .maps import normalise, select_channels, upsample
-
-#: Maps of a face; see :func:`explain_speaker`.
-SPEAKER_METHODS = ("contribution", "gate", "activation")
+from .maps import select_channels, to_unit_range, upsample
+from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS
 
 
 class SpeakerNet(Protocol):
-    """What a speaker model offers; see :class:`se_zoo.models.SpeakerModel`."""
+    """The interface of a speaker model; see :class:`se_zoo.models.SpeakerModel`."""
 
     @property
-    def se(self) -> Any: ...
+    def se(self) -> Any:
+        """SE block of the face stream, or None."""
+        ...
+
     @property
-    def modalities(self) -> Tuple[str, ...]: ...
+    def modalities(self) -> Tuple[str, ...]:
+        """Names of the streams, in the order of their channels."""
+        ...
+
     @property
-    def fusion(self) -> Any: ...
+    def fusion(self) -> Any:
+        """Module that gives the gate of the joined features."""
+        ...
+
     @property
-    def detector(self) -> Any: ...
-    def lengths(self, audio: Any, face: Any, body: Any, mask: Any) -> torch.Tensor: ...
-    def forward_features(self, audio: Any, face: Any, body: Any, mask: Any) -> Any: ...
-    def gate(self, features: torch.Tensor, se: Any, mask: Any) -> torch.Tensor: ...
-    def join(self, streams: Any, visual: torch.Tensor, mask: Any) -> torch.Tensor: ...
+    def detector(self) -> Any:
+        """Module that gives the logits of the gated joined features."""
+        ...
+
+    def lengths(self, audio: Any, face: Any, body: Any, mask: Any) -> torch.Tensor:
+        """Check the inputs, and return the number of frames of each clip, (B,)."""
+        ...
+
+    def forward_features(self, audio: Any, face: Any, body: Any, mask: Any) -> Any:
+        """Return the features of every stream."""
+        ...
+
+    def gate(self, features: torch.Tensor, se: Any, mask: Any) -> torch.Tensor:
+        """Return the SE vectors of a stream, (B, T, C)."""
+        ...
+
+    def join(self, streams: Any, visual: torch.Tensor, mask: Any) -> torch.Tensor:
+        """Return the channels of all streams side by side, (B, T, channels)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SpeakerExplanation:
-    """Scores and their reasons, frame by frame; of padding frames everything is zero.
+    """Scores of clips and their explanation, frame by frame; padding frames are zero.
 
     Attributes:
         logits: Log-odds of speaking, (B, T).
-        heatmap: On the face crops, (B, T, H, W) in [0, 1]; the strongest spot of a clip is 1.
-        raw: The map itself at its own grid, (B, T, h, w).
+        heatmap: Map on the face crops, (B, T, H, W) in [0, 1]; the strongest spot of a clip is 1.
+        raw: The map before it is normalised, at its own grid, (B, T, h, w).
         visual_gate: SE vectors of the face, (B, T, C).
         fusion_gate: Gate of the modalities' channels side by side, (B, T, channels).
-        shares: How much each modality (last axis, in the order of ``modalities``) has to do with a
-            frame's score, (B, T, M), measured in three ways: ``"gate"``, its part of the fusion
-            gate; ``"features"``, of gate times magnitude of the features; ``"drop"``, what the
-            logit loses (log-odds, not a share) if the modality is taken away behind the gate. The
-            gate alone barely tells modalities apart.
-        modalities: Names.
+        shares: Share of each modality (last axis, in the order of ``modalities``) in a frame's
+            score, (B, T, M), measured in three ways. ``"gate"``: its part of the fusion gate.
+            ``"features"``: its part of gate times magnitude of the features. ``"drop"``: what the
+            logit loses (log-odds, not a share) without the modality's gated features. The fusion
+            gate alone hardly differs between modalities.
+        modalities: Names of the modalities.
         method: ``"contribution"``, ``"gate"`` or ``"activation"``.
-        rule: Which rule selected the channels of the gate map, of each frame of each clip.
-        gate_trained: Whether the face's SE gate can say anything: an identity gate that was never
-            trained is 1 for every channel, and the gate map is then the mean of arbitrary
-            channels. Of a ``"sigmoid"`` gate, which begins at random, it cannot be told.
+        rule: The rule that selected the channels of the gate map, of each frame of each clip.
+        gate_trained: False for an identity gate that was never trained. Such a gate is 1 for every
+            channel, so the gate map is the mean of arbitrary channels. Always True for a
+            ``"sigmoid"`` gate: it starts at random, so training cannot be detected.
         lengths: Frames of each clip, (B,).
     """
 
@@ -69,40 +91,42 @@ class SpeakerExplanation:
 
     @property
     def scores(self) -> torch.Tensor:
-        """Probability of speaking, (B, T); 0 of padding."""
+        """Probability of speaking, (B, T); 0 for padding frames."""
         return self.logits.sigmoid() * self.mask
 
     @property
     def mask(self) -> torch.Tensor:
-        """Which frames are the clips' own, (B, T) bool."""
+        """Frames that are not padding, (B, T) bool."""
         steps = torch.arange(self.logits.shape[1], device=self.logits.device)
         return steps < self.lengths[:, None]
 
     @property
     def native_grid(self) -> Tuple[int, ...]:
-        """Time steps, rows and columns of the map."""
+        """Time steps, rows and columns of the raw map."""
         return tuple(self.raw.shape[1:])
 
     def save(
         self,
-        path: Any,
+        path: Union[str, "os.PathLike[str]"],
         face: torch.Tensor,
         clip: int = 0,
         truth: Optional[torch.Tensor] = None,
         fps: float = 25.0,
     ) -> None:
-        """Draw a clip as PNG: faces with their heatmaps, the score over time, and the shares of
-        the modalities.
+        """Write a picture of a clip as PNG.
+
+        It shows faces with their heatmaps, the score over time, and the shares of the modalities.
 
         Args:
-            path: Where to, ``.png``.
+            path: File to write, ``.png``.
             face: The crops that were explained, 0 to 255, (B, T, H, W).
-            clip: Which of the clips.
-            truth: Whether it speaks, (T,) of 0 and 1.
-            fps: Frames a second.
+            clip: Number of the clip.
+            truth: Whether the face speaks, (T,) of 0 and 1; drawn beside the score.
+            fps: Frames per second.
 
         Raises:
-            InvalidInputError: If there is no such clip or folder, or the crops are others.
+            InvalidInputError: If there is no such clip or folder, or the shape of the crops does
+                not fit the explanation.
         """
         from .draw.speaker_clips import figure_of
 
@@ -127,28 +151,33 @@ def explain_speaker(
     mask: Optional[torch.Tensor] = None,
     method: str = "contribution",
 ) -> SpeakerExplanation:
-    """Score clips and say why.
+    """Score clips and explain the scores.
 
     Args:
-        model: A speaker model with an SE block; its mode is left as it is.
+        model: A speaker model with an SE block; its mode is as before afterwards.
         audio: MFCCs, (B, 4 T, 13).
         face: Grey face crops, 0 to 255, (B, T, H, W).
-        body: The same of bodies, for models that have the stream.
-        mask: Which frames are the clips' own, (B, T) bool.
-        method: ``"contribution"``: the gated features weighed by the gradient of the clip's summed
-            logits with respect to the pooled face vector of their frame (that of fusion and
-            detector alone: the encoders see no gradient). ``"gate"``: mean of the gated features
-            of the channels whose gate stands out in the frame, as arXiv 2412.05134 has it.
+        body: Grey body crops of the same form, for models that have this stream.
+        mask: Frames that are not padding, (B, T) bool; by default all.
+        method: ``"contribution"``: the gated features, weighted by the gradient of the clip's
+            summed logits with respect to the pooled face vector of their frame. The gradient
+            passes fusion and detector only, not the encoders. ``"gate"``: mean of the gated
+            features of the channels whose gate stands out in the frame (arXiv 2412.05134).
             ``"activation"``: plain mean of the channels, the control.
+
+    Returns:
+        A :class:`SpeakerExplanation` of all clips.
 
     Raises:
         InvalidInputError: For an unknown method, a model without an SE block, and shapes that do
-            not belong together.
+            not fit each other.
     """
     if method not in SPEAKER_METHODS:
         raise InvalidInputError(f"method is one of {', '.join(SPEAKER_METHODS)}, not {method!r}.")
     if getattr(model, "se", None) is None:
-        raise InvalidInputError("this speaker model has no SE block, so there is no gate to read.")
+        raise InvalidInputError(
+            "This speaker model has no SE block, so it has no gate; create it with se=True."
+        )
     lengths = model.lengths(audio, face, body, mask)
     padded = mask if mask is not None and not bool(mask.all()) else None
     with evaluating(model):  # type: ignore[arg-type]
@@ -167,7 +196,7 @@ def explain_speaker(
     valid = own[..., None]
     return SpeakerExplanation(
         logits=logits * own,
-        heatmap=_heatmaps(raw, lengths, tuple(face.shape[2:]), method == "contribution"),
+        heatmap=_heatmaps(raw, lengths, tuple(face.shape[2:]), method in FROM_ZERO_METHODS),
         raw=raw * valid[..., None],
         visual_gate=gate * valid,
         fusion_gate=fusion * valid,
@@ -183,12 +212,15 @@ def explain_speaker(
 def _detect(
     model: SpeakerNet, joined: torch.Tensor, lengths: torch.Tensor, gradient: bool
 ) -> Tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
-    """Logits, fusion gate, and the slope of each clip's summed logits, (B, T, channels)."""
+    """Return logits, fusion gate, and the gradient of each clip's summed logits.
+
+    The gradient is None unless it is asked for; its shape is (B, T, channels).
+    """
     if not gradient:
         with torch.no_grad():
             fusion = model.fusion(joined)
             return model.detector(joined * fusion, lengths), fusion, None
-    # cuDNN's recurrent layers have no gradient in eval mode.
+    # cuDNN's recurrent layers have no backward pass in eval mode.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         leaf = joined.detach().requires_grad_(True)
         fusion = model.fusion(leaf)
@@ -201,7 +233,7 @@ def _detect(
 def _weights(
     method: str, gate: torch.Tensor, slope: Optional[torch.Tensor], modalities: Tuple[str, ...]
 ) -> Tuple[torch.Tensor, Tuple[Tuple[str, ...], ...]]:
-    """Channel weights of the face's map, (B, T, C), and the rule of every frame."""
+    """Return the channel weights of the face's map, (B, T, C), and the rule of every frame."""
     count, frames, channels = gate.shape
     selection = select_channels(gate.flatten(0, 1))
     rules = tuple(selection.rule[i * frames : (i + 1) * frames] for i in range(count))
@@ -217,16 +249,16 @@ def _weights(
 def _heatmaps(
     raw: torch.Tensor, lengths: torch.Tensor, size: Tuple[int, ...], from_zero: bool
 ) -> torch.Tensor:
-    """(B, T, H, W): each clip by itself, so that its neighbours in the batch change nothing."""
+    """Return heatmaps (B, T, H, W); each clip is scaled by itself, without its padding."""
     found = raw.new_zeros(*raw.shape[:2], *size)
     for clip, length in enumerate(lengths.tolist()):
         large = upsample(raw[clip, :length], size)
-        found[clip, :length] = normalise(large[None], from_zero)[0]
+        found[clip, :length] = to_unit_range(large[None], from_zero)[0]
     return found
 
 
 def _parts(model: SpeakerNet, features: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-    """(B, T, C) of each modality."""
+    """Split joined features into those of each modality, (B, T, C)."""
     return features.chunk(len(model.modalities), 2)
 
 
@@ -243,7 +275,7 @@ def _shares(
 def _drops(
     model: SpeakerNet, fused: torch.Tensor, lengths: torch.Tensor, logits: torch.Tensor
 ) -> torch.Tensor:
-    """What every frame's logit loses without each modality, (B, T, M)."""
+    """Return what every frame's logit loses without each modality, (B, T, M)."""
     parts, found = _parts(model, fused), []
     for gone in range(len(parts)):
         rest = [torch.zeros_like(p) if n == gone else p for n, p in enumerate(parts)]

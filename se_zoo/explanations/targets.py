@@ -1,4 +1,4 @@
-"""From what a user calls a target to class indices: one row per image and class."""
+"""Resolving targets (names, indices, tensors) to rows, one per image and class."""
 
 import difflib
 from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -8,13 +8,13 @@ import torch
 
 from ..errors import InvalidInputError, UnknownLabelError
 
-#: A class index, a label name, several of them (all for every image), or a tensor or array (one
-#: per image).
+#: A class index, a label name, a sequence of them (all for every image), or a tensor or array (one
+#: class per image).
 Target = Union[int, str, Sequence[Union[int, str]], torch.Tensor, None]
 
 
 class Rows(NamedTuple):
-    """One row per (image, target), image by image.
+    """Pairs of an image and a target; the rows of an image follow each other.
 
     Attributes:
         images: Index of the image, (N,) long.
@@ -26,25 +26,28 @@ class Rows(NamedTuple):
 
 
 def _plain(name: str) -> str:
-    """Label names are compared without case, with spaces, dashes and underscores alike."""
+    """Return a label name for comparison: lower case, with underscores for spaces and dashes."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_classes: int) -> int:
-    """Class index of a label name or index.
+    """Return the class index of a label name or index.
 
     Args:
         label: Index in [0, num_classes), or a label name. A label that lists synonyms ("tench,
-            Tinca tinca") answers to each of them.
+            Tinca tinca") is found by each of them.
         labels: Label names of the model, if it has any.
         num_classes: Number of classes of the model.
+
+    Returns:
+        The class index.
 
     Raises:
         UnknownLabelError: If there is no such index or name; the message lists the labels.
     """
     label = _plain_value(label)
     if isinstance(label, bool) or not isinstance(label, (int, str)):
-        raise UnknownLabelError(f"A target is a class index or a label name, not {label!r}.")
+        raise UnknownLabelError(f"A target must be a class index or a label name, not {label!r}.")
     if isinstance(label, int):
         if 0 <= label < num_classes:
             return label
@@ -68,11 +71,12 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
 
 
 def target_of(text: str, labels: Optional[Sequence[str]], num_classes: int) -> int:
-    """The class that a word of the command line means; a label name wins over a number, so that a
-    class called "7" can be named.
+    """Return the class index of a word of the command line.
+
+    A label name comes before a number, so that a class can be called "7".
 
     Raises:
-        UnknownLabelError: With the closest labels.
+        UnknownLabelError: If there is no such class; the message has the closest labels.
     """
     value: Union[int, str] = text
     if text.lstrip("-").isdigit() and text not in (labels or ()):
@@ -81,6 +85,7 @@ def target_of(text: str, labels: Optional[Sequence[str]], num_classes: int) -> i
 
 
 def _unknown_label(label: str, labels: Sequence[str]) -> str:
+    """Return the error message for an unknown label, with the closest labels."""
     by_plain = {_plain(name): name for name in labels}
     close = [
         by_plain[c] for c in difflib.get_close_matches(_plain(label), by_plain, n=3, cutoff=0.5)
@@ -100,7 +105,7 @@ def resolve_rows(
     multi_label: bool,
     thresholds: Optional[Sequence[float]] = None,
 ) -> Rows:
-    """Return the rows of a target.
+    """Return the rows of a target, one per image and class.
 
     Args:
         target: Index or name: this class for every image. Sequence: each of these classes for
@@ -109,8 +114,11 @@ def resolve_rows(
         logits: (B, num_classes).
         labels: Label names or None.
         multi_label: Whether the classes are independent yes/no labels.
-        thresholds: Probability above which each label of a multi-label model holds; one half by
-            default.
+        thresholds: Probability above which each label of a multi-label model holds; by default
+            one half.
+
+    Returns:
+        The image and the class of each row.
 
     Raises:
         InvalidInputError: If a tensor target does not have one integer per image, the sequence is
@@ -121,7 +129,7 @@ def resolve_rows(
     num_classes = logits.shape[1]
     given: Any = _plain_value(target)
     if isinstance(given, np.ndarray) and given.dtype.kind in "biufc":
-        given = torch.from_numpy(given.copy())  # torch takes no view that is read-only or reversed
+        given = torch.from_numpy(given.copy())  # torch takes no read-only or reversed arrays
     if isinstance(given, torch.Tensor):
         return _per_image_rows(given, batch, num_classes, device)
     if given is None:
@@ -136,7 +144,7 @@ def resolve_rows(
 
 
 def _plain_value(value: Any) -> Any:
-    """numpy numbers and zero-dimensional tensors as the Python number that they hold."""
+    """Return a numpy number or zero-dimensional tensor as a Python number, others unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
@@ -146,7 +154,7 @@ def _per_image_rows(
     integer = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
     if target.shape != (batch,) or not integer:
         raise InvalidInputError(
-            f"A target tensor holds one class index per image, shape ({batch},), integer; got "
+            f"A target tensor must hold one integer class index per image, shape ({batch},); got "
             f"{tuple(target.shape)}, {target.dtype}."
         )
     target = target.to(device=device, dtype=torch.long)
@@ -158,11 +166,11 @@ def _per_image_rows(
 def above_threshold(
     logits: torch.Tensor, thresholds: Optional[Sequence[float]] = None
 ) -> torch.Tensor:
-    """Return by how much the logits of a multi-label model exceed their thresholds, (B, K).
+    """Return the logits of a multi-label model less the logits of their thresholds, (B, K).
 
     Args:
         logits: (B, K).
-        thresholds: Probabilities in (0, 1), one a label; one half by default.
+        thresholds: Probabilities in (0, 1), one per label; by default one half.
     """
     if thresholds is None:
         return logits
@@ -172,6 +180,7 @@ def above_threshold(
 def _predicted_rows(
     logits: torch.Tensor, multi_label: bool, thresholds: Optional[Sequence[float]]
 ) -> Rows:
+    """Return a row for every predicted class, at least one per image."""
     images = torch.arange(logits.shape[0], device=logits.device)
     if not multi_label:
         return Rows(images, logits.argmax(1))
@@ -183,13 +192,13 @@ def _predicted_rows(
 
 
 def runner_up(logits: torch.Tensor, rows: Rows) -> torch.Tensor:
-    """For each row the class with the highest logit other than the row's target, (N,)."""
+    """Return for each row the class with the highest logit except the row's target, (N,)."""
     others = logits[rows.images].clone()
     others.scatter_(1, rows.targets[:, None], float("-inf"))
     return others.argmax(1)
 
 
 def label_names_of(indices: Sequence[int], labels: Optional[Sequence[str]]) -> Tuple[str, ...]:
-    """Label names of class indices; the index as text where the model has no names."""
+    """Return the label names of class indices; the index as text if the model has no names."""
     names: List[str] = [labels[i] if labels else str(i) for i in indices]
     return tuple(names)

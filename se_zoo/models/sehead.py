@@ -14,10 +14,9 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from ..errors import InvalidInputError, UnknownModelError, UnsupportedBackboneError
-from ..explanations import Explanation
+from ..explanations import METHODS, Explanation
 from ..explanations import channel_logits as _channel_logits
 from ..explanations import explain as _explain
-from ..explanations.explainer import METHODS
 from ..explanations.targets import Target
 from ..layers import FrameLayout, Layout, SqueezeExcite
 from ..layers.grid import Features

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..data.faces.crops import cut_face
+from ..explanations.methods import FROM_ZERO_METHODS
 from ..models.speaker.model import SpeakerModel
 from .clips import sound_of
 from .tracker import Track
@@ -58,7 +59,7 @@ class _Scorer:
         scores, raw, shares = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         # One scale for the whole track: with one per chunk, the colours would jump.
         raw = raw.astype(np.float32)
-        raw = raw.clip(min=0) if self.method == "contribution" else raw - raw.min()
+        raw = raw.clip(min=0) if self.method in FROM_ZERO_METHODS else raw - raw.min()
         maps = (raw / max(float(raw.max()), 1e-12) * 255).round().astype(np.uint8)
         return ScoredTrack(self.track, scores, maps, shares, self.model.modalities)
 

@@ -1,44 +1,27 @@
-"""Explanations of clips, drawn: a strip of frames, a video, the weight of every frame."""
+"""Drawings of explained clips: a strip of frames, a video, and a plot of the frame weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from ...errors import InvalidInputError
+from .images import draw_tiles, overlay, to_pixels
 
 if TYPE_CHECKING:
-    from ..explanation import Explanation
+    from matplotlib.figure import Figure
 
-#: Frames of a strip; of longer clips so many are shown, evenly spaced.
+    from ..explanation import Explanation, Pictures
+
+#: Largest number of frames in a strip; of longer clips, evenly spaced frames are shown.
 _SHOWN = 8
 
 
-def check_clip(explanation: "Explanation") -> None:
-    """Refuse an explanation of images.
-
-    Raises:
-        InvalidInputError: If the maps have no time axis.
-    """
-    if not explanation.is_clip:
-        raise InvalidInputError("These are images: only maps of clips have frames.")
-
-
-def frame_weights(explanation: "Explanation") -> torch.Tensor:
-    """See :attr:`Explanation.frame_weights`."""
-    check_clip(explanation)
-    steps = explanation.raw.flatten(2).mean(2)  # (N, T')
-    frames = explanation.heatmap.shape[1]
-    return F.interpolate(steps[:, None], frames, mode="linear", align_corners=False)[:, 0]
-
-
-def draw_temporal(explanation: "Explanation") -> Any:
-    """See :meth:`Explanation.temporal`."""
+def draw_temporal(explanation: "Explanation") -> "Figure":
+    """Plot the frame weights over the frames; see :meth:`Explanation.temporal`."""
     from matplotlib.figure import Figure
 
-    weights = frame_weights(explanation).cpu()
+    weights = explanation.frame_weights.cpu()
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
     clips = explanation.image_index.tolist()
@@ -58,9 +41,7 @@ def draw_temporal(explanation: "Explanation") -> Any:
 def strip_lines(
     explanation: "Explanation", pixels: np.ndarray, alpha: float, cmap: Optional[str]
 ) -> List[List[Tuple[np.ndarray, str]]]:
-    """Tiles of a picture of clips: a line of frames, then a line of overlays for each map."""
-    from .images import overlay
-
+    """Return the tiles of clips: for each a line of frames, then a line of overlays per map."""
     overlays, titles = overlay(explanation, pixels, alpha, cmap), explanation.titles()
     frames = pixels.shape[1]
     shown = np.unique(np.linspace(0, frames - 1, min(_SHOWN, frames)).round().astype(int))
@@ -74,11 +55,11 @@ def strip_lines(
     return lines
 
 
-def side_by_side(explanation: "Explanation", images: Any = None) -> np.ndarray:
-    """Frames of a video, (T, H', W', 3) uint8: each clip with its overlays to its right, captions
-    above, one clip below the other."""
-    from .images import draw_tiles, overlay, to_pixels
+def side_by_side(explanation: "Explanation", images: "Optional[Pictures]" = None) -> np.ndarray:
+    """Draw the frames of a video, (T, H', W', 3) uint8.
 
+    Each clip stands in a line with its overlays to its right and captions above.
+    """
     pixels = to_pixels(explanation, images)
     overlays, titles = overlay(explanation, pixels), explanation.titles()
     rows = explanation.image_index.tolist()
@@ -94,7 +75,7 @@ def side_by_side(explanation: "Explanation", images: Any = None) -> np.ndarray:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Encode frames (T, H, W, 3) uint8 as h264, which every player and browser shows.
+    """Write frames (T, H, W, 3) uint8 as an H.264 video, which every browser plays.
 
     Raises:
         InvalidInputError: If PyAV is not installed, or ``fps`` is not positive.
@@ -106,10 +87,10 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
             'Writing a video needs PyAV: pip install "se_zoo[video]", or save as .png.'
         ) from error
     if not 0 < fps < 1000:
-        raise InvalidInputError(f"fps must be positive and below 1000, got {fps}.")
+        raise InvalidInputError(f"fps must be above 0 and below 1000, not {fps}.")
     from fractions import Fraction
 
-    height, width = (size - size % 2 for size in frames.shape[1:3])  # h264 halves the colours
+    height, width = (size - size % 2 for size in frames.shape[1:3])  # H.264 needs even sizes
     with av.open(str(path), "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -1,9 +1,6 @@
-"""Drawing explanations: overlays, grids with captions, PNG and JSON files."""
+"""Overlays of images, and pictures put together from them."""
 
-import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 
 import matplotlib
 import numpy as np
@@ -11,28 +8,26 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ...errors import InvalidInputError
-from ...files import replacing
 from ..maps import upsample
-from . import clips
 
 if TYPE_CHECKING:
-    from ..explanation import Explanation
+    from ..explanation import Explanation, Pictures
 
 _CAPTION_HEIGHT = 16
 _GAP = 4
-#: Small inputs are enlarged in grids until they are this wide, so that captions can be read.
+#: Smallest width of a tile: small inputs are enlarged, so that captions can be read.
 _MIN_TILE_WIDTH = 160
 
 
-def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
-    """Images as (B, H, W, 3) uint8 pixels, clips as (B, T, H, W, 3); heatmaps are drawn at their
-    size.
+def to_pixels(explanation: "Explanation", images: "Optional[Pictures]" = None) -> np.ndarray:
+    """Return the pixels to draw on; heatmaps are resized to them.
 
     Args:
         explanation: Gives mean, std and number of images.
-        images: Normalised float tensor (B, C, H, W), uint8 array (B, H, W, 3), list of PIL
-            images of one size, or None for the explained images; with a time axis T in front of H
-            for clips, which are no PIL images.
+        images: As in :meth:`Explanation.overlay`. Clips cannot be PIL images.
+
+    Returns:
+        (B, H, W, 3) uint8, for clips (B, T, H, W, 3).
 
     Raises:
         InvalidInputError: If number or form of the images does not fit the explanation.
@@ -42,9 +37,9 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
         array = _denormalised(images, explanation.mean, explanation.std)
     elif isinstance(images, (list, tuple)):
         if not images or not all(isinstance(image, Image.Image) for image in images):
-            raise InvalidInputError("A list of images to draw on holds PIL images.")
+            raise InvalidInputError("A list of images to draw on must hold PIL images only.")
         if len({image.size for image in images}) > 1:
-            raise InvalidInputError("Images to draw on must all have one size.")
+            raise InvalidInputError("Images to draw on must all have the same size.")
         array = np.stack([np.asarray(image.convert("RGB")) for image in images])
     else:
         array = np.asarray(images)
@@ -64,75 +59,50 @@ def to_pixels(explanation: "Explanation", images: Any = None) -> np.ndarray:
 def _denormalised(
     images: torch.Tensor, mean: Tuple[float, ...], std: Tuple[float, ...]
 ) -> np.ndarray:
-    """Normalised images (B, C, H, W) back as uint8 pixels (B, H, W, C), with T in clips."""
+    """Return normalised images (B, C, [T,] H, W) as uint8 pixels (B, [T,] H, W, C)."""
     shape = (1, -1, *(1 for _ in images.shape[2:]))
     means, stds = torch.tensor(mean).view(shape), torch.tensor(std).view(shape)
     channels = images.shape[1] if images.dim() in (4, 5) else 0
-    if channels == 1:  # a grey image of a model whose config still speaks of three channels
+    if channels == 1:  # a grey image, though the model's config has means of three channels
         means, stds = means.mean(1, keepdim=True), stds.mean(1, keepdim=True)
     elif channels != means.shape[1]:
         raise InvalidInputError(
             f"Images {tuple(images.shape)} cannot be drawn with a mean of {len(mean)} channels; "
-            "give overlay, grid and save pictures to draw on: images=[...]."
+            "pass pictures to draw on to overlay, grid or save: images=[...]."
         )
     pixels = images.detach().float().cpu() * stds + means
-    # Round and clip before uint8, or 1.02 wraps around to blue.
+    # Round and clip before uint8, because values above 1 would wrap around.
     return (pixels * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).numpy()
 
 
 def overlay(
     explanation: "Explanation",
-    images: Any = None,
+    images: "Optional[Pictures]" = None,
     alpha: float = 0.6,
     cmap: Optional[str] = None,
 ) -> np.ndarray:
-    """Maps over their images, (N, [T,] H, W, 3) uint8; see :meth:`Explanation.overlay`."""
+    """Draw maps over their images, (N, [T,] H, W, 3) uint8; see :meth:`Explanation.overlay`."""
     if not 0 <= alpha <= 1:
-        raise InvalidInputError(f"alpha lies in [0, 1], got {alpha}.")
+        raise InvalidInputError(f"alpha must be in [0, 1], not {alpha}.")
     pixels = to_pixels(explanation, images)[explanation.image_index.cpu().numpy()] / 255
     heat = _at_size(explanation.evidence, pixels.shape[1:-1])
     name = cmap or ("bwr" if explanation.signed else "turbo")
     colours = matplotlib.colormaps[name]((heat + 1) / 2 if explanation.signed else heat)[..., :3]
-    # The opacity grows with the evidence: where there is none, one sees the photograph.
+    # The opacity grows with the evidence, so the photograph shows where there is none.
     opacity = alpha * np.abs(heat)[..., None] ** 0.75
     blended = (1 - opacity) * pixels + opacity * colours
     return (blended * 255).round().clip(0, 255).astype(np.uint8)
 
 
 def _at_size(heat: torch.Tensor, size: Tuple[int, ...]) -> np.ndarray:
-    """Maps at the size of the pixels they are drawn on, clipped: bicubic overshoots."""
+    """Resize maps to the pixels that they are drawn on, clipped because bicubic overshoots."""
     if tuple(heat.shape[1:]) != tuple(size):
         heat = upsample(heat, tuple(size)).clamp(float(heat.min()), float(heat.max()))
     return heat.cpu().numpy()
 
 
-def grid(
-    explanation: "Explanation", images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None
-) -> Image.Image:
-    """One line per image: the image, then its overlays with captions; of a clip, one line of
-    frames for the clip and one for each of its maps."""
-    return draw_tiles(_lines(explanation, images, alpha, cmap))
-
-
-def _lines(
-    explanation: "Explanation", images: Any = None, alpha: float = 0.6, cmap: Optional[str] = None
-) -> List[List[Tuple[np.ndarray, str]]]:
-    """The tiles of :func:`grid`, line by line, each with its caption."""
-    pixels = to_pixels(explanation, images)
-    if explanation.is_clip:
-        return clips.strip_lines(explanation, pixels, alpha, cmap)
-    overlays = overlay(explanation, pixels, alpha, cmap)
-    titles = explanation.titles()
-    rows = explanation.image_index.tolist()
-    lines: List[List[Tuple[np.ndarray, str]]] = []
-    for i in range(len(explanation)):
-        tiles = [(overlays[n], titles[n]) for n, image in enumerate(rows) if image == i]
-        lines.append([(pixels[i], "image"), *tiles])
-    return lines
-
-
 def draw_tiles(lines: List[List[Tuple[np.ndarray, str]]]) -> Image.Image:
-    """Pictures in lines, each with its caption; those of one line have one size."""
+    """Arrange captioned pictures in lines; those of one line have the same size."""
     sizes = [_tile_size(line[0][0]) for line in lines]
     right = max(len(line) * (size[0] + _GAP) for line, size in zip(lines, sizes, strict=True))
     bottom = sum(height + _CAPTION_HEIGHT + _GAP for _, height in sizes)
@@ -151,89 +121,17 @@ def draw_tiles(lines: List[List[Tuple[np.ndarray, str]]]) -> Image.Image:
 
 
 def _tile_size(tile: np.ndarray) -> Tuple[int, int]:
-    """Width and height at which a picture is drawn."""
+    """Return the width and height at which a picture is drawn."""
     height, width = tile.shape[:2]
     zoom = max(1, -(-_MIN_TILE_WIDTH // width))
     return width * zoom, height * zoom
 
 
-def _fit(title: str, width: int, font: Any) -> str:
-    """The title, shortened in its middle to the tile's width: what ends it is the probability."""
+def _fit(title: str, width: int, font: Union[ImageFont.FreeTypeFont, ImageFont.ImageFont]) -> str:
+    """Shorten a title to a width in pixels; its last word, the probability, is kept."""
     if font.getlength(title) <= width:
         return title
     head, _, tail = title.rpartition(" ")
     while head and font.getlength(f"{head}... {tail}") > width:
         head = head[:-1]
     return f"{head}... {tail}"
-
-
-def save(
-    explanation: "Explanation",
-    path: Union[str, os.PathLike],
-    images: Any = None,
-    facts: Optional[Dict[str, Any]] = None,
-    fps: float = 25.0,
-) -> None:
-    """Write the picture or video and the JSON beside it; see :meth:`Explanation.save`."""
-    known = (".png", ".mp4") if explanation.is_clip else (".png",)
-    target = _checked(path, known)
-    content = {**(facts or {}), **explanation.to_dict()}
-
-    def draw(file: Path) -> None:
-        if target.suffix.lower() == ".mp4":
-            clips.write_video(file, clips.side_by_side(explanation, images), fps)
-        else:
-            grid(explanation, images).save(file, "PNG")
-
-    _write_both(target, draw, content)
-
-
-def save_together(
-    path: Union[str, os.PathLike],
-    parts: Sequence[Tuple["Explanation", Any, Dict[str, Any]]],
-    facts: Optional[Dict[str, Any]] = None,
-) -> None:
-    """Write the grids of several explanations below each other as one PNG, and one JSON beside it
-    with an entry of ``parts`` for each; both or neither.
-
-    Args:
-        path: Where the picture goes, ``.png``.
-        parts: Explanation, what to draw it on, and what else its entry is to say.
-        facts: What else the JSON is to say.
-
-    Raises:
-        InvalidInputError: If the path ends in something else, or its folder does not exist.
-    """
-    target = _checked(path, (".png",))
-    entries = [{**own, **explanation.to_dict()} for explanation, _, own in parts]
-
-    def draw(file: Path) -> None:
-        lines = [line for explanation, images, _ in parts for line in _lines(explanation, images)]
-        draw_tiles(lines).save(file, "PNG")
-
-    _write_both(target, draw, {**(facts or {}), "parts": entries})
-
-
-def _checked(path: Union[str, os.PathLike], known: Tuple[str, ...]) -> Path:
-    """The path of a picture that can be written, with a JSON file beside it."""
-    target = Path(path)
-    if target.suffix.lower() not in known:
-        raise InvalidInputError(
-            f"Explanations are saved as {' or '.join(known)} (plus a .json beside), not {target}."
-        )
-    if not target.parent.is_dir():
-        raise InvalidInputError(f"The folder {target.parent} does not exist; create it first.")
-    for taken in (target, target.with_suffix(".json")):
-        if taken.is_dir():
-            raise InvalidInputError(f"{taken} is a folder.")
-    return target
-
-
-def _write_both(target: Path, draw: Callable[[Path], None], content: Dict[str, Any]) -> None:
-    """Both files under temporary names first, so that a failure leaves nothing half-written."""
-    text = json.dumps(content, indent=1, allow_nan=False)
-    # The picture, the inner one, is renamed first: another program may hold it open, and then
-    # neither file changes.
-    with replacing(target.with_suffix(".json")) as written, replacing(target) as drawn:
-        written.write_text(text, encoding="utf-8")
-        draw(drawn)

@@ -1,48 +1,56 @@
-"""A clip's scores and reasons as one picture: the face over time, when it speaks, and by what."""
+"""Drawing of an explained speaker clip: faces, score and shares of the modalities over time."""
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import matplotlib
 import numpy as np
 import torch
 
 from ...errors import InvalidInputError
-from ..speaker import SpeakerExplanation
 
-#: Faces that are shown, evenly spaced.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..speaker import SpeakerExplanation
+
+#: Largest number of faces shown, evenly spaced.
 _FACES = 10
-#: Of sound, face and body, as `se-zoo speaker` draws them.
+#: Colours of the modalities, the same as in the videos of `se-zoo speaker`.
 _COLOURS = {"audio": "#4682dc", "face": "#f0aa28", "body": "#965ac8"}
 
 
 def figure_of(
-    explanation: SpeakerExplanation,
+    explanation: "SpeakerExplanation",
     face: torch.Tensor,
     clip: int = 0,
     truth: Optional[torch.Tensor] = None,
     fps: float = 25.0,
-) -> Any:
-    """A matplotlib figure: faces with their heatmaps; below, over the seconds, the score; and the
-    share of each modality by gate times magnitude.
+) -> "Figure":
+    """Draw one clip.
+
+    The figure shows faces with their heatmaps, and below them, over the seconds, the score and the
+    share of each modality (gate times magnitude of the features).
 
     Args:
-        explanation: Of one or more clips.
+        explanation: Explanation of one or more clips.
         face: The crops that were explained, 0 to 255, (B, T, H, W).
-        clip: Which of the clips.
-        truth: Whether it speaks, (T,) of 0 and 1; drawn as shaded stretches.
-        fps: Frames a second.
+        clip: Number of the clip.
+        truth: Whether the face speaks, (T,) of 0 and 1; drawn as shaded stretches.
+        fps: Frames per second.
 
     Raises:
-        InvalidInputError: If there is no such clip, or the crops are not those of the explanation.
+        InvalidInputError: If there is no such clip, or the shape of the crops does not fit the
+            explanation.
     """
     from matplotlib.figure import Figure
 
     if not 0 <= clip < len(explanation.logits):
-        raise InvalidInputError(f"there are {len(explanation.logits)} clips, no clip {clip}.")
+        raise InvalidInputError(f"There is no clip {clip}; there are {len(explanation.logits)}.")
     if face.shape[:2] != explanation.logits.shape:
         raise InvalidInputError(
-            f"face is {tuple(face.shape)}, the explanation of clips and frames "
-            f"{tuple(explanation.logits.shape)}."
+            f"face has the shape {tuple(face.shape)}, but the explanation has "
+            f"{tuple(explanation.logits.shape)} clips and frames; give the crops that were "
+            "explained."
         )
     length = int(explanation.lengths[clip])
     seconds = np.arange(length) / fps

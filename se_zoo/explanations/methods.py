@@ -1,0 +1,47 @@
+"""The table of methods: which maps there are, and how they differ."""
+
+from dataclasses import dataclass
+from typing import Tuple
+
+
+@dataclass(frozen=True)
+class Method:
+    """A kind of map.
+
+    Attributes:
+        name: Value of the argument ``method``.
+        signed: Whether the map holds evidence for (> 0) and against (< 0) its class. Such maps are
+            drawn with their sign.
+        classless: Whether the map is the same for every class. Such maps need no weights of the
+            head.
+        from_zero: Whether the heatmap begins at 0. The zero of the other maps has no meaning, so
+            these are stretched from their minimum to their maximum.
+        pairwise: Whether the map compares its class with another class.
+        speaker: Whether speaker models offer the map, too.
+    """
+
+    name: str
+    signed: bool = False
+    classless: bool = False
+    from_zero: bool = False
+    pairwise: bool = False
+    speaker: bool = False
+
+
+#: All methods, in the order in which they are listed for users.
+TABLE: Tuple[Method, ...] = (
+    Method("contribution", signed=True, from_zero=True, speaker=True),
+    Method("support", from_zero=True),
+    Method("gate", classless=True, speaker=True),
+    Method("difference", signed=True, from_zero=True, pairwise=True),
+    Method("activation", classless=True, speaker=True),
+)
+
+METHODS = tuple(method.name for method in TABLE)
+SIGNED_METHODS = tuple(method.name for method in TABLE if method.signed)
+CLASSLESS_METHODS = tuple(method.name for method in TABLE if method.classless)
+FROM_ZERO_METHODS = tuple(method.name for method in TABLE if method.from_zero)
+#: Methods that need at most one class for a map.
+SINGLE_CLASS_METHODS = tuple(method.name for method in TABLE if not method.pairwise)
+#: Methods of speaker models.
+SPEAKER_METHODS = tuple(method.name for method in TABLE if method.speaker)

@@ -1,0 +1,116 @@
+"""What explanations need of a model, and the checks of models and images."""
+
+from typing import Optional, Protocol, Sequence, Tuple, cast
+
+import torch
+from torch import nn
+
+from ..errors import InvalidInputError
+from ..layers.grid import Features
+
+
+class SEModel(Protocol):
+    """The interface of a model with an SE head. Explanations use nothing else of a model."""
+
+    def forward_features(self, x: torch.Tensor) -> Features:
+        """Return the backbone's features of normalised images, (B, C, H, W), or clips."""
+        ...
+
+    def forward_head(self, x: Features) -> torch.Tensor:
+        """Return the logits of ungated features, (B, num_classes)."""
+        ...
+
+    def gate(self, features: Features) -> torch.Tensor:
+        """Return the SE vectors of features, (B, channels)."""
+        ...
+
+    def gated(self, features: Features, gate: Optional[torch.Tensor] = None) -> Features:
+        """Return the features times the gate; by default, times their own."""
+        ...
+
+    def classify(self, gated: Features) -> torch.Tensor:
+        """Return the logits of gated features, (B, num_classes)."""
+        ...
+
+    def feature_grid(self, features: Features, image_size: Tuple[int, int]) -> torch.Tensor:
+        """Return the (B, C, *grid) view of features of images of this height and width."""
+        ...
+
+    def class_labels(self) -> Optional[Sequence[str]]:
+        """Return the label names in the order of the classes, or None."""
+        ...
+
+    def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+        """Return the channel means and standard deviations that images are normalised with."""
+        ...
+
+    def is_multi_label(self) -> bool:
+        """Return whether the classes are independent yes/no labels."""
+        ...
+
+
+def check_model(model: nn.Module) -> SEModel:
+    """Return the model, typed as one with an SE head.
+
+    Raises:
+        InvalidInputError: If it has no SE head.
+    """
+    if not all(hasattr(model, name) for name in ("gate", "classify", "feature_grid")):
+        if hasattr(getattr(model, "module", None), "feature_grid"):
+            raise InvalidInputError(
+                f"{type(model).__name__} wraps the model; explain its .module instead."
+            )
+        raise InvalidInputError(
+            f"{type(model).__name__} has no SE head; give it one with se_zoo.squeeze(model)."
+        )
+    return cast(SEModel, model)
+
+
+def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Check images, and return them on the model's device and in its dtype.
+
+    Clip models take (B, C, T, H, W). Images, (B, C, H, W), become clips of one frame for them.
+
+    Raises:
+        InvalidInputError: If the images are not a non-empty, finite float tensor of such a shape.
+    """
+    clips = bool(getattr(model, "takes_clips", False))
+    shape = "(B, C, T, H, W)" if clips else "(B, C, H, W)"
+    if not isinstance(images, torch.Tensor):
+        raise InvalidInputError(
+            f"images must be a tensor {shape}, not {type(images).__name__}; use timm's "
+            "create_transform(**resolve_data_config(model=model)) on PIL images."
+        )
+    if clips and images.dim() == 4:
+        images = images.unsqueeze(2)
+    if images.dim() != 4 + clips or images.numel() == 0:
+        raise InvalidInputError(
+            f"images must have shape {shape} and not be empty, got {tuple(images.shape)}"
+            + ("; add the batch axis with images[None]." if images.dim() == 3 else ".")
+        )
+    if not images.is_floating_point():
+        raise InvalidInputError(
+            f"images must be floats normalised with the model's mean and std, got {images.dtype}."
+        )
+    if not bool(images.isfinite().all()):
+        raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
+    parameter = next(model.parameters())
+    dtype = parameter.dtype if parameter.is_floating_point() else images.dtype
+    return images.to(device=parameter.device, dtype=dtype)
+
+
+def backbone_features(model: SEModel, images: torch.Tensor) -> Features:
+    """Return the backbone's features, in its own layout.
+
+    Raises:
+        InvalidInputError: If the backbone refuses the images, with its own reason (such as the
+            number of channels, or a fixed size).
+    """
+    try:
+        return model.forward_features(images)
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}"
+        ) from error
