@@ -110,7 +110,7 @@ def _score_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
     total = len(found.groups)
     pixels = evenly_spaced(given.pixel_cases, total)
     slow = [pixels[n] for n in evenly_spaced(given.slow_cases, len(pixels))]
-    broken = random_copies(found.model)
+    random_models = random_copies(found.model)
     starts = range(0, total, given.chunk)[accelerator.process_index :: accelerator.num_processes]
     for start in tqdm(starts, found.name, disable=not accelerator.is_main_process):
         if _chunk_file(folder, start).is_file():
@@ -118,7 +118,9 @@ def _score_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
         rows = range(start, min(start + given.chunk, total))
         cases = found.cases.some(rows)
         chosen = [[n - start for n in some if n in rows] for some in (pixels, slow)]
-        scores = score(found.model, cases, given.methods, given.settings, *chosen, broken=broken)
+        scores = score(
+            found.model, cases, given.methods, given.settings, *chosen, random_models=random_models
+        )
         channels = score_channels(found.model, cases)
         write_json(_chunk_file(folder, start), {"maps": scores, "channels": channels})
     accelerator.wait_for_everyone()

@@ -63,7 +63,7 @@ def main(given: Measure) -> None:
         for name, method, share in sides:
             maps.AGAINST = share
             # No random copies of the model: randomisation tests are not part of this measurement.
-            tables = score(found.model, cases, [method], Settings(), few, [], broken={})[method]
+            tables = score(found.model, cases, [method], Settings(), few, [], {})[method]
             for measure, values in tables.items():
                 scores.setdefault(name, {}).setdefault(measure, {}).update(values)
     summary = report.summarise(found, scores, 2000, reference=RIVAL)

@@ -322,7 +322,7 @@ def test_controls() -> None:
 @pytest.mark.parametrize(
     "call, says",
     [
-        (lambda: pointing_game(torch.ones(1, 8, 8), torch.ones(1, 8, 8)), "the regions bool"),
+        (lambda: pointing_game(torch.ones(1, 8, 8), torch.ones(1, 8, 8)), "regions as bool"),
         (lambda: energy_in_region(torch.ones(1, 8, 8), box(slice(0, 0), slice(0, 8))), "is empty"),
         (
             lambda: pixel_average_precision(
@@ -334,7 +334,7 @@ def test_controls() -> None:
             lambda: pixel_average_precision(
                 torch.ones(1, 8, 8), box(slice(0, 4), slice(0, 8)), torch.ones(1, 8, 8)
             ),
-            "known pixels are bool",
+            "known must be bool",
         ),
         (
             lambda: energy_in_region(

@@ -1,8 +1,9 @@
-"""How good heatmaps are: whether they lie where the answer is, whether the model needs what they
-mark, and whether they depend on what they claim to explain.
+"""Measures of the quality of heatmaps.
 
-Each measure is a function of batches, the same for every method that makes heatmaps. Where a
-measure is published in several forms, its docstring says which it is.
+They measure whether heatmaps lie on the object, whether the model needs the pixels that they mark,
+and whether they depend on the model and the image. Each measure is a function of batches and takes
+the heatmaps of any method. Where several variants of a measure are published, its docstring names
+the one that is used.
 """
 
 from .channel_deletion import Deleted, channel_contributions, channel_deletion, top_channels

@@ -1,4 +1,4 @@
-"""Whether the channels that a map is drawn from matter: what the logit loses without them."""
+"""Channel deletion: what a logit loses without the channels that a map is drawn from."""
 
 from typing import NamedTuple, Optional, Sequence, cast
 
@@ -9,22 +9,23 @@ from ...errors import InvalidInputError
 from ...layers.grid import in_dtype
 from .. import heads
 from ..eval_mode import evaluating
-from ..explainer import backbone_features, check_images, check_model
-from .pixels import seeds_of
+from ..se_model import backbone_features, check_images, check_model
+from .pixels import image_seeds
 
 
 @torch.no_grad()
 def channel_contributions(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """What each gated channel adds to the logit of its image's class: gradient of the head times
-    gated features, summed over the grid. Of a head of pooling and a linear layer they add up to the
-    logit less its bias.
+    """Return what each gated channel adds to the logit of its image's class.
+
+    This is the gradient of the head times the gated features, summed over the grid. For a head of
+    pooling and a linear layer, the sum over the channels is the logit less its bias.
 
     Args:
         model: Model with an SE head.
-        images: Normalised, (B, C, H, W), or clips.
-        targets: Class of each, (B,).
+        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W).
+        targets: Class of each image, (B,).
 
     Returns:
         (B, channels).
@@ -45,14 +46,14 @@ def channel_contributions(
 
 
 def top_channels(values: torch.Tensor, share: float = 0.1) -> torch.Tensor:
-    """The channels with the largest values, by rank.
+    """Select the channels with the largest values.
 
     Args:
-        values: (B, channels).
-        share: Of the channels; at least one is taken.
+        values: Value of each channel, (B, channels).
+        share: Share of the channels to select; at least one is selected.
 
     Returns:
-        (B, channels) bool; of equal values the first are taken.
+        (B, channels) bool; of equal values the first channels are selected.
     """
     count = max(1, round(share * values.shape[1]))
     order = values.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -60,12 +61,12 @@ def top_channels(values: torch.Tensor, share: float = 0.1) -> torch.Tensor:
 
 
 class Deleted(NamedTuple):
-    """What the class's logit loses without some channels; each (B,)."""
+    """Losses of the class's logit when channels are dropped, (B,) each."""
 
     selected: torch.Tensor
-    """Without the selected ones."""
+    """Loss without the selected channels."""
     random: torch.Tensor
-    """Without as many of all channels by chance, the mean over the draws."""
+    """Loss without the same number of random channels, mean over the draws."""
 
 
 @torch.no_grad()
@@ -77,21 +78,25 @@ def channel_deletion(
     draws: int = 5,
     seeds: Optional[Sequence[int]] = None,
 ) -> Deleted:
-    """How much the logit of a class falls without the selected channels, and without random ones.
+    """Measure how much a class's logit falls without the selected, and without random channels.
 
-    The SE-vector manipulation of arXiv 2412.05134, with the control that it lacks.
+    This is the SE-vector manipulation of arXiv 2412.05134, with random channels as a control.
 
     Args:
         model: Model with an SE head.
-        images: Normalised, (B, C, H, W), or clips.
-        targets: Class of each, (B,).
+        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W).
+        targets: Class of each image, (B,).
         selected: Channels to drop, (B, channels) bool, such as ``explanation.selected``.
-        draws: Of random channels.
-        seeds: Of each image's draws; 0, 1, ... if None.
+        draws: Number of draws of random channels.
+        seeds: Seed of each image's draws, so that they do not depend on the batch; by default
+            0, 1, and so on.
+
+    Returns:
+        The losses, logit before less logit after.
 
     Raises:
-        InvalidInputError: For images or a model that cannot be explained, or channels that are not
-            those of the model.
+        InvalidInputError: For images or a model that cannot be explained, or if ``selected`` does
+            not have the model's channels.
     """
     se_model = check_model(model)
     batch = check_images(model, images)
@@ -101,18 +106,21 @@ def channel_deletion(
         gate = se_model.gate(native)
         if selected.shape != gate.shape or selected.dtype != torch.bool:
             raise InvalidInputError(
-                f"channels are {tuple(gate.shape)} bool; got {tuple(selected.shape)}."
+                f"Selected channels are {tuple(gate.shape)} bool, not {tuple(selected.shape)} "
+                f"{selected.dtype}."
             )
 
         def logit(dropped: torch.Tensor) -> torch.Tensor:
             return se_model.classify(se_model.gated(native, gate * ~dropped))[rows, targets]
 
         whole = logit(torch.zeros_like(selected))
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds_of(len(batch), seeds)]
-        falls = []
+        generators = [
+            torch.Generator().manual_seed(seed) for seed in image_seeds(len(batch), seeds)
+        ]
+        losses = []
         for _ in range(draws):
             places = [torch.randperm(gate.shape[1], generator=each) for each in generators]
-            # As many as were selected of that image.
-            chance = torch.stack(places).to(gate.device) < selected.sum(1, keepdim=True)
-            falls.append(whole - logit(chance))
-        return Deleted(whole - logit(selected), torch.stack(falls).mean(0))
+            # As many channels as are selected of that image.
+            random = torch.stack(places).to(gate.device) < selected.sum(1, keepdim=True)
+            losses.append(whole - logit(random))
+        return Deleted(whole - logit(selected), torch.stack(losses).mean(0))

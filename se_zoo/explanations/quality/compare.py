@@ -1,4 +1,4 @@
-"""Methods against measures: the scores of a method's maps on cases with known answers."""
+"""Comparison of methods: scores of their maps on images of which the class is known."""
 
 from dataclasses import dataclass
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -9,11 +9,14 @@ from torch import nn
 from ...errors import InvalidInputError
 from .. import maps, quality
 from ..eval_mode import evaluating
-from ..explainer import check_images, explain
+from ..explainer import explain
+from ..methods import SINGLE_CLASS_METHODS
+from ..se_model import check_images
 from .peers import PEERS, SLOW, peer_explain
 
-#: Maps that cost a forward pass; the others are the peers and a control that looks at nothing.
-OURS = ("contribution", "support", "gate", "activation")
+#: The project's own methods, which cost one forward pass.
+OURS = SINGLE_CLASS_METHODS
+#: A control that uses neither image nor model, see :func:`quality.centre_gaussian`.
 CENTRE = "centre"
 METHODS = (*OURS, CENTRE, *PEERS)
 #: Thresholds at which boxes are drawn around the parts of a heatmap.
@@ -21,16 +24,16 @@ THRESHOLDS = tuple(i / 100 for i in range(1, 100))
 
 
 class Cases(NamedTuple):
-    """Images with a class each, and where the answer lies.
+    """Images with one class each, and the place of the object.
 
     Attributes:
-        images: One of each case, normalised, (N, C, H, W); an image may stand several times.
-        targets: Class of each, (N,).
-        regions: Where the answer lies, (N, H, W) bool; None where it is not known.
-        boxes: Its box, x0 y0 x1 y1 in pixels, (N, 4); None where there is none.
-        ids: Number of each case, which seeds what is random, (N,).
-        known: Of which pixels is known whether the answer lies there, (N, H, W) bool; None where
-            it is of all.
+        images: Normalised image of each case, (N, C, H, W); several cases may share an image.
+        targets: Class of each case, (N,).
+        regions: Pixels of the object, (N, H, W) bool; None if unknown.
+        boxes: Box of the object, x0 y0 x1 y1 in pixels, (N, 4); None if unknown.
+        ids: Number of each case, which seeds everything random, (N,).
+        known: Pixels known to lie inside or outside of the region, (N, H, W) bool; None if all are
+            known.
     """
 
     images: torch.Tensor
@@ -41,36 +44,43 @@ class Cases(NamedTuple):
     known: Optional[torch.Tensor] = None
 
     def tensors(self) -> Dict[str, torch.Tensor]:
-        """Those that there are, by their names."""
+        """Return the tensors that are not None, by their names."""
         return {k: v for k, v in self._asdict().items() if isinstance(v, torch.Tensor)}
 
     def some(self, rows: Sequence[int]) -> "Cases":
-        """Chosen cases."""
+        """Return the cases of some rows.
+
+        Args:
+            rows: Rows to keep, in their new order.
+        """
         chosen = {name: tensor[list(rows)] for name, tensor in self.tensors().items()}
         return self._replace(**chosen, ids=[self.ids[n] for n in rows])
 
     def to(self, device: torch.device) -> "Cases":
-        """All tensors on a device."""
+        """Return the cases with all tensors on a device."""
         return self._replace(**{name: t.to(device) for name, t in self.tensors().items()})
 
 
 class Drawn(NamedTuple):
-    """A method's maps at the size of the images."""
+    """Maps of a method at the size of the images."""
 
     heatmap: torch.Tensor
-    """(N, H, W) in [0, 1]: what is seen; a plateau where the interpolation was cut at 1."""
+    """(N, H, W) in [0, 1], as it is drawn. It has a plateau where the interpolation is clipped."""
     raw: torch.Tensor
-    """(N, H, W): the map before it was normalised, signed where the method is: where its maximum
-    lies, what pixels are sorted by, and what is compared with other maps."""
+    """(N, H, W), before it is normalised, signed for signed methods. Its maximum is the spot of
+    the pointing game, its order ranks the pixels, and it is compared with other maps."""
 
 
 def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
-    """The maps of a method.
+    """Return the maps of a method.
 
     Args:
         model: Model with an SE head.
         cases: Images and their classes.
-        method: One of :data:`METHODS`.
+        method: Name from :data:`METHODS`.
+
+    Returns:
+        Heatmaps and raw maps of all cases.
 
     Raises:
         InvalidInputError: If there is no such method, or its library is missing.
@@ -90,31 +100,38 @@ def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the measures that need forward passes are taken."""
+    """Settings of the measures that need forward passes."""
 
     steps: int = 20
-    """Of the deletion and the insertion curve."""
+    """Number of steps of the deletion and the insertion curve."""
     shares: Tuple[float, ...] = (0.25, 0.5, 0.75)
-    """Of the pixels that ROAD replaces."""
+    """Shares of the pixels that ROAD replaces."""
     blur: float = 0.06
-    """Of the blurred copy, standard deviation in parts of the shorter side."""
+    """Standard deviation of the blurred copy, as a share of the shorter side."""
     shift: int = 4
-    """Pixels by which the image is moved for the stability."""
+    """Number of pixels by which the image is shifted for the stability."""
 
 
 def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
-    """Where the maps lie: pointing, pixel average precision, energy, and the best box's IoU at each
-    threshold.
+    """Score where the maps lie.
 
-    A map that is zero everywhere points nowhere: it misses, and has no energy. Pixels are ranked by
-    the raw map: what speaks against the class comes after what says nothing.
+    The measures are pointing game, pixel average precision, energy, and the IoU of the best box at
+    each threshold. A heatmap of zeros misses, and its energy is 0. Pixels are ranked by the raw
+    map, so evidence against the class ranks below no evidence.
+
+    Args:
+        cases: Cases with regions, boxes or both.
+        drawn: Maps of these cases.
+
+    Returns:
+        The score of every case, by measure.
     """
     scores: Dict[str, List[Any]] = {}
     if cases.regions is not None:
         where = cases.regions, cases.known
         energy = quality.energy_in_region(drawn.heatmap, *where).nan_to_num(0.0)
-        seen = (drawn.heatmap.flatten(1).amax(1) > 0).cpu()
-        hits = quality.pointing_game(drawn.raw, cases.regions, known=cases.known).cpu() & seen
+        nonzero = (drawn.heatmap.flatten(1).amax(1) > 0).cpu()
+        hits = quality.pointing_game(drawn.raw, cases.regions, known=cases.known).cpu() & nonzero
         scores["pointing"] = hits.float().tolist()
         scores["pixel_ap"] = quality.pixel_average_precision(drawn.raw, *where).tolist()
         scores["energy"] = energy.tolist()
@@ -123,11 +140,13 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
     return scores
 
 
-def score_pixels(
+def _score_pixels(
     model: nn.Module, cases: Cases, drawn: Drawn, settings: Settings
 ) -> Dict[str, List[Any]]:
-    """What the model needs of the maps: insertion, deletion, ROAD (and that of the blurred map),
-    average drop, increase and gain."""
+    """Score whether the model needs the pixels that the maps mark.
+
+    The measures are insertion, deletion, ROAD (also of the blurred map), drop, increase and gain.
+    """
     images, targets, seeds = cases.images, cases.targets, list(cases.ids)
     curves = quality.deletion_insertion(
         model, images, targets, drawn.raw, settings.steps, batch_size=16, seeds=seeds
@@ -150,14 +169,18 @@ def score_pixels(
     }
 
 
-def score_dependence(
-    model: nn.Module, cases: Cases, drawn: Drawn, method: str, settings: Settings, broken: Any
+def _score_dependence(
+    model: nn.Module,
+    cases: Cases,
+    drawn: Drawn,
+    method: str,
+    settings: Settings,
+    random_models: Dict[str, nn.Module],
 ) -> Dict[str, List[Any]]:
-    """What the maps depend on: their likeness when the image moves, and when the classifier, or
-    everything, is random. NaN where a map is the same everywhere, which is like nothing.
+    """Score how the maps depend on the image and the model; NaN for constant maps.
 
-    Args:
-        broken: Copies of the model by what is random in them.
+    The measures are the rank correlations with the maps of shifted images, and with the maps of
+    models in which the classifier, or everything, is random (``random_models``, by that part).
     """
     d = settings.shift
 
@@ -166,24 +189,28 @@ def score_dependence(
 
     shifts = ((d, 0), (-d, 0), (0, d), (0, -d))
     scores = {"stability": quality.shift_stability(moved, cases.images, shifts)}
-    for name, other in broken.items():
+    for name, other in random_models.items():
         found = draw(other, cases, method).raw
         scores[f"random_{name}"] = quality.rank_correlation(drawn.raw, found)
     return {name: values.tolist() for name, values in scores.items()}
 
 
 def same_maps(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether two methods gave the same maps (N, H, W) but for rounding and one scale an image."""
+    """Return whether maps (N, H, W) are equal up to rounding and a factor per image."""
     scaled = [m / m.abs().flatten(1).amax(1).clamp(min=1e-12)[:, None, None] for m in (left, right)]
     return torch.allclose(*scaled, rtol=0, atol=1e-4)
 
 
 def random_copies(model: nn.Module) -> Dict[str, nn.Module]:
-    """The model with a random classifier, and all random."""
+    """Return copies with random weights: of the ``"classifier"`` only, and of ``"all"`` parts.
+
+    Args:
+        model: Model with an SE head; it is not changed.
+    """
     copies = quality.randomised(model)
     first = last = next(copies)[1]
     for _, copy in copies:
-        last = copy  # those between are not kept
+        last = copy
     return {"classifier": first, "all": last}
 
 
@@ -194,33 +221,33 @@ def score(
     settings: Settings,
     pixels: Sequence[int],
     slow: Sequence[int],
-    broken: Optional[Dict[str, nn.Module]] = None,
+    random_models: Optional[Dict[str, nn.Module]] = None,
 ) -> Dict[str, Dict[str, Dict[str, Any]]]:
-    """All scores of the cases.
+    """Score the maps of several methods with all measures.
 
-    Maps that are the same (GradCAM of three libraries) are scored once where that takes forward
-    passes, which would be the same too; where they lie is scored for each.
+    Methods with equal maps (GradCAM of three libraries) share the scores that need forward passes;
+    only the scores of where the maps lie are computed for each method.
 
     Args:
         model: Model with an SE head; its mode is as before afterwards.
-        cases: What the methods are to explain; moved to the model's device and dtype.
-        methods: Of :data:`METHODS`.
-        settings: Of the measures.
-        pixels: Rows that are scored by what the model needs of the map.
-        slow: Rows for which the methods that take many passes are drawn at all.
-        broken: Of :func:`random_copies`; made if None.
+        cases: Cases to explain; moved to the model's device and dtype.
+        methods: Names from :data:`METHODS`.
+        settings: Settings of the measures.
+        pixels: Rows that are scored by the measures that need forward passes.
+        slow: Rows that are explained by the methods that take many passes.
+        random_models: Copies of :func:`random_copies`; made if None.
 
     Returns:
-        Of each method and measure the score of each case, by its number.
+        The score of each case, by method, measure and number of the case.
 
     Raises:
         InvalidInputError: If a method's library is missing, or it has no map of this model.
     """
     images = check_images(model, cases.images)
     cases = cases.to(images.device)._replace(images=images)
-    broken = random_copies(model) if broken is None else broken
+    random_models = random_copies(model) if random_models is None else random_models
     with evaluating(model):
-        return _score(model, cases, methods, settings, pixels, slow, broken)
+        return _score(model, cases, methods, settings, pixels, slow, random_models)
 
 
 def _score(
@@ -230,12 +257,12 @@ def _score(
     settings: Settings,
     pixels: Sequence[int],
     slow: Sequence[int],
-    broken: Dict[str, nn.Module],
+    random_models: Dict[str, nn.Module],
 ) -> Dict[str, Dict[str, Dict[str, Any]]]:
     ours = draw(model, cases, "contribution")
     found: Dict[str, Dict[str, Dict[str, Any]]] = {}
-    pixel_scores: List[_Scored] = []
-    dependence: List[_Scored] = []
+    pixel_scores: List[_KnownScores] = []
+    dependence: List[_KnownScores] = []
     for method in methods:
         rows = list(slow) if method in SLOW else list(range(len(cases.ids)))
         if not rows:
@@ -251,45 +278,56 @@ def _score(
         if not chosen:
             continue
         few, cut = part.some(chosen), Drawn(*(t[chosen] for t in drawn))
-        at = tuple(few.ids)
-        values = _known(pixel_scores, at, cut.raw)
+        ids = tuple(few.ids)
+        values = _scores_of_same_maps(pixel_scores, ids, cut.raw)
         if values is None:
-            values = score_pixels(model, few, cut, settings)
-            pixel_scores.append((at, cut.raw, values))
+            values = _score_pixels(model, few, cut, settings)
+            pixel_scores.append((ids, cut.raw, values))
         _add(table, few.ids, values)
         if method in (*SLOW, CENTRE):
             continue
-        values = _known(dependence, at, cut.raw)
+        values = _scores_of_same_maps(dependence, ids, cut.raw)
         if values is None:
-            values = score_dependence(model, few, cut, method, settings, broken)
-            dependence.append((at, cut.raw, values))
+            values = _score_dependence(model, few, cut, method, settings, random_models)
+            dependence.append((ids, cut.raw, values))
         _add(table, few.ids, values)
     return found
 
 
-#: Numbers of cases, their maps, and the scores of those.
-_Scored = Tuple[Tuple[int, ...], torch.Tensor, Dict[str, List[Any]]]
+#: Numbers of cases, their raw maps, and the scores of these maps.
+_KnownScores = Tuple[Tuple[int, ...], torch.Tensor, Dict[str, List[Any]]]
 
 
-def _known(
-    scored: Sequence[_Scored], ids: Tuple[int, ...], maps: torch.Tensor
+def _scores_of_same_maps(
+    known: Sequence[_KnownScores], ids: Tuple[int, ...], raw: torch.Tensor
 ) -> Optional[Dict[str, List[Any]]]:
-    """The scores of the same maps of the same cases, if there are any."""
-    return next((s for n, m, s in scored if n == ids and same_maps(m, maps)), None)
+    """Return the scores of equal maps of the same cases, if there are any."""
+    return next((s for n, m, s in known if n == ids and same_maps(m, raw)), None)
 
 
 def _add(
     table: Dict[str, Dict[str, Any]], ids: Sequence[int], scores: Dict[str, List[Any]]
 ) -> None:
-    """Add the scores of cases; those that are not known (NaN) are left out."""
+    """Add the scores of cases to the table, except NaN."""
     for measure, values in scores.items():
         known = {str(n): v for n, v in zip(ids, values, strict=True) if v == v}
         table.setdefault(measure, {}).update(known)
 
 
 def score_channels(model: nn.Module, cases: Cases) -> Dict[str, Dict[str, Any]]:
-    """What the logit loses without some channels: those that the gate selects, the tenth with the
-    largest gates, the tenth that contributes most to the class; and as many random ones."""
+    """Score what the class's logit loses without some channels, and without random channels.
+
+    The channels are those that the gate selects, the tenth with the largest gates, and the tenth
+    that contributes most to the class.
+
+    Args:
+        model: Model with an SE head.
+        cases: Images and their classes.
+
+    Returns:
+        Losses without the ``"selected"`` and without ``"random"`` channels, by rule and number of
+        the case.
+    """
     gated = explain(model, cases.images, cases.targets, "gate")
     ways = {
         "gate": gated.selected,

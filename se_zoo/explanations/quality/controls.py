@@ -1,4 +1,4 @@
-"""Maps that any method must beat."""
+"""Control maps, which every method must beat."""
 
 from typing import Tuple
 
@@ -8,25 +8,28 @@ from torchvision.transforms.functional import gaussian_blur
 
 
 def centre_gaussian(size: Tuple[int, int], share: float = 0.25) -> torch.Tensor:
-    """A map that knows nothing but that things are in the middle.
+    """Return a Gaussian at the centre of the image, which uses neither image nor model.
 
     Args:
-        size: Height and width.
-        share: Standard deviation, in parts of each side.
+        size: Height and width in pixels.
+        share: Standard deviation, as a share of each side.
 
     Returns:
-        (H, W), largest 1.
+        (H, W), with a maximum of about 1.
     """
     y, x = (torch.linspace(-0.5, 0.5, n) / share for n in size)
     return torch.exp(-0.5 * (y[:, None].square() + x.square()))
 
 
 def blurred(heatmaps: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Each heatmap smoothed: the control of measures that favour smooth maps, such as ROAD.
+    """Blur each heatmap, as a control for measures that favour smooth maps, such as ROAD.
 
     Args:
         heatmaps: (B, H, W).
-        sigma: In pixels.
+        sigma: Standard deviation of the Gaussian in pixels.
+
+    Returns:
+        (B, H, W).
     """
     radius = max(1, round(3 * sigma))
     padded = F.pad(heatmaps[:, None], (radius,) * 4, mode="replicate")

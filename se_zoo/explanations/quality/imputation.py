@@ -1,4 +1,4 @@
-"""ROAD: what happens to a prediction when pixels are replaced by what their neighbours suggest."""
+"""ROAD: predictions after pixels are replaced by values interpolated from their neighbours."""
 
 from typing import NamedTuple, Optional, Sequence
 
@@ -6,20 +6,20 @@ import torch
 import torch.nn.functional as F
 
 from ...errors import InvalidInputError
-from .pixels import Model, Probability, check_images, in_eval, ranks, scorer, seeds_of
+from .pixels import Model, Probability, check_inputs, image_seeds, in_eval, ranks, scorer
 
 
 class Road(NamedTuple):
-    """Probabilities of the class after pixels were replaced; each (B, P) for P shares."""
+    """Probabilities of the class after pixels are replaced, (B, P) each for P shares."""
 
     most_relevant_first: torch.Tensor
-    """Smaller is better."""
+    """Probability without the most important pixels; smaller is better."""
     least_relevant_first: torch.Tensor
-    """Larger is better."""
+    """Probability without the least important pixels; larger is better."""
 
     @property
     def combined(self) -> torch.Tensor:
-        """(B,): half the difference, averaged over the shares; larger is better."""
+        """Half the difference of the two, mean over the shares, (B,); larger is better."""
         return (self.least_relevant_first - self.most_relevant_first).mean(1) / 2
 
 
@@ -34,47 +34,50 @@ def road(
     noise: float = 0.01,
     seeds: Optional[Sequence[int]] = None,
 ) -> Road:
-    """The class's probability when the most, or the least, important pixels are replaced.
+    """Measure the class's probability after the most, or least, important pixels are replaced.
 
-    Rong et al., arXiv 2202.00449, section 4 (noisy linear imputation), combined as
-    pytorch-grad-cam's ``ROADCombined`` does it. The measure favours smooth maps: hold a map against
-    its blurred copy, too.
+    Rong et al., arXiv 2202.00449, section 4 (noisy linear imputation), combined as in
+    pytorch-grad-cam's ``ROADCombined``. The measure favours smooth maps, so compare a map with its
+    blurred copy, too.
 
     Args:
-        model: Explained model; a module is put into eval mode meanwhile.
-        images: Normalised, (B, C, H, W).
-        targets: Class of each, (B,).
+        model: Explained model; a module is in eval mode during the measurement.
+        images: Normalised images, (B, C, H, W).
+        targets: Class of each image, (B,).
         heatmaps: (B, H, W), of any scale and sign.
-        shares: Of the pixels that are replaced.
+        shares: Shares of the pixels to replace.
         probability: As in :func:`deletion_insertion`.
-        noise: Standard deviation of what is added to replaced pixels, so that the shape of the hole
-            cannot be read from its smoothness.
-        seeds: Of each image's noise and order of equal values, so that neither depends on the
-            batch; 0, 1, ... if None.
+        noise: Standard deviation of the noise added to replaced pixels. Without it, the shape of
+            the replaced region could be recognised by its smoothness.
+        seeds: Seed of each image's noise and order of equal values, so that neither depends on the
+            batch; by default 0, 1, and so on.
+
+    Returns:
+        The probabilities for every share.
 
     Raises:
-        InvalidInputError: If the shapes do not belong together, or a share is not between 0 and 1.
+        InvalidInputError: If the shapes do not fit each other, or a share is not between 0 and 1.
     """
-    check_images(images, targets, heatmaps)
+    check_inputs(images, targets, heatmaps)
     if not shares or not all(0 < share < 1 for share in shares):
-        raise InvalidInputError(f"shares lie between 0 and 1: {tuple(shares)}.")
+        raise InvalidInputError(f"shares must be between 0 and 1, not {tuple(shares)}.")
     rank = ranks(heatmaps, seeds)
     count = heatmaps[0].numel()
-    noises = noise * _noise(images, seeds_of(len(images), seeds))
+    noises = noise * _noise(images, image_seeds(len(images), seeds))
     score = scorer(model, probability)
 
-    def side(backwards: bool) -> torch.Tensor:
+    def probabilities(backwards: bool) -> torch.Tensor:
         values = []
         for share in shares:
-            gone = round(share * count)
-            removed = rank >= count - gone if backwards else rank < gone
+            number = round(share * count)
+            removed = rank >= count - number if backwards else rank < number
             filled = impute(images, removed)
             filled = torch.where(removed[:, None], filled + noises, filled)
             values.append(score(filled, targets))
         return torch.stack(values, 1)
 
     with in_eval(model):
-        return Road(side(False), side(True))
+        return Road(probabilities(False), probabilities(True))
 
 
 def _noise(images: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
@@ -88,25 +91,28 @@ def _noise(images: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
 def impute(
     images: torch.Tensor, removed: torch.Tensor, tolerance: float = 1e-3, most: int = 2000
 ) -> torch.Tensor:
-    """Replace pixels by the weighted mean of their eight neighbours, all at once.
+    """Fill removed pixels so that each is the weighted mean of its eight neighbours.
 
-    The linear system of arXiv 2202.00449, section 4.2; it is symmetric and positive definite, so
-    conjugate gradients solve it for a batch, on any device, without a matrix.
+    This is the linear system of arXiv 2202.00449, section 4.2. It is symmetric and positive
+    definite, so conjugate gradients solve it for a batch, on any device, without a matrix.
 
     Args:
         images: (B, C, H, W).
-        removed: (B, H, W) bool; at least one pixel of each image must stay.
-        tolerance: Of the residual, relative to the right side; 1e-3 leaves errors as small as the
+        removed: Pixels to fill, (B, H, W) bool; at least one pixel of each image must stay.
+        tolerance: Largest residual, relative to the right side. 1e-3 leaves errors as small as the
             noise of :func:`road`.
-        most: Iterations; they grow with the diameter of the holes.
+        most: Largest number of iterations; large holes need more of them.
+
+    Returns:
+        The filled images, (B, C, H, W).
 
     Raises:
         InvalidInputError: If an image has no pixel left.
-        RuntimeError: If the system is not solved by then.
+        RuntimeError: If the system is not solved within ``most`` iterations.
     """
     if bool(removed.flatten(1).all(1).any()):
-        raise InvalidInputError("an image has no pixel left from which to fill the others.")
-    if images.dtype in (torch.float16, torch.bfloat16):  # in which the system is not solved at all
+        raise InvalidInputError("An image has no pixel left to fill the others from.")
+    if images.dtype in (torch.float16, torch.bfloat16):  # half precision does not converge
         return impute(images.float(), removed, tolerance, most).to(images.dtype)
     hole = removed[:, None].to(images.dtype)
     own = _around(torch.ones_like(images[:1, :1]))  # smaller at the edges
@@ -119,7 +125,7 @@ def impute(
     guess = hole * _rough_fill(known, 1 - hole)
     residual = wanted - apply(guess)
     direction, size = residual, residual.square().sum((2, 3), keepdim=True)
-    # Relative to the right side, not to the first residual: a good guess needs no better answer.
+    # Relative to the right side, because a good first guess need not be improved by as much.
     enough = tolerance**2 * wanted.square().sum((2, 3), keepdim=True)
     for _ in range(most):
         if bool((size <= enough).all()):
@@ -132,13 +138,16 @@ def impute(
         fresh = residual.square().sum((2, 3), keepdim=True)
         direction = residual + fresh / size.clamp(min=1e-30) * direction
         size = fresh
-    raise RuntimeError(f"the holes were not filled within {most} iterations.")
+    raise RuntimeError(f"The removed pixels were not filled within {most} iterations.")
 
 
 def _around(values: torch.Tensor) -> torch.Tensor:
-    """Weighted sum of the eight neighbours: 1/6 of direct ones, 1/12 of diagonal ones, as in the
-    paper. That is (1 2 1)' (1 2 1) / 12 without its middle; sums of shifted views are several times
-    faster than a convolution with one channel."""
+    """Return the weighted sum of each pixel's eight neighbours.
+
+    The weights are the paper's: 1/6 for direct and 1/12 for diagonal neighbours. This is the kernel
+    (1 2 1)' (1 2 1) / 12 without its middle. Sums of shifted views are several times faster than a
+    convolution with one channel.
+    """
     rows = 2 * values
     rows[..., 1:] += values[..., :-1]
     rows[..., :-1] += values[..., 1:]
@@ -149,7 +158,7 @@ def _around(values: torch.Tensor) -> torch.Tensor:
 
 
 def _rough_fill(known: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Unknown pixels from ever coarser means of the known ones: a guess that spares iterations."""
+    """Fill unknown pixels with coarse means of known ones, as a first guess for the solver."""
     if min(known.shape[2:]) < 2 or bool((weight > 0).all()):
         return known / weight.clamp(min=1e-6)
     size = known.shape[2:]

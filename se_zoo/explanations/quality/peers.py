@@ -1,7 +1,8 @@
-"""Other libraries' methods behind the same call, to hold ours against (the extra ``compare``).
+"""Methods of other libraries, called like the project's own (needs the extra ``compare``).
 
-Each works on the layer after the gate, or attributes to pixels, and its map is resized and
-normalised as ours are. Hooks and gradients are theirs; what they leave on the model is put back.
+Each method works on the layer after the gate, or attributes to pixels. Its map is resized and
+normalised like the project's own. These libraries use hooks and gradients; hooks are removed and
+gradients restored afterwards.
 """
 
 import contextlib
@@ -18,17 +19,18 @@ from ...errors import InvalidInputError
 from ...layers.grid import feature_map, with_feature_map
 from .. import maps
 from ..eval_mode import evaluating
-from ..explainer import SEModel, check_images, check_model, explain
+from ..explainer import explain
 from ..explanation import Explanation
+from ..se_model import SEModel, check_images, check_model
 from ..targets import Target
 
 
 class AfterGate(nn.Module):
-    """An SE model as these libraries want one: logits of images, and a layer whose output is the
-    gated feature map, (B, C, *grid), whatever the backbone's own layout is.
+    """An SE model with a layer for hooks, as other libraries need it.
 
     Attributes:
-        layer: That layer; an identity, for hooks.
+        layer: An identity whose output is the gated feature map, (B, C, *grid), whatever the
+            backbone's own layout is.
     """
 
     def __init__(self, model: nn.Module):
@@ -38,14 +40,14 @@ class AfterGate(nn.Module):
         self.layer = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K) of images (B, C, H, W) or clips (B, C, T, H, W)."""
+        """Return the logits (B, K) of images (B, C, H, W) or clips (B, C, T, H, W)."""
         model: SEModel = self.model  # type: ignore[assignment]
         size = (images.shape[-2], images.shape[-1])
         gated = model.gated(model.forward_features(images))
         native = feature_map(gated)
         grid = model.feature_grid(gated, size)
         if torch.is_grad_enabled() and not grid.requires_grad:
-            grid.requires_grad_()  # nothing before it does, in a frozen model
+            grid.requires_grad_()  # the backbone is frozen
         if grid is native:
             return model.classify(with_feature_map(gated, self.layer(grid)))
         back = native.clone()
@@ -94,7 +96,7 @@ def _integrated_gradients(
 def _occlusion(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     from captum.attr import Occlusion
 
-    # A seventh of each side, half of it a step: as wide as a cell of a common 7 x 7 grid.
+    # A window of a seventh of each side, as wide as a cell of a common 7 x 7 grid; steps of half.
     window = tuple(min(n, max(2, -(-n // 7))) for n in images.shape[2:])
     with torch.no_grad():
         found: Any = Occlusion(model).attribute(
@@ -117,27 +119,27 @@ def _torch_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) ->
 
 def _eigen_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     found = _grad_cam("EigenCAM", "eigen_cam")(model, images, targets)
-    # The sign of a singular vector is an accident of the solver. As Chung and Ying turn it
-    # (Seg-Eigen-CAM, doi 10.3390/app15137562, equation 13), the strongest value is positive.
+    # The sign of a singular vector is arbitrary. It is chosen so that the strongest value is
+    # positive (Chung and Ying, Seg-Eigen-CAM, doi 10.3390/app15137562, equation 13).
     flat = found.flatten(1)
     turned = flat.amin(1).abs() > flat.amax(1).abs()
     return torch.where(turned.view(-1, *[1] * (found.dim() - 1)), -found, found)
 
 
-#: Those that take a forward pass for each channel of the layer.
+#: Methods that take a forward pass for each channel of the layer.
 BY_CHANNEL = ("grad-cam/ScoreCAM", "grad-cam/AblationCAM")
-#: Those that take many passes for one map.
+#: Methods that take many passes for one map.
 SLOW = (*BY_CHANNEL, "captum/IntegratedGradients", "captum/Occlusion")
-#: Those that attribute to the pixels of the input; the others work on the layer after the gate.
+#: Methods that attribute to the pixels of the input; the others work on the layer after the gate.
 OF_PIXELS = ("captum/IntegratedGradients", "captum/Occlusion")
-#: Those that have a map of a head which reads class tokens alone: they do not ask what the head
-#: makes of the grid.
+#: Methods that have a map for a head that reads class tokens only. They do not need the head's
+#: gradient on the grid.
 ANY_HEAD = (*OF_PIXELS, "grad-cam/ScoreCAM", "grad-cam/EigenCAM")
-#: Those whose zero says nothing, as their weights know nothing against the class: their maps are
-#: stretched from minimum to maximum, as our gate and activation maps are, and as grad-cam does it.
-#: The maps of the others begin at 0, as our contribution and support maps do.
-STRETCHED = ("grad-cam/GradCAM++", "grad-cam/LayerCAM", "grad-cam/EigenCAM", "grad-cam/ScoreCAM")
-#: Maps (B, *grid) or (B, *size) of images and one class each, signed where the method is.
+#: Methods whose zero has no meaning, because their weights hold no evidence against the class.
+#: Their maps are stretched from minimum to maximum, like gate and activation maps, and as grad-cam
+#: does. The heatmaps of the others begin at 0, like contribution and support maps.
+_STRETCHED = ("grad-cam/GradCAM++", "grad-cam/LayerCAM", "grad-cam/EigenCAM", "grad-cam/ScoreCAM")
+#: Functions that return the maps, (B, *grid) or (B, *size), of images and one class each.
 PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "grad-cam/GradCAM": _grad_cam("GradCAM", "grad_cam"),
     "grad-cam/GradCAM++": _grad_cam("GradCAMPlusPlus", "grad_cam_plusplus"),
@@ -154,10 +156,13 @@ PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def check_libraries(methods: Iterable[str]) -> Dict[str, str]:
-    """The versions of the libraries that methods need.
+    """Return the versions of the libraries that methods need.
 
     Args:
-        methods: Of :data:`PEERS`.
+        methods: Names from :data:`PEERS`.
+
+    Returns:
+        The version of each library, by its name.
 
     Raises:
         InvalidInputError: If one is not installed.
@@ -178,23 +183,23 @@ def check_libraries(methods: Iterable[str]) -> Dict[str, str]:
 def peer_maps(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, method: str
 ) -> torch.Tensor:
-    """Another library's map of each image's class, as that library makes it.
+    """Return another library's map of each image's class, not normalised.
 
-    ``grad-cam`` (pytorch-grad-cam) is asked for the map before its ReLU; ``torch-cam`` gives the
-    positive part alone. EigenCAM's sign is arbitrary; it is turned so that the strongest value is
+    Maps of ``grad-cam`` (pytorch-grad-cam) are taken before its ReLU; ``torch-cam`` gives the
+    positive part only. EigenCAM's sign is arbitrary, and is chosen so that the strongest value is
     positive. Classes are scored by their logits. ``IntegratedGradients`` takes 25 steps from a
-    zero image and is summed over the colours; ``Occlusion`` covers a seventh of each side, half of
-    it a step.
+    zero image and is summed over the colours. ``Occlusion`` covers a seventh of each side, in
+    steps of half of that.
 
     Args:
-        model: Model with an SE head; its mode and its ``.grad`` are as before afterwards.
-        images: Normalised, (B, C, H, W), or clips, (B, C, T, H, W).
-        targets: Class of each, (B,).
-        method: One of :data:`PEERS`.
+        model: Model with an SE head; its mode and its gradients are as before afterwards.
+        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W).
+        targets: Class of each image, (B,).
+        method: Name from :data:`PEERS`.
 
     Returns:
-        (B, *grid) at the grid of the layer after the gate, or (B, *size) of methods that attribute
-        to pixels.
+        (B, *grid) at the grid of the layer after the gate; (B, *size) for methods that attribute to
+        pixels.
 
     Raises:
         InvalidInputError: If the library is not installed, or does not take such inputs.
@@ -203,12 +208,14 @@ def peer_maps(
         raise InvalidInputError(f"Unknown method {method!r}; the peers are {', '.join(PEERS)}.")
     batch = check_images(model, images)
     if batch.dtype in (torch.float16, torch.bfloat16):
-        raise InvalidInputError(f"the peers need float32, not {batch.dtype}: take model.float().")
+        raise InvalidInputError(
+            f"The peers need float32, not {batch.dtype}; convert the model with model.float()."
+        )
     if batch.dim() == 5 and method in BY_CHANNEL:
         raise InvalidInputError(f"{method} takes images only, not clips.")
-    with evaluating(model), _grads_kept(model), torch.inference_mode(False), torch.enable_grad():
+    with evaluating(model), _keep_grads(model), torch.inference_mode(False), torch.enable_grad():
         try:
-            # Clones, because what was made in inference mode takes no part in autograd.
+            # Clones, because autograd takes no tensors made in inference mode.
             inputs = batch.clone(), targets.to(batch.device).clone()
             return PEERS[method](AfterGate(model), *inputs).float()
         except ImportError as error:
@@ -218,8 +225,8 @@ def peer_maps(
 
 
 @contextlib.contextmanager
-def _grads_kept(model: nn.Module) -> Iterator[None]:
-    """Gradients of the parameters as they were; and no progress bars in between."""
+def _keep_grads(model: nn.Module) -> Iterator[None]:
+    """Restore the gradients of the parameters at the end, and hide progress bars until then."""
     before: List[Tuple[nn.Parameter, Any]] = [(p, p.grad) for p in model.parameters()]
     for parameter, _ in before:
         parameter.grad = None
@@ -234,28 +241,28 @@ def _grads_kept(model: nn.Module) -> Iterator[None]:
 def peer_explain(
     model: nn.Module, images: torch.Tensor, target: Target = None, method: str = "grad-cam/GradCAM"
 ) -> Explanation:
-    """As :func:`se_zoo.explain`, with the maps of another library.
+    """Explain images as :func:`se_zoo.explain` does, with the maps of another library.
 
     Args:
         model: Model with an SE head.
-        images: As there.
-        target: As there.
-        method: One of :data:`PEERS`.
+        images: As in :func:`se_zoo.explain`.
+        target: As in :func:`se_zoo.explain`.
+        method: Name from :data:`PEERS`.
 
     Returns:
-        An :class:`Explanation` with predictions, gate and rows of ours, and the maps of the peer,
-        made a heatmap by :func:`peer_heatmap`. ``weights`` is ``"peer"`` and ``exact`` False.
+        An :class:`Explanation` with the usual predictions, gate and rows, and the peer's maps, made
+        heatmaps by :func:`peer_heatmap`. ``weights`` is ``"peer"`` and ``exact`` is False.
 
     Raises:
-        InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens alone,
+        InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens only,
             unless the method is one of :data:`ANY_HEAD`.
     """
     ours = explain(model, images, target)
     if ours.weights == "projection" and method not in ANY_HEAD:
         raise InvalidInputError(
-            "The head reads class tokens alone: what lies on the grid behind the gate does not "
-            f"matter to it, so {method} has no map there. There are {', '.join(ANY_HEAD)}; or "
-            'create the model with global_pool="avg".'
+            f"The head reads class tokens only and ignores the grid after the gate, so {method} "
+            f"has no map of it; use {', '.join(ANY_HEAD)}, or create the model with "
+            'global_pool="avg".'
         )
     images = ours.images
     rows = ours.image_index.to(images.device)
@@ -268,6 +275,11 @@ def peer_explain(
 
 
 def peer_heatmap(raw: torch.Tensor, method: str, size: Tuple[int, ...]) -> torch.Tensor:
-    """A peer's maps as heatmaps (N, *size) in [0, 1], by the rules of ours; see
-    :data:`STRETCHED`."""
-    return maps.to_heatmap(raw, method not in STRETCHED, "image", size)
+    """Return a peer's maps as heatmaps (N, *size) in [0, 1], normalised like the project's own.
+
+    Args:
+        raw: Maps of :func:`peer_maps`.
+        method: Name from :data:`PEERS`.
+        size: Height and width of the images; for clips with the frames in front.
+    """
+    return maps.to_heatmap(raw, method not in _STRETCHED, "image", size)

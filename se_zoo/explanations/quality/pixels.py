@@ -1,4 +1,4 @@
-"""What the model needs of what a heatmap marks: its answer while pixels go, come or are dimmed."""
+"""Predictions while the pixels that a heatmap marks are deleted, inserted or dimmed."""
 
 from contextlib import nullcontext
 from typing import Callable, ContextManager, NamedTuple, Optional, Sequence
@@ -10,20 +10,26 @@ from torchvision.transforms.functional import gaussian_blur
 from ...errors import InvalidInputError
 from ..eval_mode import evaluating
 
-#: Logits (B, K) of images (B, C, H, W).
+#: Returns the logits (B, K) of images (B, C, H, W).
 Model = Callable[[torch.Tensor], torch.Tensor]
-#: What logits (B, K) become.
+#: Returns probabilities (B, K) of logits (B, K).
 Probability = Callable[[torch.Tensor], torch.Tensor]
 
 
 def softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Probabilities of exclusive classes, (B, K)."""
+    """Return the probabilities of exclusive classes.
+
+    Args:
+        logits: (B, K).
+
+    Returns:
+        float32 (B, K).
+    """
     return logits.float().softmax(1)
 
 
-def probability_of(model: Model) -> Probability:
-    """What the model's logits become: sigmoid where it says that its labels are independent,
-    softmax otherwise."""
+def _probability_of(model: Model) -> Probability:
+    """Return sigmoid for a multi-label model, softmax for others."""
     is_multi_label = getattr(model, "is_multi_label", None)
     return torch.sigmoid if is_multi_label is not None and is_multi_label() else softmax
 
@@ -31,14 +37,14 @@ def probability_of(model: Model) -> Probability:
 def scorer(
     model: Model, probability: Optional[Probability]
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """What gives the probability (N,) of images (N, C, H, W) and one class each, (N,)."""
-    become = probability_of(model) if probability is None else probability
+    """Return a function of images (N, C, H, W) and classes (N,) that gives probabilities (N,)."""
+    to_probability = _probability_of(model) if probability is None else probability
 
     def score(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        values = become(model(images))
+        values = to_probability(model(images))
         if not 0 <= int(targets.min()) <= int(targets.max()) < values.shape[1]:
             raise InvalidInputError(
-                f"targets are classes from 0 to {values.shape[1] - 1}: {targets.tolist()}."
+                f"targets must be classes from 0 to {values.shape[1] - 1}, not {targets.tolist()}."
             )
         return values[torch.arange(len(targets), device=values.device), targets]
 
@@ -46,15 +52,15 @@ def scorer(
 
 
 def in_eval(model: Model) -> ContextManager[None]:
-    """Eval mode, where the model is a module: a measure must not teach BatchNorm what it tries."""
+    """Put a module into eval mode, so that a measure does not change BatchNorm's statistics."""
     return evaluating(model) if isinstance(model, nn.Module) else nullcontext()
 
 
-def seeds_of(count: int, seeds: Optional[Sequence[int]]) -> Sequence[int]:
-    """One seed for each image; 0, 1, ... if None.
+def image_seeds(count: int, seeds: Optional[Sequence[int]]) -> Sequence[int]:
+    """Return one seed per image; by default 0, 1, and so on.
 
     Raises:
-        InvalidInputError: If there are more or fewer.
+        InvalidInputError: If there are more or fewer seeds than images.
     """
     if seeds is None:
         return range(count)
@@ -64,21 +70,21 @@ def seeds_of(count: int, seeds: Optional[Sequence[int]]) -> Sequence[int]:
 
 
 class Curves(NamedTuple):
-    """Probability of the class while pixels are deleted, or inserted, and the area below."""
+    """Probability of the class while pixels are deleted or inserted."""
 
     deletion: torch.Tensor
-    """(B, steps + 1): from the whole image to none of it; smaller is better."""
+    """(B, steps + 1), from the whole image to an image of zeros; smaller is better."""
     insertion: torch.Tensor
-    """(B, steps + 1): from a blur to the whole image; larger is better."""
+    """(B, steps + 1), from a blurred to the whole image; larger is better."""
 
     @property
     def deletion_auc(self) -> torch.Tensor:
-        """(B,), by the trapezoidal rule over the share of pixels."""
+        """Area under the deletion curve over the share of pixels, trapezoidal rule, (B,)."""
         return _area(self.deletion)
 
     @property
     def insertion_auc(self) -> torch.Tensor:
-        """(B,), likewise."""
+        """Area under the insertion curve over the share of pixels, trapezoidal rule, (B,)."""
         return _area(self.insertion)
 
 
@@ -97,39 +103,44 @@ def deletion_insertion(
     batch_size: int = 64,
     seeds: Optional[Sequence[int]] = None,
 ) -> Curves:
-    """Curves of the class's probability while the most important pixels go, or come, first.
+    """Measure the class's probability while the most important pixels are deleted, or inserted.
 
-    Petsiuk et al. (RISE), arXiv 1806.07421, section 4.2: deleted pixels become 0 in the model's
-    normalised space, inserted ones come into a Gaussian blur (kernel 11, sigma 5, edges reflected),
-    as many a step as the image has pixels over ``steps`` (224 in the paper).
+    Petsiuk et al. (RISE), arXiv 1806.07421, section 4.2. Deleted pixels become 0 in the model's
+    normalised space. Inserted pixels replace those of a blurred image (Gaussian with kernel 11 and
+    sigma 5, edges reflected). Each step changes 1 / ``steps`` of the pixels (224 steps in the
+    paper).
 
     Args:
-        model: Explained model; a module is put into eval mode meanwhile.
-        images: Normalised, (B, C, H, W).
-        targets: Class of each, (B,).
+        model: Explained model; a module is in eval mode during the measurement.
+        images: Normalised images, (B, C, H, W).
+        targets: Class of each image, (B,).
         heatmaps: (B, H, W), of any scale and sign.
-        steps: Of each curve.
-        probability: What the logits (N, K) become; by :func:`probability_of` if None.
-        batch_size: Images in one forward pass.
-        seeds: Of the order of equal values, see :func:`ranks`.
+        steps: Number of steps of each curve.
+        probability: Returns probabilities (N, K) of logits (N, K); by default sigmoid for a
+            multi-label SE model, softmax for others.
+        batch_size: Largest number of images in one forward pass.
+        seeds: Seed of each image's order of equal values; by default 0, 1, and so on.
+
+    Returns:
+        Both curves of each image.
 
     Raises:
-        InvalidInputError: If the shapes do not belong together, or steps are more than pixels.
+        InvalidInputError: If the shapes do not fit each other, or there are more steps than pixels.
     """
-    check_images(images, targets, heatmaps)
+    check_inputs(images, targets, heatmaps)
     count = heatmaps[0].numel()
     if not 1 <= steps <= count:
         raise InvalidInputError(f"steps is {steps}; it must be from 1 to {count} pixels.")
     rank = ranks(heatmaps, seeds)
     blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
-    gone = [round(count * i / steps) for i in range(steps + 1)]
+    changed_counts = [round(count * i / steps) for i in range(steps + 1)]
     score = scorer(model, probability)
 
     def curve(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         values = []
         for index in range(len(images)):
             found = []
-            for part in _chunks(gone, batch_size):
+            for part in _chunks(changed_counts, batch_size):
                 changed = rank[index] < torch.tensor(part, device=rank.device)[:, None, None]
                 mixed = torch.where(changed[:, None], end[index], start[index])
                 found.append(score(mixed, targets[index].expand(len(part))))
@@ -141,21 +152,21 @@ def deletion_insertion(
 
 
 def ranks(heatmaps: torch.Tensor, seeds: Optional[Sequence[int]] = None) -> torch.Tensor:
-    """Place of each pixel when the most important come first, (B, H, W).
+    """Return the rank of each pixel, 0 for the most important one, (B, H, W).
 
-    Equal values go in an order that is drawn for each image: in reading order a map with many
-    zeros would be measured by what happens to lie at the top.
+    Equal values are ranked in a random order, drawn for each image. In reading order, the score of
+    a map with many zeros would depend on the top of the image.
 
     Args:
         heatmaps: (B, H, W).
-        seeds: Of each image's order of equal values; 0, 1, ... if None.
+        seeds: Seed of each image's random order; by default 0, 1, and so on.
 
     Raises:
-        InvalidInputError: If the seeds are not one for each.
+        InvalidInputError: If there are more or fewer seeds than images.
     """
     count = heatmaps[0].numel()
     found = []
-    for heatmap, seed in zip(heatmaps, seeds_of(len(heatmaps), seeds), strict=True):
+    for heatmap, seed in zip(heatmaps, image_seeds(len(heatmaps), seeds), strict=True):
         drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         drawn = drawn.to(heatmap.device)
         order = drawn[heatmap.flatten()[drawn].argsort(descending=True, stable=True)]
@@ -168,12 +179,15 @@ def _chunks(values: Sequence[int], size: int) -> Sequence[Sequence[int]]:
 
 
 class Kept(NamedTuple):
-    """What becomes of the class when the image is multiplied by the heatmap; each (B,)."""
+    """Changes of the class's probability when the image is multiplied by the heatmap, (B,) each.
+
+    The probability is p for the image and p' for the product.
+    """
 
     drop: torch.Tensor
     """max(0, p - p') / p; smaller is better."""
     increase: torch.Tensor
-    """Whether p' > p; larger is better."""
+    """Whether p' > p, bool; True is better."""
     gain: torch.Tensor
     """max(0, p' - p) / (1 - p); larger is better."""
 
@@ -186,22 +200,25 @@ def drop_increase_gain(
     heatmaps: torch.Tensor,
     probability: Optional[Probability] = None,
 ) -> Kept:
-    """The class's probability p of an image, and p' of the image times its heatmap.
+    """Compare the class's probability for an image and for the image times its heatmap.
 
-    Drop and increase: Chattopadhay et al. (Grad-CAM++), arXiv 1710.11063, section 4.1; gain: Zhang
-    et al. (Opti-CAM), arXiv 2301.07002, section 4.1. Their means over images are what is published.
+    Drop and increase: Chattopadhay et al. (Grad-CAM++), arXiv 1710.11063, section 4.1. Gain: Zhang
+    et al. (Opti-CAM), arXiv 2301.07002, section 4.1. The papers report the means over images.
 
     Args:
-        model: Explained model; a module is put into eval mode meanwhile.
-        images: Normalised, (B, C, H, W).
-        targets: Class of each, (B,).
+        model: Explained model; a module is in eval mode during the measurement.
+        images: Normalised images, (B, C, H, W).
+        targets: Class of each image, (B,).
         heatmaps: In [0, 1], (B, H, W).
         probability: As in :func:`deletion_insertion`.
 
+    Returns:
+        Drop, increase and gain of each image.
+
     Raises:
-        InvalidInputError: If the shapes do not belong together, or a value is not in [0, 1].
+        InvalidInputError: If the shapes do not fit each other, or a value is not in [0, 1].
     """
-    check_images(images, targets, heatmaps)
+    check_inputs(images, targets, heatmaps)
     if not 0 <= float(heatmaps.min()) <= float(heatmaps.max()) <= 1:
         raise InvalidInputError("heatmaps must be in [0, 1]; normalise them first.")
     score = scorer(model, probability)
@@ -215,21 +232,22 @@ def drop_increase_gain(
     )
 
 
-def check_images(images: torch.Tensor, targets: torch.Tensor, heatmaps: torch.Tensor) -> None:
-    """Whether images, their classes and their heatmaps belong together.
+def check_inputs(images: torch.Tensor, targets: torch.Tensor, heatmaps: torch.Tensor) -> None:
+    """Check that the shapes of images, classes and heatmaps fit each other.
 
     Raises:
         InvalidInputError: If they do not, or a heatmap is not finite.
     """
     given = (images, heatmaps, targets)
     shapes = [tuple(g.shape) if isinstance(g, torch.Tensor) else type(g).__name__ for g in given]
-    right = all(isinstance(g, torch.Tensor) for g in given) and images.dim() == 4
-    if not right or shapes[1:] != [(len(images), *images.shape[2:]), (len(images),)]:
+    tensors = all(isinstance(g, torch.Tensor) for g in given) and images.dim() == 4
+    if not tensors or shapes[1:] != [(len(images), *images.shape[2:]), (len(images),)]:
         raise InvalidInputError(
             "images are tensors (B, C, H, W), heatmaps (B, H, W), targets class indices (B,); got "
             f"{shapes[0]}, {shapes[1]} and {shapes[2]}."
         )
     if not len(images) or targets.is_floating_point() or not bool(heatmaps.isfinite().all()):
         raise InvalidInputError(
-            "there must be an image, targets must be whole numbers, and heatmaps finite."
+            f"There must be at least one image (got {len(images)}), targets must be whole numbers "
+            f"(got {targets.dtype}), and heatmaps must be finite."
         )

@@ -1,4 +1,4 @@
-"""Whether a heatmap lies where the answer is: in a region, a box, or a cell of a mosaic."""
+"""Measures of whether a heatmap lies on the object: its region, its box, or its mosaic cell."""
 
 from typing import Any, Optional, Sequence, Tuple
 
@@ -14,27 +14,27 @@ def pointing_game(
     tolerance: int = 0,
     known: Optional[torch.Tensor] = None,
 ) -> torch.Tensor:
-    """Whether the strongest spot of each heatmap lies in the region.
+    """Test whether the maximum of each heatmap lies in the region.
 
-    Zhang et al., arXiv 1608.00507, section 4.2; there with a tolerance of 15 pixels. Of several
-    equally strong spots the first in reading order counts.
+    Zhang et al., arXiv 1608.00507, section 4.2, which uses a tolerance of 15 pixels. Of several
+    equal maxima, the first in reading order counts.
 
     Args:
-        heatmaps: (B, H, W); larger for more important.
+        heatmaps: (B, H, W), larger for more important pixels.
         regions: (B, H, W) bool.
-        tolerance: Pixels by which it may miss, in Euclidean distance.
-        known: Of the shape of the regions, bool: pixels of which is known whether they belong to
-            the region. The others count nowhere. None: all are.
+        tolerance: Largest Euclidean distance from the region that still counts as a hit, in pixels.
+        known: Pixels known to lie inside or outside of the region, (B, H, W) bool; other pixels
+            are ignored. By default all pixels are known.
 
     Returns:
-        (B,) bool; False for a heatmap that has no strongest spot, being the same everywhere.
+        (B,) bool; False for a constant heatmap.
 
     Raises:
         InvalidInputError: If the shapes differ, a region is empty, or has unknown pixels.
     """
     _check_regions(heatmaps, regions, known)
     if heatmaps.dim() != 3:
-        raise InvalidInputError(f"heatmaps are (B, H, W), not {tuple(heatmaps.shape)}.")
+        raise InvalidInputError(f"heatmaps must be (B, H, W), not {tuple(heatmaps.shape)}.")
     width = heatmaps.shape[2]
     ends = (heatmaps, heatmaps)
     if known is not None:
@@ -52,16 +52,17 @@ def pointing_game(
 def energy_in_region(
     heatmaps: torch.Tensor, regions: torch.Tensor, known: Optional[torch.Tensor] = None
 ) -> torch.Tensor:
-    """Share of each heatmap's positive part that lies in the region, over the region's share of the
-    area (and time), so 1 is chance.
+    """Return the share of each heatmap's energy in the region, over the region's share of the area.
 
-    Wang et al. (Score-CAM), arXiv 1910.01279, section 4.2, which reports the share alone.
+    The energy is the sum of the positive values. 1 is the value of chance. For clips, the area
+    includes time. Wang et al. (Score-CAM), arXiv 1910.01279, section 4.2, report the share of the
+    energy without dividing it.
 
     Args:
-        heatmaps: (B, H, W), or of clips (B, T, H, W).
-        regions: Of the same shape, bool.
-        known: Of the same shape, bool: pixels of which is known whether they belong to the
-            region. The others count nowhere, nor does their area. None: all are.
+        heatmaps: (B, H, W), or (B, T, H, W) of clips.
+        regions: bool, of the same shape.
+        known: Pixels known to lie inside or outside of the region, bool, of the same shape; other
+            pixels count neither as energy nor as area. By default all pixels are known.
 
     Returns:
         (B,); NaN for a heatmap without a positive value.
@@ -82,20 +83,22 @@ def energy_in_region(
 def pixel_average_precision(
     maps: torch.Tensor, regions: torch.Tensor, known: Optional[torch.Tensor] = None
 ) -> torch.Tensor:
-    """Rank all pixels of each map by value, and return the average precision of the region's.
+    """Return the average precision of each map's pixels as a ranking of the region's pixels.
 
-    Precision is the share of the region among the pixels down to a value; its mean over the
-    region's pixels is the score. Equal pixels count together, so a map that is the same everywhere
-    scores the region's share of the area, which is chance. Only the order of the pixels counts:
-    maps may be signed, and no strictly increasing change of them, such as a sharpening, changes the
-    score. Give the map itself, not one that was cut at 0, in which all that was cut is equal.
-    PxAP of Choe et al., arXiv 2007.04178, which pools the pixels of all images; here of each alone.
+    This is PxAP of Choe et al., arXiv 2007.04178, for each image; the paper pools the pixels of all
+    images. Precision is the share of region pixels among the pixels with at least a given value;
+    the score is its mean over the region's pixels. Equal pixels count together, so a constant map
+    scores the region's share of the area, which is chance.
+
+    Only the order of the pixels counts. Maps may be signed, and strictly increasing changes, such
+    as a sharpening, do not change the score. Pass raw maps: in a map that is clipped at 0, the
+    order of the clipped pixels is lost.
 
     Args:
-        maps: (B, H, W), or of clips (B, T, H, W); larger for more important.
-        regions: Of the same shape, bool.
-        known: Of the same shape, bool: pixels of which is known whether they belong to the
-            region. The others are not ranked. None: all are.
+        maps: (B, H, W), or (B, T, H, W) of clips; larger for more important pixels.
+        regions: bool, of the same shape.
+        known: Pixels known to lie inside or outside of the region, bool, of the same shape; other
+            pixels are not ranked. By default all pixels are known.
 
     Returns:
         (B,) in (0, 1].
@@ -106,17 +109,17 @@ def pixel_average_precision(
     """
     _check_regions(maps, regions, known)
     if bool(maps.isnan().any()):
-        raise InvalidInputError("a map has NaN, which cannot be ranked.")
+        raise InvalidInputError("A map has NaN, which cannot be ranked; leave such maps out.")
     found = []
     for n, heatmap in enumerate(maps.detach()):
         counted = torch.ones_like(regions[n]) if known is None else known[n]
         values, order = heatmap[counted].sort(descending=True)
         hits = regions[n][counted][order].cumsum(0)
-        last = torch.ones_like(values, dtype=torch.bool)  # of the pixels that are equal
+        last = torch.ones_like(values, dtype=torch.bool)  # the last of equal pixels
         last[:-1] = values[1:] != values[:-1]
-        down_to, ranked = hits[last], last.nonzero()[:, 0] + 1
-        new = down_to.diff(prepend=down_to.new_zeros(1))
-        found.append((new * down_to / ranked).sum() / hits[-1])
+        hits_so_far, ranked = hits[last], last.nonzero()[:, 0] + 1
+        new = hits_so_far.diff(prepend=hits_so_far.new_zeros(1))
+        found.append((new * hits_so_far / ranked).sum() / hits[-1])
     return torch.stack(found)
 
 
@@ -125,52 +128,57 @@ def _check_regions(
 ) -> None:
     if heatmaps.dim() < 3 or heatmaps.shape != regions.shape or regions.dtype != torch.bool:
         raise InvalidInputError(
-            "heatmaps and regions are (B, H, W), the regions bool; got "
+            "heatmaps and regions must have the shape (B, H, W), regions as bool; got "
             f"{tuple(heatmaps.shape)} and {tuple(regions.shape)}, {regions.dtype}."
         )
     if not bool(regions.flatten(1).any(1).all()):
-        raise InvalidInputError("a region is empty; leave such images out.")
+        raise InvalidInputError("A region is empty; leave such images out.")
     if known is not None:
         if known.shape != regions.shape or known.dtype != torch.bool:
             raise InvalidInputError(
-                "known pixels are bool and of the shape of the regions, "
-                f"{tuple(regions.shape)}; got {tuple(known.shape)}, {known.dtype}."
+                f"known must be bool and have the shape of the regions, {tuple(regions.shape)}; "
+                f"got {tuple(known.shape)}, {known.dtype}."
             )
         if bool((regions & ~known).any()):
-            raise InvalidInputError("a region has pixels that are not known; leave them out of it.")
+            raise InvalidInputError(
+                "A region has pixels that are not known; remove them from the region."
+            )
 
 
 def box_ious(
     heatmaps: torch.Tensor, boxes: torch.Tensor, thresholds: Sequence[float]
 ) -> torch.Tensor:
-    """How well a box around a part of each heatmap fits the true box, at every threshold.
+    """Return the best overlap of a box around a part of each heatmap with the true box.
 
     Choe et al., arXiv 2007.04178, section 4.1 (MaxBoxAccV2): at each threshold every connected part
-    of ``heatmap >= threshold`` gets a box, and the best of them counts. Needs SciPy (``compare``).
+    of ``heatmap >= threshold`` gets a box, and the best box counts. Needs SciPy (``compare``).
 
     Args:
         heatmaps: In [0, 1], (B, H, W).
         boxes: x0, y0, x1, y1 in pixels, the ends exclusive, (B, 4).
-        thresholds: T of them.
+        thresholds: T values in [0, 1].
 
     Returns:
-        Intersection over union of the best box, (B, T); 0 where nothing reaches the threshold.
+        Intersection over union of the best box, float64 (B, T); 0 where no pixel reaches the
+        threshold.
 
     Raises:
-        InvalidInputError: If the shapes do not belong together, or SciPy is not installed.
+        InvalidInputError: If the shapes do not fit each other, or SciPy is not installed.
     """
     try:
-        from scipy.ndimage import find_objects, label  # it takes longer to import than se_zoo
+        from scipy.ndimage import find_objects, label  # SciPy takes longer to import than se_zoo
     except ImportError as error:
-        raise InvalidInputError("boxes need SciPy: pip install 'se_zoo[compare]'.") from error
+        raise InvalidInputError("Boxes need SciPy: pip install 'se_zoo[compare]'.") from error
 
     if heatmaps.dim() != 3 or boxes.shape != (len(heatmaps), 4):
         raise InvalidInputError(
-            "heatmaps are (B, H, W) and boxes (B, 4); got "
+            "heatmaps must be (B, H, W) and boxes (B, 4); got "
             f"{tuple(heatmaps.shape)} and {tuple(boxes.shape)}."
         )
     if not bool((boxes[:, :2] < boxes[:, 2:]).all()):
-        raise InvalidInputError("boxes are x0 y0 x1 y1 with x0 < x1 and y0 < y1.")
+        raise InvalidInputError(
+            f"boxes must be x0 y0 x1 y1 with x0 < x1 and y0 < y1, not {boxes.tolist()}."
+        )
     maps, true = heatmaps.detach().cpu().numpy(), boxes.cpu().double().numpy()
     found = np.zeros((len(maps), len(thresholds)))
     neighbours = np.ones((3, 3))
@@ -192,21 +200,21 @@ def _ious(boxes: np.ndarray, true: np.ndarray) -> np.ndarray:
     return common / (areas + (true[2] - true[0]) * (true[3] - true[1]) - common)
 
 
-#: IoUs that count as a hit, each for itself.
+#: IoUs from which on a box counts as a hit.
 WANTED_IOUS = (0.3, 0.5, 0.7)
 
 
 def max_box_accuracy(
     ious: torch.Tensor, wanted: Sequence[float] = WANTED_IOUS
 ) -> Tuple[float, float]:
-    """MaxBoxAccV2, and the mean IoU at the threshold where that is best.
+    """Return MaxBoxAccV2, and the mean IoU at the threshold where the mean IoU is largest.
 
-    Choe et al., arXiv 2007.04178, equation 3: the share of images with at least the wanted IoU at
-    the one threshold that is best for the set, averaged over the wanted IoUs.
+    Choe et al., arXiv 2007.04178, equation 3: the share of images with at least the wanted IoU, at
+    the one threshold that is best for all images together, averaged over the wanted IoUs.
 
     Args:
-        ious: Of :func:`box_ious`, (B, T).
-        wanted: IoUs that count as a hit.
+        ious: IoUs of :func:`box_ious`, (B, T).
+        wanted: IoUs from which on a box counts as a hit.
 
     Returns:
         Accuracy and mean IoU, both in [0, 1].
@@ -216,26 +224,28 @@ def max_box_accuracy(
 
 
 def mosaic(images: torch.Tensor, columns: int = 2) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Images put together to larger ones, for the grid pointing game.
+    """Arrange images as mosaics, for the grid pointing game.
 
-    Böhle et al., arXiv 2104.00032, section 4.1: images of different classes side by side; what
-    speaks for a class should lie in its cell, which :func:`energy_in_region` measures.
+    Böhle et al., arXiv 2104.00032, section 4.1: images of different classes lie side by side. The
+    evidence for a class should lie in the cell of its image, which :func:`energy_in_region`
+    measures.
 
     Args:
-        images: (N * columns**2, C, H, W), the cells of the first mosaic in reading order first.
-        columns: Cells in a row and in a column.
+        images: (N * columns**2, C, H, W), in reading order, one mosaic after the other.
+        columns: Number of cells in each row and in each column.
 
     Returns:
         Mosaics (N, C, columns * H, columns * W), and the regions of the cells in the order of the
         images, (N * columns**2, columns * H, columns * W) bool.
 
     Raises:
-        InvalidInputError: If the number of images does not come out even.
+        InvalidInputError: If the number of images is not a multiple of the number of cells.
     """
     cells = columns**2
     if images.dim() != 4 or not len(images) or len(images) % cells:
         raise InvalidInputError(
-            f"{cells} images (B, C, H, W) make a mosaic; got {tuple(images.shape)}."
+            f"A mosaic needs {cells} images, so give a multiple of {cells} images (B, C, H, W); "
+            f"got {tuple(images.shape)}."
         )
     count, (height, width) = len(images) // cells, images.shape[2:]
     grid = images.unflatten(0, (count, columns, columns)).permute(0, 3, 1, 4, 2, 5)

@@ -1,4 +1,4 @@
-"""Whether maps depend on what they claim to explain, and only on that."""
+"""Sanity checks: whether maps depend on the model's weights, and move with the image."""
 
 from copy import deepcopy
 from typing import Any, Callable, Iterator, List, Sequence, Tuple
@@ -8,24 +8,27 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import InvalidInputError
-from ..explainer import check_model
+from ..se_model import check_model
 
 
 def rank_correlation(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Spearman's rank correlation of the maps of each pair, ties by their mean rank.
+    """Return Spearman's rank correlation of each pair of maps; ties get their mean rank.
 
     Args:
         left: (B, *grid).
-        right: Of the same shape.
+        right: Maps of the same shape.
 
     Returns:
-        (B,); NaN where a map is constant.
+        float64 (B,), on the CPU; NaN where a map is constant.
 
     Raises:
         InvalidInputError: If the shapes differ.
     """
     if left.shape != right.shape:
-        raise InvalidInputError(f"maps are {tuple(left.shape)} and {tuple(right.shape)}.")
+        raise InvalidInputError(
+            f"The shapes of the maps are {tuple(left.shape)} and {tuple(right.shape)}; they must "
+            "be equal."
+        )
     # On the CPU, because not every device has double.
     both = [maps.detach().cpu().flatten(1) for maps in (left, right)]
     ranks = [torch.stack([_mean_ranks(row) for row in rows]) for rows in both]
@@ -40,21 +43,21 @@ def _mean_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module]]:
-    """Copies of a model in which ever more is random, from the classifier down.
+    """Yield copies of a model with more and more random parts, from the classifier down.
 
-    Adebayo et al., arXiv 1810.03292, section 3.1 (cascading randomisation): an explanation of the
-    model should lose its likeness to that of the trained one. Weights are drawn anew from a normal
-    distribution around 0 with the deviation that the trained tensor has; the scales and biases of
-    norms and layers change places, so that signals keep their size. Batch statistics stay.
+    Adebayo et al., arXiv 1810.03292, section 3.1 (cascading randomisation): the maps of a random
+    model should differ from those of the trained one. New weights are normal with mean 0 and the
+    standard deviation of the trained tensor. The values of one-dimensional parameters (scales and
+    biases) are shuffled, which keeps the size of the signals. Batch statistics are kept.
 
     Args:
         model: SE model; it is not changed.
-        seed: Of what is drawn.
+        seed: Seed of the random weights.
 
     Yields:
-        What became random last, and a copy of its own, in eval mode: ``"classifier"``, ``"se"``,
-        then the backbone's children from the last to the first, and at the end parameters of its
-        own (class tokens, positions) as ``"rest"``.
+        The part that became random last, and a copy of the model in eval mode. The parts are
+        ``"classifier"``, ``"se"``, the backbone's children from the last to the first, and
+        ``"rest"`` for parameters outside of them (class tokens, positions).
 
     Raises:
         InvalidInputError: If the model has no SE head.
@@ -63,7 +66,7 @@ def randomised(model: nn.Module, seed: int = 0) -> Iterator[Tuple[str, nn.Module
     copy: Any = deepcopy(model).eval()
     generator = torch.Generator().manual_seed(seed)
     last = copy.get_classifier()
-    # Distilled models have a pair of classifiers.
+    # Distilled models have two classifiers.
     last = nn.ModuleList(last) if isinstance(last, (tuple, list)) else last
     parts: List[Tuple[str, nn.Module]] = [("classifier", last), ("se", copy.se)]
     parts += [(name, part) for name, part in reversed(list(copy.named_children())) if name != "se"]
@@ -82,7 +85,7 @@ def _random_like(values: torch.Tensor, generator: torch.Generator) -> torch.Tens
     if values.dim() < 2:
         order = torch.randperm(values.numel(), generator=generator).to(values.device)
         return values.flatten()[order].view_as(values)
-    # Weights without a deviation, such as the zeros of an identity gate, get a usual one.
+    # Constant weights, such as the zeros of an identity gate, get the deviation of a usual start.
     deviation = float(values.std(correction=0)) or values[0].numel() ** -0.5
     return torch.randn(values.shape, generator=generator).to(values) * deviation
 
@@ -92,19 +95,20 @@ def shift_stability(
     images: torch.Tensor,
     shifts: Sequence[Tuple[int, int]] = ((4, 0), (-4, 0), (0, 4), (0, -4)),
 ) -> torch.Tensor:
-    """Whether the map moves with the image, and does nothing else: 1 if so.
+    """Measure whether the map moves with the image; 1 if it does and is otherwise unchanged.
 
-    The image is shifted (its edge goes on), explained, and the map shifted back: the mean rank
-    correlation with the map of the unshifted image, over the pixels that both have. A relative of
-    the local Lipschitz estimates of Alvarez-Melis and Jaakkola, arXiv 1806.08049.
+    The image is shifted (edge pixels are repeated) and explained, and the map is shifted back. The
+    score is the mean rank correlation with the map of the unshifted image, over the pixels that
+    both maps have. It is related to the local Lipschitz estimates of Alvarez-Melis and Jaakkola,
+    arXiv 1806.08049.
 
     Args:
-        maps_of: Gives the heatmaps (B, H, W) of images.
+        maps_of: Returns the heatmaps (B, H, W) of images.
         images: (B, C, H, W).
-        shifts: Down and right, in pixels.
+        shifts: Shifts down and to the right, in pixels.
 
     Returns:
-        (B,); NaN where a map is constant.
+        float64 (B,), at most 1; NaN where a map is constant.
     """
     plain = maps_of(images)
     height, width = images.shape[2:]
