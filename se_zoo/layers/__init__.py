@@ -1,4 +1,4 @@
-"""Building blocks: the SE block and the one place that knows how backbones lay out features."""
+"""The SE block, and the layouts of the backbones' features."""
 
 from .grid import FrameLayout, Layout, token_grid
 from .squeeze_excite import GATES, SqueezeExcite

@@ -1,8 +1,7 @@
-"""How a backbone lays out its features, and the (B, C, *grid) view of them.
+"""Layouts of the backbones' features, and the (B, C, *grid) view of them.
 
-This is the only module that knows about NCHW, NHWC, tokens with prefix tokens, NCTHW and NTHWC.
-Everything else is written once, against the view: channels second, then the grid, (H, W) for
-images and (T, H, W) for clips.
+Only this module knows about NCHW, NHWC, tokens with prefix tokens, NCTHW and NTHWC. All other code
+uses the view: channels second, then the grid, (H, W) for images and (T, H, W) for clips.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import List, Literal, Optional, Tuple, Union
 import torch
 
 Kind = Literal["NCHW", "NHWC", "NLC", "NCL", "NCTHW", "NTHWC"]
-#: What ``forward_features`` returns: one tensor or, from a few backbones, a list of them.
+#: Result of ``forward_features``: one tensor or, from a few backbones, a list of them.
 Features = Union[torch.Tensor, List[torch.Tensor]]
 
 #: Channel axis of each layout in the backbone's own tensor.
@@ -20,61 +19,62 @@ _NDIM = {"NCHW": 4, "NHWC": 4, "NLC": 3, "NCL": 3, "NCTHW": 5, "NTHWC": 5}
 
 
 def feature_map(features: Features) -> torch.Tensor:
-    """The feature map among a backbone's features: the last entry, where they are a list."""
+    """Return the feature map of a backbone's features: the last entry if they are a list."""
     return features if isinstance(features, torch.Tensor) else features[-1]
 
 
 def with_feature_map(features: Features, replacement: torch.Tensor) -> Features:
-    """The features with another feature map; the other entries of a list stay as they are."""
+    """Return the features with another feature map; other entries of a list are unchanged."""
     if isinstance(features, torch.Tensor):
         return replacement
     return [*features[:-1], replacement]
 
 
 def in_dtype(features: Features, dtype: torch.dtype) -> Features:
-    """The features in another floating type; themselves, where they have it."""
+    """Return the features in a floating type; not copied if they already have it."""
     if isinstance(features, torch.Tensor):
         return features.to(dtype)
     return [entry.to(dtype) for entry in features]
 
 
 def take(features: Features, images: torch.Tensor) -> Features:
-    """The features of chosen images of the batch, by index (N,)."""
+    """Return the features of some images of the batch, by index (N,)."""
     if isinstance(features, torch.Tensor):
         return features[images]
     return [entry[images] for entry in features]
 
 
 def cell_aspect(grid: Tuple[int, int], image_size: Tuple[int, int]) -> float:
-    """Longer over shorter side of a grid's cells on an image, at least 1."""
+    """Return the longer over the shorter side of a grid's cells on an image, at least 1."""
     height, width = image_size[0] / grid[0], image_size[1] / grid[1]
     return max(height, width) / min(height, width)
 
 
 def token_grid(tokens: int, image_size: Tuple[int, int]) -> Tuple[int, int]:
-    """Height and width of the patch grid behind a number of patch tokens.
+    """Return the height and width of the patch grid of a number of patch tokens.
 
-    Among all factorisations of ``tokens`` the one whose cells are closest to squares is taken;
-    this is right for every backbone with square patches, non-square images included.
+    Of all factorisations of ``tokens``, it is the one whose cells are closest to squares. This is
+    right for every backbone with square patches, also on images that are not square.
 
     Args:
-        tokens: Number of patch tokens, prefix tokens not counted.
+        tokens: Number of patch tokens, without prefix tokens.
         image_size: (H, W) of the input image in pixels.
 
     Returns:
         (rows, columns) with ``rows * columns == tokens``.
 
     Raises:
-        ValueError: If no factorisation has cells that are roughly square (aspect below 1.5); then
-            the tokens are no grid, or prefix tokens were counted in.
+        ValueError: If no factorisation has roughly square cells (aspect below 1.5). Then the tokens
+            form no grid, or prefix tokens were counted.
     """
     grids = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
-    # Not min(key=...), which torch.compile of torch 2.6 cannot follow.
+    # Not min(key=...), which torch.compile of torch 2.6 cannot trace.
     aspects = [cell_aspect(grid, image_size) for grid in grids]
     if not aspects or min(aspects) >= 1.5:
         height, width = image_size
         raise ValueError(
-            f"{tokens} tokens form no grid of square cells on a {height}x{width} image."
+            f"{tokens} tokens form no grid of square cells on a {height}x{width} image; give the "
+            "number of patch tokens without prefix tokens."
         )
     return grids[aspects.index(min(aspects))]
 
@@ -83,15 +83,18 @@ def token_grid(tokens: int, image_size: Tuple[int, int]) -> Tuple[int, int]:
 class Layout:
     """Layout of the feature map that ``forward_features`` returns.
 
-    Where a backbone returns a list, its last entry is the feature map: the block gates that, and
-    the head gets the other entries as they are.
+    If a backbone returns a list, its last entry is the feature map. The SE block gates this entry
+    only, and the head gets the other entries unchanged.
 
     Args:
-        kind: Axis order. ``NLC`` are tokens: (B, prefix + patches, C); ``NCL`` is a grid that the
-            backbone flattened.
-        prefix_tokens: Class and register tokens in front of the patch tokens (``NLC`` only).
-        grid: The patch tokens' grid where the backbone takes one size only, (T, H, W) of a clip;
-            by default it is found from the image size.
+        kind: Axis order. ``NLC`` are tokens, (B, prefix + patches, C). ``NCL`` is a grid that the
+            backbone has flattened.
+        prefix_tokens: Number of class and register tokens before the patch tokens (``NLC`` only).
+        grid: Grid of the patch tokens for backbones of a fixed input size, such as (T, H, W) of
+            clips; by default it is computed from the image size.
+
+    Raises:
+        ValueError: If the kind is unknown, or has prefix tokens without being ``NLC``.
     """
 
     kind: Kind
@@ -102,10 +105,20 @@ class Layout:
         if self.kind not in _CHANNEL_AXIS:
             raise ValueError(f"Unknown layout {self.kind!r}; known: {', '.join(_CHANNEL_AXIS)}.")
         if self.prefix_tokens and self.kind != "NLC":
-            raise ValueError(f"Only token features (NLC) have prefix tokens, not {self.kind}.")
+            raise ValueError(
+                f"Only token features (NLC) have prefix tokens, not {self.kind}; got "
+                f"prefix_tokens={self.prefix_tokens}."
+            )
 
     def check(self, features: Features) -> torch.Tensor:
-        """The feature map; raises ``ValueError`` if its rank does not fit the layout."""
+        """Return the feature map, after checking its number of axes.
+
+        Args:
+            features: Result of ``forward_features``.
+
+        Raises:
+            ValueError: If the number of axes does not fit the layout.
+        """
         tensor = feature_map(features)
         if tensor.dim() != _NDIM[self.kind]:
             shape = tuple(tensor.shape)
@@ -115,11 +128,19 @@ class Layout:
         return tensor
 
     def channels(self, features: Features) -> int:
-        """Number of channels C of the features."""
+        """Return the number of channels C.
+
+        Args:
+            features: Result of ``forward_features``.
+        """
         return feature_map(features).shape[_CHANNEL_AXIS[self.kind]]
 
     def squeeze(self, features: Features) -> torch.Tensor:
-        """Mean over the grid, (B, C); prefix tokens do not count."""
+        """Return the mean over the grid, without prefix tokens, (B, C).
+
+        Args:
+            features: Result of ``forward_features``.
+        """
         tensor = self.check(features)
         if self.kind == "NLC":
             return tensor[:, self.prefix_tokens :].mean(dim=1)
@@ -127,8 +148,15 @@ class Layout:
         return tensor.mean(dim=axes)
 
     def scale(self, features: Features, gate: torch.Tensor) -> Features:
-        """Features times a gate (B, C), in the backbone's own layout; prefix tokens are scaled too,
-        because a head that reads the class token alone would otherwise never see the gate."""
+        """Return the features times a gate, in the backbone's own layout.
+
+        Prefix tokens are scaled, too. Otherwise the gate would not reach a head that reads class
+        tokens only.
+
+        Args:
+            features: Result of ``forward_features``.
+            gate: (B, C).
+        """
         tensor = self.check(features)
         shape = [1] * tensor.dim()
         shape[0], shape[_CHANNEL_AXIS[self.kind]] = gate.shape
@@ -137,11 +165,14 @@ class Layout:
     def to_grid(
         self, features: Features, image_size: Optional[Tuple[int, int]] = None
     ) -> torch.Tensor:
-        """The (B, C, *grid) view of the features (no copy; prefix tokens left out).
+        """Return the (B, C, *grid) view of the features, without a copy and without prefix tokens.
 
         Args:
-            features: What ``forward_features`` returned, or its feature map alone.
-            image_size: (H, W) of the input in pixels; needed for tokens and flattened grids only.
+            features: Result of ``forward_features``, or its feature map.
+            image_size: (H, W) of the input in pixels; only needed for tokens and flattened grids.
+
+        Returns:
+            (B, C, H, W) for images, (B, C, T, H, W) for clips.
 
         Raises:
             ValueError: If the shape does not fit the layout, or tokens come without an image size.
@@ -152,7 +183,7 @@ class Layout:
         if self.kind in ("NHWC", "NTHWC"):
             return tensor.movedim(-1, 1)
         if image_size is None and self.grid is None:
-            raise ValueError("Token features need the image size to be laid out on their grid.")
+            raise ValueError("Token features have no grid without the image size; give image_size.")
         patches = tensor
         if self.kind == "NLC":
             patches = tensor[:, self.prefix_tokens :].transpose(1, 2)
@@ -162,11 +193,14 @@ class Layout:
         return patches.unflatten(2, token_grid(patches.shape[2], image_size))
 
     def from_grid(self, view: torch.Tensor, prefix: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """Back from the (B, C, *grid) view to the backbone's own layout.
+        """Return features in the backbone's own layout, given their (B, C, *grid) view.
 
         Args:
             view: (B, C, *grid).
-            prefix: Prefix tokens (B, prefix_tokens, C), needed where the layout has any.
+            prefix: Prefix tokens, (B, prefix_tokens, C); needed if the layout has any.
+
+        Raises:
+            ValueError: If the prefix tokens are missing, or their number is another.
         """
         if self.kind in ("NCHW", "NCTHW"):
             return view
@@ -178,31 +212,46 @@ class Layout:
         if not self.prefix_tokens:
             return patches
         if prefix is None or prefix.shape[1] != self.prefix_tokens:
-            raise ValueError(f"This layout needs its {self.prefix_tokens} prefix tokens back.")
+            raise ValueError(
+                f"This layout needs its {self.prefix_tokens} prefix tokens; give prefix."
+            )
         return torch.cat([prefix, patches], dim=1)
 
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """Layout of the features of a clip's frames, one after the other: (B, T, *frame).
+    """Layout of clip features that consist of the features of each frame, (B, T, *frame).
 
     Args:
-        frame: Layout of one frame's features, as an image backbone gives them.
+        frame: Layout of the features of one frame, which an image backbone returns.
     """
 
     frame: Layout
 
     def channels(self, features: Features) -> int:
-        """Number of channels C of the features."""
+        """Return the number of channels C.
+
+        Args:
+            features: Result of ``forward_features``.
+        """
         return self.frame.channels(self._flat(features))
 
     def squeeze(self, features: Features) -> torch.Tensor:
-        """Mean over time and grid, (B, C); prefix tokens do not count."""
+        """Return the mean over time and grid, without prefix tokens, (B, C).
+
+        Args:
+            features: Result of ``forward_features``.
+        """
         tensor = feature_map(features)
         return self.frame.squeeze(self._flat(features)).unflatten(0, tensor.shape[:2]).mean(1)
 
     def scale(self, features: Features, gate: torch.Tensor) -> Features:
-        """Features times a gate (B, C), the same for every frame."""
+        """Return the features times a gate, which is the same for every frame.
+
+        Args:
+            features: Result of ``forward_features``.
+            gate: (B, C).
+        """
         tensor = feature_map(features)
         frames = gate.repeat_interleave(tensor.shape[1], 0)
         scaled = self.frame.scale(self._flat(features), frames)
@@ -211,7 +260,12 @@ class FrameLayout:
     def to_grid(
         self, features: Features, image_size: Optional[Tuple[int, int]] = None
     ) -> torch.Tensor:
-        """The (B, C, T, H, W) view of the features (no copy; prefix tokens left out)."""
+        """Return the (B, C, T, H, W) view, without a copy and without prefix tokens.
+
+        Args:
+            features: Result of ``forward_features``, or its feature map.
+            image_size: (H, W) of the frames in pixels; only needed for tokens and flattened grids.
+        """
         tensor = feature_map(features)
         grid = self.frame.to_grid(tensor.flatten(0, 1), image_size)
         return grid.unflatten(0, tensor.shape[:2]).transpose(1, 2)

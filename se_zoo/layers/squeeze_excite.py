@@ -1,7 +1,7 @@
 """The Squeeze-and-Excitation block (Hu et al., arXiv 1709.01507, section 3).
 
-arXiv 2412.05134 (section III) puts one such block right before the classifier and reads the
-explanation off its gate.
+arXiv 2412.05134 (section III) puts one such block right before the classifier and derives the
+explanation from its gate.
 """
 
 from typing import Any, Dict, List
@@ -9,22 +9,22 @@ from typing import Any, Dict, List
 import torch
 from torch import nn
 
-#: What each gate multiplies the sigmoid with.
+#: Factor of the sigmoid for each kind of gate.
 _SCALES = {"sigmoid": 1.0, "identity": 2.0}
 GATES = tuple(_SCALES)
 
 
 class SqueezeExcite(nn.Module):
-    """Gate the channels of a feature map by its own channel means.
+    """Block that gates the channels of a feature map by its own channel means.
 
-    ``s = sigmoid(W2 relu(W1 mean(x)))`` and ``y = s * x``; no biases, as in the paper.
+    ``s = sigmoid(W2 relu(W1 mean(x)))`` and ``y = s * x``, without biases, as in the paper.
 
     Args:
         channels: Number of channels C of the features.
         reduction: The hidden layer has ``max(1, channels // reduction)`` units (paper: 16).
         gate: ``"sigmoid"`` is the paper's block. ``"identity"`` is ``2 * sigmoid`` with a
-            zero-initialised last layer: the gate is exactly 1 at the start, so a block put into a
-            trained model leaves its logits equal to the bit.
+            zero-initialised last layer. The gate is exactly 1 at the start, so inserting the block
+            into a trained model does not change a bit of its logits.
         device: Where the parameters are created.
         dtype: Floating type of the parameters.
 
@@ -45,7 +45,8 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         if channels < 1 or reduction < 1:
             raise ValueError(
-                f"SqueezeExcite needs positive channels and reduction, got {channels}, {reduction}."
+                "SqueezeExcite needs positive channels and reduction, not "
+                f"{channels} and {reduction}."
             )
         if gate not in GATES:
             raise ValueError(f"Unknown gate {gate!r}; the gates are {', '.join(GATES)}.")
@@ -55,15 +56,15 @@ class SqueezeExcite(nn.Module):
         self.channels = channels
         self.reduction = reduction
         self.gate_kind = gate
-        # A factor instead of a branch, so that TorchScript and FX see one straight line; part of
-        # the state dict, because weights say nothing of the gate that they were trained with.
+        # A factor instead of a branch, for TorchScript and FX. It is part of the state dict,
+        # because the weights alone do not tell the kind of gate that they were trained with.
         scale = torch.tensor(_SCALES[gate], device=device, dtype=dtype)
         self.register_buffer("gate_scale", scale)
         if gate == "identity":
             nn.init.zeros_(self.fc2.weight)
 
     def excite(self, squeezed: torch.Tensor) -> torch.Tensor:
-        """Gate of already squeezed features.
+        """Return the gate of squeezed features.
 
         Args:
             squeezed: Channel means, (B, C).
@@ -74,11 +75,25 @@ class SqueezeExcite(nn.Module):
         return self.gate_scale * torch.sigmoid(self.fc2(torch.relu(self.fc1(squeezed))))
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
-        """Gate of features in the (B, C, *grid) view, without scaling them; returns (B, C)."""
+        """Return the gate of features, without applying it.
+
+        Args:
+            x: Features, (B, C, *grid).
+
+        Returns:
+            Gate (SE vector), (B, C), as in :meth:`excite`.
+        """
         return self.excite(x.flatten(2).mean(dim=2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Gated features, same shape as the input, (B, C, *grid) with one or more grid axes."""
+        """Return the gated features.
+
+        Args:
+            x: Features, (B, C, *grid), with one or more grid axes.
+
+        Returns:
+            Gated features of the same shape.
+        """
         gate = self.gate(x)
         return x * gate.view(list(gate.shape) + [1] * (x.dim() - 2))
 
@@ -86,7 +101,7 @@ class SqueezeExcite(nn.Module):
         self, state_dict: Dict[str, Any], prefix: str, metadata: Any, strict: bool,
         missing: List[str], unexpected: List[str], errors: List[str],
     ) -> None:  # fmt: skip
-        """As in torch; weights that were trained with another gate are an error."""
+        """Load weights as torch does; weights of another kind of gate are an error."""
         scale = state_dict.get(f"{prefix}gate_scale")
         if scale is not None and not scale.is_meta and scale != _SCALES[self.gate_kind]:
             trained = next((g for g, s in _SCALES.items() if s == scale), f"x {scale}")
@@ -99,4 +114,5 @@ class SqueezeExcite(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """Return the settings, for ``repr``."""
         return f"channels={self.channels}, reduction={self.reduction}, gate={self.gate_kind!r}"
