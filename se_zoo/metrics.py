@@ -1,4 +1,4 @@
-"""Figures that others publish, made as they make them."""
+"""Metrics of benchmarks, computed as their official scripts do."""
 
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -10,27 +10,34 @@ from .errors import DataError
 
 
 def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> float:
-    """Average precision as AVA-ActiveSpeaker's official script computes it, in [0, 1].
+    """Return the average precision as AVA-ActiveSpeaker's official script computes it.
 
-    The area under the interpolated precision-recall curve of PASCAL VOC 2010 on (Everingham et
-    al., doi 10.1007/s11263-014-0733-5, section 3.3), at all points and row by row: rows of equal
-    score are not grouped, but stand in the order in which the script's sort leaves them.
-    scikit-learn, which groups them and does not interpolate, differs by 0.2 to 1.6 points. That
-    sort is numpy's quicksort, whose order of equal scores differs between processors, so the
-    figure of predictions with many equal scores does too, there as here.
+    It is the area under the interpolated precision-recall curve, as in PASCAL VOC since 2010
+    (Everingham et al., doi 10.1007/s11263-014-0733-5, section 3.3), at all points and row by row.
+    Rows of equal score are not grouped; they keep the order of the script's sort. scikit-learn
+    groups them and does not interpolate, and differs by 0.2 to 1.6 points.
+
+    The script's sort is numpy's quicksort, whose order of equal scores differs between processors.
+    With many equal scores, the figure therefore differs between processors, in the script as here.
 
     Args:
-        positive: Whether each row is one.
-        scores: Of each row, larger for more certain.
+        positive: Whether each row is positive.
+        scores: Score of each row, larger for more certain rows.
+
+    Returns:
+        Average precision in [0, 1].
 
     Raises:
         DataError: If there is no positive row, a score is NaN, or the two differ in length.
     """
     truth, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or truth.ndim != 1:
-        raise DataError(f"{len(truth)} rows of truth and {len(values)} scores do not match.")
+        raise DataError(
+            f"{len(truth)} rows of truth and {len(values)} scores do not match; give one score "
+            "per row."
+        )
     if not truth.any():
-        raise DataError("no row is positive, so there is no average precision.")
+        raise DataError("no row is positive, so average precision is undefined.")
     if np.isnan(values).any():
         raise DataError(f"row {int(np.isnan(values).argmax())} has no score (NaN).")
     right = truth[_descending(values)].cumsum()
@@ -43,23 +50,30 @@ def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> floa
 
 
 def _descending(scores: np.ndarray) -> np.ndarray:
-    """The rows as ``DataFrame.sort_values(ascending=False)`` leaves them: pandas sorts the
-    reversed rows upwards, unstably, and reverses the result."""
+    """Return the rows in the order of pandas' ``DataFrame.sort_values(ascending=False)``.
+
+    pandas sorts the reversed rows in ascending order, with an unstable sort, and reverses the
+    result.
+    """
     backwards = np.arange(len(scores))[::-1]
     return backwards[scores[::-1].argsort(kind="quicksort")][::-1]
 
 
 def ava_average_precision(truth: Path, predictions: Path) -> float:
-    """Average precision of predictions in AVA's layout, in [0, 1]; see :func:`average_precision`.
-    Unlike the official script it does not compare the boxes: entity and time tell the rows.
+    """Return the average precision of predictions in AVA's format.
+
+    Rows are matched by entity and time. Unlike the official script, boxes are not compared.
 
     Args:
-        truth: AVA's csv with labels.
-        predictions: The same rows, in any order, with a column ``score``.
+        truth: AVA's CSV file with labels.
+        predictions: CSV file of the same rows, in any order, with a column ``score``.
+
+    Returns:
+        Average precision in [0, 1], see :func:`average_precision`.
 
     Raises:
-        DataError: If the truth has no labels or no positive row, a row stands twice, or the
-            predictions are not for exactly its rows.
+        DataError: If the truth has a row without a label or no positive row, a row occurs twice, or
+            the predictions are not for exactly the rows of the truth.
     """
     positive, scores, _ = _joined(truth, predictions)
     return average_precision(positive, scores)
@@ -68,12 +82,15 @@ def ava_average_precision(truth: Path, predictions: Path) -> float:
 def average_precision_by(
     truth: Path, predictions: Path, category_of: Dict[str, str]
 ) -> Dict[str, float]:
-    """The same for each category of videos, as WASD reports it.
+    """Return the average precision for each category of videos, as WASD reports it.
 
     Args:
-        truth: csv with labels.
-        predictions: csv with scores.
-        category_of: Category of every video id.
+        truth: CSV file with labels.
+        predictions: CSV file with scores.
+        category_of: Category of every video, by its id.
+
+    Returns:
+        Average precision in [0, 1] of each category, see :func:`average_precision`.
 
     Raises:
         DataError: As :func:`ava_average_precision`, and for videos without a category.
@@ -97,7 +114,7 @@ def average_precision_by(
 
 
 def _joined(truth: Path, predictions: Path) -> Tuple[List[bool], List[float], List[str]]:
-    """Truth, score and video of every row, joined on entity and time, in the truth's order."""
+    """Return label, score and video of every row, joined on entity and time, in truth's order."""
     rows, scored = read_ava(truth, "label"), _by_key(read_ava(predictions, "score"), predictions)
     known = _by_key(rows, truth)
     unlabelled = [row.key for row in rows if not row.value]

@@ -1,7 +1,6 @@
-"""Figures of multi-label models with what they are worth: intervals over people, groups,
-calibration, and a threshold a label.
+"""Statistics of multi-label models: rates with intervals, groups, calibration and thresholds.
 
-Everything here takes tensors of answers and knows neither models nor files.
+All functions take tensors of labels and predictions; none uses models or files.
 """
 
 from .bootstrap import FEWEST_PEOPLE, Estimate, People

@@ -1,37 +1,44 @@
-"""Intervals by a bootstrap over people: images of one person are not independent."""
+"""Confidence intervals by a bootstrap over people, because their images are not independent."""
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
 
-#: Of fewer people no interval is given: resamples of them are too much alike.
+#: Smallest number of people for an interval. Resamples of fewer people are too similar.
 FEWEST_PEOPLE = 5
 _DIGITS = 5
 
 
 class Estimate(NamedTuple):
-    """A figure and its interval, each None where it cannot be had."""
+    """A figure and its confidence interval; what is undefined is None."""
 
     value: Optional[float]
     low: Optional[float]
     high: Optional[float]
 
     def as_json(self, **more: Any) -> Dict[str, Any]:
-        """Return it as a mapping, with further keys."""
+        """Return the estimate as a mapping.
+
+        Args:
+            more: Further entries.
+
+        Returns:
+            ``value``, ``low``, ``high`` and the further entries.
+        """
         return {**self._asdict(), **more}
 
 
 class People:
-    """Resampling of people, each drawn with all of their images (a cluster bootstrap).
+    """Cluster bootstrap: resamples of people, each with all of their images.
 
-    Every figure is computed on the same resamples, so that differences are paired.
+    Every figure is computed on the same resamples, so differences of figures are paired.
 
     Args:
-        people: Who is on each image, (N,).
-        resamples: Number of draws.
-        confidence: Share of the resamples that an interval holds.
-        seed: Of the draws.
+        people: Person on each image, (N,), such as a name or number.
+        resamples: Number of resamples, R.
+        confidence: Share of the resamples inside of an interval.
+        seed: Seed of the resamples.
     """
 
     def __init__(
@@ -43,21 +50,25 @@ class People:
         self.person = torch.from_numpy(person.reshape(-1))
         chances = np.full(self.count, 1 / self.count)
         drawn = np.random.default_rng(seed).multinomial(self.count, chances, size=resamples)
-        #: How often each person counts, (1 + R, people); the first row is the sample itself.
+        #: Count of each person in each resample, (1 + R, people); the first row is the sample.
         self.draws = torch.from_numpy(np.vstack([np.ones((1, self.count)), drawn]))
 
     def weights(self) -> torch.Tensor:
-        """Return how often each image counts, float64 (1 + R, N)."""
+        """Return the count of each image in each resample.
+
+        Returns:
+            float64 (1 + R, N); the first row is the sample itself.
+        """
         return self.draws[:, self.person]
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum values of images over every resample.
+        """Sum the values of images over every resample.
 
         Args:
             values: (N, ...).
 
         Returns:
-            float64 (1 + R, ...).
+            float64 (1 + R, ...); the first row is the sum over the sample itself.
         """
         flat = values.double().flatten(1)
         own = torch.zeros(self.count, flat.shape[1], dtype=torch.float64)
@@ -65,17 +76,26 @@ class People:
         return (self.draws @ own).view(-1, *values.shape[1:])
 
     def number_of(self, chosen: torch.Tensor) -> int:
-        """Return of how many people the chosen images are, bool (N,)."""
+        """Return the number of people on some images.
+
+        Args:
+            chosen: Images to count, bool (N,).
+        """
         return len(self.person[chosen].unique())
 
     def estimate(self, values: torch.Tensor, people: Optional[int] = None) -> Estimate:
         """Return a figure with its percentile interval.
 
+        The interval is None for fewer than :data:`FEWEST_PEOPLE` people. It is also None if all
+        resamples have the same value, such as a rate of 0 or 1, which would give an interval of
+        width 0.
+
         Args:
-            values: (1 + R,), of the sample and of the resamples; NaN in resamples that lack a case.
-            people: How many people the figure is of; by default all. Below :data:`FEWEST_PEOPLE`
-                the interval is None; so it is where no resample differs from the sample, as of a
-                rate of 0 or 1: that nothing was seen to vary does not make it certain.
+            values: Figure of the sample and of each resample, (1 + R,); NaN where it is undefined.
+            people: Number of people that the figure describes; by default all.
+
+        Returns:
+            The estimate; all None if the figure of the sample is NaN.
         """
         value = values[0].item()
         if value != value:
@@ -89,5 +109,12 @@ class People:
         return Estimate(*(round(v, _DIGITS) for v in (value, low, high)))
 
     def estimates(self, values: torch.Tensor) -> List[Estimate]:
-        """Return K figures with their intervals, of values (1 + R, K)."""
+        """Return K figures with their intervals.
+
+        Args:
+            values: Figures of the sample and of each resample, (1 + R, K).
+
+        Returns:
+            K estimates, as of :meth:`estimate`.
+        """
         return [self.estimate(column) for column in values.unbind(1)]

@@ -1,4 +1,4 @@
-"""How far probabilities are from the shares that they promise."""
+"""Calibration of probabilities."""
 
 import torch
 
@@ -6,17 +6,17 @@ import torch
 def calibration_error(
     truth: torch.Tensor, probabilities: torch.Tensor, bins: int = 15
 ) -> torch.Tensor:
-    """Return the expected calibration error of yes/no answers.
+    """Return the expected calibration error of yes/no predictions.
 
-    The answers are sorted into bins of equal width by their probability of yes; in every bin the
-    mean probability is held against the share of true yes, and the absolute differences are
-    averaged, each bin weighing as many answers as it has (Guo et al., arXiv 1706.04599, equation
-    5, with the probability of yes in the place of the confidence).
+    Predictions are sorted into bins of equal width by their probability of yes. The error is the
+    absolute difference of the mean probability and the share of true yes in each bin, averaged over
+    the bins, weighted by their number of predictions (Guo et al., arXiv 1706.04599, equation 5,
+    with the probability of yes as the confidence).
 
     Args:
         truth: bool (N, ...).
-        probabilities: Of yes, (N, ...), in [0, 1].
-        bins: How many bins [0, 1] is cut into.
+        probabilities: Probability of yes, (N, ...), in [0, 1].
+        bins: Number of bins.
 
     Returns:
         float64 (...), in [0, 1].
@@ -25,5 +25,5 @@ def calibration_error(
     places = (probabilities * bins).long().clamp(max=bins - 1)
     gaps = probabilities - truth.double()
     sums = torch.zeros(bins, *truth.shape[1:], dtype=torch.float64)
-    # A bin's share times the gap of its means is the absolute sum of its gaps over N.
+    # A bin's share times the difference of its means is the absolute sum of its gaps over N.
     return sums.scatter_add_(0, places, gaps).abs().sum(0) / len(truth)

@@ -1,4 +1,4 @@
-"""What a model gets right and wrong in groups of people, and how far the groups differ."""
+"""Rates of a model in groups of images, and the differences between groups."""
 
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -6,7 +6,7 @@ import torch
 
 from .bootstrap import FEWEST_PEOPLE, Estimate, People
 
-#: A rate of fewer cases is not given.
+#: Smallest number of cases for a rate.
 FEWEST_CASES = 10
 
 
@@ -18,22 +18,23 @@ def group_rows(
     groups: Sequence[str],
     shown: Sequence[str],
 ) -> List[Dict[str, Any]]:
-    """Compare images that have a label with those that lack it.
+    """Compare the rates of images that have a group's label with those of the other images.
 
     Args:
-        truth: bool (N, K).
-        answers: bool (N, K).
+        truth: True labels, bool (N, K).
+        answers: Predicted labels, bool (N, K).
         labels: Names of the K labels.
-        people: Who is on the images.
-        groups: Labels that make groups: the images that have it, and the others.
-        shown: Labels whose answers are compared.
+        people: Bootstrap over the people on the images.
+        groups: Labels that define a group each: the images that have the label.
+        shown: Labels whose predictions are compared.
 
     Returns:
         A row for each group and label, with the true-positive rate (of images that have the label)
-        and the false-positive rate (of those that lack it): each with ``yes`` and ``no`` (value,
-        interval, cases, people) and the ``difference`` yes less no. A rate of fewer than
-        :data:`FEWEST_CASES` cases or :data:`FEWEST_PEOPLE` people is None; where all cases of a
-        side were answered alike, neither it nor the difference has an interval.
+        and the false-positive rate (of images that lack it). Each rate has ``yes`` (in the group)
+        and ``no`` (outside) with value, interval, cases and people, and ``difference``, yes less
+        no. A rate of fewer than :data:`FEWEST_CASES` cases or :data:`FEWEST_PEOPLE` people is None.
+        If all cases of a side have the same prediction, neither this side nor the difference has an
+        interval.
     """
     rows = []
     for group in groups:
@@ -53,7 +54,7 @@ def group_rows(
 def _compared(
     answers: torch.Tensor, cases: torch.Tensor, member: torch.Tensor, people: People
 ) -> Dict[str, Any]:
-    """The rate of yes among the cases, in the group and outside of it, and the difference."""
+    """Return the rate of yes among the cases, in the group and outside, and the difference."""
     (yes, values), (no, others) = (
         _rate(answers, cases & side, people) for side in (member, ~member)
     )
@@ -68,7 +69,7 @@ def _compared(
 def _rate(
     answers: torch.Tensor, cases: torch.Tensor, people: People
 ) -> Tuple[Dict[str, Any], torch.Tensor]:
-    """Rate of yes among the cases, and its values (1 + R,)."""
+    """Return the rate of yes among the cases, and its values of all resamples, (1 + R,)."""
     hits, all_cases = people.sums(torch.stack([answers & cases, cases], 1)).unbind(1)
     values, number, persons = hits / all_cases, int(cases.sum()), people.number_of(cases)
     few = number < FEWEST_CASES or persons < FEWEST_PEOPLE

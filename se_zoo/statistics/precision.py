@@ -8,26 +8,26 @@ def weighted_average_precision(
 ) -> torch.Tensor:
     """Return the average precision under each set of weights.
 
-    The sum of precisions at every distinct score, weighted by the growth of recall, without
-    interpolation: scikit-learn's and torchmetrics' definition, not AVA's
+    It is the sum of the precisions at every distinct score, weighted by the growth of recall,
+    without interpolation. scikit-learn and torchmetrics define it so, AVA does not
     (:func:`se_zoo.metrics.average_precision`).
 
     Args:
         truth: bool (N,).
-        scores: (N,), larger for more certain.
-        weights: float64 (R, N): how often each sample counts.
+        scores: (N,), larger for more certain samples.
+        weights: Count of each sample in each set, float64 (R, N).
 
     Returns:
         float64 (R,), in [0, 1]; NaN where no positive sample counts.
     """
     order = scores.argsort(descending=True, stable=True)
     ranked = scores[order]
-    # The last place of every distinct score: samples of one score are answered together.
+    # The last place of every distinct score: samples of equal score count together.
     ends = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)]).nonzero()[:, 0]
     weights = weights[:, order]
     total = weights.cumsum(1)[:, ends]
     hits = (weights * truth[order]).cumsum(1)[:, ends]
-    # Before the first sample that counts there is no precision, and recall does not grow.
+    # Before the first sample with a weight, precision is undefined and recall does not grow.
     precision = torch.where(total > 0, hits / total, 0.0)
     growth = hits.diff(dim=1, prepend=torch.zeros_like(hits[:, :1]))
     return (precision * growth).sum(1) / hits[:, -1]

@@ -1,42 +1,61 @@
-"""Rates from counts of answers: true positives, false positives, true negatives, false negatives,
-in this order in the last dimension."""
+"""Rates from counts of predictions.
+
+Counts have a last dimension of 4: true positives, false positives, true negatives, false negatives.
+"""
 
 import torch
 
 
 def confusion(truth: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-    """Mark every answer as one of the four kinds.
+    """Mark every prediction as one of the four kinds.
 
     Args:
-        truth: bool, any shape.
-        answers: bool, the same shape.
+        truth: True labels, bool, any shape.
+        answers: Predicted labels, bool, the same shape.
 
     Returns:
-        float64, one more dimension of size 4; sums of it are counts.
+        float64 (..., 4) of 0 and 1; sums of it are counts.
     """
     kinds = (truth & answers, ~truth & answers, ~truth & ~answers, truth & ~answers)
     return torch.stack(kinds, -1).double()
 
 
 def accuracy_of(counts: torch.Tensor) -> torch.Tensor:
-    """Return the share of right answers, (...,) of counts (..., 4); NaN without any answer."""
+    """Return the share of correct predictions.
+
+    Args:
+        counts: (..., 4).
+
+    Returns:
+        float64 (...), in [0, 1]; NaN without predictions.
+    """
     tp, fp, tn, fn = counts.double().unbind(-1)
     return (tp + tn) / (tp + fp + tn + fn)
 
 
 def balanced_accuracy_of(counts: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the true-positive and the true-negative rate, (...,) of counts (..., 4).
+    """Return the mean of the true-positive and the true-negative rate.
 
-    Where all answers should be yes, or all no, it is the one rate that exists.
+    If all labels are yes, or all are no, it is the one rate that is defined.
+
+    Args:
+        counts: (..., 4).
+
+    Returns:
+        float64 (...), in [0, 1].
     """
     tp, fp, tn, fn = counts.double().unbind(-1)
     return torch.stack([tp / (tp + fn), tn / (tn + fp)]).nanmean(0)
 
 
 def f1_of(counts: torch.Tensor) -> torch.Tensor:
-    """Return the harmonic mean of precision and recall, (...,) of counts (..., 4).
+    """Return the harmonic mean of precision and recall.
 
-    NaN where no answer should be yes: the label has no recall.
+    Args:
+        counts: (..., 4).
+
+    Returns:
+        float64 (...), in [0, 1]; NaN if no label is yes, because recall is then undefined.
     """
     tp, fp, _, fn = counts.double().unbind(-1)
     return torch.where(tp + fn > 0, 2 * tp / (2 * tp + fp + fn), torch.nan)

@@ -1,10 +1,10 @@
-"""All figures of a multi-label model on one split, as its card shows them."""
+"""All figures of a multi-label model on one split, for its card."""
 
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, List, Sequence
 
 import torch
 
-from .bootstrap import FEWEST_PEOPLE, People
+from .bootstrap import FEWEST_PEOPLE, Estimate, People
 from .calibration import calibration_error
 from .groups import FEWEST_CASES, group_rows
 from .precision import weighted_average_precision
@@ -24,22 +24,23 @@ def describe(
     groups: Sequence[str] = (),
     shown: Sequence[str] = (),
 ) -> Dict[str, Any]:
-    """Return the figures of a split, every one of a resample over people with its interval.
+    """Return all figures of a split, each with its interval over people where it has one.
 
     Args:
-        truth: bool (N, K).
+        truth: True labels, bool (N, K).
         logits: (N, K).
-        answers: What the model says at the thresholds, bool (N, K).
-        thresholds: K probabilities.
+        answers: Labels predicted at the thresholds, bool (N, K).
+        thresholds: Probability above which each of the K labels is predicted.
         labels: Names of the K labels.
-        people: Who is on the images.
+        people: Bootstrap over the people on the images.
         groups: See :func:`group_rows`.
         shown: See :func:`group_rows`.
 
     Returns:
-        JSON's own types: ``figures`` (means over the labels, at one half), ``at_thresholds``,
-        ``majority`` (always the most frequent answer), ``labels``, ``groups``, ``reliability``.
-        Labels that no image has are left out of the means of F1 and average precision.
+        Figures as types of JSON: ``figures`` (means over the labels, at a threshold of one half),
+        ``at_thresholds`` (at the given thresholds), ``majority`` (of always predicting the more
+        frequent answer), ``labels``, ``groups`` and ``reliability``. The means of F1 and average
+        precision leave out labels that no image has.
     """
     half = {n: rate(people.sums(confusion(truth, logits > 0))) for n, rate in _RATES.items()}
     tuned = {n: rate(people.sums(confusion(truth, answers))) for n, rate in _RATES.items()}
@@ -47,39 +48,64 @@ def describe(
     share = truth.double().mean(0)
     probabilities = logits.double().sigmoid()
     errors = calibration_error(truth, probabilities, _BINS)
-    own = {name: people.estimates(half[name]) for name in half if name != "f1"}
-    own["f1"] = people.estimates(tuned["f1"])
-    worst = int(errors.argmax())
+    by_label = {name: people.estimates(half[name]) for name in half if name != "f1"}
+    by_label["f1"] = people.estimates(tuned["f1"])
     return {
         "confidence": people.confidence,
         "resamples": people.resamples,
         "seed": people.seed,
         "figures": _means(half, people),
         "at_thresholds": _means(tuned, people),
-        "majority": {
-            "accuracy": _rounded(torch.maximum(share, 1 - share).mean()),
-            "balanced_accuracy": _rounded(_constant(share).mean()),
-        },
-        "labels": {
-            label: {
-                "prevalence": _rounded(share[k]),
-                "threshold": float(thresholds[k]),
-                **{name: column[k].as_json() for name, column in own.items()},
-                "calibration_error": _rounded(errors[k]),
-            }
-            for k, label in enumerate(labels)
-        },
+        "majority": _majority(share),
+        "labels": _label_rows(labels, share, thresholds, by_label, errors),
         "groups": {
             "fewest_cases": FEWEST_CASES,
             "fewest_people": FEWEST_PEOPLE,
             "rows": group_rows(truth, answers, labels, people, groups, shown),
         },
-        "reliability": {
-            "bins": _BINS,
-            "error": _rounded(calibration_error(truth.flatten(), probabilities.flatten(), _BINS)),
-            "worst_label": labels[worst],
-            "worst_error": _rounded(errors[worst]),
-        },
+        "reliability": _reliability(truth, probabilities, labels, errors),
+    }
+
+
+def _majority(share: torch.Tensor) -> Dict[str, float]:
+    """Return the rates of always predicting the more frequent answer, of label shares (K,)."""
+    # Balanced accuracy of one answer is one half, or 1 if all images have that answer.
+    balanced = torch.where((share > 0) & (share < 1), 0.5, 1.0)
+    return {
+        "accuracy": _rounded(torch.maximum(share, 1 - share).mean()),
+        "balanced_accuracy": _rounded(balanced.mean()),
+    }
+
+
+def _label_rows(
+    labels: Sequence[str],
+    share: torch.Tensor,
+    thresholds: Sequence[float],
+    estimates: Dict[str, List[Estimate]],
+    errors: torch.Tensor,
+) -> Dict[str, Any]:
+    """Return the figures of each label, by its name."""
+    return {
+        label: {
+            "prevalence": _rounded(share[k]),
+            "threshold": float(thresholds[k]),
+            **{name: column[k].as_json() for name, column in estimates.items()},
+            "calibration_error": _rounded(errors[k]),
+        }
+        for k, label in enumerate(labels)
+    }
+
+
+def _reliability(
+    truth: torch.Tensor, probabilities: torch.Tensor, labels: Sequence[str], errors: torch.Tensor
+) -> Dict[str, Any]:
+    """Return the calibration error of all labels together, and that of the worst label."""
+    worst = int(errors.argmax())
+    return {
+        "bins": _BINS,
+        "error": _rounded(calibration_error(truth.flatten(), probabilities.flatten(), _BINS)),
+        "worst_label": labels[worst],
+        "worst_error": _rounded(errors[worst]),
     }
 
 
@@ -88,17 +114,12 @@ def _rounded(value: torch.Tensor) -> float:
 
 
 def _means(values: Dict[str, torch.Tensor], people: People) -> Dict[str, Any]:
-    """Means over the labels, of values (1 + R, K)."""
+    """Return the means over the labels, of values (1 + R, K)."""
     return {n: people.estimate(found.nanmean(1)).as_json() for n, found in values.items()}
 
 
-def _constant(share: torch.Tensor) -> torch.Tensor:
-    """Balanced accuracy of always one answer: one half, or one where all images agree."""
-    return torch.where((share > 0) & (share < 1), 0.5, 1.0)
-
-
 def _precisions(truth: torch.Tensor, logits: torch.Tensor, people: People) -> torch.Tensor:
-    """Average precision of every label, (1 + R, K)."""
+    """Return the average precision of every label, (1 + R, K)."""
     weights = people.weights()
     found = [
         weighted_average_precision(truth[:, k], logits[:, k], weights)

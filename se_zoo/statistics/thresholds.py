@@ -1,6 +1,6 @@
-"""A threshold a label: the one that answers a split best, by F1.
+"""Thresholds of the labels, chosen by F1 on a split.
 
-A split is read once, in any number of parts: what is kept of it is a tally, from which the answers
+A split is read once, in any number of parts. Only a tally of it is kept, from which the predictions
 at every threshold can be counted.
 """
 
@@ -8,9 +8,9 @@ from typing import Sequence, Tuple
 
 import torch
 
-#: Thresholds that are tried, probabilities: 0.010, 0.011, and so on to 0.990.
-_MILLE = range(10, 991)
-THRESHOLDS = tuple(n / 1000 for n in _MILLE)
+_THOUSANDTHS = range(10, 991)
+#: Candidate thresholds, as probabilities: 0.010, 0.011, and so on to 0.990.
+THRESHOLDS = tuple(n / 1000 for n in _THOUSANDTHS)
 
 
 def tally(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -21,10 +21,11 @@ def tally(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets: (N, K) of 0 and 1.
 
     Returns:
-        long (2, K, T + 1): at [1, k, i] the samples that have label k and exceed i thresholds, at
-        [0, k, i] those that lack it. Tallies of the parts of a split add up to that of the whole.
+        long (2, K, T + 1). [1, k, i] is the number of samples that have label k and exceed i
+        thresholds, [0, k, i] that of samples without label k. The tally of a split is the sum of
+        the tallies of its parts.
     """
-    # In logits and in float32, as a model with thresholds answers (`above_threshold`).
+    # In logits and in float32, like the predictions of a model (`targets.above_threshold`).
     cuts = torch.tensor(THRESHOLDS, dtype=torch.float32).logit().to(logits.device)
     places = torch.bucketize(logits.float().contiguous(), cuts)
     labels, size = logits.shape[1], len(THRESHOLDS) + 1
@@ -34,7 +35,7 @@ def tally(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _above(counts: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-    """False and true positives at every threshold, each (K, T), of a tally."""
+    """Return the false and the true positives of a tally at every threshold, (K, T) each."""
     above = counts.sum(-1, keepdim=True) - counts.cumsum(-1)[..., :-1]
     return above[0], above[1]
 
@@ -42,30 +43,31 @@ def _above(counts: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
 def best_thresholds(counts: torch.Tensor) -> Tuple[float, ...]:
     """Return the threshold of every label with the largest F1.
 
-    Of several the nearest to one half is taken. A label that no sample has keeps one half.
+    Of several best thresholds, the one nearest to one half is returned. For a label that no sample
+    has, it is one half.
 
     Args:
         counts: The :func:`tally` of a split.
 
     Returns:
-        K of :data:`THRESHOLDS`.
+        K values from :data:`THRESHOLDS`.
     """
     counts = counts.cpu()
     false, true = _above(counts)
     positives = counts[1].sum(-1, keepdim=True)
     f1 = torch.where(positives > 0, 2 * true.double() / (true + false + positives), 0.0)
-    distance = (torch.tensor(list(_MILLE)) - 500).abs()
+    distance = (torch.tensor(list(_THOUSANDTHS)) - 500).abs()
     tied = f1 == f1.amax(1, keepdim=True)
     best = torch.where(tied, distance, len(THRESHOLDS)).argmin(1)
     return tuple(THRESHOLDS[place] for place in best.tolist())
 
 
 def counts_at(counts: torch.Tensor, thresholds: Sequence[float]) -> torch.Tensor:
-    """Count the answers of every label at its threshold.
+    """Count the predictions of every label at its threshold.
 
     Args:
         counts: The :func:`tally` of a split.
-        thresholds: K of :data:`THRESHOLDS`.
+        thresholds: K values from :data:`THRESHOLDS`.
 
     Returns:
         long (K, 4): true positives, false positives, true negatives, false negatives.
