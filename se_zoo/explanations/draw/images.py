@@ -24,7 +24,7 @@ def to_pixels(explanation: "Explanation", images: "Optional[Pictures]" = None) -
 
     Args:
         explanation: Gives mean, std and number of images.
-        images: As in :meth:`Explanation.overlay`. Clips cannot be PIL images.
+        images: As in :meth:`Explanation.overlay`, but no PIL images for clips.
 
     Returns:
         (B, H, W, 3) uint8, for clips (B, T, H, W, 3).

@@ -325,8 +325,8 @@ def score_channels(model: nn.Module, cases: Cases) -> Dict[str, Dict[str, Any]]:
         cases: Images and their classes.
 
     Returns:
-        Losses without the ``"selected"`` and without ``"random"`` channels, by rule and number of
-        the case.
+        For each rule that selects channels, the losses without the ``"selected"`` and without
+        ``"random"`` channels, by number of the case.
     """
     gated = explain(model, cases.images, cases.targets, "gate")
     ways = {
