@@ -78,7 +78,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write frames (T, H, W, 3) uint8 as an H.264 video, which every browser plays.
 
     Raises:
-        InvalidInputError: If PyAV is not installed, or ``fps`` is not positive.
+        InvalidInputError: If PyAV is not installed, or ``fps`` is not between 0 and 1000.
     """
     try:
         import av
