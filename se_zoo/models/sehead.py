@@ -80,6 +80,10 @@ class SEHeadMixin(TimmModel):
 
     #: Whether inputs are clips (B, C, T, H, W), with a time axis.
     takes_clips = False
+    #: What one sample is called.
+    noun = "image"
+    #: Name of the input that heatmaps lie on; see :func:`se_zoo.models.examples.example_inputs`.
+    map_input = "x"
     #: In front of the names of classes that are made for it.
     class_prefix = ""
 
@@ -172,6 +176,28 @@ class SEHeadMixin(TimmModel):
             versus=versus,
             normalize=normalize,
         )
+
+    def has_exact_maps(self) -> bool:
+        """Return whether contribution maps add up to the logits; it explains one random input."""
+        if not self.num_classes:
+            return False
+        return self.explain(torch.randn(1, *self.input_shape())).exact
+
+    def output_differences(
+        self, other: "SEHeadMixin", inputs: Dict[str, torch.Tensor]
+    ) -> List[str]:
+        """Compare the outputs of two models, bit by bit.
+
+        Args:
+            other: A model that takes the same inputs; both models are in eval mode.
+            inputs: What :func:`se_zoo.models.examples.example_inputs` returns.
+
+        Returns:
+            Those of "logits", "heatmap" and "gate" that differ.
+        """
+        mine, theirs = (model.explain(inputs["x"], target=0) for model in (self, other))
+        names = ("logits", "heatmap", "gate")
+        return [n for n in names if not torch.equal(getattr(mine, n), getattr(theirs, n))]
 
     def channel_logits(
         self, images: torch.Tensor, keep: Any = None, drop: Any = None

@@ -20,6 +20,7 @@ class ClipSEHead(SEHeadMixin):
     """
 
     takes_clips = True
+    noun = "video"
     num_frames: int
     frame_stride: int
     fps: float = 0.0

@@ -240,6 +240,8 @@ class SpeakerModel(nn.Module):
         self.pool, self.num_features, self.num_classes = pool, width, 1
 
     takes_clips = False  # a clip is three colours without sound
+    noun = "track"
+    map_input = "face"
 
     def class_labels(self) -> Tuple[str, ...]:
         """Names of the answers: one, ``speaking``."""
@@ -255,6 +257,10 @@ class SpeakerModel(nn.Module):
         if self.se is None:
             return {}
         return {"gate": self.se.gate_kind, "reduction": self.se.reduction, "pool": self.pool}
+
+    def head_args(self) -> Dict[str, Any]:
+        """Return the arguments that make this SE block again."""
+        return self.se_args
 
     def get_classifier(self) -> nn.Module:
         """As in timm: the layer that gives the logits."""
@@ -361,6 +367,37 @@ class SpeakerModel(nn.Module):
             self.visual_encoder(face, mask),
             None if self.body_encoder is None else self.body_encoder(body, mask),
         )
+
+    def feature_grid(
+        self, features: Streams, image_size: Optional[Tuple[int, int]] = None
+    ) -> torch.Tensor:
+        """Return the map of the face, (B, C, T, H, W), whatever the ``image_size``."""
+        return features.visual
+
+    def has_exact_maps(self) -> bool:
+        """Return False: maps of speakers need a gradient and do not add up to the logits."""
+        return False
+
+    def output_differences(
+        self, other: "SpeakerModel", inputs: Dict[str, torch.Tensor]
+    ) -> List[str]:
+        """Compare the outputs of two models, bit by bit.
+
+        Args:
+            other: A model that takes the same inputs; both models are in eval mode.
+            inputs: What :func:`se_zoo.models.examples.example_inputs` returns.
+
+        Returns:
+            Those of "logits", "heatmap", "gate" and "shares" that differ.
+        """
+        mine, theirs = self.explain(**inputs), other.explain(**inputs)
+        equal = {
+            "logits": torch.equal(mine.logits, theirs.logits),
+            "heatmap": torch.equal(mine.heatmap, theirs.heatmap),
+            "gate": torch.equal(mine.visual_gate, theirs.visual_gate),
+            "shares": all(torch.equal(v, theirs.shares[name]) for name, v in mine.shares.items()),
+        }
+        return [name for name, same in equal.items() if not same]
 
     def gate(
         self, features: torch.Tensor, se: SqueezeExcite, mask: Optional[torch.Tensor]
