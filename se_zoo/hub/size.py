@@ -1,22 +1,20 @@
-"""How large a model is: parameters, operations, activations, cells of its map."""
+"""Count how large a model is: parameters, operations, activations, cells of its map."""
 
 from copy import deepcopy
-from typing import Any, Dict, Tuple
+from typing import Any, Dict
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from ..explanations import explain
-from ..models import SpeakerModel
 from ..models.examples import example_inputs
 
 COUNTED_BY = "torch.utils.flop_counter, attention included; outputs of convolutions and products"
 
 
 class _Activations(TorchDispatchMode):
-    """Counts the elements that convolutions and matrix products put out, as timm's cards do."""
+    """Count the output elements of convolutions and matrix products, as timm's cards do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,60 +29,45 @@ class _Activations(TorchDispatchMode):
 
 
 def measure_size(model: nn.Module) -> Dict[str, Any]:
-    """Parameters, multiply-accumulates and activations of one input of the model's own size.
+    """Count parameters, and the operations and activations of one input of the model's own size.
 
     Args:
-        model: An SE model with a config, on any device.
+        model: An image, clip or speaker model with a config, on any device. For a speaker model,
+            the input is one second of one face.
 
     Returns:
-        ``parameters``, ``gmacs`` (10^9, attention included), ``mactivations`` (10^6 elements),
-        ``input_size`` (C, [T,] H, W), ``map`` ([time steps,] rows, columns) and ``channels``.
+        ``parameters``, ``gmacs`` (10^9 multiply-accumulates, attention included),
+        ``mactivations`` (10^6 elements), ``input_size`` ((C, [T,] H, W), of speaker models
+        (T, H, W)), ``map`` ([time steps,] rows, columns) and ``channels`` of the map.
     """
-    if isinstance(model, SpeakerModel):
-        return _measure_speaker(model)
-    size: Tuple[int, ...] = model.input_shape()  # type: ignore[operator]
-    # Counted without computing: fused attention of a CPU or GPU would hide its products.
-    model = deepcopy(model).to("meta").eval()
-    image = torch.zeros(1, *size, device="meta", dtype=next(model.parameters()).dtype)
+    counted: Any = deepcopy(model).to("meta").eval()  # fused attention would hide its products
+    dtype = next(counted.parameters()).dtype
+    inputs = {name: value.to("meta", dtype) for name, value in example_inputs(model).items()}
+    shape = inputs[counted.map_input].shape
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
-        features = model.forward_features(image)  # type: ignore[operator]
-        model.forward_head(features)  # type: ignore[operator]
-    grid = model.feature_grid(features, size[-2:])  # type: ignore[operator]
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "gmacs": round(flops.get_total_flops() / 2e9, 3),
-        "mactivations": round(activations.elements / 1e6, 3),
-        "input_size": list(size),
-        "map": list(grid.shape[2:]),
-        "channels": grid.shape[1],
-    }
-
-
-def _measure_speaker(model: SpeakerModel) -> Dict[str, Any]:
-    """The same of a speaker model, for one second of one face."""
-    model, inputs = deepcopy(model).cpu().eval(), example_inputs(model)
-    with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
-        model(**inputs)
+        counted(*inputs.values())
     with torch.no_grad():
-        grid = model.forward_features(**inputs).visual
+        features = counted.forward_features(*inputs.values())
+        grid = counted.feature_grid(features, shape[-2:])
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in counted.parameters()),
         "gmacs": round(flops.get_total_flops() / 2e9, 3),
         "mactivations": round(activations.elements / 1e6, 3),
-        "input_size": list(inputs["face"].shape[1:]),
+        "input_size": list(shape[1:]),
         "map": list(grid.shape[2:]),
         "channels": grid.shape[1],
     }
 
 
 def size_facts(model: nn.Module) -> Dict[str, Any]:
-    """The size, and whether the model's contribution maps are exact (``exact``).
+    """Measure a model's size, and whether its contribution maps are exact.
 
     Args:
-        model: An SE model with weights of any kind; it computes one explanation.
+        model: An image, clip or speaker model; its weights may be random. It is put into eval mode
+            and may compute one explanation.
+
+    Returns:
+        The result of :func:`measure_size`, with ``exact`` and ``counted_by``.
     """
-    if isinstance(model, SpeakerModel):
-        return {**measure_size(model), "exact": False, "counted_by": COUNTED_BY}
-    image = torch.randn(1, *model.input_shape())  # type: ignore[operator]
-    exact = bool(model.num_classes) and explain(model.eval(), image).exact
+    exact = model.eval().has_exact_maps()  # type: ignore[operator]
     return {**measure_size(model), "exact": exact, "counted_by": COUNTED_BY}
