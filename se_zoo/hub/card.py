@@ -1,7 +1,7 @@
-"""Model cards: the facts and the figures of a model, rendered with the template of ``hub_cards``.
+"""Render model cards from facts and figures, with the template in ``hub_cards``.
 
-A card's figures come from its files of figures alone (:mod:`se_zoo.hub.sources`); a text that
-quotes one that no file has is an error.
+All figures of a card come from its files of figures (:mod:`se_zoo.hub.sources`). A text that quotes
+a figure which no file has is an error.
 """
 
 import json
@@ -19,35 +19,40 @@ from ..models import SEHeadMixin, SpeakerModel
 from ..models.pretrained.manifest import cards_folder
 from .facts import Facts
 from .figures import TABLES, check_agreement, means_of
-from .formatting import FILTERS, labels_text, license_text, linked
+from .formatting import FILTERS, labels_text, license_text, link_arxiv
 
-#: Figures of a split that a card shows, in this order, as far as they were measured.
+#: Metrics that a card shows, in this order, as far as they were measured.
 METRICS = ("accuracy", "balanced_accuracy", "average_precision", "top5_accuracy")
 GALLERY = "gallery.png"
-#: The Hub's names of what the models do.
-IMAGES, CLIPS = "image-classification", "video-classification"
 CURVES = "curves.png"
+#: What a model calls its samples -> the Hub's name of its task.
+TASKS = {
+    "image": "image-classification",
+    "video": "video-classification",
+    "track": "video-classification",
+}
 
 
 @dataclass
 class Subject:
-    """A model, and all that its card says of it.
+    """A model, and everything that its card says about it.
 
     Attributes:
-        name: Title: ``resnet50_sehead.celeba``, or a repository.
-        model: The SE model; its weights are not looked at.
+        name: Title of the card: ``resnet50_sehead.celeba``, or a repository.
+        model: The SE model; its weights are not used.
         facts: What people state.
-        sources: Files of figures by name, ``<name>.json`` beside the card. The template knows
-            ``training`` and ``control`` (a recipe's summary, with and without the block), ``test``
-            (:mod:`.figures`), ``parity``, ``regions`` and ``speed``; texts may quote any.
-        size: See :func:`se_zoo.hub.size.size_facts`.
-        status: ``published``, or ``timm`` or ``torchvision`` for their own weights.
-        load_name: What ``timm.create_model`` takes.
+        sources: Content of the files of figures, by name; each is ``<name>.json`` beside the card.
+            The template uses ``training`` and ``control`` (a recipe's summary, with and without
+            the block), ``test`` (see :mod:`.figures`), ``parity``, ``regions`` and ``speed``. Texts
+            may quote any file.
+        size: Result of :func:`se_zoo.hub.size.size_facts`; None where it was not counted.
+        status: ``published``; for weights of others, ``timm`` or ``torchvision``.
+        load_name: Name of the model for ``timm.create_model``.
         repo: Repository on the Hub.
-        base_model: Repository of the weights that it was fine-tuned from.
-        backbone: Of a ``timm_sehead``.
-        pictures: Which of gallery.png and curves.png lie beside the card.
-        weights_size: Of the weights file, in bytes.
+        base_model: Repository of the weights that the model was fine-tuned from.
+        backbone: Backbone of a ``timm_sehead``.
+        pictures: Those of gallery.png and curves.png that lie beside the card.
+        weights_size: Size of the weights file in bytes.
     """
 
     name: str
@@ -65,13 +70,19 @@ class Subject:
 
 
 def render(subject: Subject) -> ModelCard:
-    """The model card, with a ``model-index`` of the test split's figures.
+    """Render the model card, with a ``model-index`` of the test split's figures.
+
+    Args:
+        subject: The model with its facts and figures.
+
+    Returns:
+        The card: header and text.
 
     Raises:
         InvalidInputError: If a text quotes a figure that no file has, or is no valid template; or
             if two files disagree on a figure.
     """
-    environment = ImmutableSandboxedEnvironment(  # facts may come with a run from elsewhere
+    environment = ImmutableSandboxedEnvironment(  # the facts of a run may be somebody else's
         loader=FileSystemLoader(cards_folder()), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
@@ -84,35 +95,28 @@ def render(subject: Subject) -> ModelCard:
     except Exception as error:  # a template can raise whatever Python can
         kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
         raise InvalidInputError(
-            f"The card of {subject.name} cannot be rendered: {kind}{error}. Every figure that a "
-            "text quotes has to be in a .json file beside the facts."
+            f"The card of {subject.name} cannot be rendered: {kind}{error}. Correct the text; "
+            "every figure that it quotes must be in a .json file beside the facts."
         ) from error
     header = _metadata(subject, license_id).to_yaml()
-    return ModelCard(f"---\n{header}\n---\n\n{linked(_tidy(body))}")
-
-
-def _noun(model: Union[SEHeadMixin, SpeakerModel]) -> str:
-    """What samples are called."""
-    if isinstance(model, SpeakerModel):
-        return "tracks"
-    return "videos" if model.takes_clips else "images"
+    return ModelCard(f"---\n{header}\n---\n\n{link_arxiv(_tidy(body))}")
 
 
 @pass_context
 def _text(context: Any, value: str) -> str:
-    """A stated text with the figures that it quotes filled in."""
+    """Fill in the figures that a text quotes."""
     return context.environment.from_string(value.strip()).render(context.get_all())
 
 
 def _tidy(body: str) -> str:
-    """At most one empty line between two paragraphs."""
+    """Leave at most one empty line between two paragraphs."""
     while "\n\n\n" in body:
         body = body.replace("\n\n\n", "\n\n")
     return body.strip() + "\n"
 
 
 def _context(subject: Subject) -> Dict[str, Any]:
-    """All that the template may ask for; the sources by their names."""
+    """Return the variables of the template, the files of figures among them."""
     model: Any = subject.model
     facts, sources = subject.facts, subject.sources
     cfg: Dict[str, Any] = dict(model.pretrained_cfg)
@@ -127,8 +131,8 @@ def _context(subject: Subject) -> Dict[str, Any]:
         "files": {name: f"{name}.json" for name in sources}, "cfg": cfg,
         "architecture": cfg.get("architecture"), "backbone": subject.backbone, **model.se_args,
         "labels_text": labels_text(labels, model.num_classes, model.is_multi_label()),
-        "clips": model.takes_clips, "speaker": isinstance(model, SpeakerModel),
-        "noun": _noun(model),
+        "clips": model.noun == "video", "speaker": model.noun == "track",
+        "noun": f"{model.noun}s",
         "example_target": f", target={json.dumps(shown[0])}" if shown else "",
         "multi_label": model.is_multi_label(), "classes": model.num_classes,
         "license_text": license_text(facts.license),
@@ -138,12 +142,12 @@ def _context(subject: Subject) -> Dict[str, Any]:
     taken = sorted((set(context) - {"size"}) & set(sources))
     if taken:
         raise InvalidInputError(
-            f"{', '.join(f'{name}.json' for name in taken)}: a file of figures cannot have this "
-            "name; rename it."
+            f"{', '.join(f'{name}.json' for name in taken)}: a file of figures must not have this "
+            "name, which the template uses; rename it."
         )
     context.update(sources)
     if "test" in sources:
-        means_of(sources["test"])  # or the template would fail at what is no figure
+        means_of(sources["test"])  # a clear error, where the template's would be obscure
     if "training" in sources:
         training = sources["training"]
         split = test_split(training)
@@ -154,10 +158,13 @@ def _context(subject: Subject) -> Dict[str, Any]:
 
 
 def test_split(training: Mapping[str, Any]) -> str:
-    """The split whose figures a recipe's summary gives last: the one to be judged by.
+    """Return the name of the split that a recipe's run was tested on.
+
+    Args:
+        training: The recipe's summary.
 
     Raises:
-        InvalidInputError: If the summary has no figures of any split.
+        InvalidInputError: If the summary has no figures of that split, or one is not in [0, 1].
     """
     declared = training.get("config", {}).get("data", {})
     named = (
@@ -165,16 +172,25 @@ def test_split(training: Mapping[str, Any]) -> str:
     )
     figures = training.get(named)
     if not isinstance(figures, dict) or "accuracy" not in figures:
-        raise InvalidInputError(f"The run's summary.json has no figures of the split {named}.")
+        raise InvalidInputError(
+            f"The run's summary.json has no figures of the split {named}; train again."
+        )
     for name in (*METRICS, "majority_accuracy"):
         value = figures.get(name, 0.0)
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise InvalidInputError(f"The run's summary.json says {name} = {value} of {named}.")
+            raise InvalidInputError(
+                f"The run's summary.json says {name} = {value} of the split {named}; it must be a "
+                "number from 0 to 1. Train again."
+            )
     return str(named)
 
 
 def base_model(training: Optional[Mapping[str, Any]]) -> Optional[str]:
-    """The repository of timm's weights that a recipe's run started from, if it did."""
+    """Return the repository of timm's weights that a recipe's run started from, if any.
+
+    Args:
+        training: The recipe's summary; None where no recipe trained the model.
+    """
     config = (training or {}).get("config", {})
     chosen = config.get("model") if isinstance(config, dict) else None
     if not isinstance(chosen, dict) or not chosen.get("pretrained"):
@@ -183,26 +199,20 @@ def base_model(training: Optional[Mapping[str, Any]]) -> Optional[str]:
     return getattr(cfg, "hf_hub_id", None)
 
 
-def dataset_id(facts: Facts) -> str:
-    """The data set as the Hub takes it in a model-index: its id there, or its name as one."""
+def _dataset_id(facts: Facts) -> str:
+    """Return the data set's id on the Hub, or its name in the form of an id."""
     return facts.data.hub_id or re.sub(r"[^\w.-]+", "-", facts.data.name).strip("-")
 
 
-def task_of(subject: Subject) -> str:
-    """The Hub's name of what the model does."""
-    sees_clips = subject.model.takes_clips or isinstance(subject.model, SpeakerModel)
-    return CLIPS if sees_clips else IMAGES
-
-
 def _metadata(subject: Subject, license_id: str) -> ModelCardData:
-    """The YAML header, as the Hub reads it."""
-    facts, task = subject.facts, task_of(subject)
+    """Return the YAML header of a card, as the Hub reads it."""
+    facts, task = subject.facts, TASKS[subject.model.noun]
     results = _eval_results(subject)
     base = subject.base_model
     header = ModelCardData(
         library_name="timm",
         pipeline_tag=task,
-        tags=["timm", *(["transformers"] if task == IMAGES else []), "se_zoo", task],
+        tags=["timm", *(["transformers"] if subject.model.noun == "image" else []), "se_zoo", task],
         license=license_id,
         license_name=facts.license.name,
         license_link=facts.license.link,
@@ -218,9 +228,11 @@ def _metadata(subject: Subject, license_id: str) -> ModelCardData:
 
 
 def _eval_results(subject: Subject) -> List[EvalResult]:
-    """The test split's figures, each with the split that it was measured on: those of the stored
-    weights where there are some, or else the recipe's."""
-    sources, data = subject.sources, subject.facts.data
+    """Return the figures of the test split for the header.
+
+    Figures of the stored weights (test.json) come before those of the recipe.
+    """
+    sources, data, task = subject.sources, subject.facts.data, TASKS[subject.model.noun]
     if "test" in sources:
         split, figures = "test", means_of(sources["test"])
     elif "training" in sources:
@@ -230,8 +242,8 @@ def _eval_results(subject: Subject) -> List[EvalResult]:
         return []
     return [
         EvalResult(
-            task_type=task_of(subject), task_name=task_of(subject).replace("-", " ").title(),
-            dataset_type=dataset_id(subject.facts), dataset_name=data.name, dataset_split=split,
+            task_type=task, task_name=task.replace("-", " ").title(),
+            dataset_type=_dataset_id(subject.facts), dataset_name=data.name, dataset_split=split,
             metric_type=metric, metric_name=metric.replace("_", " "),
             metric_value=figures[metric],
         )

@@ -1,9 +1,8 @@
-"""What a model card needs beside the figures: facts that a person states, in ``facts.yaml``.
+"""Read the facts that a person states for a model card: ``facts.yaml``.
 
-The zoo's own models have theirs in ``hub_cards/<model>/``, a run in its folder ``card/``. Unknown
-and missing keys are errors. Texts are Markdown and may quote figures, by the name of the file
-beside the facts that holds them: ``{{ training.test.accuracy | percent }}`` is of
-``training.json``.
+The zoo's own models keep theirs in ``hub_cards/<model>/``, a run in its folder ``card/``. Unknown
+and missing keys are errors. Texts are Markdown and may quote figures from files beside the facts:
+``{{ training.test.accuracy | percent }}`` is a figure of ``training.json``.
 """
 
 import re
@@ -18,14 +17,20 @@ from huggingface_hub.errors import StrictDataclassError
 from ..errors import InvalidInputError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-#: Stands in a draft where a person has to write; such a card is not complete.
+#: Marks what a person still has to write in a draft.
 TODO = "TODO"
 
 
 @strict
 @dataclass
 class License:
-    """Terms of the weights: ``id`` as the Hub spells it; ``other`` needs ``name`` and ``link``."""
+    """Terms of the weights.
+
+    Attributes:
+        id: The licence as the Hub spells it; ``other`` needs ``name`` and ``link``.
+        name: Its name.
+        link: Address of its text.
+    """
 
     id: str
     name: Optional[str] = None
@@ -35,12 +40,12 @@ class License:
 @strict
 @dataclass
 class Data:
-    """What the model was trained on.
+    """The data that the model was trained on.
 
     Attributes:
-        name: As people call it.
-        text: Which images, how they were split, under which terms.
-        hub_id: Its id on the Hub, if it is there: only real ids get into the card's ``datasets``.
+        name: Its usual name.
+        text: Which images, how they were split, and under which terms they are used.
+        hub_id: Its id on the Hub, if it has one; the card's header lists it under ``datasets``.
     """
 
     name: str
@@ -51,13 +56,14 @@ class Data:
 @strict
 @dataclass
 class Gallery:
-    """The picture of the card: a photo, or of a clip model a video, explained; ``gallery.png``.
+    """The picture of the card, ``gallery.png``: an explained photo, or video for a clip model.
 
     Attributes:
-        photo: File beside the facts; ``grace_hopper.jpg`` is the portrait that matplotlib brings.
-        targets: Labels.
-        crop: x0, y0, x1, y1 in pixels.
-        caption: What is to be seen.
+        photo: Name of a file beside the facts; ``grace_hopper.jpg`` is the portrait that comes with
+            matplotlib.
+        targets: Labels to explain.
+        caption: Text below the picture.
+        crop: x0, y0, x1, y1 in pixels, cut out before the model's own preprocessing.
     """
 
     photo: str
@@ -72,18 +78,18 @@ class Facts:
     """All facts of a card; the texts are Markdown.
 
     Attributes:
-        summary: One paragraph: what it is.
+        summary: One paragraph that says what the model does.
         license: Terms of the weights.
-        data: What it was trained on.
-        intended_use: What for.
-        limits: What it cannot do, one entry a point.
-        bias: Whom it treats how.
-        training: How it was trained, beside the command and the settings, which are known.
+        data: The training data.
+        intended_use: What the model is for, and what it is not for.
+        limits: What the model cannot do, one entry for each limit.
+        bias: Known biases of data and model.
+        training: How it was trained; the card adds command and settings from the run's files.
         results: What the figures mean.
-        explanations: What is known about the maps.
+        explanations: What is known about the heatmaps.
         gallery: The picture.
         base_model: Hub id of the model that it was fine-tuned from.
-        citation: Further works to cite; the method's are in the template.
+        citation: Further works to cite; the template cites those on the method.
     """
 
     summary: str
@@ -104,27 +110,30 @@ _NESTED = {"license": License, "data": Data, "gallery": Gallery}
 
 
 def read_facts(file: Path) -> Facts:
-    """The facts in a YAML file; the key ``like`` names another whose facts hold where it has none.
+    """Read and check the facts in a YAML file.
+
+    Args:
+        file: The file. Its key ``like`` may name another file, whose facts are the defaults.
 
     Raises:
         InvalidInputError: If it cannot be read, or a key is unknown, missing, or not filled in.
     """
     content = read_raw(file)
     facts = _build(Facts, content, str(file))
-    if open_points := _unwritten(content):
-        raise InvalidInputError(f"{file} is not filled in yet: {', '.join(open_points)}.")
+    if unfilled := _unfilled(content):
+        raise InvalidInputError(f"{file} is not filled in yet: {', '.join(unfilled)}.")
     _check(facts, file)
     return facts
 
 
 def _check(facts: Facts, file: Path) -> None:
-    """What the Hub would refuse, and what a card must not lack."""
+    """Refuse what the Hub would refuse, and a card without limits."""
     wrong = []
     if facts.license.id == "other" and not (facts.license.name and facts.license.link):
-        wrong.append("license: other needs a name and a link")
+        wrong.append("license: the id other needs a name and a link")
     for key, name in (("data.hub_id", facts.data.hub_id), ("base_model", facts.base_model)):
         if name is not None and _HUB_ID.fullmatch(name) is None:
-            wrong.append(f"{key}: {name!r} is no id on the Hub, <owner>/<name>")
+            wrong.append(f"{key}: {name!r} is no id on the Hub; write <owner>/<name>")
     if not facts.limits:
         wrong.append("limits: name at least one")
     if wrong:
@@ -132,7 +141,13 @@ def _check(facts: Facts, file: Path) -> None:
 
 
 def read_raw(file: Path) -> Any:
-    """What a YAML file of facts holds, not checked; with the facts of the one that ``like`` names.
+    """Read a YAML file of facts, and the file that its key ``like`` names, without checks.
+
+    Args:
+        file: The file.
+
+    Returns:
+        What the YAML holds; for facts a mapping.
 
     Raises:
         InvalidInputError: If it cannot be read.
@@ -145,24 +160,28 @@ def read_raw(file: Path) -> Any:
         other = file.parent / str(content.pop("like"))
         base = {} if other.resolve() == file.resolve() else read_raw(other)
         if not isinstance(base, dict) or not base:
-            raise InvalidInputError(f"{file}: like: {other.name} holds no facts.")
+            raise InvalidInputError(
+                f"{file}: like: {other.name} holds no facts; name another file of facts."
+            )
         content = {**base, **content}
     return content
 
 
 def _build(cls: Any, content: Any, place: str) -> Any:
-    """An instance of a dataclass from a mapping, strictly."""
+    """Build a dataclass from a mapping; unknown keys, missing keys and other types are errors."""
     if not isinstance(content, dict):
-        raise InvalidInputError(f"{place} must hold keys with values, as {cls.__name__} has.")
+        raise InvalidInputError(
+            f"{place} must be a mapping with keys of: {', '.join(f.name for f in fields(cls))}."
+        )
     known = {f.name: f for f in fields(cls)}
-    needed = {n for n, f in known.items() if f.default is f.default_factory is MISSING}
-    strange, missing = sorted(set(content) - set(known)), sorted(needed - set(content))
-    if strange or missing:
+    required = {n for n, f in known.items() if f.default is f.default_factory is MISSING}
+    unknown, missing = sorted(set(content) - set(known)), sorted(required - set(content))
+    if unknown or missing:
         raise InvalidInputError(
             f"{place}: " + "; ".join(
-                [f"unknown: {', '.join(map(str, strange))}"] * bool(strange)
+                [f"unknown: {', '.join(map(str, unknown))}"] * bool(unknown)
                 + [f"missing: {', '.join(missing)}"] * bool(missing)
-            ) + f". It takes: {', '.join(known)}."
+            ) + f". The keys are: {', '.join(known)}."
         )  # fmt: skip
     values: Dict[str, Any] = {}
     for name, value in content.items():
@@ -177,10 +196,10 @@ def _build(cls: Any, content: Any, place: str) -> Any:
         raise InvalidInputError(f"{place}: {' '.join(str(error).split())}") from None
 
 
-def _unwritten(content: Any, name: str = "") -> List[str]:
-    """Names of the keys whose value is still a draft's."""
+def _unfilled(content: Any, name: str = "") -> List[str]:
+    """Return the names of the keys whose text is empty or still says TODO."""
     if isinstance(content, dict):
-        return [n for k, v in content.items() for n in _unwritten(v, f"{name}.{k}".strip("."))]
+        return [n for k, v in content.items() for n in _unfilled(v, f"{name}.{k}".strip("."))]
     if isinstance(content, list):
-        return sorted({n for v in content for n in _unwritten(v, name)})
+        return sorted({n for v in content for n in _unfilled(v, name)})
     return [name] if isinstance(content, str) and (TODO in content or not content.strip()) else []

@@ -1,25 +1,28 @@
-"""The figures of ``test.json`` in a card: tables with intervals, and whether they can be right.
+"""Write the figures of ``test.json`` as tables with intervals, and check them.
 
-The file is what `tools/score_celeba.py` writes: :func:`se_zoo.statistics.describe` with what it was
-made of.
+`tools/score_celeba.py` writes that file: the result of :func:`se_zoo.statistics.describe`, with its
+command, data and weights.
 """
 
 from typing import Any, Callable, Dict, List, Mapping
 
 from ..errors import InvalidInputError
-from .formatting import plain_text, title_of
+from .formatting import escape_markdown, title_of
 
-#: How far a figure of ``training.json`` may lie from that of the same name in ``test.json``: other
-#: kernels round differently, which moves a few answers in thousands.
+#: Allowed difference between a figure of ``training.json`` and the same figure of ``test.json``:
+#: other kernels round differently, which changes a few answers in thousands.
 TOLERANCE = 0.002
 _RATES = {"true_positive_rate": "True-positive rate", "false_positive_rate": "False-positive rate"}
 
 
 def means_of(test: Mapping[str, Any]) -> Dict[str, float]:
-    """Return the means over the labels at one half, by metric.
+    """Return the means over the labels by metric, each label answered above one half.
+
+    Args:
+        test: The content of ``test.json``.
 
     Raises:
-        InvalidInputError: If they are not there, or are no shares.
+        InvalidInputError: If accuracy or balanced accuracy is missing or not in [0, 1].
     """
     figures: Any = test.get("figures")
     rows = figures if isinstance(figures, dict) else {}
@@ -28,8 +31,8 @@ def means_of(test: Mapping[str, Any]) -> Dict[str, float]:
         value = values.get(metric)
         if not isinstance(value, float) or not 0 <= value <= 1:
             raise InvalidInputError(
-                f"test.json says {metric} = {value}; it has to be what tools/score_celeba.py "
-                "writes. Rename a file of other figures."
+                f"test.json says {metric} = {value}, which must be a number from 0 to 1. Write "
+                "the file with tools/score_celeba.py; rename it if it holds other figures."
             )
     return {m: v for m, v in values.items() if v is not None}
 
@@ -37,13 +40,14 @@ def means_of(test: Mapping[str, Any]) -> Dict[str, float]:
 def check_agreement(
     training: Mapping[str, Any], split: str, test: Mapping[str, Any], name: str
 ) -> None:
-    """Refuse figures of one split that cannot both be of these weights.
+    """Refuse figures of training.json and test.json that cannot be of the same weights.
 
     Args:
         training: The recipe's summary.
-        split: Its test split; of another number of samples it is another one, and not compared.
+        split: Name of its test split. If it has another number of samples than the test split of
+            ``test.json``, the data are not the same and nothing is compared.
         test: The content of ``test.json``.
-        name: Of the model.
+        name: Name of the model, for the error.
 
     Raises:
         InvalidInputError: Naming the figure, if two differ by more than :data:`TOLERANCE`.
@@ -54,8 +58,8 @@ def check_agreement(
         other = training[split].get(metric)
         if other is not None and abs(other - value) > TOLERANCE:
             raise InvalidInputError(
-                f"{name}: training.json says {metric} = {other} of the {split} split, test.json "
-                f"{value}; they are not of the same weights. Score again."
+                f"{name}: on the split {split}, training.json says {metric} = {other} and "
+                f"test.json {value}; they are not of the same weights. Score again."
             )
 
 
@@ -70,14 +74,18 @@ def estimate(row: Mapping[str, Any]) -> str:
 
 
 def label_table(test: Mapping[str, Any]) -> str:
-    """Write every label's figures as a Markdown table."""
+    """Write every label's figures as a Markdown table.
+
+    Args:
+        test: The content of ``test.json``.
+    """
     metrics = ("accuracy", "balanced_accuracy", "average_precision")
     titles = ["label", "positives", *map(title_of, metrics), "threshold", "F1 at it",
               "calibration error"]  # fmt: skip
     lines = _head(titles)
     for label, row in test["labels"].items():
         cells = [
-            plain_text(label),
+            escape_markdown(label),
             f"{100 * row['prevalence']:.1f}",
             *(estimate(row[metric]) for metric in metrics),
             f"{row['threshold']:.3f}",
@@ -99,7 +107,7 @@ def group_table(test: Mapping[str, Any], rate: str) -> str:
     for row in test["groups"]["rows"]:
         found = row[rate]
         sides = (_side(found[side]) for side in ("yes", "no"))
-        name = f"{plain_text(row['label'])}, by {plain_text(row['group'])}"
+        name = f"{escape_markdown(row['label'])}, by {escape_markdown(row['group'])}"
         lines.append(f"| {name} | {' | '.join(sides)} | {_difference(found['difference'])} |")
     return "\n".join(lines)
 
@@ -109,14 +117,14 @@ def _head(titles: List[str]) -> List[str]:
 
 
 def _side(row: Mapping[str, Any]) -> str:
-    """A group's rate with its cases; or that these are too few."""
+    """Write a group's rate with its number of cases, or that these are too few."""
     if row["value"] is None:
         return f"too few ({row['cases']})"
     return f"{estimate(row)} of {row['cases']:,}"
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    """A signed difference, bold where its interval excludes zero."""
+    """Write a difference with its sign, bold where its interval excludes zero."""
     if row["value"] is None:
         return "not known"
     low, high = row["low"], row["high"]

@@ -1,4 +1,7 @@
-"""Files of figures, each of which says how it was made; a card has no figure from elsewhere."""
+"""Read files of figures, which are the only source of a card's figures.
+
+Each file says how it was made.
+"""
 
 import json
 from pathlib import Path
@@ -6,12 +9,15 @@ from typing import Any, Dict
 
 from ..errors import InvalidInputError
 
-#: What every such file has to say of itself.
+#: Keys that every such file must have.
 PROVENANCE = ("command", "commit", "environment")
 
 
 def read_source(file: Path) -> Dict[str, Any]:
-    """The figures in a JSON file.
+    """Read the figures in a JSON file.
+
+    Args:
+        file: The file.
 
     Raises:
         InvalidInputError: If it is missing or broken, or does not say how it was made.
@@ -23,13 +29,19 @@ def read_source(file: Path) -> Dict[str, Any]:
     lacking = [k for k in PROVENANCE if k not in content] if isinstance(content, dict) else ["keys"]
     if lacking:
         raise InvalidInputError(
-            f"{file} does not say how its figures were made; it lacks: {', '.join(lacking)}."
+            f"{file} does not say how its figures were made; add: {', '.join(lacking)}."
         )
     return content
 
 
 def read_sources(folder: Path) -> Dict[str, Dict[str, Any]]:
-    """All files of figures in a card's folder, by their names without ``.json``.
+    """Read all files of figures in a card's folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Their contents, by file name without ``.json``.
 
     Raises:
         InvalidInputError: If one is broken, or does not say how it was made.

@@ -1,4 +1,4 @@
-"""The cards of the zoo's own models, and of timm's weights under an SE head."""
+"""Write the cards of the zoo's own models, and of timm's weights with an SE head."""
 
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -18,29 +18,33 @@ from .formatting import percent
 from .sources import read_source, read_sources
 
 FACTS = "facts.yaml"
-#: Copyright and licence of weights that others made, beside these.
+#: File with copyright and licence of weights that others made.
 NOTICE = "NOTICE"
-#: Folder of the facts of all tags that stand for timm's own weights.
-_TIMMS = "timm_weights"
-#: The same of torchvision's.
-_TORCHVISIONS = "torchvision_weights"
+#: Folders of the facts that hold for all of timm's weights, and for all of torchvision's.
+_TIMM_CARDS, _TORCHVISION_CARDS = "timm_weights", "torchvision_weights"
 
 
 def own_name(name: str) -> Optional[str]:
-    """Return ``resnet50_celeba`` for any name of one of the zoo's own models; None for others.
+    """Return the short name of one of the zoo's own models; None for other models.
+
+    Args:
+        name: Any name of the model: ``se_zoo/resnet50_celeba``, ``resnet50_sehead.celeba``, ...
+
+    Returns:
+        The short name, such as ``resnet50_celeba``.
 
     Raises:
         UnknownModelError: If there is no such model.
     """
     registry = registry_name(name)
     cfg = timm.get_pretrained_cfg(registry)
-    if cfg is not None and cfg.tag:  # an architecture by itself stands for its first tag
+    if cfg is not None and cfg.tag:  # an architecture without a tag means its first tag
         registry = f"{cfg.architecture}.{cfg.tag}"
     return next((own.name for own in own_models().values() if own.registry_name == registry), None)
 
 
 def card_names() -> List[str]:
-    """Return registry names of all that has a card: every tag of every registered architecture."""
+    """Return the registry names that have a card: every tag of every registered architecture."""
     return timm.list_pretrained("*_sehead")
 
 
@@ -52,7 +56,7 @@ def card_text(name: str) -> str:
 
     Raises:
         UnknownModelError: With the closest names, or if the architecture has no weights.
-        InvalidInputError: If the facts or figures of a card are not in order.
+        InvalidInputError: If facts or figures of the card are missing or wrong.
     """
     own = own_name(name)
     if own is not None:
@@ -61,22 +65,25 @@ def card_text(name: str) -> str:
 
 
 def backbone_subject(name: str) -> Subject:
-    """Return what the card of timm's or torchvision's weights under an SE head is made from.
+    """Return what the card of timm's or torchvision's weights with an SE head is rendered from.
 
     Args:
         name: A registry name with or without a tag.
 
     Raises:
         UnknownModelError: With the closest names, or if the architecture has no weights.
-        InvalidInputError: If its facts are not in order.
+        InvalidInputError: If its facts are missing or wrong.
     """
     with torch.device("meta"):
         model: Any = timm.create_model(registry_name(name))
     architecture, tag = model.pretrained_cfg["architecture"], model.pretrained_cfg.get("tag")
     if not tag:
-        raise UnknownModelError(f"{name} has no weights of any tag, so there is no card.")
+        raise UnknownModelError(
+            f"{name} has no weights of any tag, so it has no card; "
+            'timm.list_pretrained("*_sehead") lists the names that have one.'
+        )
     registry = f"{architecture}.{tag}"
-    folder = cards_folder() / (_TORCHVISIONS if tag == TORCHVISION else _TIMMS)
+    folder = cards_folder() / (_TORCHVISION_CARDS if tag == TORCHVISION else _TIMM_CARDS)
     facts = read_facts(folder / FACTS)
     return Subject(
         name=registry,
@@ -92,7 +99,7 @@ def backbone_subject(name: str) -> Subject:
 
 
 def card_folder(own: str) -> Path:
-    """The folder of one of the zoo's own models."""
+    """Return the folder of one of the zoo's own models in ``hub_cards``."""
     return cards_folder() / own
 
 
@@ -110,7 +117,7 @@ def models_table() -> str:
 
 
 def _score(name: str, metric: str) -> str:
-    """Return a figure of the test part in words: from ``test.json``, or the recipe's summary."""
+    """Return a figure of the test split as text, from ``test.json`` or the recipe's summary."""
     file, training = card_folder(name) / "test.json", _training(name)
     if file.is_file():
         found = read_source(file)["figures"][metric]
@@ -122,16 +129,16 @@ def _score(name: str, metric: str) -> str:
 
 
 def _training(name: str) -> Optional[Dict[str, Any]]:
-    """Return a recipe's summary of one of the zoo's own models; None where no recipe trained it."""
+    """Return the recipe's summary of one of the zoo's own models; None without a recipe."""
     file = card_folder(name) / "training.json"
     return read_source(file) if file.is_file() else None
 
 
 def notice_text(names: Optional[Sequence[str]] = None) -> str:
-    """Return ``hub_cards/NOTICE``: licence and origin of the weights in the package, by model.
+    """Return the text of ``hub_cards/NOTICE``: licence and origin of the weights, by model.
 
     Args:
-        names: Models; by default all of the package.
+        names: Models; by default all models of the package.
     """
     parts = ["The Apache License of the code does not extend to the weights in this package.\n"]
     for name in sorted(manifest() if names is None else names):
