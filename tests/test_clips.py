@@ -541,7 +541,7 @@ def test_check_on_the_command_line(actions: Path, capsys: pytest.CaptureFixture)
     assert "12 videos, 2 classes" in said and "10 to 30" in said
     with pytest.raises(SystemExit) as stop:
         cli.main(["check", str(actions), "--min-frames", "9"])
-    assert "go with --videos" in str(stop.value.code)
+    assert "need --videos" in str(stop.value.code)
 
 
 # The recipe on the GRID corpus

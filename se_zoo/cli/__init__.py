@@ -1,4 +1,4 @@
-"""The command line ``se-zoo``."""
+"""Run the command line ``se-zoo``."""
 
 import sys
 from typing import Annotated, Any, Callable, Dict, Optional, Sequence, Union
@@ -29,7 +29,11 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Entry point of ``se-zoo``; errors take one line and exit status 1."""
+    """Run a command of ``se-zoo``; an error prints one line and gives exit status 1.
+
+    Args:
+        argv: Arguments of the command line; by default those of the process.
+    """
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],

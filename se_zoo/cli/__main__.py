@@ -1,3 +1,5 @@
+"""Run ``se-zoo`` as ``python -m se_zoo.cli``."""
+
 from . import main
 
 main()

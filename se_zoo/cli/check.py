@@ -1,4 +1,4 @@
-"""``se-zoo check``: look at a data set before training on it."""
+"""Check a data set before training on it: ``se-zoo check``."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,56 +13,58 @@ from ..errors import DataError
 
 @dataclass(frozen=True)
 class Check:
-    """Decode a data set's every image or video and report what would fail or mislead in training.
+    """Decode every image or video of a data set and report what would harm training.
 
-    Exit status 1 on errors: corrupt or missing files, splits, columns and classes that are not as
-    declared. A folder per class needs no option, tables need --label, --attributes or --celeba.
+    Errors give exit status 1: corrupt or missing files, and splits, columns or classes that differ
+    from the declared ones. A folder for each class needs no option; tables need --label,
+    --attributes or --celeba.
     """
 
     data: tyro.conf.Positional[str]
-    """Hub id; or a folder: with <split>.parquet, with <split>/<class>/*, or with the files that
+    """Hub id; or a folder with <split>.parquet, with <split>/<class>/*, or with the files that
     --csv lists."""
     videos: bool = False
-    """The samples are videos, not images; --video, --layout, --lists, --fold, --crop and
-    --min-frames are for them."""
+    """The samples are videos, not images. --video, --layout, --lists, --fold, --crop and
+    --min-frames apply to videos only."""
     tracks: bool = False
-    """The samples are face tracks with sound, in AVA-ActiveSpeaker's layout; of the other options
-    --splits, --bodies, --workers, --fast and --every are for them."""
+    """The samples are face tracks with sound, in AVA-ActiveSpeaker's layout. Of the other options,
+    --splits, --bodies, --workers, --fast and --every apply."""
     bodies: Optional[str] = None
-    """Folder of the tracks' body crops, in the data's folder."""
+    """Folder of the tracks' body crops, inside the folder of the data."""
     celeba: bool = False
     """The 40 attributes of CelebA, by the names and types of flwrlabs/celeba; the columns celeb_id
     and image_id are ignored."""
     name: Optional[str] = None
     """Configuration (subset) of a Hub data set that has several."""
     csv: Optional[Path] = None
-    """Table of the files in the folder: their names in the column --image or --video, the label or
-    the attributes (true/false or 1/0), and, for more than one split, a column "split"; of videos
-    also columns "start" and "end", in seconds, for parts of them."""
+    """Table of the files in the folder. Columns: the file name (--image or --video), the label or
+    the attributes (true/false or 1/0), and "split" if there are several splits; for parts of videos
+    also "start" and "end", in seconds."""
     splits: Tuple[str, str, str] = ("train", "valid", "test")
-    """Names of the splits to train, validate and test on; one may stand twice."""
+    """Names of the splits to train, validate and test on; a name may appear twice."""
     image: str = "image"
     """Column of the images; in a csv, of their file names relative to the folder."""
     video: str = "video"
-    """Column of the videos, likewise."""
+    """Column of the videos; in a csv, of their file names relative to the folder."""
     label: Optional[str] = None
-    """Column of the class, for one class a sample."""
+    """Column of the class, if each sample has one class."""
     attributes: Tuple[str, ...] = ()
-    """Boolean columns, for several labels a sample."""
+    """Boolean columns, if each sample has several labels."""
     ignore: Tuple[str, ...] = ()
-    """Columns that may be there and are not used; any other column is an error."""
+    """Columns that may exist and are not used; any other column is an error."""
     layout: Literal["auto", "ucf101", "kinetics"] = "auto"
-    """ucf101 or kinetics: videos by the official lists, which auto finds in the data's folder."""
+    """ucf101 or kinetics: read videos by the official lists. auto finds the lists in the folder of
+    the data."""
     lists: Optional[Path] = None
-    """Folder of the official lists, where it is another one."""
+    """Folder of the official lists, if it is not the folder of the data."""
     fold: Literal[1, 2, 3] = 1
-    """Which of ucf101's three splits into training and test."""
+    """Number of ucf101's split into training and test."""
     crop: Optional[Tuple[int, int, int, int]] = None
-    """x0 y0 x1 y1 in pixels that are to be cut out of every frame."""
+    """x0 y0 x1 y1 in pixels, cut out of every frame."""
     min_frames: int = 1
     """Videos with fewer frames are errors."""
     workers: Optional[int] = None
-    """Processes that decode; by default one a CPU."""
+    """Number of processes that decode; by default one for each CPU."""
     fast: bool = False
     """Decode 64 samples of every split instead of all."""
     every: bool = False
@@ -70,7 +72,10 @@ class Check:
 
 
 def data_config(args: Check) -> TableConfig:
-    """The declaration that the options amount to.
+    """Return the configuration of the data that the options describe.
+
+    Args:
+        args: The options.
 
     Raises:
         DataError: If options contradict each other.
@@ -79,14 +84,14 @@ def data_config(args: Check) -> TableConfig:
     given: Dict[str, Any] = {"path": args.data, **{n: getattr(args, n) for n in names}}
     if args.videos:
         if args.celeba:
-            raise DataError("--celeba is for images; leave out --videos.")
+            raise DataError("--celeba applies to images; leave out --videos.")
         return ClipDataConfig(
             **given, video=args.video, layout=args.layout, lists=args.lists, fold=args.fold,
             crop=args.crop, min_frames=args.min_frames,
         )  # fmt: skip
-    of_videos = (args.layout, args.lists, args.fold, args.crop, args.min_frames)
-    if of_videos != ("auto", None, 1, None, 1):
-        raise DataError("--layout, --lists, --fold, --crop and --min-frames go with --videos.")
+    video_options = (args.layout, args.lists, args.fold, args.crop, args.min_frames)
+    if video_options != ("auto", None, 1, None, 1):
+        raise DataError("--layout, --lists, --fold, --crop and --min-frames need --videos.")
     config = DataConfig(**given, image=args.image)
     if not args.celeba:
         return config
@@ -100,10 +105,13 @@ def data_config(args: Check) -> TableConfig:
 
 
 def run_check(args: Check) -> None:
-    """Run ``se-zoo check``.
+    """Run ``se-zoo check``: print the report.
+
+    Args:
+        args: The options.
 
     Raises:
-        DataError: If the report has errors, after it was printed.
+        DataError: If the report has errors.
     """
     from ..data import check
 
@@ -115,10 +123,11 @@ def run_check(args: Check) -> None:
         errors = report.errors
     if errors:
         count = len(errors)
-        raise DataError(f"{count:,} error{'' if count == 1 else 's'} in {args.data}")
+        raise DataError(f"{count:,} error{'' if count == 1 else 's'} in {args.data}; see above.")
 
 
 def _check_tracks(args: Check) -> Sequence[str]:
+    """Check face tracks, print the report and return the errors."""
     from ..data.checks.report import format_problems
     from ..data.checks.track_check import check_tracks
 

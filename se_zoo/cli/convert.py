@@ -1,4 +1,4 @@
-"""``se-zoo convert``: other projects' weights as ours."""
+"""Convert weights of other projects: ``se-zoo convert``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,23 +9,26 @@ import tyro
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert published weights of another project to a model that se_zoo loads."""
+    """Convert published weights of another project into a model that se_zoo loads."""
 
     kind: tyro.conf.Positional[Literal["lr-asd"]]
-    """lr-asd: active speaker detection, to asd_small_sehead. Every tensor is used; the SE block
-    that is added is the identity, so the scores are the published network's."""
+    """lr-asd: active speaker detection, converted to asd_small_sehead. Every tensor is used. The
+    added SE block is the identity, so the scores are those of the published network."""
     weights: tyro.conf.Positional[Path]
-    """Its state dict: .safetensors, or what torch.save wrote."""
+    """File with its state dict: .safetensors, or written by torch.save."""
     out: Path = Path("lr_asd_sehead")
-    """Folder for config.json, model.safetensors and the card's facts; it must not be there yet."""
+    """Folder for config.json, model.safetensors and the card's facts; it must not exist yet."""
 
 
 def run_convert(args: Convert) -> None:
     """Run ``se-zoo convert``.
 
+    Args:
+        args: The options.
+
     Raises:
         WeightsNotFoundError: If the weights are not those of that project.
-        InvalidInputError: If the folder is there already.
+        InvalidInputError: If the folder exists already.
     """
     from ..models.speaker.lr_asd import write_converted
 

@@ -1,4 +1,4 @@
-"""``se-zoo explain``: predict, explain and draw photographs."""
+"""Predict, explain and draw photos or a video: ``se-zoo explain``."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +19,7 @@ from ..models.pretrained.load import load_model
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
-#: Without a photo, the portrait that comes with matplotlib is explained.
-#: The demo's face, framed as in CelebA as far as the photo reaches (x0, y0, x1, y1 in pixels).
+#: Face of matplotlib's portrait, framed as in CelebA as far as the photo reaches (x0, y0, x1, y1).
 DEMO_CROP = (100, 0, 429, 403)
 DEMO_TARGETS = ("Eyeglasses", "No_Beard", "Mouth_Slightly_Open")
 #: The photo at its full width, with the margin that the ImageNet model's preprocessing cuts off.
@@ -28,7 +27,7 @@ DEMO_WHOLE = (-37, 7, 549, 593)
 
 
 class DemoPart(NamedTuple):
-    """One line of the demo's picture: which model answers what, of which box, for which labels."""
+    """One row of the demo's picture: a question, and the model, box and labels that answer it."""
 
     question: str
     model: str
@@ -44,9 +43,11 @@ DEMO = (
 
 @dataclass(frozen=True)
 class Explain:
-    """Predict, explain and draw photos or a video. Without one: a portrait that comes with
-    matplotlib, by two models: what is in the photo, and what the face shows. With --model,
-    --target, --versus or --crop it is one model, on the face.
+    """Predict, explain and draw photos or a video.
+
+    Without a file, a portrait that comes with matplotlib is explained by two models: what is in the
+    photo, and what the face shows. With --model, --target, --versus or --crop, one model explains
+    the face.
 
     Models trained on CelebA expect a face framed as there: upright, eyes in the middle, hair and
     chin inside. Cut other photos with --crop.
@@ -74,12 +75,12 @@ class Explain:
 
     @property
     def model_name(self) -> str:
-        """The model in force."""
+        """Name of the model to load."""
         return self.model or DEFAULT_MODEL
 
 
 def _photos_and_targets(args: Explain) -> Tuple[List[Tuple[str, Image.Image]], Tuple[str, ...]]:
-    """Named photos and the targets, with the demo's where no photo is given."""
+    """Return photos by name, and the targets; without a photo, those of the demo."""
     if args.photos:
         return [(str(p), load_photo(p, args.crop)) for p in args.photos], args.target
     photo = load_photo(demo_photo(), args.crop or DEMO_CROP)
@@ -89,7 +90,14 @@ def _photos_and_targets(args: Explain) -> Tuple[List[Tuple[str, Image.Image]], T
 
 
 def run_explain(args: Explain) -> None:
-    """Run ``se-zoo explain``."""
+    """Run ``se-zoo explain``.
+
+    Args:
+        args: The options.
+
+    Raises:
+        InvalidInputError: If options, files and model do not fit together.
+    """
     video = any(is_video(path) for path in args.photos)
     out = args.out or Path("explanation.mp4" if video else "explanation.png")
     known = (".mp4", ".png") if video else (".png",)
@@ -118,7 +126,7 @@ def run_explain(args: Explain) -> None:
 
 
 def _explain_demo(args: Explain, out: Path) -> None:
-    """The portrait, explained by both models in one picture."""
+    """Explain the portrait with both models, in one picture."""
     from ..explanations.draw.save import save_together
 
     parts, printed = [], []
@@ -140,7 +148,7 @@ def _explain_demo(args: Explain, out: Path) -> None:
 def _classes(
     args: Explain, model: Any, wanted: Sequence[str]
 ) -> Tuple[Optional[List[int]], Optional[int]]:
-    """The targets, and the class of ``--versus``, as the model counts them."""
+    """Return the class indices of the targets and of ``--versus``."""
     labels, classes = model.class_labels(), model.num_classes
     targets = [target_of(t, labels, classes) for t in wanted] or None
     return targets, None if args.versus is None else target_of(args.versus, labels, classes)
@@ -148,7 +156,7 @@ def _classes(
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Say which file it was that could not be written."""
+    """Name the file in errors of writing it."""
     try:
         yield
     except OSError as error:
@@ -156,7 +164,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _explain_video(args: Explain, out: Path) -> None:
-    """The same for one clip of one video."""
+    """Explain one clip of a video."""
     if len(args.photos) != 1:
         raise InvalidInputError("Name one video, and no photos beside it.")
     video = open_video(args.photos[0])
@@ -183,7 +191,7 @@ def _explain_video(args: Explain, out: Path) -> None:
 
 
 def _facts(args: Explain, names: List[str]) -> Dict[str, Any]:
-    """What the JSON needs for the picture to be made again."""
+    """Return what the JSON needs so that the picture can be made again."""
     from .. import __version__
 
     crop = args.crop or (None if args.photos else DEMO_CROP)
@@ -196,8 +204,10 @@ def _facts(args: Explain, names: List[str]) -> Dict[str, Any]:
 
 
 def _table(name: str, explanation: Any, asked: Optional[Sequence[int]]) -> str:
-    """The predictions of one photo; explained targets carry a star. Of independent labels those
-    that were asked for, or else every one that is predicted."""
+    """Return the predictions of one photo as text; explained targets carry a star.
+
+    For independent labels, it lists those that were asked for, or else all predicted ones.
+    """
     probabilities = explanation.probabilities[0]
     names = explanation.label_names or [str(i) for i in range(len(probabilities))]
     order = probabilities.argsort(descending=True).tolist()
@@ -217,6 +227,7 @@ def _table(name: str, explanation: Any, asked: Optional[Sequence[int]]) -> str:
 
 
 def _what_it_shows(explanation: Any) -> str:
+    """Describe the map in one line: its cells, and whether it is exact."""
     *steps, rows, columns = explanation.native_grid
     parts = [f"{rows} x {columns} cells"]
     if steps:

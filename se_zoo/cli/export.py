@@ -1,4 +1,4 @@
-"""``se-zoo export``: a model that explains itself, as one file for other runtimes."""
+"""Export a model with its explanation as one file for other runtimes: ``se-zoo export``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +18,24 @@ class Export:
     """Name of the zoo (se_zoo/...), architecture *_sehead, hf-hub:<repository> or
     local-dir:<folder>."""
     format: Literal["onnx"] = "onnx"
-    """onnx: any batch size, at the model's own input size. It is run by onnxruntime and compared
-    with torch before it is written."""
+    """onnx: any batch size, at the model's own input size. The graph is run with onnxruntime and
+    compared with torch before it is written."""
     out: Optional[Path] = None
-    """File to write; by default the model's name with the ending of the format."""
+    """File to write; by default the model's name with the format as its ending."""
     method: Literal["contribution", "support", "gate", "activation"] = "contribution"
-    """Which heatmap. contribution and support: one for each target."""
+    """Kind of heatmap. contribution and support give one for each target."""
     target: Tuple[str, ...] = ()
     """Labels or class indices of the contribution or support maps; by default all classes."""
     normalize: Optional[float] = None
-    """Raw value that is drawn as 1, so that heatmaps can be compared; by default each heatmap's
-    strongest spot is 1."""
+    """Raw value that becomes 1 in every heatmap, so that heatmaps can be compared; by default the
+    strongest spot of each heatmap is 1."""
 
 
 def run_export(args: Export) -> None:
     """Run ``se-zoo export``.
+
+    Args:
+        args: The options.
 
     Raises:
         InvalidInputError: If the head's contribution map needs a gradient, or the graph does not

@@ -1,4 +1,4 @@
-"""``se-zoo tracks``: face crops and sound for training, out of videos."""
+"""Make training data of face crops and sound from videos: ``se-zoo tracks``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,32 +9,35 @@ import tyro
 
 @dataclass(frozen=True)
 class Tracks:
-    """Cut faces and their sound out of videos, as speaker models are trained on them.
+    """Cut faces and their sound out of videos, to train speaker models on them.
 
-    Writes <out>/csv/<split>.csv, clips_videos/ and clips_audios/ in the layout of
-    AVA-ActiveSpeaker's usual preparation; `recipes/speaker.py --data.path <out>` trains on it.
+    Writes <out>/csv/<split>.csv, clips_videos/ and clips_audios/, in the usual layout of
+    AVA-ActiveSpeaker. `recipes/speaker.py --data.path <out>` trains on this folder.
     """
 
     videos: tyro.conf.Positional[Path]
-    """Folder of the videos; a video's name without its ending is its id."""
+    """Folder of the videos; the file name without its ending is the id of a video."""
     boxes: Path
     """AVA's table, with or without a header: video_id, frame_timestamp (seconds), entity_box_x1,
     y1, x2, y2 (fractions of width and height), label (SPEAKING_AUDIBLE, SPEAKING_NOT_AUDIBLE or
-    NOT_SPEAKING), entity_id. `se-zoo speaker` writes such a table, but with the same label in every
-    row: set them."""
+    NOT_SPEAKING), entity_id. `se-zoo speaker` writes such a table with the same label in every row:
+    correct the labels first."""
     out: Path = Path("tracks")
-    """Folder for the tracks; other splits in it stay."""
+    """Folder for the tracks; other splits in it are kept."""
     split: str = "train"
-    """What the split is called."""
+    """Name of the split."""
     bodies: Optional[Path] = None
-    """Table of the bodies' boxes, one for every row of the other."""
+    """Table of the boxes of the bodies, with one row for every row of --boxes."""
 
 
 def run_tracks(args: Tracks) -> None:
     """Run ``se-zoo tracks``.
 
+    Args:
+        args: The options.
+
     Raises:
-        DataError: For tables and videos that do not fit together.
+        DataError: If tables and videos do not fit together.
     """
     from tqdm import tqdm
 
@@ -50,5 +53,5 @@ def run_tracks(args: Tracks) -> None:
     print(
         f"{table}: {len(rows):,} crops, {share:.1%} of them speech; the folder has the splits "
         f"{', '.join(splits)}. recipes/speaker.py --data.path "
-        f"{args.out} trains on train, valid and test, or on those that --data.splits names"
+        f"{args.out} trains on train, valid and test, or on the splits that --data.splits names"
     )

@@ -1,4 +1,4 @@
-"""``se-zoo list``, ``card``, ``publish`` and ``verify``: the zoo, and what goes to the Hub."""
+"""List and publish models: ``se-zoo list``, ``card``, ``publish`` and ``verify``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,34 +14,35 @@ class ListModels:
     """List the zoo's trained models. All of them come with the package."""
 
     architectures: bool = False
-    """The architectures in their place, for training or with timm's own weights from the Hub."""
+    """List the architectures instead, for training or with timm's own weights from the Hub."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """Print a model's card, or start one for a run.
+    """Print a model's card, or write the draft of one for a run.
 
-    Every figure in it comes from a file that says how it was measured.
+    Every figure of a card comes from a file that says how it was measured.
     """
 
     model: tyro.conf.Positional[str]
     """se_zoo/<name> or an architecture's tag (resnet50_sehead.a1_in1k); or the folder of a run."""
     repo: Optional[str] = None
-    """The repository that a run's card names."""
+    """Repository to name in the card of a run."""
     new: bool = False
-    """Write RUN/card/facts.yaml, a draft of what only you can state, to be filled in."""
+    """Write RUN/card/facts.yaml, a draft for you to fill in with what only you can state."""
 
 
 @dataclass(frozen=True)
 class Publish:
-    """Upload a trained model to the Hugging Face Hub, and pull it back to be sure.
+    """Publish a trained model on the Hugging Face Hub.
 
-    Everything goes up in one commit, after the same was pulled into an empty cache and had given
-    equal logits and explanations, to the bit. If anything fails, the Hub stays as it was.
+    The files are uploaded to a branch, pulled from there into an empty cache, and must give equal
+    logits and explanations, to the bit. Then they go to main in one commit. If anything fails, the
+    Hub stays as it was.
     """
 
     run: tyro.conf.Positional[Optional[Path]] = None
-    """Folder of a finished run, or of a model that se_zoo.save wrote."""
+    """Folder of a finished run, or a folder that se_zoo.save wrote."""
     repo: Optional[str] = None
     """Repository, <user or organisation>/<name>."""
     pr: bool = False
@@ -49,18 +50,18 @@ class Publish:
     private: bool = False
     """Make a new repository private."""
     dry_run: bool = False
-    """Write RUN/upload, the folder that would be uploaded, and ask nothing of the Hub."""
+    """Only write RUN/upload, the folder that would be uploaded. The Hub is not contacted."""
     tag: Optional[str] = None
     """Tag of the commit; by default the next of v1, v2, ..."""
     overwrite: bool = False
-    """Replace files of the repository that something else than se-zoo wrote."""
+    """Replace files of the repository that se-zoo did not write."""
     no_metrics: bool = False
-    """The model was trained without a recipe, and its card says that nothing was measured."""
+    """Publish a model that no recipe trained; its card says that nothing was measured."""
     zoo: bool = False
-    """In the place of a run, all models of the zoo, each as it lies in the package. What is up
-    already is skipped, so an interrupted command can be given again."""
+    """Publish all models of the zoo from the package, instead of a run. Models that are published
+    already are skipped, so an interrupted command can be given again."""
     org: Optional[str] = None
-    """With --zoo: the organisation; by default the zoo's."""
+    """With --zoo: organisation on the Hub; by default the zoo's."""
     record: bool = False
     """With --zoo: write commits and tags to hub_cards/manifest.json, so that the next version of
     se_zoo pulls exactly these commits."""
@@ -68,14 +69,18 @@ class Publish:
 
 @dataclass(frozen=True)
 class Verify:
-    """Fetch a model and compare its files with the hashes that were published, then load it."""
+    """Compare a model's files with the hashes that were published, then load the model."""
 
     model: tyro.conf.Positional[str]
     """se_zoo/<name> or hf-hub:<repository>."""
 
 
 def run_list(args: ListModels) -> None:
-    """Run ``se-zoo list``."""
+    """Run ``se-zoo list``.
+
+    Args:
+        args: The options.
+    """
     from ..models import list_models
     from ..models.names import PREFIX
     from ..models.pretrained.own_models import own_models
@@ -93,8 +98,12 @@ def run_list(args: ListModels) -> None:
 def run_card(args: Card) -> None:
     """Run ``se-zoo card``.
 
+    Args:
+        args: The options.
+
     Raises:
-        InvalidInputError: If the facts are not complete, or there is a card already.
+        InvalidInputError: If there is no such model, facts are missing, or a draft exists already.
+        PublishError: If the card cannot be rendered.
     """
     from ..hub.run import read_run, write_draft
     from ..hub.stage import stage
@@ -109,9 +118,11 @@ def run_card(args: Card) -> None:
         with stage(read_run(folder, args.repo or "user/name", metrics)) as staged:
             print((staged.folder / "README.md").read_text("utf-8"))
     elif ":" in args.model or not args.model:
-        raise InvalidInputError("A card is of a model of the zoo, or of a run's folder.")
+        raise InvalidInputError(
+            f"There is no card of {args.model!r}; name a model of the zoo, or the folder of a run."
+        )
     elif args.model.startswith((".", "/", "runs")):
-        raise InvalidInputError(f"no such folder: {args.model}")
+        raise InvalidInputError(f"no such folder: {args.model}; name the folder of a run.")
     else:
         print(card_text(args.model))
 
@@ -119,8 +130,13 @@ def run_card(args: Card) -> None:
 def run_publish(args: Publish) -> None:
     """Run ``se-zoo publish``.
 
+    Args:
+        args: The options.
+
     Raises:
-        InvalidInputError, PublishError: If anything is not in order; the Hub is then as it was.
+        InvalidInputError: If options, run or facts are wrong or incomplete; the Hub is not changed.
+        PublishError: If publishing fails; the Hub is then as it was, or the message says what is
+            left.
     """
     from ..hub.publish import publish
     from ..hub.run import read_run
@@ -130,7 +146,7 @@ def run_publish(args: Publish) -> None:
         _publish_zoo(args)
         return
     if args.org is not None or args.record:
-        raise InvalidInputError("--org and --record are for --zoo.")
+        raise InvalidInputError("--org and --record are for --zoo; add it, or leave them out.")
     if args.run is None:
         raise InvalidInputError("Name the folder of a run, or give --zoo for the zoo's own models.")
     if args.repo is None:
@@ -139,7 +155,7 @@ def run_publish(args: Publish) -> None:
     if args.dry_run:
         folder = write_upload(run)
         names = sorted(str(p.relative_to(folder)) for p in folder.iterdir())
-        print(f"{folder}: {', '.join(names)}\nwould be {run.repo}; nothing was asked of the Hub")
+        print(f"{folder}: {', '.join(names)}\nwould go to {run.repo}; the Hub was not contacted")
         return
     with stage(run) as staged:
         done = publish(
@@ -149,14 +165,14 @@ def run_publish(args: Publish) -> None:
 
 
 def _publish_zoo(args: Publish) -> None:
-    """Publish the zoo's own models, a line each."""
+    """Publish the zoo's own models, and print a line for each."""
     from ..hub.publish_errors import PublishError
     from ..hub.publish_zoo import publish_zoo
 
     others = {"RUN": args.run, "--repo": args.repo, "--pr": args.pr, "--dry-run": args.dry_run,
               "--tag": args.tag, "--no-metrics": args.no_metrics}  # fmt: skip
     if given := [name for name, value in others.items() if value]:
-        raise InvalidInputError(f"--zoo goes without {', '.join(given)}.")
+        raise InvalidInputError(f"--zoo goes without {', '.join(given)}; leave them out.")
     outcomes = publish_zoo(
         args.org, private=args.private, overwrite=args.overwrite, to_record=args.record
     )
@@ -166,12 +182,15 @@ def _publish_zoo(args: Publish) -> None:
         failed += outcome.publication is None
     if failed:
         raise PublishError(
-            f"{failed} of the models failed, the others are up; give the same command again."
+            f"{failed} of the models failed, the others are published; give the same command again."
         )
 
 
 def run_verify(args: Verify) -> None:
     """Run ``se-zoo verify``.
+
+    Args:
+        args: The options.
 
     Raises:
         VerifyError: If a file is not the one that was published.
