@@ -15,7 +15,7 @@ import torch
 import se_zoo
 from se_zoo.hub.card import GALLERY
 from se_zoo.hub.packaged import packaged_run
-from se_zoo.hub.publish import COUNTED
+from se_zoo.hub.publish import GENERATED
 from se_zoo.hub.stage import alike, stage
 from se_zoo.hub.zoo import notice_text
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, manifest, sha256_of
@@ -51,7 +51,7 @@ def test_staging_again_gives_the_packaged_folder(name: str) -> None:
     """
     hub, beside = hub_folder(name), cards_folder() / name
     with stage(packaged_run(name, hub, beside)) as staged:
-        for file in COUNTED:
+        for file in GENERATED:
             if (hub / file).is_file():
                 new = json.loads((staged.folder / file).read_text())
                 old = json.loads((hub / file).read_text())
@@ -61,7 +61,7 @@ def test_staging_again_gives_the_packaged_folder(name: str) -> None:
                 assert alike(old, new), file
         made, packaged = files_of(staged.folder), files_of(hub)
     assert set(made) == set(packaged)
-    for file in set(made) - {*COUNTED, GALLERY, "manifest.json"}:
+    for file in set(made) - {*GENERATED, GALLERY, "manifest.json"}:
         assert made[file] == packaged[file], file
 
 

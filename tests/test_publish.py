@@ -95,7 +95,7 @@ CASES = [
     Case("first commit", Fault(500, "/commit/se-zoo-publish"), "trouble"),
     Case("first commit, cut", Fault("drop", "/commit/se-zoo-publish"), "network"),
     Case("first commit, answer lost", Fault("lost", "/commit/se-zoo-publish"), "network"),
-    Case("card refused", Fault(400, "/validate-yaml"), "Mend the facts"),
+    Case("card refused", Fault(400, "/validate-yaml"), "Correct the facts"),
     Case("pulled config missing", Fault(404, "/resolve/.*config.json", code="EntryNotFound"),
          "again"),
     Case("pulled config", Fault(500, "/resolve/.*config.json", times=ALWAYS), "again"),

@@ -23,7 +23,7 @@ import tyro
 from se_zoo.errors import InvalidInputError, SEZooError
 from se_zoo.hub.card import GALLERY
 from se_zoo.hub.packaged import packaged_run
-from se_zoo.hub.publish import COUNTED
+from se_zoo.hub.publish import GENERATED
 from se_zoo.hub.record import write_entry
 from se_zoo.hub.run import read_export
 from se_zoo.hub.sources import read_source, read_sources
@@ -99,9 +99,9 @@ def _drop_stale(card: Path, run: Path) -> List[str]:
 
 
 def _keep_counted(staged: Staged, earlier: Path) -> None:
-    """Keep packaged figures, and the picture, that differ only in machine and commit."""
-    present = [earlier / name for name in COUNTED if name in staged.sha256]
-    kept = [file.name for file in present if file.is_file() and staged.keep(file)]
+    """Keep the packaged figures and picture that differ in nothing but machine and commit."""
+    present = [earlier / name for name in GENERATED if name in staged.sha256]
+    kept = [file.name for file in present if file.is_file() and staged.reuse(file)]
     if f"{Path(GALLERY).stem}.json" in kept and (earlier / GALLERY).is_file():
         shutil.copyfile(earlier / GALLERY, staged.folder / GALLERY)
     if kept:

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: model cards, publishing, verifying."""
+"""Write model cards, publish models on the Hugging Face Hub, and verify them."""
 
 from .publish import Publication, publish
 from .publish_errors import PublishError

@@ -1,9 +1,14 @@
-"""Publishing: everything goes up or nothing does, and what is up is what was trained.
+"""Publish a folder: all of it or nothing, and only after it was pulled back and compared.
 
-The folder is committed to a branch of its own first and pulled from there into an empty cache; only
-when that model answers and explains to the bit as the local one does, the same files are committed
-to ``main``, in one commit on top of the one that was looked at. The branch goes away again. The
-tag comes last, so that it only ever marks what was checked.
+The folder is first committed to a branch of its own and pulled from there into an empty cache. If
+that model answers and explains as the local one does, to the bit, the same files are committed to
+``main``, in one commit on top of the one that was read. Then the branch is removed. The tag comes
+last, so it only marks what was checked.
+
+A pull request that is compared and then merged cannot replace the branch. ``merge_pull_request``
+takes no parent commit and returns nothing, so ``main`` may move after the comparison and the merged
+commit is not known to be the compared one. A failed publication would also leave a closed pull
+request, which nobody can delete.
 """
 
 import re
@@ -23,23 +28,23 @@ from .publish_errors import PublishError, naming_the_step
 from .remote import Changes, Remote, foreign_files
 from .stage import Staged, load_name
 
-#: Files of figures that publishing itself makes.
-COUNTED = ("size.json", "gallery.json")
-#: A tag that git takes, and that reads as one.
+#: Files of figures that every publication makes again.
+GENERATED = ("size.json", "gallery.json")
+#: Names of tags: fewer than git takes, so that each reads as a name.
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is on the Hub now.
+    """A publication that succeeded.
 
     Attributes:
         repo: Repository.
-        commit: 40 hexadecimal digits.
-        tag: Its tag; None for a pull request.
-        pull_request: Address of the pull request, if that was asked for.
+        commit: Its commit, 40 hexadecimal digits.
+        tag: Tag of the commit; None for a pull request.
+        pull_request: Address of the pull request, if one was asked for.
         changed: Whether anything had to be uploaded.
-        load_name: What ``timm.create_model`` takes.
+        load_name: Name of the model for ``timm.create_model``.
         private: Whether only members see the repository.
     """
 
@@ -52,7 +57,7 @@ class Publication:
     private: bool = False
 
     def text(self) -> str:
-        """For the command line."""
+        """Return the lines that the command line prints."""
         state = "" if self.changed else " (nothing had changed)"
         tagged = f", tag {self.tag}" if self.tag else ""
         lines = [
@@ -74,25 +79,28 @@ def publish(
     tag: Optional[str] = None,
     overwrite: bool = False,
 ) -> Publication:
-    """Upload a staged folder, check what came of it, and tag it.
+    """Upload a staged folder, pull it back and compare, then commit it to ``main`` and tag it.
 
     Args:
         staged: The folder, see :func:`se_zoo.hub.stage.stage` and
             :func:`se_zoo.hub.packaged.packaged`; its repository is made if there is none.
         pr: Open a pull request instead.
         private: Make a new repository private.
-        tag: By default the next of v1, v2, ...
-        overwrite: Replace files that this package did not put there.
+        tag: Tag of the commit; by default the next of v1, v2, ...
+        overwrite: Replace files that se-zoo did not write.
+
+    Returns:
+        The publication: repository, commit and tag or pull request.
 
     Raises:
-        PublishError: Naming the step that failed and what to do; the Hub is then as it was, or the
-            message says what of it is not.
+        PublishError: Naming the step that failed and what to do. The Hub is then as it was, or the
+            message says what is left.
     """
     with naming_the_step("before anything was changed", staged.run.repo):
         remote = _prepare(staged, pr, private, tag, overwrite)
     try:
         return _upload(remote, staged, pr, tag)
-    except BaseException as error:  # an interrupted publication is cleaned up as well
+    except BaseException as error:  # clean up after an interruption as well
         left = remote.undo()
         if left and isinstance(error, Exception):
             raise PublishError(f"{error}{left}") from error
@@ -104,18 +112,18 @@ def publish(
 def _prepare(
     staged: Staged, pr: bool, private: bool, tag: Optional[str], overwrite: bool
 ) -> Remote:
-    """Everything that can be refused is, before the Hub is changed."""
+    """Look at the repository, and refuse what can be refused before the Hub is changed."""
     if pr and (private or tag):
-        raise PublishError("--pr goes without --private and without --tag.")
+        raise PublishError("--pr cannot be combined with --private or --tag; leave them out.")
     if tag is not None and (_TAG.fullmatch(tag) is None or tag.endswith((".", ".lock"))):
         raise PublishError(f"--tag {tag!r} is no name for a tag; use letters, digits, . _ -")
     api, repo = HfApi(), staged.run.repo
     api.whoami()
-    validate_card((staged.folder / "README.md").read_text("utf-8"))
+    _validate_card((staged.folder / "README.md").read_text("utf-8"))
     remote = Remote.look(api, repo)
     if remote.head is None:
         if pr:
-            raise PublishError(f"{repo} does not exist; a pull request needs a repository.")
+            raise PublishError(f"{repo} does not exist; --pr needs a repository. Leave it out.")
         remote.private = private
         return remote
     if private and not remote.private:
@@ -123,38 +131,34 @@ def _prepare(
             f"{repo} exists and is public; make it private in its settings, or leave out --private."
         )
     if not staged.packaged:
-        keep_figures(remote, staged)
+        _reuse_figures(remote, staged)
     changes = Changes.between(remote, staged)
-    strange = [] if overwrite else foreign_files(remote, changes)
-    if strange:
+    foreign = [] if overwrite else foreign_files(remote, changes)
+    if foreign:
         raise PublishError(
-            f"{repo} holds {', '.join(strange)}, not as se-zoo wrote them; what they say would be "
-            "lost. Take it over into the card's facts, then publish with --overwrite."
+            f"Someone else wrote or changed {', '.join(foreign)} in {repo}, and publishing would "
+            "replace them. Copy what you want to keep into the card's facts, then publish with "
+            "--overwrite."
         )
-    taken = None if tag is None else remote.tags().get(tag)
-    if taken is not None and (changes or taken != remote.head):
-        raise PublishError(f"{repo} has a tag {tag} already, of {taken}; name another --tag.")
+    tagged = None if tag is None else remote.tags().get(tag)
+    if tagged is not None and (changes or tagged != remote.head):
+        raise PublishError(f"{repo} has a tag {tag} already, of {tagged}; name another --tag.")
     return remote
 
 
-def keep_figures(remote: Remote, staged: Staged) -> None:
-    """Where only the machine or the commit of our own counting changed, keep what is there."""
-    kept = []
+def _reuse_figures(remote: Remote, staged: Staged) -> None:
+    """Keep the published figures where the new ones differ in machine or commit only."""
+    reused = []
     with tempfile.TemporaryDirectory(prefix="se-zoo-") as folder:
-        for name in COUNTED:
+        for name in GENERATED:
             if name in staged.sha256 and name in remote.files and remote.is_published(name):
-                kept.append(staged.keep(remote.download(name, folder)))
-    if any(kept):
+                reused.append(staged.reuse(remote.download(name, folder)))
+    if any(reused):
         staged.write_manifest()
 
 
-def validate_card(text: str) -> None:
-    """Have the Hub look at a card before anything is made; it knows the licences and ids.
-
-    Raises:
-        PublishError: With what the Hub finds wrong.
-        HfHubHTTPError: If the Hub answers something else.
-    """
+def _validate_card(text: str) -> None:
+    """Ask the Hub whether it takes a card's header; it knows all licences and ids."""
     # Not ModelCard.validate, which asks huggingface.co itself in huggingface_hub 1.0.
     answer = get_session().post(
         f"{constants.ENDPOINT}/api/validate-yaml",
@@ -163,12 +167,12 @@ def validate_card(text: str) -> None:
     )
     if answer.status_code == 400:
         found = "; ".join(error["message"] for error in answer.json().get("errors", []))
-        raise PublishError(f"The Hub refuses the card's header: {found}. Mend the facts.")
+        raise PublishError(f"The Hub refuses the card's header: {found}. Correct the facts.")
     hf_raise_for_status(answer)
 
 
 def _upload(remote: Remote, staged: Staged, pr: bool, tag: Optional[str]) -> Publication:
-    """The part that changes the Hub."""
+    """Commit, pull back, compare, commit to ``main`` and tag."""
     repo, step = remote.repo, naming_the_step
     if remote.head is None:
         with step("making the repository", repo):
@@ -195,16 +199,19 @@ def _upload(remote: Remote, staged: Staged, pr: bool, tag: Optional[str]) -> Pub
 
 
 def compare(staged: Staged, commit: str) -> None:
-    """Pull a commit into an empty cache, by every name that it will have, and compare what the
-    model answers with what the local one does.
+    """Pull a commit into an empty cache, by every name that it will have, and compare the models.
+
+    Args:
+        staged: The folder that was uploaded, with the local model.
+        commit: The commit, 40 hexadecimal digits.
 
     Raises:
-        PublishError: If logits, explanation, labels or preprocessing differ in any bit.
+        PublishError: If outputs, labels, arguments of the head or preprocessing differ.
     """
     run = staged.run
     place = f"{run.repo}@{commit}"
     names: Dict[str, Dict[str, Any]] = {f"hf-hub:{place}": {}}
-    if load_name(run).startswith(PREFIX):  # whose architecture the registry decides
+    if load_name(run).startswith(PREFIX):  # here the registry decides the architecture
         names[load_name(run)] = {"pretrained_cfg_overlay": {"hf_hub_id": place}}
     for name, arguments in names.items():
         with tempfile.TemporaryDirectory(prefix="se-zoo-") as cache:
@@ -214,5 +221,5 @@ def compare(staged: Staged, commit: str) -> None:
         if different:
             raise PublishError(
                 f"What {name} gives at {commit} differs from the local model: "
-                f"{', '.join(different)}."
+                f"{', '.join(different)}. Save the model again, then publish."
             )

@@ -1,4 +1,4 @@
-"""Errors of publishing: which step failed, why, and what to do."""
+"""Turn errors of publishing into one that says which step failed, why, and what to do."""
 
 import errno
 import tempfile
@@ -13,20 +13,19 @@ from ..models.pretrained.errors import CONNECTION_ERROR, as_sentence
 
 
 class PublishError(SEZooError, RuntimeError):
-    """A publication that did not happen, or is not what was trained."""
+    """A publication failed, or what came back from the Hub is not the local model."""
 
 
 @contextmanager
 def naming_the_step(step: str, repo: str) -> Iterator[None]:
-    """Turn an error of the Hub's client, of the disk or of a pulled model into one that says which
-    step failed and what to do.
+    """Turn errors of the Hub's client, the disk or a pulled model into a :class:`PublishError`.
 
     Args:
-        step: What was being done.
+        step: The step inside the block, for the message.
         repo: Repository that is published to.
 
     Raises:
-        PublishError: From the error.
+        PublishError: Naming the step, its cause and what to do.
     """
     try:
         yield
@@ -36,15 +35,15 @@ def naming_the_step(step: str, repo: str) -> Iterator[None]:
         if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
             error = error.__cause__  # a failed upload, which the client wraps
         cause = as_sentence(error)
-        if isinstance(error, SEZooError):  # says itself what to do
+        if isinstance(error, SEZooError):  # its message says what to do
             raise PublishError(f"{repo}, {step}: {cause}") from error
         raise PublishError(
-            f"{repo}, {step}: {type(error).__name__}: {cause} {next_step(error, repo)}"
+            f"{repo}, {step}: {type(error).__name__}: {cause} {_what_to_do(error, repo)}"
         ) from error
 
 
-def next_step(error: BaseException, repo: str) -> str:
-    """What to do about an error, as a sentence."""
+def _what_to_do(error: BaseException, repo: str) -> str:
+    """Return a sentence that says what to do about an error."""
     if isinstance(error, OfflineModeIsEnabled):
         return "Offline mode is on: unset HF_HUB_OFFLINE."
     if isinstance(error, LocalTokenNotFoundError):
@@ -55,10 +54,11 @@ def next_step(error: BaseException, repo: str) -> str:
         return f"Free some space in {tempfile.gettempdir()}, or set TMPDIR to another disk."
     if isinstance(error, (ConnectionError, CONNECTION_ERROR)):
         return f"Check the network and HF_ENDPOINT ({constants.ENDPOINT}), then publish again."
-    return "Mend that, then publish again."
+    return "Correct that, then publish again."
 
 
 def _of_status(status: int, url: str, repo: str) -> str:
+    """Return what to do about an HTTP status of the Hub, or of the storage behind it."""
     if status in (401, 403) and not url.startswith(constants.ENDPOINT):
         return "The Hub's storage refused the upload: its link may be too old; publish again."
     if status == 401:
@@ -71,7 +71,7 @@ def _of_status(status: int, url: str, repo: str) -> str:
     if status in (409, 412):
         return "The repository was changed by someone else at the same time; publish again."
     if status == 429:
-        return "The Hub asks for fewer requests; publish again later."
+        return "The Hub limits the rate of requests; publish again later."
     if status >= 500:
         return "The Hub has trouble; publish again later."
-    return "Mend that, then publish again."
+    return "Correct that, then publish again."

@@ -1,4 +1,4 @@
-"""Publishing all models of the zoo, each exactly as its packaged folder is."""
+"""Publish all models of the zoo, each exactly as its packaged folder is."""
 
 from dataclasses import dataclass
 from typing import Iterator, Optional
@@ -18,12 +18,12 @@ from .stage import Staged, load_name
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the publication of one model ended.
+    """The result of publishing one model.
 
     Attributes:
         repo: Repository.
-        publication: What is on the Hub; None after an error.
-        error: Why it is not, on one line.
+        publication: The publication; None after an error.
+        error: The error on one line; None after a success.
     """
 
     repo: str
@@ -49,21 +49,22 @@ def publish_zoo(
 ) -> Iterator[Outcome]:
     """Publish every packaged model; the errors of one do not stop the others.
 
-    A model that is up already, equal and tagged, is skipped, so the same call goes on after it was
-    interrupted.
+    A model that is published already, equal and tagged, is skipped. So the same call continues
+    where an interrupted one ended.
 
     Args:
         org: Organisation on the Hub; the zoo's by default.
         private: Make new repositories private.
-        overwrite: Replace files that this package did not put there.
+        overwrite: Replace files that se-zoo did not write.
         to_record: Write commits and tags to ``hub_cards/manifest.json``.
 
     Yields:
-        How it ended, model by model.
+        The outcome of each model.
 
     Raises:
-        InvalidInputError: If the organisation is no name, or the manifest cannot be written.
-        PublishError: If the Hub does not know who asks.
+        InvalidInputError: If the organisation's name is not valid, or the manifest cannot be
+            written.
+        PublishError: If the Hub does not accept the token.
     """
     repos = {name: f"{org}/{name}" if org else declared_repo(name) for name in manifest()}
     for repo in repos.values():
@@ -83,16 +84,17 @@ def publish_zoo(
 
 
 def _publish(name: str, repo: str, private: bool, overwrite: bool) -> Publication:
+    """Publish one packaged model, unless it is on the Hub already."""
     staged = packaged(name, repo)
     with naming_the_step("before anything was changed", repo):
-        there = _is_up(staged)
-    if there is not None and (there.private or not private):
-        return there
+        published = _published(staged)
+    if published is not None and (published.private or not private):
+        return published
     return publish(staged, private=private, overwrite=overwrite)
 
 
-def _is_up(staged: Staged) -> Optional[Publication]:
-    """Return what is on the Hub if it is this folder and has its tag, which comes last."""
+def _published(staged: Staged) -> Optional[Publication]:
+    """Return the earlier publication of this folder, if it is complete: its tag comes last."""
     remote = Remote.look(HfApi(), staged.run.repo)
     if remote.head is None or Changes.between(remote, staged):
         return None

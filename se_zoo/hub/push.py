@@ -1,4 +1,4 @@
-"""``se_zoo.push_to_hub``: a model of this session as a repository on the Hub."""
+"""Publish a model in memory on the Hub: ``se_zoo.push_to_hub``."""
 
 import tempfile
 from pathlib import Path
@@ -30,25 +30,25 @@ def push_to_hub(
 ) -> Publication:
     """Publish a model with an SE head on the Hugging Face Hub, with a model card.
 
-    The same as :func:`se_zoo.save` and ``se-zoo publish --no-metrics``: everything goes up in one
-    commit, after it was pulled back and compared, or nothing does. The card says that nothing was
+    The same as :func:`se_zoo.save` and ``se-zoo publish --no-metrics``: all files go up in one
+    commit, after they were pulled back and compared, or none do. The card says that nothing was
     measured.
 
     Args:
         model: Image, clip or speaker model; it is not changed.
         repo: Repository, ``<user or organisation>/<name>``; it is made if there is none.
-        card: What only you can state: ``summary``, ``license``, ``data``, ``intended_use``,
-            ``limits`` and ``bias``, as a mapping; or a folder with ``facts.yaml``, which may also
-            have a photo and files of figures. See :class:`se_zoo.hub.facts.Facts`.
-        labels: Names of the classes, in order; by default those that the model has.
+        card: What only you can state: a mapping with ``summary``, ``license``, ``data``,
+            ``intended_use``, ``limits`` and ``bias``; or a folder with ``facts.yaml``, which may
+            also hold a photo and files of figures. See :class:`se_zoo.hub.facts.Facts`.
+        labels: Names of the classes, in order; by default the model's own.
         dtype: Type of the stored weights; by default the model's own.
         private: Make a new repository private.
         pr: Open a pull request instead.
         tag: Tag of the commit; by default the next of v1, v2, ...
-        overwrite: Replace files of the repository that this package did not put there.
+        overwrite: Replace files of the repository that se-zoo did not write.
 
     Returns:
-        Where it is; ``print(publication.text())`` says it in words.
+        The publication; ``print(publication.text())`` shows it.
 
     Raises:
         InvalidInputError: If the model cannot be saved, its classes have no names, or a fact of
@@ -56,7 +56,7 @@ def push_to_hub(
         PublishError: If publishing fails; the Hub is then as it was.
     """
     check_repo(repo)
-    model_args_of(model)  # before its labels are asked for: it may be no SE model
+    model_args_of(model)  # raises for a model without an SE head, which may lack labels too
     names = check_labels(model, labels)
     if not names:
         raise InvalidInputError(
@@ -70,7 +70,7 @@ def push_to_hub(
 
 
 def _card_folder(card: Union[str, Path, Mapping[str, Any]], temporary: Path) -> Path:
-    """Return the folder of the facts; of a mapping, a new one in a temporary folder."""
+    """Return the folder of the facts; a mapping is written into a new one."""
     if not isinstance(card, Mapping):
         if not (Path(card) / FACTS).is_file():
             raise InvalidInputError(
@@ -82,6 +82,8 @@ def _card_folder(card: Union[str, Path, Mapping[str, Any]], temporary: Path) -> 
     try:
         text = yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True)
     except yaml.YAMLError as error:
-        raise InvalidInputError(f"card holds something else than texts: {error}") from error
+        raise InvalidInputError(
+            f"card holds values that YAML cannot write; give texts and lists of texts: {error}"
+        ) from error
     (folder / FACTS).write_text(text, encoding="utf-8")
     return folder

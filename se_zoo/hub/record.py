@@ -1,4 +1,4 @@
-"""Recording where the zoo's own models are published, for the next version to pin."""
+"""Record where the zoo's own models are published, so that the next version pulls these commits."""
 
 import os
 from dataclasses import replace
@@ -18,22 +18,24 @@ from .stage import MANIFEST
 
 
 def check_record() -> None:
-    """Refuse what could not be recorded, before anything is published.
+    """Check, before anything is published, that it can be recorded.
 
     Raises:
         InvalidInputError: If ``hub_cards/manifest.json`` cannot be written.
     """
     file = cards_folder() / MANIFEST
     if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-        raise InvalidInputError(f"--record: {file} cannot be written.")
+        raise InvalidInputError(
+            f"--record: {file} cannot be written; run it in a checkout of your own."
+        )
 
 
 def record(name: str, done: Publication) -> None:
     """Write repository, commit and tag of a published model to ``hub_cards/manifest.json``.
 
     Args:
-        name: Such as ``resnet50_celeba``.
-        done: Where it is.
+        name: Name of the model, such as ``resnet50_celeba``.
+        done: Its publication.
 
     Raises:
         InvalidInputError: If it cannot be written.
@@ -44,16 +46,17 @@ def record(name: str, done: Publication) -> None:
         write_entry(cards_folder() / MANIFEST, name, changed)
     except OSError as error:
         raise InvalidInputError(
-            f"{done.repo} is published as {done.commit}, but not recorded: {error}"
+            f"{done.repo} is published as {done.commit}, but not recorded: {error}. Give the same "
+            "command again."
         ) from error
 
 
 def write_entry(file: Path, name: str, entry: Published) -> None:
-    """Replace one entry of a manifest, whole or not at all.
+    """Replace one entry of a manifest; the file is written whole or not at all.
 
     Args:
         file: The manifest.
-        name: Such as ``resnet50_celeba``.
+        name: Name of the model, such as ``resnet50_celeba``.
         entry: Its new entry.
     """
     entries = {**read_manifest(file), name: entry}

@@ -1,4 +1,4 @@
-"""A repository on the Hub during a publication: what it holds, what changes, how it is undone."""
+"""Read a repository on the Hub, change it, and undo the changes of a failed publication."""
 
 import hashlib
 import json
@@ -18,21 +18,19 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from ..models.pretrained.errors import CONNECTION_ERROR
 from ..models.pretrained.manifest import sha256_of
 from .stage import MANIFEST, Staged
 
-Operation = Union[CommitOperationAdd, CommitOperationDelete]
-#: Where the files wait until they were pulled back and compared, and a random end.
-BRANCH = "se-zoo-publish"
-TITLE = "Publish with se-zoo"
+#: Start of the name of the branch that holds the files until they are compared.
+_BRANCH = "se-zoo-publish"
+_TITLE = "Publish with se-zoo"
 _VERSION = re.compile(r"v(\d+)")
 
 
-def content_id(file: Path) -> str:
-    """What git calls a file's content: the SHA-1 of its blob."""
+def _blob_id(file: Path) -> str:
+    """Return the SHA-1 of a file's git blob."""
     digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size)
     with file.open("rb") as opened:
         while block := opened.read(1 << 20):
@@ -41,14 +39,17 @@ def content_id(file: Path) -> str:
 
 
 class Remote:
-    """A repository as it was when it was looked at, and what has been changed since.
+    """A repository: its state when it was read, and the changes made since.
+
+    Args:
+        api: Client of the Hub.
+        repo: Repository.
 
     Attributes:
-        repo: Repository.
         head: Commit of ``main``; None where there is no repository.
-        private: Whether only members see it; of a new one, whether it has to be so (None: as its
-            owner's default is).
-        files: What ``main`` holds: the SHA-256 of large files, git's blob id of all others.
+        private: Whether only members see it. For a repository to be made: whether it must be
+            private, where None takes the owner's default.
+        files: Files of ``main``: SHA-256 of large files (in LFS), git's blob id of all others.
         pull_request: Address of the pull request that was opened.
     """
 
@@ -64,7 +65,7 @@ class Remote:
 
     @classmethod
     def look(cls, api: HfApi, repo: str) -> "Remote":
-        """The repository as it is."""
+        """Read a repository as it is now; one that does not exist has no ``head``."""
         remote = cls(api, repo)
         try:
             info = api.model_info(repo)
@@ -75,7 +76,7 @@ class Remote:
         return remote
 
     def listing(self, revision: str) -> Dict[str, str]:
-        """Files of a revision and the ids of their contents."""
+        """Return the files of a revision, as in :attr:`files`."""
         entries = self.api.list_repo_tree(self.repo, recursive=True, revision=revision)
         return {
             e.path: e.lfs.sha256 if e.lfs is not None else e.blob_id
@@ -84,12 +85,12 @@ class Remote:
         }
 
     def download(self, name: str, folder: str) -> Path:
-        """A file of ``head``, in a cache of its own."""
+        """Download a file of ``head`` into a folder that serves as cache."""
         return Path(hf_hub_download(self.repo, name, revision=self.head, cache_dir=folder))
 
     @cached_property
     def published(self) -> Dict[str, str]:
-        """SHA-256 of the files of the repository's last publication, by its own manifest."""
+        """SHA-256 of the files of the last publication, from the repository's own manifest."""
         if MANIFEST not in self.files:
             return {}
         with tempfile.TemporaryDirectory(prefix="se-zoo-") as folder:
@@ -97,84 +98,85 @@ class Remote:
                 content = json.loads(self.download(MANIFEST, folder).read_text("utf-8"))
                 return {str(k): str(v) for k, v in content["files"].items()}
             except (ValueError, KeyError, AttributeError, TypeError):
-                return {}  # somebody else's file of that name: nothing is taken for ours
+                return {}  # no manifest of se-zoo: then no file counts as published by it
 
     def is_published(self, name: str) -> bool:
-        """Whether a file of ``main`` is as the last publication wrote it."""
+        """Return whether a file of ``main`` is as the last publication wrote it."""
         known = self.published.get(name)
-        if known is None or self.files[name] == known:
-            return known is not None
-        if len(self.files[name]) == len(known):  # both SHA-256
-            return False
+        if known is None or _is_sha256(self.files[name]):
+            return self.files[name] == known
         with tempfile.TemporaryDirectory(prefix="se-zoo-") as folder:
             return sha256_of(self.download(name, folder)) == known
-
-    # Changing it
 
     def create(self) -> None:
         """Make the repository."""
         try:
-            # None leaves the choice to the owner: an organisation may keep new ones private.
+            # None takes the owner's default: an organisation may make new ones private.
             self.api.create_repo(self.repo, private=self.private or None)
         except HfHubHTTPError as error:
-            self._created = error.response.status_code >= 500  # a gateway may answer too early
+            # After an error of the server, or a lost answer, it may exist nevertheless.
+            self._created = error.response.status_code >= 500
             raise
         except BaseException:
-            self._created = True  # it may exist by now: the answer was lost
+            self._created = True
             raise
         self._created = True
         found = Remote.look(self.api, self.repo)
         self.head, self.private, self.files = found.head, found.private, found.files
 
     def commit_branch(self, changes: "Changes") -> str:
-        """Commit to a branch that nobody else has, on top of ``head``; the commit."""
-        self._branch = f"{BRANCH}-{secrets.token_hex(4)}"
+        """Commit to a new branch on top of ``head``, and return the commit."""
+        self._branch = f"{_BRANCH}-{secrets.token_hex(4)}"
         self.api.create_branch(self.repo, branch=self._branch, revision=self.head)
         return self._commit(changes, self._branch)
 
     def commit_main(self, changes: "Changes", staged: Staged) -> str:
-        """The same to ``main``; refused by the Hub if ``main`` has moved since it was looked at."""
-        disable_progress_bars()  # nothing is uploaded again
+        """Commit to ``main`` and return the commit; the Hub refuses if ``main`` has moved."""
         try:
             commit = self._commit(changes, "main")
         except (OSError, CONNECTION_ERROR):
-            found = Remote.look(self.api, self.repo)  # it may have happened: the answer was lost
+            # The commit may exist, and only the answer was lost.
+            found = Remote.look(self.api, self.repo)
             if found.head in (None, self.head) or Changes.between(found, staged):
                 raise
             commit = str(found.head)
-        finally:
-            enable_progress_bars()
         self._created, self._branch = False, None  # from here on nothing is undone
         return commit
 
     def _commit(self, changes: "Changes", revision: str) -> str:
         info = self.api.create_commit(
-            self.repo, changes.operations(), commit_message=TITLE, revision=revision,
+            self.repo, changes.operations(), commit_message=_TITLE, revision=revision,
             parent_commit=self.head,
         )  # fmt: skip
         return str(info.oid)
 
     def commit_pull_request(self, changes: "Changes") -> str:
-        """Open a pull request on top of ``head``; its commit."""
+        """Open a pull request on top of ``head``, and return its commit."""
         self._open_before = self._open_requests()
         info = self.api.create_commit(
-            self.repo, changes.operations(), commit_message=TITLE, create_pr=True,
+            self.repo, changes.operations(), commit_message=_TITLE, create_pr=True,
             parent_commit=self.head,
         )  # fmt: skip
         self.pull_request = info.pr_url
         return str(info.oid)
 
     def drop_leftovers(self, commit: str) -> None:
-        """Remove branches of publications that hold nothing which ``main`` does not hold, now or
-        when it was looked at: this one's, and those of others that were killed."""
+        """Remove the branches of this publication and of killed ones.
+
+        A branch stays if its files are neither those of ``commit`` nor those that ``main`` held
+        before: it may be another publication in progress.
+
+        Args:
+            commit: The commit of ``main``.
+        """
         known = (self.files, self.listing(commit))
         for branch in self.api.list_repo_refs(self.repo).branches:
-            ours = branch.name.startswith(f"{BRANCH}-")
+            ours = branch.name.startswith(f"{_BRANCH}-")
             if ours and self.listing(branch.target_commit) in known:
                 self.api.delete_branch(self.repo, branch=branch.name)
 
     def tags(self) -> Dict[str, str]:
-        """Tags and their commits."""
+        """Return the tags and their commits."""
         return {t.name: t.target_commit for t in self.api.list_repo_refs(self.repo).tags}
 
     def version_of(self, commit: str) -> Optional[str]:
@@ -183,7 +185,12 @@ class Remote:
         return next(ours, None)
 
     def tag(self, commit: str, name: Optional[str]) -> str:
-        """Tag a commit, by default as the next version; a commit that has such a tag keeps it."""
+        """Tag a commit and return the tag.
+
+        Args:
+            commit: The commit.
+            name: The tag; by default the commit's own version tag, or else the next version.
+        """
         present = self.tags()
         if name is None:
             kept = self.version_of(commit)
@@ -192,15 +199,15 @@ class Remote:
             versions = [int(m[1]) for t in present if (m := _VERSION.fullmatch(t))]
             name = f"v{max(versions, default=0) + 1}"
         if present.get(name) != commit:
-            # Without a message: it would be an object of its own, with an id of its own.
+            # No message: a tag with one is an object whose id is not that of the commit.
             self.api.create_tag(self.repo, tag=name, revision=commit)
         return name
 
     def undo(self) -> str:
-        """Bring the Hub back to what it was, as far as it can be reached.
+        """Remove what this publication made, as far as the Hub answers.
 
         Returns:
-            A sentence on what may be left; nothing if nothing is.
+            A sentence on what may be left; empty if nothing is.
         """
         left = []
         for what, action in (
@@ -210,35 +217,38 @@ class Remote:
         ):
             try:
                 action()
-            except Exception as error:  # whatever it is, the other steps are still to be tried
+            except Exception as error:  # try the other steps, whatever the error
                 left.append(f"{what} ({type(error).__name__})")
         if not left:
             return ""
         return (
-            f" Besides, it was not possible to remove {', '.join(left)}; publishing again clears "
-            "up, or goes on from it."
+            f" Not removed, because the Hub failed: {', '.join(left)}. Publishing again removes or "
+            "uses it."
         )
 
     def _close(self) -> None:
+        """Close the pull request, whose number is unknown if the Hub's answer was lost."""
         if self._open_before is not None:
             for number in self._open_requests() - self._open_before:
                 self.api.change_discussion_status(self.repo, number, "closed")
 
     def _open_requests(self) -> Set[int]:
+        """Return the numbers of the user's open pull requests by se-zoo."""
         me = self.api.whoami()["name"]
         found = self.api.get_repo_discussions(
             self.repo, author=me, discussion_type="pull_request", discussion_status="open"
         )
-        return {d.num for d in found if d.title == TITLE}
+        return {d.num for d in found if d.title == _TITLE}
 
     def _drop_branch(self) -> None:
-        if self._branch is None or self._created:  # else it goes with the repository
+        """Remove the branch; that of a new repository goes with the repository."""
+        if self._branch is None or self._created:
             return
         if self._branch in [b.name for b in self.api.list_repo_refs(self.repo).branches]:
             self.api.delete_branch(self.repo, branch=self._branch)
 
     def _delete_repo(self) -> None:
-        """Only a repository that this publication made, and that nobody has committed to since."""
+        """Remove the repository if this publication made it and ``main`` is still empty."""
         if not self._created:
             return
         try:
@@ -251,12 +261,12 @@ class Remote:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a commit has to do.
+    """The changes that a commit makes.
 
     Attributes:
         folder: The staged folder.
         added: Files that are new or differ.
-        gone: Files of an earlier publication that are no more.
+        gone: Files of an earlier publication that are no longer in the folder.
     """
 
     folder: Path
@@ -265,30 +275,40 @@ class Changes:
 
     @classmethod
     def between(cls, remote: Remote, staged: Staged) -> "Changes":
-        """From what ``main`` held when it was looked at, to the staged folder."""
-        added = [name for name in staged.sha256 if not same(remote, staged, name)]
+        """Return the changes from ``main``, as it was read, to the staged folder."""
+        added = [name for name in staged.sha256 if not _same(remote, staged, name)]
         gone = set(remote.published) & set(remote.files) - set(staged.sha256)
         return cls(staged.folder, added, sorted(gone))
 
     def __bool__(self) -> bool:
         return bool(self.added or self.gone)
 
-    def operations(self) -> List[Operation]:
-        """New ones at each call, because the client uses each once only."""
+    def operations(self) -> List[Union[CommitOperationAdd, CommitOperationDelete]]:
+        """Return the operations of a commit; new objects, as the client uses each only once."""
         adds = [CommitOperationAdd(name, self.folder / name) for name in self.added]
         return [*adds, *(CommitOperationDelete(name) for name in self.gone)]
 
 
-def same(remote: Remote, staged: Staged, name: str) -> bool:
-    """Whether a staged file is on ``main`` already."""
-    there = remote.files.get(name)
-    if there is None or len(there) == 64:
-        return there == staged.sha256[name]
-    return there == content_id(staged.folder / name)
+def _is_sha256(digest: str) -> bool:
+    """Return whether a digest is a SHA-256 (64 digits) and not a blob id (40 digits)."""
+    return len(digest) == 64
+
+
+def _same(remote: Remote, staged: Staged, name: str) -> bool:
+    """Return whether a staged file is on ``main`` already."""
+    published = remote.files.get(name)
+    if published is None or _is_sha256(published):
+        return published == staged.sha256[name]
+    return published == _blob_id(staged.folder / name)
 
 
 def foreign_files(remote: Remote, changes: Changes) -> List[str]:
-    """Files that would be replaced or removed and are not as an earlier publication wrote them."""
+    """Return the files that would be replaced or removed and that se-zoo did not write.
+
+    Args:
+        remote: The repository.
+        changes: The changes to its ``main``.
+    """
     touched = [n for n in (*changes.added, *changes.gone) if n in remote.files]
     # The manifest does not name itself.
     return sorted(

@@ -1,4 +1,4 @@
-"""What is to be published: a finished run, or a saved model, read and checked."""
+"""Read and check what is to be published: a finished run, or a saved model."""
 
 import json
 import os
@@ -24,18 +24,19 @@ CARD = "card"
 
 @dataclass(frozen=True)
 class Run:
-    """A model with everything that its repository will say of it.
+    """A model with everything that its card needs.
 
     Attributes:
-        folder: The run's folder, or that of a saved model.
-        repo: Repository on the Hub that it goes to.
+        folder: Folder of the run, or of a saved model.
+        repo: Repository on the Hub that it is published to.
         export: Folder with ``config.json`` and ``model.safetensors``.
-        config: What config.json holds.
+        config: Content of config.json.
         model: The model with these weights, in eval mode.
         summary: The recipe's summary; None for a model that no recipe trained.
         facts: What people state.
         card: Folder of the facts, of further figures and of the photo.
-        own: ``resnet50_celeba``, if it is the zoo's model and goes to the zoo's repository.
+        own: Name in the zoo, such as ``resnet50_celeba``, for a model that is published to the
+            zoo's own repository; None for all others.
     """
 
     folder: Path
@@ -50,18 +51,23 @@ class Run:
 
 
 def read_run(folder: Path, repo: str, metrics: bool = True, card: Optional[Path] = None) -> Run:
-    """Read a run and check that it can be published: the weights load strictly and are finite, the
-    labels are named, the figures are there, the card's facts are filled in.
+    """Read a run and check that it can be published.
+
+    The weights must load strictly and be finite, the labels must have names, and figures and facts
+    must be complete.
 
     Args:
-        folder: A recipe's ``--run.output``, or what :func:`se_zoo.save` wrote.
-        repo: Repository that it goes to.
-        metrics: Whether figures of a recipe have to be there.
+        folder: A recipe's ``--run.output``, or a folder that :func:`se_zoo.save` wrote.
+        repo: Repository that it is published to.
+        metrics: Whether the figures of a recipe must be there; if not, they must be absent.
         card: Folder of the facts; by default ``card`` in the folder.
 
+    Returns:
+        The run.
+
     Raises:
-        InvalidInputError: Naming what is not in order; or if the repository is the zoo's own and
-            the weights are not those that lie in the package.
+        InvalidInputError: Naming what is missing or wrong; or if the repository is the zoo's own
+            and the weights are not those of the package.
         WeightsNotFoundError: If the weights do not load, do not fit, or are not finite.
     """
     check_repo(repo)
@@ -69,8 +75,8 @@ def read_run(folder: Path, repo: str, metrics: bool = True, card: Optional[Path]
     export, _ = read_export(folder)
     if own is not None and sha256_of(export / WEIGHTS_NAME) != manifest()[own].sha256[WEIGHTS_NAME]:
         raise InvalidInputError(
-            f"{repo} is the zoo's own repository, for the weights that lie in the package; those "
-            f"of {folder} are others. Name another --repo."
+            f"{repo} is the zoo's own repository, which takes the weights of the package only; "
+            f"{folder} holds others. Name another --repo."
         )
     card = card or folder / CARD
     if not (card / FACTS).is_file() and own is not None:
@@ -78,13 +84,21 @@ def read_run(folder: Path, repo: str, metrics: bool = True, card: Optional[Path]
     if not (card / FACTS).is_file():
         raise InvalidInputError(
             f"{card / FACTS} is missing: licence, data, limits and bias, which only you can state. "
-            f"`se-zoo card {folder} --new` writes a draft."
+            f"`se-zoo card {folder} --new` writes a draft to fill in."
         )
     return make_run(folder, repo, card, own, metrics)
 
 
 def make_run(folder: Path, repo: str, card: Path, own: Optional[str], metrics: bool = True) -> Run:
-    """Read a run whose card's folder is known; see :func:`read_run`."""
+    """Read a run as :func:`read_run` does, for a repository and a card that are known.
+
+    Args:
+        folder: Folder of the run, or of a saved model.
+        repo: Repository that it is published to.
+        card: Folder of the facts.
+        own: Name in the zoo, if the repository is the zoo's own.
+        metrics: Whether the figures of a recipe must be there.
+    """
     export, config = read_export(folder)
     model = load_any(f"local-dir:{export}")
     labels = model.class_labels()
@@ -96,17 +110,21 @@ def make_run(folder: Path, repo: str, card: Path, own: Optional[str], metrics: b
     summary = _read_summary(folder, card, metrics)
     if summary is not None and list(summary.get("labels", labels)) != list(labels):
         raise InvalidInputError(
-            f"{folder / 'summary.json'} is of other labels than {export / 'config.json'}."
+            f"{folder / 'summary.json'} is of other labels than {export / 'config.json'}; put the "
+            "summary of the run that made the weights there."
         )
     facts = read_facts(card / FACTS)
     return Run(folder, repo, export, config, model, summary, facts, card, own)
 
 
 def check_repo(repo: str) -> None:
-    """Refuse what is no name of a repository, before anything is done for it.
+    """Check that a repository's name is valid.
+
+    Args:
+        repo: The name, ``<user or organisation>/<name>``.
 
     Raises:
-        InvalidInputError: If it is none.
+        InvalidInputError: If it is not.
     """
     try:
         validate_repo_id(repo)
@@ -114,7 +132,7 @@ def check_repo(repo: str) -> None:
             raise HFValidationError("the owner is missing")
     except HFValidationError as error:
         raise InvalidInputError(
-            f"{repo!r} is no repository, <user or organisation>/<name>: {error}"
+            f"{repo!r} is no repository; write <user or organisation>/<name>: {error}"
         ) from None
 
 
@@ -129,7 +147,7 @@ def own_of_repo(repo: str) -> Optional[str]:
 
 
 def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
-    """Return the folder that timm loads, and what its config.json holds.
+    """Return the folder of a run that timm loads, and the content of its config.json.
 
     Args:
         folder: A recipe's ``--run.output``, or a folder with ``config.json``.
@@ -142,7 +160,7 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
     export = folder / "export" if (folder / "export").is_dir() else folder
     if (folder / "state").is_dir() and not (folder / "summary.json").is_file():
         raise InvalidInputError(
-            f"{folder} is a run that is not finished; give its recipe's command again."
+            f"{folder} is a run that is not finished; give its recipe's command again to resume it."
         )
     if not (export / WEIGHTS_NAME).is_file():
         raise InvalidInputError(
@@ -154,17 +172,19 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
     except FileNotFoundError:
         raise InvalidInputError(
             f"{export} has no config.json: a run without the SE block (--model.no-se) is a control "
-            "and explains nothing."
+            "and explains nothing. Publish the run with the block."
         ) from None
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{export / 'config.json'} cannot be read: {error}") from error
     if not isinstance(config, dict) or not isinstance(config.get("pretrained_cfg", {}), dict):
-        raise InvalidInputError(f"{export / 'config.json'} is none of timm's; save it again.")
+        raise InvalidInputError(
+            f"{export / 'config.json'} is not a config of timm; save the model again."
+        )
     return export, config
 
 
 def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str, Any]]:
-    """The recipe's summary with the figures of the test split: the run's, or the card's."""
+    """Read the recipe's summary, from the run or else from training.json beside the facts."""
     file = folder / "summary.json"
     if file.is_file() and not metrics:
         raise InvalidInputError(f"{file} has figures; leave out --no-metrics.")
@@ -184,13 +204,16 @@ def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str,
 
 
 def write_draft(folder: Path) -> Path:
-    """Write ``card/facts.yaml`` into a run's folder, to be filled in.
+    """Write a draft of ``card/facts.yaml`` into a run's folder.
+
+    Args:
+        folder: Folder of the run, or of a saved model.
 
     Returns:
         The file.
 
     Raises:
-        InvalidInputError: If there is one already, or the folder is none of a model.
+        InvalidInputError: If the file exists, cannot be written, or the folder has no model.
     """
     _, config = read_export(folder)
     file = folder / CARD / FACTS
@@ -198,7 +221,7 @@ def write_draft(folder: Path) -> Path:
         raise InvalidInputError(f"{file} is there already; edit it.")
     content, tag = dict(_DRAFT), str(config.get("pretrained_cfg", {}).get("tag"))
     shared = cards_folder() / f"{tag}.yaml"
-    if tag.isidentifier() and shared.is_file():  # of the data set most is known
+    if tag.isidentifier() and shared.is_file():  # facts that hold for the data set
         known = read_raw(shared)
         content.update(known)
         content["data"] = {**known["data"], "text": f"{TODO}: check.\n{known['data']['text']}"}
@@ -212,7 +235,7 @@ def write_draft(folder: Path) -> Path:
 
 
 class _Blocks(yaml.SafeDumper):
-    """Writes texts of several lines as they read."""
+    """Write texts of several lines as blocks, line by line."""
 
 
 _Blocks.add_representer(
@@ -223,21 +246,22 @@ _Blocks.add_representer(
 )
 
 _DRAFT_HEAD = f"""\
-# What only you can state of the model. Replace every {TODO}; the texts are Markdown. Figures are
-# quoted from files, not typed: {{{{ training.test.accuracy | percent }}}} is of the run's summary,
-# {{{{ control.test.accuracy | percent }}}} of a control.json that you put beside this file.
+# What only you can state about the model. Replace every {TODO}; the texts are Markdown.
+# Quote figures from files instead of typing them: {{{{ training.test.accuracy | percent }}}} is
+# from the run's summary, {{{{ control.test.accuracy | percent }}}} from a control.json that you put
+# beside this file.
 # More keys: training, results, explanations (texts), base_model (Hub id), citation (list),
 # gallery: {{photo: file.jpg, targets: [label], caption: text}}; data takes hub_id, license takes
 # name and link.
 """
 _DRAFT: Dict[str, Any] = {
-    "summary": f"{TODO}: one paragraph: what the model does.",
+    "summary": f"{TODO}: what the model does, in one paragraph.",
     "license": {"id": f"{TODO}: mit, apache-2.0, cc-by-4.0, other (then with name and link), ..."},
     "data": {
-        "name": f"{TODO}: as people call it",
+        "name": f"{TODO}: the usual name of the data set",
         "text": f"{TODO}: which images, how they were split, under which terms.",
     },
-    "intended_use": f"{TODO}: what for, and what not for.",
-    "limits": [f"{TODO}: what it cannot do."],
-    "bias": f"{TODO}: whom or what the data shows too much or too little.",
+    "intended_use": f"{TODO}: what the model is for, and what it is not for.",
+    "limits": [f"{TODO}: what the model cannot do."],
+    "bias": f"{TODO}: who or what is shown too often or too rarely in the data.",
 }

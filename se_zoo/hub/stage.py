@@ -1,4 +1,4 @@
-"""The folder that goes to the Hub: weights, config, card, figures, pictures, and a manifest."""
+"""Make the folder that is published: weights, config, card, figures, pictures, and a manifest."""
 
 import json
 import os
@@ -6,9 +6,9 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Mapping
 
 from ..errors import InvalidInputError
 from ..files import write_json
@@ -23,25 +23,25 @@ from .gallery import draw_gallery
 from .publish_errors import naming_the_step
 from .run import Run
 from .size import size_facts
-from .sources import PROVENANCE, read_sources
+from .sources import PROVENANCE, read_source, read_sources
 from .zoo import NOTICE
 
-#: In the repository: the hash of every file that this package put there.
+#: File of the repository with the hash of every other file that se-zoo wrote.
 MANIFEST = "manifest.json"
-UPLOAD = "upload"
-#: By how much the figures of one model differ between machines.
+_UPLOAD = "upload"
+#: Allowed difference of a figure that was computed on two machines.
 _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A folder that is ready to go up.
+    """A folder that is ready to be published.
 
     Attributes:
-        folder: Where the files are.
-        run: What they were made from.
+        folder: The folder.
+        run: The run that it was made from.
         sha256: SHA-256 of each file, the manifest included.
-        packaged: Whether the folder lies in the package; then its files go up as they are.
+        packaged: Whether the folder lies in the package; its files are then published unchanged.
     """
 
     folder: Path
@@ -50,19 +50,24 @@ class Staged:
     packaged: bool = False
 
     def write_manifest(self) -> None:
-        """Hash all files anew, and write the manifest of them."""
+        """Hash all files again, and write the manifest."""
         files = sorted(f for f in self.folder.iterdir() if f.name != MANIFEST)
         hashes = {file.name: sha256_of(file) for file in files}
         write_json(self.folder / MANIFEST, {"se_zoo": __version__, "files": hashes})
         self.sha256.clear()
         self.sha256.update({**hashes, MANIFEST: sha256_of(self.folder / MANIFEST)})
 
-    def keep(self, earlier: Path) -> bool:
-        """Take an earlier file of figures in the place of its newer one, if they differ in nothing
-        but machine, commit and rounding: counting again elsewhere is no change of the model.
+    def reuse(self, earlier: Path) -> bool:
+        """Replace a new file of figures by an earlier one that says the same.
+
+        They may differ in machine, commit and rounding: counting again on another machine is no
+        change of the model.
+
+        Args:
+            earlier: The earlier file.
 
         Returns:
-            Whether it was taken; the manifest has to be written again then.
+            Whether it was replaced; then the manifest must be written again.
         """
         ours = self.folder / earlier.name
         try:
@@ -77,14 +82,16 @@ class Staged:
 
 @contextmanager
 def stage(run: Run) -> Iterator[Staged]:
-    """Make the folder in a temporary place, which is gone afterwards.
+    """Make the folder in a temporary place, and remove it at the end of the block.
 
     Args:
-        run: What is to be published.
+        run: The run to be published.
+
+    Yields:
+        The folder.
 
     Raises:
-        InvalidInputError: If the card cannot be rendered.
-        PublishError: If the disk is full.
+        PublishError: If the card cannot be rendered, or the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="se-zoo-") as name:
         folder = Path(name)
@@ -96,12 +103,19 @@ def stage(run: Run) -> Iterator[Staged]:
 
 
 def write_upload(run: Run) -> Path:
-    """Write ``RUN/upload``, the folder that would go up; whole or not at all.
+    """Write the folder that would be published to ``RUN/upload``, whole or not at all.
+
+    Args:
+        run: The run.
 
     Returns:
         The folder.
+
+    Raises:
+        InvalidInputError: If it cannot be written.
+        PublishError: If the card cannot be rendered.
     """
-    final, temporary = run.folder / UPLOAD, run.folder / f"{UPLOAD}.tmp"
+    final, temporary = run.folder / _UPLOAD, run.folder / f"{_UPLOAD}.tmp"
     with stage(run) as staged:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -116,13 +130,42 @@ def write_upload(run: Run) -> Path:
     return final
 
 
-def run_subject(run: Run) -> Subject:
-    """What a run's card is made from, as far as it is known before it is staged."""
+def _write(run: Run, folder: Path) -> None:
+    """Write all files but the manifest."""
+    for file in (run.export / WEIGHTS_NAME, run.export / NOTICE, run.folder / CURVES):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+    config = complete_config(run.config)
+    config["pretrained_cfg"] = {
+        **run.config.get("pretrained_cfg", {}),
+        "license": run.facts.license.id,
+    }
+    write_json(folder / "config.json", config)
+    sources = {name: without_paths(figures) for name, figures in _figures(run).items()}
+    for name, figures in sources.items():
+        write_json(folder / f"{name}.json", figures)
+    if run.facts.gallery is not None:
+        draw_gallery(run.model, run.facts.gallery, folder, run.card)
+        numbers = (folder / GALLERY).with_suffix(".json")
+        sources[numbers.stem] = read_source(numbers)
+    card = str(render(_subject(run, folder, sources)))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _figures(run: Run) -> Dict[str, Dict[str, Any]]:
+    """Return a run's files of figures by name: those beside the facts, the summary, the size."""
     sources = read_sources(run.card)
-    check_sources(run, sources)
+    _check_sources(run, sources)
     if run.summary is not None:
         sources["training"] = run.summary
-    sources["size"] = _size(run)
+    # The command is the same for every caller, so that publishing again changes nothing.
+    command = "se_zoo.hub.size.size_facts(model)"
+    sources["size"] = {**provenance(command), **size_facts(run.model)}
+    return sources
+
+
+def _subject(run: Run, folder: Path, sources: Mapping[str, Dict[str, Any]]) -> Subject:
+    """Return what the card of a run is rendered from."""
     return Subject(
         name=run.repo,
         model=run.model,
@@ -134,18 +177,13 @@ def run_subject(run: Run) -> Subject:
         repo=run.repo,
         base_model=run.facts.base_model or base_model(run.summary),
         backbone=(run.config.get("model_args") or {}).get("backbone"),
-        pictures=_pictures(run),
-        weights_size=(run.export / WEIGHTS_NAME).stat().st_size,
+        pictures=[name for name in (GALLERY, CURVES) if (folder / name).is_file()],
+        weights_size=(folder / WEIGHTS_NAME).stat().st_size,
     )
 
 
-def check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
-    """Figures beside the facts are of this model: of its weights where they say of which, and the
-    control differs in the block alone.
-
-    Raises:
-        InvalidInputError: Naming the file that is not.
-    """
+def _check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
+    """Refuse figures of other weights, and a control that differs in more than the block."""
     if taken := sorted({"config", "manifest"} & set(sources)):
         raise InvalidInputError(
             f"{run.card / taken[0]}.json: the repository has a file of that name; rename it."
@@ -162,66 +200,35 @@ def check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
         if other:
             raise InvalidInputError(
                 f"{run.card}/control.json is no control of this run: besides the block, "
-                f"{', '.join(other)} differ."
+                f"{', '.join(other)} differ. Move it away, or train the control again."
             )
 
 
 def control_differences(with_se: Dict[str, Any], without: Dict[str, Any]) -> List[str]:
-    """Options in which two runs differ, beside the block and where they were written."""
+    """Return the options in which a run and its control differ.
+
+    The options of the block and of the output folder are left out.
+
+    Args:
+        with_se: The summary of the run.
+        without: The summary of its control, trained without the block.
+    """
     ours, theirs = (options(without_paths(run.get("config", {}))) for run in (with_se, without))
     names = {n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)}
     return sorted(n for n in names if n.rpartition(".")[2] not in ("se", "output", "overwrite"))
 
 
 def load_name(run: Run) -> str:
-    """What ``timm.create_model`` takes once it is published."""
+    """Return the name that ``timm.create_model`` takes for the published model."""
     return f"hf-hub:{run.repo}" if run.own is None else f"{PREFIX}{run.own}"
 
 
-def _pictures(run: Run) -> Any:
-    drawn = [GALLERY] if run.facts.gallery else []
-    return drawn + ([CURVES] if (run.folder / CURVES).is_file() else [])
-
-
-def _size(run: Run) -> Dict[str, Any]:
-    # The command is the same for every caller, so that publishing again changes nothing.
-    return {**provenance("se_zoo.hub.size.size_facts(model)"), **size_facts(run.model)}
-
-
-def _write(run: Run, folder: Path) -> None:
-    """All files but the manifest."""
-    shutil.copyfile(run.export / WEIGHTS_NAME, folder / WEIGHTS_NAME)
-    if (run.export / NOTICE).is_file():  # of those whose weights these were
-        shutil.copyfile(run.export / NOTICE, folder / NOTICE)
-    config = complete_config(run.config)
-    config["pretrained_cfg"] = {
-        **run.config.get("pretrained_cfg", {}),
-        "license": run.facts.license.id,
-    }
-    write_json(folder / "config.json", config)
-    if run.facts.gallery is not None:
-        draw_gallery(run.model, run.facts.gallery, folder, run.card)
-    if (run.folder / CURVES).is_file():
-        shutil.copyfile(run.folder / CURVES, folder / CURVES)
-    subject = run_subject(run)
-    for name, figures in subject.sources.items():
-        if not (folder / f"{name}.json").exists():  # the gallery's is newer than the card folder's
-            write_json(folder / f"{name}.json", without_paths(figures))
-    subject = replace(subject, sources=_sources(folder))
-    (folder / "README.md").write_text(str(render(subject)), encoding="utf-8")
-
-
-def _sources(folder: Path) -> Dict[str, Dict[str, Any]]:
-    return {k: json.loads((folder / f"{k}.json").read_text("utf-8"))
-            for k in (f.stem for f in sorted(folder.glob("*.json"))) if k != "config"}  # fmt: skip
-
-
 def alike(old: Any, new: Any) -> bool:
-    """Return whether two files of figures hold the same, up to what machines compute differently.
+    """Return whether two files of figures are equal up to rounding.
 
     Args:
-        old: What JSON holds.
-        new: Likewise.
+        old: The content of a JSON file.
+        new: The content of another.
     """
     if isinstance(old, float) and isinstance(new, float):
         return abs(old - new) <= _ROUNDING
@@ -233,7 +240,13 @@ def alike(old: Any, new: Any) -> bool:
 
 
 def without_paths(content: Any) -> Any:
-    """Figures with absolute paths cut to their last part: the rest names users, projects, disks."""
+    """Return figures with absolute paths cut to their last part.
+
+    The rest of a path would tell names of users, projects and disks.
+
+    Args:
+        content: The content of a JSON file.
+    """
     if isinstance(content, str):
         return re.sub(r"(?<![\w.:~/-])/(?:[^\s/'\"=]+/)+", ".../", content)
     if isinstance(content, dict):
