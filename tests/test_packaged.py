@@ -138,6 +138,17 @@ def test_packaging_again_changes_nothing(package: Path) -> None:
     assert all_files(package / "hub_cards") == before
 
 
+def test_gallery_option_draws_the_picture_again(package: Path) -> None:
+    picture = hub_of(package, CELEBA) / GALLERY
+    picture.write_bytes(b"an earlier picture")
+    done = run_tool(package, CELEBA)
+    assert done.returncode == 0 and picture.read_bytes() == b"an earlier picture", done.stderr
+    done = run_tool(package, CELEBA, "--gallery")
+    assert done.returncode == 0 and picture.read_bytes().startswith(b"\x89PNG"), done.stderr
+    entry = read_manifest(package / "hub_cards")[CELEBA]
+    assert entry["sha256"][GALLERY] == sha256_of(picture)
+
+
 def test_run_takes_the_place_of_the_packaged_model(package: Path, tmp_path: Path) -> None:
     """With its figures; those of other weights go, and so does the commit of the old ones."""
     entries = read_manifest(package / "hub_cards")

@@ -1,16 +1,16 @@
-"""Package a model of the zoo: write hub_cards/<name>/hub, which is its Hub repository.
+"""Package a model of the zoo: write hub_cards/<name>/hub, the content of its Hub repository.
 
     python -m tools.package_zoo resnet50_celeba runs/zoo/resnet50_celeba   # a finished run
     python -m tools.package_zoo tf_efficientnet_lite0_in1k lite0   # a saved model, without a recipe
-    python -m tools.package_zoo resnet50_celeba     # again, from the packaged files
+    python -m tools.package_zoo resnet50_celeba             # again, from the packaged files
+    python -m tools.package_zoo resnet50_celeba --gallery   # the same, and draw the picture again
 
-Run time: under a minute. Write hub_cards/<name>/facts.yaml, which holds what people state, first.
-
-From a run come export/, summary.json (as training.json) and curves.png. The folder is written whole
-or not at all, then the model's entry in hub_cards/manifest.json, and hub_cards/NOTICE. Figures that
-were measured on other weights than the run's are removed, and so is a control.json that is no
-control of the run: measure again, then package again. Delete hub/gallery.json to draw the picture
-again. `python -m tools.write_cards` writes the README's table.
+Write hub_cards/<name>/facts.yaml, with what people state, first. The tool takes export/,
+summary.json (as training.json) and curves.png of a run. It writes the folder whole or not at all,
+then the model's entry in hub_cards/manifest.json, and hub_cards/NOTICE. `python -m
+tools.write_cards` writes the README's table. Figures that were measured on other weights than the
+run's, and a control.json that is no control of the run, are removed: measure again, then package
+again. An earlier gallery.png stays while its numbers are the same, unless --gallery is given.
 """
 
 import shutil
@@ -38,26 +38,30 @@ TRAINING = "training.json"
 
 @dataclass(frozen=True)
 class Package:
-    """Options."""
+    """The model to package, and its source."""
 
     name: tyro.conf.Positional[str]
-    """Name of the model: architecture and tag, such as resnet50_celeba."""
+    """Architecture and tag of the model, such as resnet50_celeba."""
     run: tyro.conf.Positional[Optional[Path]] = None
-    """Folder of a finished run, or of a saved model; by default the packaged files are used."""
+    """Folder of a finished run, or of a model that no recipe trained; by default the packaged
+    files."""
+    gallery: bool = False
+    """Draw gallery.png again, even if its numbers are the same."""
 
 
-def package(name: str, run: Optional[Path] = None) -> List[str]:
+def package(name: str, run: Optional[Path] = None, gallery: bool = False) -> List[str]:
     """Write a model's folder, its entry in the manifest, and the notice.
 
     Args:
         name: Name of the model, such as ``resnet50_celeba``.
         run: Folder of a finished run, or of a saved model; by default the packaged files.
+        gallery: Draw the picture again, even if its numbers are the same.
 
     Returns:
         Lines that say what was done.
 
     Raises:
-        SEZooError: If something that the folder needs is missing or wrong; nothing changes then.
+        SEZooError: If something that the folder needs is missing or wrong; then nothing is changed.
     """
     folder = cards_folder() / name
     if not (folder / FACTS).is_file():
@@ -68,7 +72,7 @@ def package(name: str, run: Optional[Path] = None) -> List[str]:
         shutil.copytree(folder, work, ignore=shutil.ignore_patterns("hub"))
         dropped = _drop_stale(work, run) if run is not None else []
         with stage(packaged_run(name, run or folder / "hub", work)) as staged:
-            _keep_counted(staged, folder / "hub")
+            _reuse_generated(staged, folder / "hub", gallery)
             shutil.copytree(staged.folder, work / "hub")
             for figures in {TRAINING, *(file.name for file in work.glob("*.json"))}:
                 if (staged.folder / figures).is_file():  # without the paths of this machine
@@ -81,7 +85,7 @@ def package(name: str, run: Optional[Path] = None) -> List[str]:
 
 
 def _drop_stale(card: Path, run: Path) -> List[str]:
-    """Remove figures that do not belong to the run from a copy of a card's folder."""
+    """Remove the figures of other runs from a copy of a card's folder, and say which."""
     weights = sha256_of(read_export(run)[0] / WEIGHTS_NAME)
     (card / TRAINING).unlink(missing_ok=True)
     lines = []
@@ -98,13 +102,15 @@ def _drop_stale(card: Path, run: Path) -> List[str]:
     return lines
 
 
-def _keep_counted(staged: Staged, earlier: Path) -> None:
-    """Keep the packaged figures and picture that differ in nothing but machine and commit."""
-    present = [earlier / name for name in GENERATED if name in staged.sha256]
-    kept = [file.name for file in present if file.is_file() and staged.reuse(file)]
-    if f"{Path(GALLERY).stem}.json" in kept and (earlier / GALLERY).is_file():
+def _reuse_generated(staged: Staged, earlier: Path, redraw: bool) -> None:
+    """Reuse the packaged size, picture and numbers that differ in machine and commit only."""
+    numbers = Path(GALLERY).with_suffix(".json").name
+    names = [name for name in GENERATED if not (redraw and name == numbers)]
+    present = [earlier / name for name in names if name in staged.sha256]
+    reused = [file.name for file in present if file.is_file() and staged.reuse(file)]
+    if numbers in reused and (earlier / GALLERY).is_file():
         shutil.copyfile(earlier / GALLERY, staged.folder / GALLERY)
-    if kept:
+    if reused:
         staged.write_manifest()
 
 
@@ -121,7 +127,7 @@ def _replace(folder: Path, new: Path) -> None:
     shutil.rmtree(old)
 
 
-def _record(name: str, sha256: "dict[str, str]") -> str:
+def _enter(name: str, sha256: "dict[str, str]") -> str:
     """Write the notice and the manifest's entry, which keeps its commit if no file changed."""
     file = cards_folder() / MANIFEST
     known = read_manifest(file).get(name)
@@ -137,7 +143,7 @@ def main() -> None:
     """Read the command line and package."""
     options = tyro.cli(Package, description=__doc__)
     try:
-        print("\n".join(package(options.name, options.run)))
+        print("\n".join(package(options.name, options.run, options.gallery)))
     except (SEZooError, OSError) as error:
         raise SystemExit(f"package_zoo: {error}") from error
 
