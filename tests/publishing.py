@@ -1,13 +1,14 @@
-"""What the tests of publishing share: a trained run, a Hub on loopback, and a client of it."""
+"""Share between the tests of publishing: a trained run, a Hub on loopback, and clients of it."""
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional
 
 import pytest
 
-from .hub_server import HubServer, User
+from .hub_server import Fault, HubServer, User, client_environment
 from .hub_worker import Done, HubWorker
-from .test_recipe import data, run  # noqa: F401  (a fixture: pictures made up there)
 
 TOKENS = {"mine": User("me", ["se-zoo"]), "theirs": User("guest")}
 FACTS = """\
@@ -28,12 +29,15 @@ class Bench(NamedTuple):
     run: Path
 
     def publish(self, *options: object, repo: str = "me/faces") -> Done:
+        """Publish the run."""
         return self.client.se_zoo("publish", self.run, "--repo", repo, *options)
 
 
 @pytest.fixture(scope="module")
 def trained(data: Dict[str, Path], tmp_path_factory: Any) -> Path:
-    """A finished run of the CelebA recipe's --debug, with the facts of its card."""
+    """Train with the CelebA recipe's --debug, and write the facts of the card."""
+    from .test_recipe import run
+
     output = tmp_path_factory.mktemp("runs") / "run"
     done = run("celeba", data["faces"], output)
     assert done.returncode == 0, done.stderr
@@ -44,6 +48,7 @@ def trained(data: Dict[str, Path], tmp_path_factory: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(trained: Path, tmp_path_factory: Any) -> Iterator[Bench]:
+    """Start a Hub and a client."""
     cache = tmp_path_factory.mktemp("cache")
     with HubServer(TOKENS) as hub, HubWorker(hub.url, cache, "mine") as client:
         yield Bench(hub, client, trained)
@@ -52,14 +57,42 @@ def bench(trained: Path, tmp_path_factory: Any) -> Iterator[Bench]:
 
 @pytest.fixture
 def fresh(bench: Bench) -> Iterator[Bench]:
-    """An empty Hub without faults."""
+    """Empty the Hub and clear its faults."""
     bench.hub.clear_faults()
     bench.hub.state.repos.clear()
     yield bench
     bench.hub.clear_faults()
 
 
-#: In the client: whether a model of the Hub is the local one, bit by bit and name by name.
+def kill_client(
+    hub: HubServer, at: str, home: Path, *arguments: object, package: Optional[Path] = None
+) -> None:
+    """Start ``se-zoo publish``, and kill it while a request waits for its answer.
+
+    Args:
+        hub: The Hub; its faults are cleared afterwards.
+        at: Pattern of the request's path.
+        home: Home of the client.
+        *arguments: Arguments of the command.
+        package: Folder to import se_zoo from; by default this checkout.
+    """
+    hub.hanging.clear()
+    hub.fail(Fault("hang", at))
+    client = subprocess.Popen(
+        [sys.executable, "-m", "se_zoo.cli", "publish", *map(str, arguments)],
+        cwd=package, env=client_environment(hub.url, home, "mine", package),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        assert hub.hanging.wait(120), "the client never sent the request"
+    finally:
+        client.kill()
+        client.communicate()
+    hub.clear_faults()
+    hub.release()
+
+
+#: Code for the client: compare a model of the Hub with the local one, bit by bit and name by name.
 COMPARE = """
 import tempfile, pathlib
 local = timm.create_model("local-dir:{export}", pretrained=True).eval()

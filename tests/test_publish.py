@@ -1,18 +1,17 @@
 """From a trained run to the Hub and back: everything is published or nothing is."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import pytest
 
-from .hub_server import Fault, client_environment
+from .hub_server import Fault
 
 pytest.importorskip("datasets", reason="trains a model: needs se_zoo[train]")
 pytest.importorskip("accelerate", reason="trains a model: needs se_zoo[train]")
 
-from .publishing import COMPARE, FACTS, Bench, bench, data, fresh, trained  # noqa: F401  (fixtures)
+from .publishing import COMPARE, FACTS, Bench, bench, fresh, kill_client, trained  # noqa: F401
+from .test_recipe import data  # noqa: F401  (a fixture, as bench, fresh and trained)
 
 
 def test_train_publish_pull(fresh: Bench) -> None:
@@ -189,20 +188,7 @@ def test_killed_client(fresh: Bench, tmp_path: Path, at: str, published: bool) -
     """SIGKILL leaves main as it was, or complete; the next publication clears up and succeeds."""
     fresh.hub.add("me/faces", {"notes.md": b"somebody's"})
     before = main_of(fresh.hub.snapshot())
-    fresh.hub.hanging.clear()
-    fresh.hub.fail(Fault("hang", at))
-    client = subprocess.Popen(
-        [sys.executable, "-m", "se_zoo.cli", "publish", str(fresh.run), "--repo", "me/faces"],
-        env=client_environment(fresh.hub.url, tmp_path, "mine"),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        assert fresh.hub.hanging.wait(120), "the client never came so far"
-    finally:
-        client.kill()
-        client.communicate()
-    fresh.hub.clear_faults()
-    fresh.hub.release()
+    kill_client(fresh.hub, at, tmp_path, fresh.run, "--repo", "me/faces")
     left = main_of(fresh.hub.snapshot())
     second = fresh.publish()
     assert second.code == 0 and "tag v1" in second.printed, second

@@ -1,16 +1,15 @@
 """``se-zoo publish --zoo``: every packaged folder goes up as it is, and weights come from there."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, NamedTuple
 
 import pytest
 
-from .hub_server import Fault, HubServer, User, client_environment
+from .hub_server import Fault, HubServer, User
 from .hub_worker import Done, HubWorker
 from .package_copy import CELEBA, MODELS, copy_package, files_of, hub_of, read_manifest
+from .publishing import kill_client
 
 TOKENS = {"mine": User("me", ["se-zoo", "my-team"]), "theirs": User("guest")}
 
@@ -105,20 +104,8 @@ def test_one_that_fails_does_not_stop_the_others(bench: Bench) -> None:
 def test_killed_command_goes_on(bench: Bench, tmp_path: Path, at: str, published: bool) -> None:
     """SIGKILL in the second model: the first stays, the second is then completed."""
     first, second = MODELS
-    bench.hub.hanging.clear()
-    bench.hub.fail(Fault("hang", f"{second}{at}"))
-    client = subprocess.Popen(
-        [sys.executable, "-m", "se_zoo.cli", "publish", "--zoo", "--record"],
-        cwd=bench.package, env=client_environment(bench.hub.url, tmp_path, "mine", bench.package),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        assert bench.hub.hanging.wait(120), "the client never came so far"
-    finally:
-        client.kill()
-        client.communicate()
-    bench.hub.clear_faults()
-    bench.hub.release()
+    options = ("--zoo", "--record")
+    kill_client(bench.hub, f"{second}{at}", tmp_path, *options, package=bench.package)
     assert "commit" in bench.manifest()[first] and "commit" not in bench.manifest()[second]
     assert bool(online(bench.hub, second)) == published
     again = bench.publish("--record")
