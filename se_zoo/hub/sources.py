@@ -26,7 +26,7 @@ def read_source(file: Path) -> Dict[str, Any]:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{file} cannot be read: {error}") from error
-    lacking = [k for k in PROVENANCE if k not in content] if isinstance(content, dict) else ["keys"]
+    lacking = [k for k in PROVENANCE if not isinstance(content, dict) or k not in content]
     if lacking:
         raise InvalidInputError(
             f"{file} does not say how its figures were made; add: {', '.join(lacking)}."
