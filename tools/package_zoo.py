@@ -81,7 +81,7 @@ def package(name: str, run: Optional[Path] = None, gallery: bool = False) -> Lis
         _replace(folder, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return [*dropped, _record(name, sha256)]
+    return [*dropped, _enter(name, sha256)]
 
 
 def _drop_stale(card: Path, run: Path) -> List[str]:
