@@ -52,9 +52,10 @@ from se_zoo.explanations.quality.compare import random_copies, score, score_chan
 from se_zoo.explanations.quality.peers import PEERS, check_libraries
 from se_zoo.files import write_json
 from se_zoo.provenance import provenance
+from se_zoo.train.evaluate import full_precision
 from se_zoo.train.preflight import PATIENCE, check_launched
 from se_zoo.train.recipe import one_line_errors
-from se_zoo.train.run_folder import full_precision, plain
+from se_zoo.train.run_folder import plain
 
 
 def evenly_spaced(count: int, total: int) -> List[int]:

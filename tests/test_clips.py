@@ -377,12 +377,12 @@ def test_mixup_treats_a_clip_as_one_sample() -> None:
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
     from timm.data.mixup import Mixup
 
-    from se_zoo.train.loss import mixed
+    from se_zoo.train.loss import apply_mixup
 
     clips = torch.arange(2.0).view(2, 1, 1, 1, 1).expand(2, 3, 5, 16, 16).contiguous()
     np.random.seed(0)
     mix = Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, label_smoothing=0.0, num_classes=2)
-    cut, targets = mixed(mix, clips.clone(), torch.tensor([0, 1]))
+    cut, targets = apply_mixup(mix, clips.clone(), torch.tensor([0, 1]))
     assert cut.shape == clips.shape and torch.equal(cut, cut[:, :1, :1].expand_as(cut))
     assert 0 < cut[0].mean() < 1 and targets[0, 1].item() == pytest.approx(cut[0].mean().item())
 
@@ -481,7 +481,7 @@ def test_one_process_looks_the_others_follow(tmp_path: Path) -> None:
 
 
 def test_class_that_is_left_out_altogether(run_config: Any, tmp_path: Path) -> None:
-    from se_zoo.train.preflight import open_all
+    from se_zoo.train.preflight import open_splits
 
     write(tmp_path / "good.mp4", 9)
     rows = ["good.mp4,a,train", "gone.mp4,b,train", "good.mp4,a,test", "good.mp4,b,test"]
@@ -490,18 +490,19 @@ def test_class_that_is_left_out_altogether(run_config: Any, tmp_path: Path) -> N
     with pytest.raises(
         DataError, match=r"no usable video left|without any in the training split: \[b\]"
     ):
-        open_all(config, True)
+        open_splits(config, True)
     assert not check(config, workers=0).ok
 
 
 def test_workers_and_processes_see_the_same_clips(run_config: Any) -> None:
     """A clip depends on seed, epoch and sample alone; shares of an evaluation are disjoint."""
     from se_zoo.train import loader
+    from se_zoo.train.clip_samples import clip_transforms
     from se_zoo.train.resume.order import Plan
 
     model = clip_model(num_frames=4)
     table = open_table(run_config.data, "train")
-    training, evaluation = loader.transforms(model, run_config)
+    training, evaluation = clip_transforms(model, run_config.data, run_config.augment)
 
     def batches(workers: int, processes: int) -> torch.Tensor:
         run = replace(run_config.run, workers=workers)
@@ -527,7 +528,7 @@ def test_models_of_the_other_kind_are_refused(run_config: Any, tmp_path: Path) -
     from se_zoo.train import train
 
     run = replace(run_config.run, output=tmp_path / "run")
-    for name, says in (("resnet18_sehead", "takes images, not clips"), ("r3d_18", "no SE head")):
+    for name, says in (("resnet18_sehead", "does not take clips"), ("r3d_18", "no SE head")):
         model = replace(run_config.model, name=name, backbone=None)
         with pytest.raises(InvalidInputError, match=says):
             train(replace(run_config, model=model, run=run))

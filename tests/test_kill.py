@@ -136,7 +136,7 @@ def test_killed_and_gone_on_is_equal_to_the_bit(
         wait_for(broken, at, run)
         kill(run)
     out = finish(start(folder, broken, processes, **options))
-    assert "its own last state" in out
+    assert "its own last checkpoint" in out
     assert result(broken) == expected
 
 
@@ -156,7 +156,7 @@ def test_signal_saves_says_how_to_go_on_and_the_run_goes_on(
     _, err = run.communicate(timeout=60)
     assert run.returncode == 128 + number and "same command again" in err
     assert not (broken / "summary.json").exists()
-    assert "its own last state" in finish(start(folder, broken, 1, **options))
+    assert "its own last checkpoint" in finish(start(folder, broken, 1, **options))
     assert result(broken) == result(whole)
 
 

@@ -214,15 +214,15 @@ def test_data_that_lacks_something_is_refused_with_both_lists(
 
 def test_parity_compares_weights_to_start_from_and_whole_batches() -> None:
     from recipes.celeba import DEFAULT
-    from se_zoo.train.repeat import decides as computed
+    from se_zoo.train.repeat import compared_options as compared
     from se_zoo.train.run_folder import plain
 
     config = plain(asdict(DEFAULT))
-    assert computed(config, 1) != computed({**config, "run": {**config["run"], "init": "x"}}, 1)
-    assert computed(config, 1) == computed({**config, "run": {**config["run"], "keep": 9}}, 1)
+    assert compared(config, 1) != compared({**config, "run": {**config["run"], "init": "x"}}, 1)
+    assert compared(config, 1) == compared({**config, "run": {**config["run"], "keep": 9}}, 1)
     halved = {**config, "optim": {**config["optim"], "batch_size": 32}}
-    assert config["optim"]["batch_size"] == 64 and computed(config, 1) == computed(halved, 2)
-    assert computed(config, 1) != computed(config, 2)
+    assert config["optim"]["batch_size"] == 64 and compared(config, 1) == compared(halved, 2)
+    assert compared(config, 1) != compared(config, 2)
 
 
 def test_parity_trains_nothing_twice_and_mixes_nothing(

@@ -30,7 +30,7 @@ from se_zoo.train import (
     train,
 )
 from se_zoo.train.speaker.batches import Whole
-from se_zoo.train.speaker.trainer import speaker_loss
+from se_zoo.train.speaker.scores import speaker_loss
 from tests.test_tracks import write_splits
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -150,7 +150,7 @@ def test_killed_while_it_finishes(
 
     config = config_of(folder, tmp_path / "run")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(SpeakerTrainer, "leave", killed)
+        patch.setattr(SpeakerTrainer, "write_extra_files", killed)
         train(config)
     assert (tmp_path / "run" / "export").is_dir()
     assert not (tmp_path / "run" / "summary.json").exists()
@@ -256,7 +256,7 @@ def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path, capsys: A
     [
         ({"model": {"name": "resnet18_sehead"}}, "is no speaker model; these are: asd_tiny"),
         ({"model": {"body": True}}, "--model.body and --data.bodies go together"),
-        ({"run": {"best": "top5_accuracy"}}, "--run.best top5_accuracy is none of the metrics"),
+        ({"run": {"best": "top5_accuracy"}}, "--run.best top5_accuracy is not a metric"),
         ({"augment": {"swap": 0.7, "mute": 0.4}}, "swap plus mute are probabilities"),
         ({"data": {"limit": 1}}, "need two tracks or more"),
         ({"augment": {"rotate": -5.0}}, "--augment.rotate must not be negative"),

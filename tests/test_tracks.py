@@ -19,7 +19,7 @@ from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.train import SpeakerAugmentConfig
 from se_zoo.train.resume.order import Batches
-from se_zoo.train.speaker.batches import Augmented, Cut, Whole, mixed_in, padded
+from se_zoo.train.speaker.batches import Augmented, Cut, Whole, mix_in, padded
 from se_zoo.train.speaker.lengths import LengthPlan
 from tests.test_speaker_video import noise, write_video
 
@@ -498,11 +498,11 @@ def test_sound_is_mixed_at_the_asked_ratio(snr: float) -> None:
     """In floats: squares of 16-bit samples do not fit into 16 bits."""
     wave = torch.randn(8000) * 12_000
     other = torch.randn(8000) * 3000
-    added = mixed_in(wave, other, snr) - wave
+    added = mix_in(wave, other, snr) - wave
     ratio = 10 * torch.log10(wave.double().square().mean() / added.double().square().mean())
     assert float(ratio) == pytest.approx(snr, abs=1e-3)
-    assert torch.equal(mixed_in(wave, torch.zeros(8000), snr), wave)
-    assert not mixed_in(torch.zeros(8000), other, snr).any()
+    assert torch.equal(mix_in(wave, torch.zeros(8000), snr), wave)
+    assert not mix_in(torch.zeros(8000), other, snr).any()
 
 
 def augmented(made: Path, body: bool = False, **options: Any) -> Augmented:

@@ -1,6 +1,7 @@
 """The training engine: its order, its states, its options."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -182,12 +183,13 @@ def test_data_is_looked_at_before_anything_starts(folder: Path, tmp_path: Path) 
         run(tmp_path / "data", tmp_path / "run")
 
 
-def test_folder_with_something_else_is_left_alone(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
+@pytest.mark.parametrize("name", ["thesis.tex", "thesis.tmp"])
+def test_folder_with_something_else_is_left_alone(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(InvalidInputError, match=r"thesis\.tex"):
+        with pytest.raises(InvalidInputError, match=re.escape(f"holds {name}, which")):
             run(folder, tmp_path, run={"overwrite": overwrite})
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_dry_run_says_what_would_be_done_and_writes_nothing(
@@ -217,8 +219,8 @@ def test_order_of_where_a_run_starts(folder: Path, tmp_path: Path, capsys: Any) 
     assert all(torch.equal(v, same[k]) for k, v in weights(first).items()), "nothing was left to do"
     (tmp_path / "first" / "summary.json").unlink()  # killed right before its end
     run(folder, tmp_path / "first", run={"resume": str(tmp_path / "resumed")})
-    assert "starts from: its own last state" in capsys.readouterr().out
-    with pytest.raises(state.StateError, match="holds no whole state"):
+    assert "starts from: its own last checkpoint" in capsys.readouterr().out
+    with pytest.raises(state.StateError, match="holds no complete checkpoint"):
         run(folder, tmp_path / "none", run={"resume": str(tmp_path / "nowhere")})
 
 
@@ -392,7 +394,7 @@ VIT = {"backbone": "vit_tiny_patch16_224", "args": ("depth=1", "embed_dim=24")}
         ({"run": {"mixed_precision": "fp16"}}, "needs a GPU"),
         ({"run": {"trackers": ["comet_ml"]}}, "comet_ml"),
         ({"model": {"name": "resnet18"}}, "no SE head"),
-        ({"model": {"name": "r3d_18_sehead"}}, "takes clips"),
+        ({"model": {"name": "r3d_18_sehead"}}, "does not take images"),
         ({"model": {"name": "resnet18_sehead"}}, "--model.backbone"),
     ],
 )
@@ -458,23 +460,23 @@ def test_summary_tells_of_all_sessions(folder: Path, tmp_path: Path) -> None:
     summary = json.loads((output / "summary.json").read_text())
     assert summary["starts_from"] == "scratch"
     assert [s["update"] for s in summary["sessions"]] == [0, 3]
-    assert "its own last state" in summary["sessions"][1]["starts_from"]
+    assert "its own last checkpoint" in summary["sessions"][1]["starts_from"]
 
 
 def test_scores_in_fp32_are_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accelerate wraps the forward of what it prepares in autocast."""
     import timm
 
-    from se_zoo.train.ema import Scored
+    from se_zoo.train.ema import EvalWeights
 
     accelerator = accelerate.Accelerator(mixed_precision="bf16", cpu=True)
     images = torch.randn(2, 3, 32, 32)
     for decay in (None, 0.9):
         model = timm.create_model("test_resnet", num_classes=4)
-        scored = Scored(model, decay)
+        weights = EvalWeights(model, decay)
         prepared = accelerator.prepare(model)
         types = []
-        for whole in (prepared, scored.whole()):
+        for whole in (prepared, weights.to_model()):
             found: List[Any] = []
             hook = whole.conv1.register_forward_hook(lambda m, i, o, to=found: to.append(o.dtype))
             whole(images)
@@ -483,8 +485,8 @@ def test_scores_in_fp32_are_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
         assert types == [torch.bfloat16, torch.float32]
         with torch.no_grad():
             next(model.parameters()).fill_(3)
-        scored.update(100)
-        changed = next(scored.whole().parameters())
+        weights.average(100)
+        changed = next(weights.to_model().parameters())
         assert (changed == 3).all() if decay is None else not (changed == 3).any()
 
 

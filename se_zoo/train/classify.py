@@ -4,31 +4,36 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
+from timm.data.config import resolve_data_config
 
-from ..data import ImageTable
-from ..models import SEHeadMixin
+from ..data import ClipDataConfig, ImageTable
+from ..errors import InvalidInputError
+from ..models import resolve_clip_config
 from ..statistics import best_thresholds
 from . import loader
-from . import run_folder as output
+from .clip_samples import clip_transforms
 from .config import Config
-from .engine import Trainer
-from .evaluate import evaluate, laid_out
-from .loss import criterion_of, mixed
+from .evaluate import evaluate, in_memory_format
+from .export import draw_samples
+from .loss import apply_mixup, make_loss
 from .metrics import thresholded
 from .model import build_model, model_args
-from .preflight import AnyTable, check_input, check_task, open_all
+from .preflight import AnyTable, check_input, check_task, open_splits
 from .resume.order import Plan
+from .trainer import Trainer
 
 
 class ClassifierTrainer(Trainer):
-    """A classifier's run; see :class:`~se_zoo.train.engine.Trainer`."""
+    """An image classifier's run; see :class:`~se_zoo.train.trainer.Trainer`."""
 
     config: Config
 
     def open_tables(self) -> Dict[str, AnyTable]:
-        return open_all(self.config.data, self.accelerator.is_main_process)
+        """Open the splits, by name."""
+        return open_splits(self.config.data, self.accelerator.is_main_process)
 
     def make_plan(self) -> Plan:
+        """Return how the training split is divided into updates."""
         optim = self.config.optim
         return Plan(
             len(self.tables[self.config.data.splits[0]]), optim.batch_size,
@@ -36,34 +41,50 @@ class ClassifierTrainer(Trainer):
         )  # fmt: skip
 
     def check(self) -> None:
+        """Refuse options that do not fit the data, and make the loss."""
         check_task(self.config, self.plan, self.labels, self.multi_label)
         first = self.tables[self.config.data.splits[0]]
-        self.criterion, self.mix = criterion_of(self.config, first, self.accelerator.device)
+        self.criterion, self.mixup = make_loss(self.config, first, self.accelerator.device)
 
-    def build(self) -> torch.nn.Module:
+    def build_model(self) -> torch.nn.Module:
+        """Return the model of the configuration, with a classifier for the labels."""
         return build_model(self.config.model, self.labels, self.multi_label, self.tag)
 
-    def ready(self, model: torch.nn.Module) -> None:
-        self.transforms = loader.transforms(model, self.config)
-        check_input(model, self.config, self.accelerator.device)
+    def prepare_inputs(self, model: torch.nn.Module) -> None:
+        """Make the transforms, and check that the model takes what they return."""
+        self.transforms = self.make_transforms(model)
+        self.check_input(model)
         self.decoded: Dict[str, loader.Decoded] = {}
-        #: Of the last evaluation of each split, for thresholds.
+        #: Tally of the last evaluation of each split, for the thresholds.
         self.tallies: Dict[str, Optional[torch.Tensor]] = {}
 
+    def make_transforms(self, model: torch.nn.Module) -> Tuple[Any, Any]:
+        """Return the transforms of a sample for training and for evaluation."""
+        return loader.image_transforms(model, self.config.augment)
+
+    def check_input(self, model: torch.nn.Module) -> None:
+        """Check that the model takes images of half size, if it is to train on them."""
+        if self.config.augment.half_size_epochs:
+            channels, height, width = resolve_data_config(model=model)["input_size"]
+            half = torch.zeros(1, channels, height // 2, width // 2, device=self.accelerator.device)
+            hint = "; --augment.half-size-epochs 0 leaves out the epochs at half size"
+            check_input(model, half, self.config, "images", hint)
+
     def sample_transforms(self) -> Tuple[Any, Any]:
-        """What becomes of a sample in training and in evaluation."""
+        """Return the transforms of what :meth:`samples` holds, for training and for evaluation."""
         return self.transforms
 
     def samples(self, split: str) -> loader.Samples:
-        """A split, decoded once if it is small."""
+        """Return a split; images are decoded only once if they fit into memory."""
         table = self.tables[split]
         if not isinstance(table, ImageTable):
-            return table  # videos are decoded by the clip
+            return table  # streams and videos
         if split not in self.decoded:
             self.decoded[split] = loader.Decoded(table)
         return self.decoded[split]
 
     def batches(self, update: int) -> Iterator[Any]:
+        """Return this process's batches from an update to the end of the run."""
         return iter(
             loader.training_batches(
                 self.samples(self.config.data.splits[0]), self.sample_transforms()[0], self.config,
@@ -72,13 +93,15 @@ class ClassifierTrainer(Trainer):
         )  # fmt: skip
 
     def count(self, batch: Any) -> int:
+        """Return how many samples a batch has."""
         return len(batch[0])
 
     def loss(self, batch: Any) -> torch.Tensor:
+        """Return the loss of a batch (inputs, targets)."""
         images, targets = self.resized(batch[0]), batch[1]
-        images = laid_out(images, self.config)
-        if self.mix is not None:
-            images, targets = mixed(self.mix, images, targets)
+        images = in_memory_format(images, self.config)
+        if self.mixup is not None:
+            images, targets = apply_mixup(self.mixup, images, targets)
         with self.accelerator.autocast():
             logits = self.model(images)
         return self.criterion(logits.float(), targets)
@@ -90,47 +113,84 @@ class ClassifierTrainer(Trainer):
         return F.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
 
     def score(self, model: torch.nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
+        """Return the figures of a model on a split."""
         figures, self.tallies[split] = evaluate(
             model, self.samples(split), self.sample_transforms()[1], self.config,
             self.labels, self.multi_label, self.accelerator, mixed_precision,
         )  # fmt: skip
         return figures
 
-    def show(self, figures: Dict[str, Any]) -> str:
+    def format_figures(self, figures: Dict[str, Any]) -> str:
+        """Return accuracy and balanced accuracy as text."""
         return (
             f"accuracy {figures['accuracy']:.2%} (majority {figures['majority_accuracy']:.2%}), "
             f"balanced {figures['balanced_accuracy']:.2%}"
         )
 
-    def conclude(self, model: torch.nn.Module, scores: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
-        """Give a multi-label model with an SE head a threshold a label, and score the test split
-        with them."""
-        if not isinstance(model, SEHeadMixin):
+    def conclude(self, model: Any, scores: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
+        """Choose a threshold for each label of a multi-label model with an SE head.
+
+        They are chosen on the validation split; the test split is then scored with them too.
+        """
+        if not self.config.model.se:
             return {}
-        model.thresholds = None  # the architecture may have brought those of the zoo's weights
+        model.thresholds = None  # the architecture may have those of the zoo's weights
         valid, test = self.config.data.splits[1:]
         chosen_on, scored_on = self.tallies[valid], self.tallies[test]
-        if chosen_on is None or scored_on is None:  # of exclusive classes
+        if chosen_on is None or scored_on is None:  # exclusive classes
             return {}
         if valid == test:
-            # Chosen on the split that is scored, they would flatter its figures.
+            # Thresholds chosen on the split that is scored would make its figures too good.
             why = f"none: {valid} is the split that is scored; name another one to validate on"
             return {"thresholds": None, "thresholds_from": why}
-        model.thresholds = best_thresholds(chosen_on)
-        scores[test]["at_thresholds"] = thresholded(scored_on, model.thresholds, self.labels)
+        thresholds = best_thresholds(chosen_on)
+        model.thresholds = thresholds
+        scores[test]["at_thresholds"] = thresholded(scored_on, thresholds, self.labels)
         how = f"the largest F1 on {valid}; of equal ones the nearest to one half"
-        named = dict(zip(self.labels, model.thresholds, strict=True))
-        return {"thresholds": named, "thresholds_from": how}
+        return {
+            "thresholds": dict(zip(self.labels, thresholds, strict=True)),
+            "thresholds_from": how,
+        }
 
-    def leave(self, model: torch.nn.Module) -> None:
-        table = self.tables[self.config.data.splits[-1]]
-        shown = loader.some_inputs(table, self.transforms[1], 6)
-        output.draw_samples(self.folder.path / "samples.png", model, shown)
+    def write_extra_files(self, model: torch.nn.Module) -> None:
+        """Write ``samples.png``: explanations of a few test samples."""
+        if self.config.model.se:
+            table = self.tables[self.config.data.splits[-1]]
+            inputs = loader.sample_inputs(table, self.transforms[1], 6)
+            draw_samples(self.folder.path / "samples.png", model, inputs)
 
-    def model_args(self, model: torch.nn.Module) -> Dict[str, Any]:
+    def model_args(self, model: Any) -> Dict[str, Any]:
+        """Return the arguments of the architecture that the export's config.json must name."""
         args = model_args(self.config.model)
-        if isinstance(model, SEHeadMixin):
+        if self.config.model.se:
             args["multi_label"] = model.is_multi_label()
             if model.thresholds is not None:
                 args["thresholds"] = list(model.thresholds)
         return args
+
+
+class ClipTrainer(ClassifierTrainer):
+    """A clip classifier's run."""
+
+    def check(self) -> None:
+        """Refuse options that do not fit the data, and make the loss."""
+        super().check()
+        if self.config.augment.half_size_epochs:
+            raise InvalidInputError(
+                "--augment.half-size-epochs is for images; leave it at 0 for clips."
+            )
+
+    def make_transforms(self, model: torch.nn.Module) -> Tuple[Any, Any]:
+        """Return the transforms of a video for training and for evaluation."""
+        data = self.config.data
+        assert isinstance(data, ClipDataConfig)
+        return clip_transforms(model, data, self.config.augment)
+
+    def check_input(self, model: torch.nn.Module) -> None:
+        """Check that the model takes clips of its configured length and size.
+
+        Some architectures take only one.
+        """
+        takes = resolve_clip_config(model)
+        clip = torch.zeros(1, 3, takes.num_frames, *takes.size, device=self.accelerator.device)
+        check_input(model, clip, self.config, f"clips of {takes.num_frames} frames")

@@ -1,4 +1,4 @@
-"""Clips for training and evaluation: which frames of a video, and what becomes of them."""
+"""Clips for training and evaluation: which frames of a video, and how they are transformed."""
 
 import re
 from typing import Any, Tuple
@@ -18,25 +18,30 @@ from .config import AugmentConfig
 
 def clip_transforms(
     model: nn.Module, data: ClipDataConfig, augment: AugmentConfig
-) -> Tuple["RandomClip", "ClipViews"]:
-    """What makes a clip of a :class:`~se_zoo.data.Footage` in training, and in evaluation.
+) -> Tuple["_RandomClip", "ClipViews"]:
+    """Return the transforms of a :class:`~se_zoo.data.Footage` for training and for evaluation.
+
+    Args:
+        model: A clip model, whose configuration says which clips it takes.
+        data: The crop of the frames, and the clips of a video in evaluation.
+        augment: The augmentation.
 
     Raises:
-        InvalidInputError: For an augmentation that is not made for clips.
+        InvalidInputError: If the augmentation does not exist for clips.
     """
     config = resolve_clip_config(model)
-    return RandomClip(config, data, augment), ClipViews(config, data)
+    return _RandomClip(config, data, augment), ClipViews(config, data)
 
 
-class RandomClip:
-    """Frames at a random place of the video, augmented alike; (3, T, H, W) float32.
+class _RandomClip:
+    """Takes frames at a random position of the video and augments them alike.
 
-    All random numbers are torch's default generator's.
+    It returns (3, T, H, W) float32. All random numbers are from torch's default generator.
     """
 
     def __init__(self, config: ClipConfig, data: ClipDataConfig, augment: AugmentConfig):
         self.config, self.data = config, data
-        self.augmented = v2.Compose(_augmentations(config, augment))
+        self.augment = v2.Compose(_augmentations(config, augment))
 
     def __call__(self, footage: Footage) -> torch.Tensor:
         config = self.config
@@ -44,24 +49,30 @@ class RandomClip:
         places = training_indices(
             len(frames), config.num_frames, config.frame_stride, config.sampling
         )
-        clip: torch.Tensor = self.augmented(as_frames(footage.read([frames[i] for i in places])))
+        clip: torch.Tensor = self.augment(as_frames(footage.read([frames[i] for i in places])))
         return clip
 
 
 class ClipViews:
-    """Clips evenly spaced over the video, in one or three crops; (views, 3, T, H, W) float32."""
+    """Takes clips evenly spaced over the video, in one or three crops.
+
+    Args:
+        config: What the model takes.
+        data: How many clips and crops.
+    """
 
     def __init__(self, config: ClipConfig, data: ClipDataConfig):
         self.config, self.data = config, data
         self.views = Views(config, data.crops)
 
     def __call__(self, footage: Footage) -> torch.Tensor:
+        """Return the views of a video, (views, 3, T, H, W) float32."""
         config = self.config
         frames = footage.at_rate(config.fps)
         clips = evaluation_indices(
             len(frames), config.num_frames, config.frame_stride, config.sampling, self.data.clips
         )
-        # In one go, as clips may overlap; resized at once, as videos may be large.
+        # Clips may overlap, so every frame is read once; it is resized at once to save memory.
         needed = sorted({frames[place] for clip in clips for place in clip})
         small = torch.cat([self.views(as_frames(b)) for b in footage.blocks(needed)], 2)
         where = {number: place for place, number in enumerate(needed)}
@@ -72,7 +83,7 @@ class ClipViews:
 
 
 def _augmentations(config: ClipConfig, augment: AugmentConfig) -> Any:
-    """torchvision's transforms; given all frames of a clip at once, they do the same to each."""
+    """Return torchvision's transforms, which treat all frames of a clip alike."""
     steps: Any = [
         v2.RandomResizedCrop(
             config.size,
@@ -94,29 +105,31 @@ def _augmentations(config: ClipConfig, augment: AugmentConfig) -> Any:
 
 
 def _rand_augment(policy: str) -> Any:
+    """Return torchvision's RandAugment for a policy such as rand-m9-n2."""
     found = re.fullmatch(r"rand-m(\d+)(?:-n(\d+))?", policy)
     if found is None:
         raise InvalidInputError(
-            f"--augment.auto-augment {policy}: for clips it is rand-mM or rand-mM-nN, magnitude "
-            "and number of operations, such as rand-m9-n2."
+            f"--augment.auto-augment {policy}: clips need rand-mM or rand-mM-nN, where M is the "
+            "magnitude and N the number of operations, such as rand-m9-n2."
         )
     magnitude, count = int(found[1]), int(found[2] or 2)
     if not (magnitude < 31 and 0 < count < 15):
         raise InvalidInputError(
-            f"--augment.auto-augment {policy}: magnitudes are 0 to 30, operations 1 to 14."
+            f"--augment.auto-augment {policy}: the magnitude must be 0 to 30, the number of "
+            "operations 1 to 14."
         )
     return v2.RandAugment(count, magnitude)
 
 
 def mean_logits(views: torch.Tensor, multi_label: bool) -> torch.Tensor:
-    """Logits whose probabilities are the mean of the views' probabilities.
+    """Return logits whose probabilities are the mean of the views' probabilities.
 
     Args:
         views: Logits, (B, V, K).
-        multi_label: Whether the K answers are independent.
+        multi_label: Whether the K classes are independent attributes.
 
     Returns:
-        (B, K): log-probabilities, or log-odds of independent answers.
+        (B, K): log-probabilities; log-odds for independent attributes.
     """
     if multi_label:
         yes = torch.nn.functional.logsigmoid(views).logsumexp(1)

@@ -1,201 +1,287 @@
-"""What a training run is: frozen, typed, and every field an option of the command line."""
+"""Configurations of training runs: frozen, typed, every field an option of the command line.
 
-from dataclasses import dataclass, field
+The text below a field is its help on the command line.
+"""
+
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Optional, Tuple
+from typing import Any, ClassVar, Dict, Literal, Optional, Tuple
 
 from ..data import SplitsConfig, TableConfig, TrackDataConfig
+from ..errors import InvalidInputError
 
 
 @dataclass(frozen=True)
 class AnyModelConfig:
-    """What all models have in common."""
+    """Options that all models have in common."""
 
     name: str
-    """Architecture *_sehead."""
+    """Architecture, a name that ends in _sehead."""
     gate: Literal["sigmoid", "identity"] = "sigmoid"
-    """sigmoid: the paper's block. identity: leaves a pretrained model's logits as they were."""
+    """sigmoid: the paper's block. identity: leaves a pretrained model's logits unchanged when the
+    block is inserted."""
     se: bool = True
-    """--model.no-se trains the same backbone without the block."""
+    """Use the SE block; --model.no-se trains the same backbone without it."""
     pretrained: bool = False
-    """Start from weights that the architecture has."""
+    """Start from the architecture's pretrained weights."""
+
+    def check(self) -> None:
+        """Refuse values that no data could make valid.
+
+        Raises:
+            InvalidInputError: If there is such a value; the message names the option.
+        """
+
+    def debug_variant(self) -> "AnyModelConfig":
+        """Return a tiny model of the same kind, for ``--debug``."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class ModelConfig(AnyModelConfig):
-    """Which model, and what it starts from."""
+    """The image model, and what it starts from."""
+
+    #: What the model takes, for messages.
+    noun: ClassVar[str] = "image"
+    #: The module of ``se_zoo.models`` that registers such models.
+    registry: ClassVar[str] = "zoo_image"
+    #: The architecture that takes any timm backbone.
+    any_backbone: ClassVar[str] = "timm_sehead"
 
     name: str = "resnet18_slim_sehead"
-    """Architecture *_sehead; timm_sehead together with --model.backbone."""
+    """Architecture, a name that ends in _sehead; timm_sehead needs --model.backbone."""
     backbone: Optional[str] = None
     """timm name of the backbone, for timm_sehead."""
     pretrained: bool = False
-    """Start from timm's own weights of the backbone."""
+    """Start from timm's pretrained weights of the backbone."""
     input_size: Optional[Tuple[int, int]] = None
-    """Height and width of the images, in pixels; by default the architecture's."""
+    """Height and width of the input, in pixels; by default the architecture's."""
     mean: Optional[Tuple[float, float, float]] = None
-    """Channel means that images are normalised with; by default the architecture's."""
+    """Mean of each colour channel, for normalisation; by default the architecture's."""
     std: Optional[Tuple[float, float, float]] = None
-    """Channel standard deviations, likewise."""
+    """Standard deviation of each colour channel, for normalisation; by default the architecture's.
+    """
     crop_pct: Optional[float] = None
-    """Share of a test image's shorter side that the model sees, 1 for all of it; by default the
-    architecture's."""
+    """Size of the centre crop in evaluation, as a share of the image's shorter side; 1 keeps
+    all of it. By default the architecture's."""
     args: Tuple[str, ...] = ()
-    """Further arguments of the architecture, as name=value."""
+    """Further arguments of the architecture, each as name=value."""
     drop_rate: float = 0.0
-    """Dropout in front of the classifier."""
+    """Dropout rate before the classifier."""
     drop_path_rate: float = 0.0
-    """Stochastic depth, for backbones that know it."""
+    """Stochastic depth rate, for backbones that support it."""
+
+    def check(self) -> None:
+        """Refuse values that no data could make valid; see :meth:`AnyModelConfig.check`."""
+        if min(self.input_size or (1,)) < 1:
+            raise InvalidInputError("--model.input-size must be a height and a width above 0.")
+        if not 0 < (self.crop_pct or 1) <= 1:
+            raise InvalidInputError(
+                f"--model.crop-pct is {self.crop_pct:g}; it must be above 0 and at most 1."
+            )
+
+    def debug_variant(self) -> "ModelConfig":
+        """Return timm's test_resnet at 32 px with random weights."""
+        return replace(
+            self, name=self.any_backbone, backbone="test_resnet", input_size=(32, 32),
+            pretrained=False, args=(),
+        )  # fmt: skip
+
+    def input_args(self) -> Dict[str, Any]:
+        """Return the architecture's arguments that say how its input is sampled."""
+        return {}
 
 
 @dataclass(frozen=True)
 class ClipModelConfig(ModelConfig):
-    """Which clip model, and what it starts from."""
+    """The clip model, and what it starts from."""
+
+    noun = "clip"
+    registry = "zoo_video"
+    any_backbone = "framewise_sehead"
 
     name: str = "framewise_sehead"
-    """Clip architecture *_sehead; framewise_sehead together with --model.backbone."""
+    """Clip architecture, a name that ends in _sehead; framewise_sehead needs --model.backbone."""
     num_frames: Optional[int] = None
     """Frames of a clip; by default the architecture's."""
     frame_stride: Optional[int] = None
-    """Of so many frames of a video one is taken into a clip; by default the architecture's."""
+    """Take every n-th frame of the video; by default the architecture's stride."""
     fps: Optional[float] = None
-    """Frames a second that videos are brought to before; 0: their own. By default the
-    architecture's."""
+    """Frame rate to which videos are resampled first, in frames a second; 0 keeps each video's own
+    rate. By default the architecture's."""
     sampling: Literal["dense", "segments", "uniform"] = "dense"
-    """dense: frames at the stride, in training from a random place. segments: the video in as many
-    parts as the clip has frames, one frame of each, in training a random one. uniform: the middle
-    frame of each, in training too."""
+    """How the frames of a clip are chosen. dense: frames at the stride; in training from a random
+    position. segments: the video is cut into as many parts as the clip has frames, and one frame is
+    taken from each; in training a random one. uniform: the middle frame of each part, in training
+    too."""
+
+    def check(self) -> None:
+        """Refuse values that no data could make valid; see :meth:`AnyModelConfig.check`."""
+        super().check()
+        if self.sampling != "dense" and self.frame_stride is not None:
+            raise InvalidInputError(
+                f"--model.frame-stride is for --model.sampling dense; {self.sampling} takes its "
+                "frames from the whole video."
+            )
+
+    def debug_variant(self) -> "ClipModelConfig":
+        """Return timm's test_resnet on four frames of 32 px, with random weights."""
+        tiny = super().debug_variant()
+        assert isinstance(tiny, ClipModelConfig)
+        return replace(tiny, num_frames=4)
+
+    def input_args(self) -> Dict[str, Any]:
+        """Return the architecture's arguments that say how its input is sampled."""
+        names = ("num_frames", "frame_stride", "fps")
+        given = {n: v for n in names if (v := getattr(self, n)) is not None}
+        return {**given, "sampling": self.sampling}
 
 
 @dataclass(frozen=True)
 class SpeakerModelConfig(AnyModelConfig):
-    """Which speaker model."""
+    """The speaker model, and what it starts from."""
 
     name: str = "asd_tiny_sehead"
     """asd_tiny_sehead or asd_small_sehead."""
     gate: Literal["sigmoid", "identity"] = "identity"
-    """identity: begins as no gate at all, so that it can be told whether it was trained. sigmoid:
-    the paper's block."""
+    """identity: the block starts without any effect, so it can be told whether it was trained.
+    sigmoid: the paper's block."""
     pool: Literal["frame", "clip"] = "frame"
-    """What the SE block squeezes over: one gate a frame, or the paper's one gate a clip."""
+    """What the SE block averages over. frame: each frame has its own gate. clip: one gate for the
+    whole clip, as in the paper."""
     body: bool = False
-    """A third stream for the body; needs --data.bodies."""
+    """Add a third stream for the body; needs --data.bodies."""
     norm_momentum: Optional[float] = None
-    """Share of a batch in the running statistics of the BatchNorms; by default LR-ASD's 0.01, and
-    in runs of less than a thousand updates 10 over their number, 0.1 at most, as with 0.01 they
-    would not have forgotten where they began."""
+    """Momentum of the BatchNorms: the weight of a batch in their running statistics. By default 10
+    divided by the number of updates, but at least 0.01 (LR-ASD's value) and at most 0.1: with 0.01,
+    the statistics of a short run would stay dominated by their initial values."""
+
+    def debug_variant(self) -> "SpeakerModelConfig":
+        """Return the small architecture with random weights."""
+        return replace(self, name="asd_tiny_sehead", pretrained=False)
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What timm's transforms, or for clips torchvision's, do to a training sample."""
+    """Random changes of training samples, by timm's transforms; for clips by torchvision's."""
 
     scale: Tuple[float, float] = (0.08, 1.0)
-    """Share of the image's area that a crop keeps."""
+    """Smallest and largest area of the random crop, as a share of the image."""
     ratio: Tuple[float, float] = (0.75, 1.3333)
-    """Width over height of a crop."""
+    """Smallest and largest width divided by height of the random crop."""
     hflip: float = 0.5
     """Probability of a horizontal flip."""
     color_jitter: Optional[float] = 0.4
+    """Strength of random changes of brightness, contrast and saturation; None: no changes."""
     auto_augment: Optional[str] = None
-    """timm's policy, such as rand-m9-mstd0.5, or for clips rand-m9-n2 (torchvision's RandAugment);
-    it takes the place of the colour jitter."""
+    """timm's policy, such as rand-m9-mstd0.5; for clips rand-m9-n2 (torchvision's RandAugment). It
+    replaces the colour jitter."""
     reprob: float = 0.0
-    """Probability of erasing a rectangle."""
+    """Probability of erasing a random rectangle."""
     mixup: float = 0.0
-    """Alpha of mixup; single label only."""
+    """Alpha of mixup; for single-label data only."""
     cutmix: float = 0.0
-    """Alpha of cutmix; single label only."""
+    """Alpha of cutmix; for single-label data only."""
     smoothing: float = 0.0
-    """Label smoothing; single label only."""
+    """Label smoothing; for single-label data only."""
     half_size_epochs: int = 0
-    """Train the first N epochs on images of half the height and width, at about a quarter of the
-    cost. Images only; the model must take inputs of any size."""
+    """Train the first N epochs at half the height and width, at about a quarter of the cost. For
+    images only; the model must take inputs of any size."""
 
 
 @dataclass(frozen=True)
 class SpeakerAugmentConfig:
-    """What becomes of a face track in training: all its frames alike."""
+    """Random changes of a face track in training; all its frames are changed alike."""
 
     frames: Optional[int] = None
-    """So many frames of a track at most, from a random place; by default as many as its batch
+    """Cut tracks to at most so many frames, from a random position; by default as many as its batch
     has room for."""
     hflip: float = 0.5
     """Probability of a horizontal flip."""
     scale: Tuple[float, float] = (0.5, 1.0)
-    """Share of the crop's area that is looked at."""
+    """Smallest and largest area of the random crop, as a share of the face crop."""
     rotate: float = 15.0
-    """Rotated by so many degrees at most."""
+    """Largest random rotation, in degrees."""
     noise: float = 0.5
-    """Probability that another track's sound is mixed in."""
+    """Probability of mixing in another track's sound."""
     snr: Tuple[float, float] = (-5.0, 5.0)
-    """How much louder the track's own sound is than that, in dB."""
+    """Lowest and highest ratio of the track's own sound to the sound mixed in, in dB."""
     swap: float = 0.0
-    """Probability that another track's sound takes the place of the own: nobody speaks then."""
+    """Probability of replacing the sound by another track's; the frames then count as not speaking.
+    """
     mute: float = 0.0
-    """Probability that the sound is silence: nobody speaks then."""
+    """Probability of replacing the sound by silence; the frames then count as not speaking."""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW on a cosine with linear warm-up, counted in optimiser steps (updates)."""
+    """AdamW with a linear warm-up and a cosine schedule, which advances every update."""
 
     epochs: int = 20
+    """Passes over the training split."""
     batch_size: int = 64
-    """Images, or of face tracks frames, per process and forward pass."""
+    """Samples per process and forward pass: images or clips; for speakers, frames."""
     accumulate: int = 1
-    """Forward passes per update."""
+    """Forward passes per update (optimiser step)."""
     lr: float = 2e-3
-    """Peak of the schedule; it is not scaled with the batch."""
+    """Highest learning rate of the schedule; it is not scaled with the batch size."""
     weight_decay: float = 0.05
+    """AdamW's weight decay; norms and biases have none."""
     layer_decay: Optional[float] = None
-    """Factor of the learning rate from each layer to the one below, such as 0.75."""
+    """Factor between the learning rates of a layer and of the layer above, such as 0.75; None: all
+    layers have the same."""
     warmup_epochs: float = 1.0
+    """Epochs of linear warm-up."""
     clip_grad: Optional[float] = None
-    """Largest norm of an update's gradient."""
+    """Largest norm of an update's gradient; None: no limit."""
     ema_decay: Optional[float] = 0.998
-    """Decay of the averaged weights, which are evaluated and exported; None: the weights."""
+    """Decay of the averaged weights (EMA), which are then evaluated and exported; None: the trained
+    weights are evaluated and exported."""
     class_balance: bool = False
-    """Weigh rare labels up: an attribute's yes by how much rarer it is than its no, a class by the
-    inverse of its frequency; at most tenfold."""
+    """Give rare labels more weight, at most tenfold: the positives of an attribute by the ratio of
+    negatives to positives, a class by the inverse of its frequency."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Where a run is kept and how it goes."""
+    """Where a run is stored, and how it proceeds."""
 
     output: Path = Path("runs/train")
-    """The run's folder; a run that was interrupted goes on when it is started again."""
+    """Folder of the run. If the run was interrupted, the same command continues it."""
     overwrite: bool = False
-    """Start anew although the folder holds a run."""
+    """Start anew even if the folder holds a run."""
     resume: Optional[Path] = None
-    """Another run's folder, whose last state is gone on with here."""
+    """Folder of another run, whose last checkpoint is continued in this folder."""
     init: Optional[Path] = None
-    """Safetensors file, or run folder, with weights to start from."""
+    """Weights to start from: a safetensors file, or the folder of a run or model."""
     seed: int = 0
+    """Seed of all random numbers."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Precision of the forward pass in training and validation; fp16 needs a GPU."""
     workers: int = 0
-    """Loader processes; 0 decodes in the training process."""
+    """Loader processes; 0 loads the data in the training process."""
     save_every: Optional[int] = None
-    """Updates between two states; by default one an epoch. The end of an epoch always has one."""
+    """Updates between two checkpoints. Every epoch ends with one; by default there are no others.
+    """
     keep: int = 2
-    """States that are kept."""
+    """Number of checkpoints to keep."""
     log_every: int = 10
     """Updates between two lines of metrics.jsonl."""
     best: str = "balanced_accuracy"
-    """Validation metric by which the best weights are kept, largest first."""
+    """Validation metric that selects the best weights; the highest value wins."""
     trackers: Tuple[str, ...] = ()
     """Accelerate's trackers by name, such as tensorboard."""
     channels_last: bool = True
+    """Use the channels_last memory format for images and 2-D convolutions."""
     compile: bool = False
-    """torch.compile the model."""
+    """Compile the model with torch.compile."""
     dry_run: bool = False
     """Print the configuration, the parameter groups and the size of an epoch, and stop."""
 
 
 @dataclass(frozen=True)
 class AnyConfig:
-    """A whole run, of whatever kind."""
+    """A training run of any kind."""
 
     data: SplitsConfig
     model: AnyModelConfig
@@ -206,7 +292,7 @@ class AnyConfig:
 
 @dataclass(frozen=True)
 class Config(AnyConfig):
-    """A whole run of images or clips."""
+    """A training run on images or clips."""
 
     data: TableConfig
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -215,7 +301,7 @@ class Config(AnyConfig):
 
 @dataclass(frozen=True)
 class SpeakerConfig(AnyConfig):
-    """A whole run of face tracks and their sound."""
+    """A training run on face tracks and their sound."""
 
     data: TrackDataConfig
     model: SpeakerModelConfig = field(default_factory=SpeakerModelConfig)

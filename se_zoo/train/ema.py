@@ -1,7 +1,7 @@
-"""The weights that are scored and exported: the trained ones, or their average (EMA).
+"""The weights that are evaluated and exported: the trained weights, or their average (EMA).
 
-Where the parameters are spread over the processes (FSDP2), each averages its own part, and the
-whole is put together when it is needed.
+Where FSDP2 shards the parameters over the processes, each process averages its own shards, and the
+whole tensors are gathered when they are needed.
 """
 
 from copy import deepcopy
@@ -18,15 +18,15 @@ from .run_folder import save_weights
 FILE = "ema.safetensors"
 
 
-class Scored:
-    """The weights to score, of a model that every process holds whole.
+class EvalWeights:
+    """The weights to evaluate, of a model that every process holds whole.
 
-    They are kept in a model of their own, because Accelerate replaces ``forward`` of the one that
-    it prepares: that one would be scored under autocast, whatever precision is asked for.
+    They are kept in a model of their own, because Accelerate replaces ``forward`` of the model that
+    it prepares. That model would be evaluated under autocast, whatever precision is asked for.
 
     Args:
-        model: Before Accelerate prepares it.
-        decay: Of the average; None: the weights themselves.
+        model: The model before Accelerate prepares it.
+        decay: Decay of the average; None to evaluate the trained weights.
     """
 
     def __init__(self, model: nn.Module, decay: Optional[float]):
@@ -34,99 +34,103 @@ class Scored:
         self.ema = None if decay is None else ModelEmaV3(model, decay=decay, use_warmup=True)
         self.copy = deepcopy(model) if self.ema is None else self.ema.module
 
-    def follow(self, model: nn.Module) -> None:
-        """Take note of the model that Accelerate prepared."""
+    def attach(self, prepared: nn.Module) -> None:
+        """Take the weights from now on from the model as Accelerate prepared it, if need be."""
 
-    def update(self, step: int) -> None:
-        """Average the weights after an update; steps count from 1."""
+    def average(self, step: int) -> None:
+        """Update the average after an update; steps count from 1."""
         if self.ema is not None:
             self.ema.update(self.model, step=step)
 
-    def whole(self) -> nn.Module:
-        """The model with these weights; all processes take part."""
+    def to_model(self) -> nn.Module:
+        """Return the model with these weights; all processes must call it."""
         if self.ema is None:
             self.copy.load_state_dict(self.model.state_dict())
         return self.copy
 
     def save(self, folder: Path, main: bool) -> None:
-        """Write the average into a state, in the main process; all take part."""
+        """Write the average into a checkpoint, in the main process; all processes must call it."""
         if self.ema is not None:
-            whole = self.whole()
+            model = self.to_model()
             if main:
-                save_weights(whole, folder / FILE)
+                save_weights(model, folder / FILE)
 
     def load(self, folder: Path) -> None:
-        """Read the average of a state."""
+        """Read the average from a checkpoint."""
         if self.ema is not None:
             self.copy.load_state_dict(load_file(folder / FILE))
 
 
-class ShardedScored(Scored):
-    """The weights to score, of a model whose parameters FSDP2 spreads over the processes.
+class ShardedEvalWeights(EvalWeights):
+    """The weights to evaluate, of a model whose parameters FSDP2 shards over the processes.
 
-    Gradients, optimiser and trained weights are spread; the copy that is scored is whole, on every
-    process.
+    Gradients, optimizer and trained weights are sharded. The model that is evaluated is whole in
+    every process.
     """
 
     def __init__(self, model: nn.Module, decay: Optional[float]):
         super().__init__(model, decay)
-        self.parts: Dict[str, torch.Tensor] = {}
+        self.shards: Dict[str, torch.Tensor] = {}
 
-    def follow(self, model: nn.Module) -> None:
-        self.model = model
+    def attach(self, prepared: nn.Module) -> None:
+        """Take the weights from the prepared model, whose parameters are sharded."""
+        self.model = prepared
         if self.ema is not None:
-            self.parts = {k: _part(v).clone() for k, v in model.state_dict().items()}
+            self.shards = {k: _local(v).clone() for k, v in prepared.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
+    def average(self, step: int) -> None:
+        """Update this process's shards of the average."""
         if self.ema is None:
             return
         weight = 1 - self.ema.get_decay(step)
         for name, tensor in self.model.state_dict().items():
             if tensor.is_floating_point():
-                self.parts[name].lerp_(_part(tensor), weight)
+                self.shards[name].lerp_(_local(tensor), weight)
             else:
-                self.parts[name].copy_(tensor)
+                self.shards[name].copy_(tensor)
 
     @torch.no_grad()
-    def whole(self) -> nn.Module:
+    def to_model(self) -> nn.Module:
+        """Return the model with these weights, gathered from all processes."""
         state = {}
         for name, tensor in self.model.state_dict().items():
-            state[name] = _joined(self.parts.get(name, _part(tensor)), tensor)
+            state[name] = _gathered(self.shards.get(name, _local(tensor)), tensor)
         self.copy.load_state_dict(state)
         return self.copy
 
     def load(self, folder: Path) -> None:
+        """Read this process's shards of the average from a checkpoint."""
         if self.ema is None:
             return
         saved = load_file(folder / FILE)
         for name, tensor in self.model.state_dict().items():
-            self.parts[name] = _cut(saved[name].to(_part(tensor).device), tensor)
+            self.shards[name] = _shard_of(saved[name].to(_local(tensor).device), tensor)
 
 
-def _part(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a tensor of the model."""
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return this process's shard of a tensor; the tensor itself if it is not sharded."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[operator]
 
 
-def _joined(part: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The whole tensor from the parts of all processes, which lie as those of ``like``."""
+def _gathered(shard: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return the whole tensor from the shards of all processes, sharded as ``like``."""
     if not hasattr(like, "to_local"):
-        return part
+        return shard
     from torch.distributed.tensor import DTensor
 
     assert isinstance(like, DTensor)
-    spread = DTensor.from_local(
-        part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    sharded = DTensor.from_local(
+        shard, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
     )
-    return spread.full_tensor()
+    return sharded.full_tensor()
 
 
-def _cut(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This process's part of a tensor that all have."""
+def _shard_of(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a copy of this process's shard of a whole tensor, sharded as ``like``."""
     if not hasattr(like, "to_local"):
-        return whole.clone()
+        return tensor.clone()
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(like, DTensor)
-    return distribute_tensor(whole, like.device_mesh, like.placements).to_local().clone()
+    return distribute_tensor(tensor, like.device_mesh, like.placements).to_local().clone()

@@ -1,7 +1,7 @@
-"""Scoring a split: exact for any number of processes and any size."""
+"""Evaluation of a split: exact for any number of processes and any size."""
 
-from contextlib import nullcontext
-from typing import Any, Dict, Optional, Sequence, Tuple
+from contextlib import contextmanager, nullcontext
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,17 @@ from .clip_samples import mean_logits
 from .config import Config
 from .loader import Samples, evaluation_batches
 from .metrics import Scores
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute convolutions on GPUs in full fp32, instead of TF32, which is the default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @torch.inference_mode()
@@ -24,13 +35,27 @@ def evaluate(
     accelerator: Accelerator,
     mixed_precision: bool,
 ) -> Tuple[Dict[str, Any], Optional[torch.Tensor]]:
-    """Return loss and figures of a model on a split, and the tally of a multi-label one.
+    """Evaluate a model on a split.
 
-    Each process takes every n-th sample, no sample twice and none left out, so no padding has to be
-    undone; the sums are then added up.
+    Each process takes every n-th sample, none twice and none left out, so there is no padding to
+    undo; the sums of all processes are then added up.
+
+    Args:
+        model: The model.
+        samples: The split.
+        transform: What turns one of its samples into the model's input.
+        config: The run.
+        labels: Names of the classes or attributes, K of them.
+        multi_label: Whether they are independent attributes.
+        accelerator: Knows the processes and the device.
+        mixed_precision: Evaluate in ``--run.mixed-precision`` instead of fp32.
+
+    Returns:
+        The loss and the figures by name, and the tally of a multi-label split, see
+        :func:`se_zoo.statistics.tally`; None instead of the tally for exclusive classes.
 
     Raises:
-        RuntimeError: If the samples that were seen are not as many as the split has.
+        RuntimeError: If the number of samples seen is not the size of the split.
     """
     model.eval()
     scores = Scores(labels, multi_label, len(samples), accelerator.device)
@@ -57,17 +82,20 @@ def evaluate(
     return figures, None if scores.tally is None else scores.tally.compute()
 
 
-def lay_out(model: torch.nn.Module) -> None:
-    """Put the weights of 2-D convolutions into ``--run.channels-last``; those in 3-D stay."""
+def convert_to_channels_last(model: torch.nn.Module) -> None:
+    """Convert the weights of 2-D convolutions to channels_last, in place; 3-D ones stay."""
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.dim() == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
-def laid_out(images: torch.Tensor, config: Config) -> torch.Tensor:
-    """Images as ``--run.channels-last`` asks for. Clips stay: frame by frame, their features take
-    the layout of the weights, and 3-D convolutions have none of it."""
+def in_memory_format(images: torch.Tensor, config: Config) -> torch.Tensor:
+    """Return images in the memory format of ``--run.channels-last``; clips unchanged.
+
+    The features of a frame-by-frame clip model take the format of the weights, and the weights of
+    3-D convolutions are not in channels_last.
+    """
     if config.run.channels_last and images.dim() == 4:
         return images.contiguous(memory_format=torch.channels_last)
     return images
@@ -76,9 +104,9 @@ def laid_out(images: torch.Tensor, config: Config) -> torch.Tensor:
 def _logits(
     model: torch.nn.Module, images: torch.Tensor, config: Config, multi_label: bool
 ) -> torch.Tensor:
-    """(B, K); of clips (B, views, C, T, H, W), those of the mean probabilities of the views."""
+    """Return logits (B, K); clips (B, views, C, T, H, W) get those of the mean probabilities."""
     if images.dim() < 6:
-        return model(laid_out(images, config)).float()
+        return model(in_memory_format(images, config)).float()
     chunks = images.flatten(0, 1).split(config.optim.batch_size)  # one video may have many views
     views = torch.cat([model(chunk) for chunk in chunks]).float()
     return mean_logits(views.unflatten(0, images.shape[:2]), multi_label)

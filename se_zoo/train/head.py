@@ -1,7 +1,7 @@
-"""Training the SE head alone: the backbone runs once over the images, then never again.
+"""Training of the SE head alone: the backbone runs once over the images, then never again.
 
-What it gives for every image, its last feature map, is kept on disk as fp16; the SE block and the
-classifier are trained on that. It is the cheap way to an explanation out of an existing model.
+The last feature map of every image is stored on disk as fp16; the SE block and the classifier are
+trained on these. It is the cheap way to make an existing model explain itself.
 """
 
 import hashlib
@@ -25,9 +25,11 @@ from .classify import ClassifierTrainer
 from .model import fp16_state
 
 
-class HeadOnly(nn.Module):
-    """A model whose input is the result of its own ``forward_features``; only the SE block and the
-    classifier learn."""
+class _HeadOnly(nn.Module):
+    """A model that takes the result of its own ``forward_features``.
+
+    Only the SE block and the classifier learn.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -37,10 +39,11 @@ class HeadOnly(nn.Module):
             part.requires_grad_(True)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, K) of the backbone's features."""
         return self.model.forward_head(features)  # type: ignore[operator]
 
-    def train(self, mode: bool = True) -> "HeadOnly":
-        """As in torch; batch statistics stay those of the backbone."""
+    def train(self, mode: bool = True) -> "_HeadOnly":
+        """Set the training mode, as in torch, but keep the statistics of the BatchNorms."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -48,7 +51,7 @@ class HeadOnly(nn.Module):
         return self
 
 
-class Cached(loader.Decoded):
+class _CachedFeatures(loader.Decoded):
     """Feature maps of a split in a memory-mapped file, with the split's targets."""
 
     def __init__(self, file: Path, table: ImageTable):
@@ -60,54 +63,68 @@ class Cached(loader.Decoded):
         return self.features[index], target if self.table.multi_label else int(target)
 
 
-def as_tensor(features: np.ndarray) -> torch.Tensor:
-    """One cached feature map, float32."""
+def _as_tensor(features: np.ndarray) -> torch.Tensor:
+    """Return the cached features of an image as float32."""
     return torch.from_numpy(features.astype(np.float32))
 
 
 class HeadTrainer(ClassifierTrainer):
-    """A run on cached features; see :class:`se_zoo.train.engine.Trainer`."""
+    """A run on cached features; see :class:`se_zoo.train.trainer.Trainer`."""
 
-    def adapt(self, model: nn.Module) -> nn.Module:
-        """Freeze the backbone, rounded as it will be exported, so that the features that are
-        trained on are those that the export has."""
-        if not hasattr(model, "se"):
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return a module that trains the SE block and the classifier only.
+
+        The backbone is rounded as it will be exported, so that the features that are trained on are
+        those of the export.
+
+        Raises:
+            InvalidInputError: If an option does not work with cached features.
+        """
+        if not self.config.model.se:
             raise InvalidInputError("--model.no-se leaves no SE head to train alone.")
         if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise InvalidInputError("an SE head is too small to be spread with FSDP; use DDP.")
+            raise InvalidInputError("an SE head is too small to shard with FSDP; use DDP.")
         if self.config.data.streaming:
-            raise InvalidInputError("every image is read only once; leave --data.streaming out.")
+            raise InvalidInputError(
+                "the features of every image are cached; leave --data.streaming out."
+            )
         if self.config.augment.half_size_epochs:
-            raise InvalidInputError("features have one size; leave --augment.half-size-epochs out.")
+            raise InvalidInputError(
+                "cached features have one size; leave --augment.half-size-epochs out."
+            )
         if self.config.run.channels_last:
-            raise InvalidInputError("features have no channels_last; add --run.no-channels-last.")
+            raise InvalidInputError(
+                "cached features are not in channels_last; add --run.no-channels-last."
+            )
         model.load_state_dict(fp16_state(model))
-        return HeadOnly(model)
+        return _HeadOnly(model)
 
-    def whole(self, model: nn.Module) -> nn.Module:
-        """The model behind the wrapper, which takes images."""
-        return model.model  # type: ignore[return-value]
+    def unwrap(self, trained: nn.Module) -> nn.Module:
+        """Return the model that takes images."""
+        return trained.model  # type: ignore[return-value]
 
     def sample_transforms(self) -> Tuple[Any, Any]:
-        """Features are not augmented."""
-        return as_tensor, as_tensor
+        """Return the transforms of cached features; they are not augmented."""
+        return _as_tensor, _as_tensor
 
     def samples(self, split: str) -> loader.Decoded:
-        """The split's features, from the cache or newly made."""
+        """Return the features of a split, from the cache if they are there."""
         if split not in self.decoded:
             file = self.config.run.output / "features" / f"{split}.npy"
             if self.accelerator.is_main_process:
-                self._fill(split, file)
+                self._fill_cache(split, file)
             self.accelerator.wait_for_everyone()
-            self.decoded[split] = Cached(file, self._table(split))
+            self.decoded[split] = _CachedFeatures(file, self._table(split))
         return self.decoded[split]
 
     def _table(self, split: str) -> ImageTable:
+        """Return a split, which is not a stream."""
         table = self.tables[split]
-        assert isinstance(table, ImageTable)  # adapt has refused streams
+        assert isinstance(table, ImageTable)  # wrap refuses streams
         return table
 
-    def _fill(self, split: str, file: Path) -> None:
+    def _fill_cache(self, split: str, file: Path) -> None:
+        """Write the features of a split, unless the file has those of the same backbone."""
         made_from = self._made_from(split)
         note = file.with_suffix(".json")
         if file.is_file() and note.is_file() and json.loads(note.read_text("utf-8")) == made_from:
@@ -119,28 +136,31 @@ class HeadTrainer(ClassifierTrainer):
         batches = DataLoader(
             images, batch_size=self.plan.batch_size, num_workers=self.config.run.workers
         )
-        model = self.whole(self.raw_model).eval()
-        kept: Any = None
+        model = self.unwrap(self.raw_model).eval()
+        stored: Any = None
         done = 0
         for batch, _ in tqdm(batches, f"features of {split}", leave=False, disable=None):
             with torch.no_grad():
                 found = model.forward_features(batch.to(self.accelerator.device))  # type: ignore[operator]
             features = found.half().cpu().numpy()
             if not np.isfinite(features).all():
-                raise InvalidInputError("the backbone's features exceed the range of fp16.")
-            if kept is None:
+                raise InvalidInputError(
+                    "the backbone's features exceed the range of fp16, in which they are cached; "
+                    "train the whole model instead."
+                )
+            if stored is None:
                 shape = (len(images), *features.shape[1:])
-                kept = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-            kept[done : done + len(features)] = features
+                stored = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+            stored[done : done + len(features)] = features
             done += len(features)
-        kept.flush()
+        stored.flush()
         os.replace(temporary, file)
-        write_json(note, made_from)  # last: without it the file is not trusted
+        write_json(note, made_from)  # last, because the file is only trusted with it
 
     def _made_from(self, split: str) -> Dict[str, Any]:
-        """What the features depend on."""
+        """Return everything that the features depend on."""
         digest = hashlib.sha256()
-        model = self.whole(self.raw_model)
+        model = self.unwrap(self.raw_model)
         head = ("se.", *(f"{n}." for n, m in model.named_modules() if m is model.get_classifier()))  # type: ignore[operator]
         for name, tensor in model.state_dict().items():
             if not name.startswith(head):

@@ -1,5 +1,4 @@
-"""From a table to batches: timm's transforms, or those of clips, with random numbers of the
-sample's own."""
+"""Batches from a table: samples are transformed with random numbers of their own."""
 
 from itertools import islice
 from typing import Any, Dict, Tuple, Union
@@ -12,24 +11,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data import ClipDataConfig, ImageStream, ImageTable, Table
 from ..errors import InvalidInputError
-from .clip_samples import clip_transforms
 from .config import AugmentConfig, Config
 from .resume.order import Batches, Key, Plan, seed_cpu
 from .streamed import streamed_evaluation, streamed_training
 from .workers import loader_options
 
-#: Small sets are decoded once: for small images decoding is a good part of an epoch's CPU work.
-#: PIL holds 4 bytes a pixel.
-DECODED_BYTES_LIMIT = 2**30
+#: Splits that take no more memory are decoded once, because decoding small images is a good part of
+#: an epoch's CPU work. PIL holds 4 bytes per pixel.
+_DECODED_BYTES_LIMIT = 2**30
 
 
 class Decoded(Dataset[Tuple[Any, Any]]):
-    """A table's images and targets, kept decoded where they fit into memory."""
+    """A table's images and targets, kept decoded if they fit into memory."""
 
     def __init__(self, table: ImageTable):
         self.table = table
         width, height = table[0][0].size
-        small = len(table) * width * height * 4 <= DECODED_BYTES_LIMIT
+        small = len(table) * width * height * 4 <= _DECODED_BYTES_LIMIT
         self.kept = [table[i] for i in range(len(table))] if small else None
 
     def __len__(self) -> int:
@@ -39,15 +37,14 @@ class Decoded(Dataset[Tuple[Any, Any]]):
         return self.table[index] if self.kept is None else self.kept[index]
 
 
-#: What an epoch reads.
+#: A split as an epoch reads it.
 Samples = Union[Decoded, Table, ImageStream]
 
 
 class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
     """Training samples by (epoch, index), each augmented by random numbers of its own.
 
-    So a sample looks the same whichever process or worker makes it, and however often the run was
-    interrupted before.
+    So a sample is augmented alike in any process or worker, however often the run was interrupted.
     """
 
     def __init__(self, samples: Union[Table, Decoded], transform: Any, seed: int):
@@ -60,7 +57,7 @@ class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
 
 
 class Plain(Dataset[Tuple[torch.Tensor, Any]]):
-    """Evaluation samples of one process: every ``processes``-th."""
+    """Evaluation samples of one process, without augmentation: every ``processes``-th sample."""
 
     def __init__(
         self,
@@ -80,22 +77,11 @@ class Plain(Dataset[Tuple[torch.Tensor, Any]]):
         return self.transform(image), target
 
 
-def transforms(model: nn.Module, config: Config) -> Tuple[Any, Any]:
-    """What becomes of a sample in training, and in evaluation.
-
-    Raises:
-        InvalidInputError: For an augmentation that cannot be made.
-    """
-    if isinstance(config.data, ClipDataConfig):
-        return clip_transforms(model, config.data, config.augment)
-    return image_transforms(model, config.augment)
-
-
 def image_transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any]:
-    """timm's transforms for training and for evaluation, of the model's size, mean and std.
+    """Return timm's transforms for training and for evaluation, with the model's input settings.
 
     Raises:
-        InvalidInputError: For an augmentation that timm does not know.
+        InvalidInputError: If timm does not know the augmentation.
     """
     config: Dict[str, Any] = resolve_data_config(model=model)
     options = {
@@ -113,23 +99,27 @@ def image_transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any
         training = create_transform(**options)
     except (AssertionError, ValueError) as error:  # timm asserts that it knows the policy
         raise InvalidInputError(
-            f"timm cannot make the augmentation ({error or 'unknown policy'}); look at "
+            f"timm cannot make the augmentation ({error or 'unknown policy'}); check "
             f"--augment.auto-augment {augment.auto_augment} and the other --augment options."
         ) from error
     return training, evaluation_transform(model)
 
 
 def evaluation_transform(model: nn.Module) -> Any:
-    """Return timm's transform for evaluation, with the model's own interpolation and crop: so its
-    figures hold for whoever loads the export with the config beside it."""
+    """Return timm's transform for evaluation, with the model's own interpolation and crop.
+
+    The config.json of the export leads to the same transform, so the figures hold for its users.
+    """
     return create_transform(**resolve_data_config(model=model))
 
 
 def training_batches(
     samples: Samples, transform: Any, config: Config, plan: Plan, process: int, start: int
 ) -> DataLoader:
-    """Batches of one process from update ``start`` to the end of the run, across epochs, so that
-    no worker waits for an evaluation."""
+    """Return the batches of one process from update ``start`` to the end of the run.
+
+    One loader yields all epochs, so that its workers keep working during an evaluation.
+    """
     if isinstance(samples, ImageStream):
         return streamed_training(samples, transform, config, plan, process, start)
     return DataLoader(
@@ -142,25 +132,33 @@ def training_batches(
 def evaluation_batches(
     samples: Samples, transform: Any, config: Config, process: int, processes: int
 ) -> DataLoader:
-    """Batches of one process's share of a split, unshuffled and complete."""
+    """Return the batches of one process's share of a split, in order and complete."""
     if isinstance(samples, ImageStream):
         return streamed_evaluation(samples, transform, config, process, processes)
     return DataLoader(
         Plain(samples, transform, process, processes),
-        batch_size=max(1, config.optim.batch_size // views_of(config)),
+        batch_size=max(1, config.optim.batch_size // _views(config)),
         **loader_options(config.run),
     )
 
 
-def views_of(config: Config) -> int:
-    """Of how many views an evaluation sample is made."""
+def _views(config: Config) -> int:
+    """Return how many inputs of the model an evaluation sample has."""
     data = config.data
     return data.clips * data.crops if isinstance(data, ClipDataConfig) else 1
 
 
-def some_inputs(table: Union[Table, ImageStream], transform: Any, count: int) -> torch.Tensor:
-    """A few samples as the model takes them: evenly spaced over a split, or the first of one that
-    streams; of a clip's views the middle one."""
+def sample_inputs(table: Union[Table, ImageStream], transform: Any, count: int) -> torch.Tensor:
+    """Return a few samples as input of the model.
+
+    Args:
+        table: The split. Of a table, samples evenly spaced are taken; of a stream, the first.
+        transform: The transform for evaluation.
+        count: How many samples; fewer if the split is smaller.
+
+    Returns:
+        (B, C, H, W), or for clips (B, C, T, H, W), the middle view of each.
+    """
     count = min(count, len(table))
     if isinstance(table, ImageStream):
         return torch.stack([transform(table.decode(row)) for row in islice(table, count)])

@@ -1,4 +1,4 @@
-"""What is minimised: the loss, with what mixup does to the targets and what rare labels weigh."""
+"""The loss of classifiers, with mixup and weights for rare labels."""
 
 from typing import Any, Callable, Tuple
 
@@ -14,16 +14,19 @@ from .preflight import AnyTable
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def criterion_of(config: Config, table: AnyTable, device: torch.device) -> Tuple[Loss, Any]:
-    """The loss of logits (B, K) and targets, and timm's mixup, or None where none is asked for.
+def make_loss(config: Config, table: AnyTable, device: torch.device) -> Tuple[Loss, Any]:
+    """Return the loss and timm's mixup.
 
     Args:
         config: The run.
         table: The training split, whose labels are counted for the class balance.
-        device: Where the weights of the labels go.
+        device: Device for the weights of the labels.
+
+    Returns:
+        A function of logits (B, K) and targets; and timm's mixup, or None if none is configured.
 
     Raises:
-        InvalidInputError: For a class balance of streamed data.
+        InvalidInputError: If streamed data are to be balanced.
     """
     weights = None
     if config.optim.class_balance:
@@ -31,16 +34,16 @@ def criterion_of(config: Config, table: AnyTable, device: torch.device) -> Tuple
             raise InvalidInputError(
                 "--optim.class-balance counts all labels first; leave --data.streaming out."
             )
-        weights = label_weights(table.targets, len(table.labels)).to(device)
+        weights = _label_weights(table.targets, len(table.labels)).to(device)
     if table.multi_label:
         return (lambda x, y: F.binary_cross_entropy_with_logits(x, y, pos_weight=weights)), None
-    mix = mixing(config.augment, len(table.labels))
-    smoothing = 0.0 if mix else config.augment.smoothing  # timm's mixup smooths by itself
-    return (lambda x, y: F.cross_entropy(x, y, weight=weights, label_smoothing=smoothing)), mix
+    mixup = _make_mixup(config.augment, len(table.labels))
+    smoothing = 0.0 if mixup else config.augment.smoothing  # timm's mixup smooths the labels itself
+    return (lambda x, y: F.cross_entropy(x, y, weight=weights, label_smoothing=smoothing)), mixup
 
 
-def mixing(augment: AugmentConfig, classes: int) -> Any:
-    """timm's mixup and cutmix, or None where neither is asked for."""
+def _make_mixup(augment: AugmentConfig, classes: int) -> Any:
+    """Return timm's mixup and cutmix; None if neither is configured."""
     if not augment.mixup and not augment.cutmix:
         return None
     return Mixup(
@@ -51,25 +54,34 @@ def mixing(augment: AugmentConfig, classes: int) -> Any:
     )
 
 
-def mixed(
-    mix: Any, inputs: torch.Tensor, targets: torch.Tensor
+def apply_mixup(
+    mixup: Any, inputs: torch.Tensor, targets: torch.Tensor
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """timm's mixup or cutmix of images, or of clips: the same rectangle in all frames."""
+    """Apply timm's mixup or cutmix; in a clip, all frames get the same rectangle.
+
+    Args:
+        mixup: timm's.
+        inputs: Images (B, C, H, W) or clips (B, C, T, H, W).
+        targets: Classes, (B,) long.
+
+    Returns:
+        Inputs of the same shape, and targets (B, K).
+    """
     if inputs.dim() == 4:
-        return mix(inputs, targets)
-    images, targets = mix(inputs.flatten(1, 2), targets)  # a clip as an image of 3 T channels
+        return mixup(inputs, targets)
+    images, targets = mixup(inputs.flatten(1, 2), targets)  # a clip as an image of C T channels
     return images.view_as(inputs), targets
 
 
-def label_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Weights of rare labels, at most 10.
+def _label_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return weights that favour rare labels, at most 10.
 
     Args:
         targets: (N,) classes or (N, A) attributes.
-        classes: Number of classes, or of attributes.
+        classes: Number of classes or attributes.
 
     Returns:
-        (classes,): for attributes the weight of a yes (``pos_weight``), for classes their own.
+        (classes,): weights of the positives of attributes (``pos_weight``), or of the classes.
     """
     if targets.dim() == 2:
         yes = targets.sum(0)

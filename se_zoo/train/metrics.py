@@ -1,4 +1,4 @@
-"""What a split's predictions score: torchmetrics, summed over all processes."""
+"""Figures of the predictions for a split, with torchmetrics, over all processes."""
 
 import warnings
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -22,19 +22,19 @@ from ..statistics import (
     tally,
 )
 
-#: Predictions that are kept whole for average precision; beyond, it is computed at 200 thresholds.
+#: Average precision is exact up to this number of predictions, which are then all kept in memory;
+#: beyond, it is computed at 200 thresholds.
 _EXACT_LIMIT = 20_000_000
 
 
 def metric_names(labels: int, multi_label: bool) -> Tuple[str, ...]:
-    """Figures by which the best weights of a run can be chosen."""
+    """Return the metrics that may select the best weights of a run."""
     names = ("balanced_accuracy", "accuracy", "average_precision")
     return names if multi_label or labels <= 5 else (*names, "top5_accuracy")
 
 
-class Tally(Metric):
-    """Counts from which the answers at every threshold can be told; see
-    :func:`se_zoo.statistics.tally`."""
+class _Tally(Metric):
+    """Counts that give the answers at every threshold; see :func:`se_zoo.statistics.tally`."""
 
     counts: torch.Tensor
 
@@ -56,13 +56,13 @@ class Scores:
     """Collects the predictions of one evaluation.
 
     Args:
-        labels: Names of the classes or attributes.
-        multi_label: Whether they are independent.
+        labels: Names of the classes or attributes, K of them.
+        multi_label: Whether they are independent attributes.
         samples: Size of the split.
-        device: Where the predictions are.
+        device: The device of the predictions.
 
     Attributes:
-        tally: Of a multi-label split, for thresholds; None of any other.
+        tally: Counts of a multi-label split, to choose thresholds with; None for other splits.
     """
 
     def __init__(self, labels: Sequence[str], multi_label: bool, samples: int, device: Any):
@@ -82,23 +82,23 @@ class Scores:
             }
             if count > 5:
                 metrics["top5"] = MulticlassAccuracy(count, top_k=5, average="micro")
-        # Without compute groups: metrics of one group would share a state.
+        # Without compute groups, in which metrics would share a state.
         self.metrics = MetricCollection(metrics, compute_groups=False).to(device)
-        self.tally: Optional[Tally] = Tally(count).to(device) if multi_label else None
+        self.tally: Optional[_Tally] = _Tally(count).to(device) if multi_label else None
 
     def update(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Add a batch: logits (B, K); targets (B,) long or (B, K) of 0 and 1."""
         logits = logits.float()
         if self.tally is not None:
             self.tally.update(logits, targets)
-        # Probabilities, as torchmetrics takes logits that all lie in [0, 1] for probabilities.
+        # Probabilities, because torchmetrics would mistake logits in [0, 1] for probabilities.
         chances = logits.sigmoid() if self.multi_label else logits.softmax(1)
         self.metrics.update(chances, targets.long())
 
     def compute(self) -> Dict[str, Any]:
-        """Figures over all processes, each in [0, 1], rounded to five decimals."""
+        """Return the figures over all processes, each in [0, 1], rounded to five decimals."""
         with warnings.catch_warnings():
-            # A class that a split lacks has no precision; it is left out of the mean.
+            # A class without samples has no average precision; the mean leaves it out.
             warnings.filterwarnings("ignore", "No positive samples", UserWarning)
             found = self.metrics.compute()
         counts = found["counts"].double().cpu()  # (K, 5): tp, fp, tn, fn, support
@@ -128,22 +128,23 @@ class Scores:
         return {k: round(v, 5) if isinstance(v, float) else v for k, v in result.items()}
 
     def _named(self, values: torch.Tensor) -> Dict[str, Any]:
+        """Return values by label."""
         return _named(self.labels, values)
 
 
 def thresholded(
     counts: torch.Tensor, thresholds: Sequence[float], labels: Sequence[str]
 ) -> Dict[str, Any]:
-    """Return the figures of a multi-label split at a threshold a label, each in [0, 1].
+    """Return the figures of a multi-label split with a threshold for each label, in [0, 1].
 
     Args:
         counts: The split's tally.
-        thresholds: One a label.
-        labels: Their names.
+        thresholds: One threshold for each label.
+        labels: The names of the labels.
 
     Returns:
-        ``accuracy``, ``balanced_accuracy`` and ``f1``, means over the labels (of F1 over those
-        that a sample has; None where there are none), and ``label_f1``.
+        ``accuracy``, ``balanced_accuracy`` and ``f1``, means over the labels, and ``label_f1``. The
+        mean F1 is over the labels that some sample has, None if there are none.
     """
     answers = counts_at(counts, thresholds)
     rates = {"accuracy": accuracy_of, "balanced_accuracy": balanced_accuracy_of, "f1": f1_of}
@@ -152,6 +153,6 @@ def thresholded(
 
 
 def _named(names: Sequence[str], values: torch.Tensor) -> Dict[str, Any]:
-    """Rounded values by name; None for NaN."""
+    """Return rounded values by name; None for NaN."""
     rounded = [None if v != v else round(v, 5) for v in values.tolist()]
     return dict(zip(names, rounded, strict=True))

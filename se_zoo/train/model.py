@@ -14,9 +14,9 @@ from torch import nn
 from ..errors import InvalidInputError, WeightsNotFoundError
 from ..models import unsqueeze
 from ..models.labels import LABELS_OF
-from .config import AnyModelConfig, ClipModelConfig, ModelConfig
+from .config import AnyModelConfig, ModelConfig
 
-#: What a pretrained configuration says of timm's weights.
+#: Entries of a pretrained configuration that describe timm's weights.
 _OF_WEIGHTS = (
     "url",
     "file",
@@ -31,21 +31,17 @@ _OF_WEIGHTS = (
 
 
 def model_args(config: ModelConfig) -> Dict[str, Any]:
-    """Return the arguments of the architecture itself, those that config.json has to name.
+    """Return the arguments of the architecture, which the export's config.json must name.
 
     Raises:
-        InvalidInputError: If one is not given as name=value.
+        InvalidInputError: If one of ``--model.args`` is not given as name=value.
     """
-    args: Dict[str, Any] = {"gate": config.gate}
-    if isinstance(config, ClipModelConfig):
-        clip = {name: getattr(config, name) for name in ("num_frames", "frame_stride", "fps")}
-        args.update({name: value for name, value in clip.items() if value is not None})
-        args["sampling"] = config.sampling
+    args: Dict[str, Any] = {"gate": config.gate, **config.input_args()}
     if config.backbone is not None:
         args["backbone"] = config.backbone
     base = timm.get_pretrained_cfg(config.backbone or config.name)
     if config.input_size is not None and base is not None and base.fixed_input_size:
-        args["img_size"] = config.input_size  # transformers are made for one size
+        args["img_size"] = config.input_size  # transformers are built for one size
     for pair in config.args:
         name, found, value = pair.partition("=")
         if not found:
@@ -55,7 +51,7 @@ def model_args(config: ModelConfig) -> Dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    """A number, a tuple, True, False or None; any other text is itself."""
+    """Return the Python literal that a text is; any other text as it is."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -65,12 +61,18 @@ def _literal(text: str) -> Any:
 def build_model(
     config: ModelConfig, labels: Sequence[str], multi_label: bool, tag: str
 ) -> nn.Module:
-    """The model with a classifier for the labels, whose names it knows.
+    """Return the model, with a classifier for the labels and their names in its configuration.
+
+    Args:
+        config: The model's options.
+        labels: Names of the classes or attributes.
+        multi_label: Whether they are independent attributes.
+        tag: The zoo's tag of the data set, or "".
 
     Raises:
-        InvalidInputError: If the architecture has no SE head, or a backbone is named for one that
-            takes none.
-        WeightsNotFoundError: If ``pretrained`` weights cannot be had.
+        InvalidInputError: If the architecture has no SE head or does not take its arguments, or if
+            a backbone is named for an architecture that takes none.
+        WeightsNotFoundError: If the ``pretrained`` weights are not available.
     """
     architecture = config.name.partition(".")[0]
     _check_architecture(config, architecture)
@@ -89,21 +91,24 @@ def build_model(
         )
     except TypeError as error:
         raise InvalidInputError(f"--model.args {' '.join(config.args)}: {error}") from error
-    cfg = cfg_of_run(model, config, labels, tag)
-    asked = ("mean", "std", "crop_pct")
-    cfg.update({k: v for k in asked if (v := getattr(config, k)) is not None})
+    cfg = pretrained_cfg_of_run(model, config, labels, tag)
+    given = ("mean", "std", "crop_pct")
+    cfg.update({k: v for k in given if (v := getattr(config, k)) is not None})
     if config.input_size is not None:
         cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
-        cfg["pool_size"] = None  # that of the architecture's own input size
+        cfg["pool_size"] = None  # the stored one is for the architecture's own input size
     model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
     return model if config.se else unsqueeze(model)
 
 
-def cfg_of_run(
+def pretrained_cfg_of_run(
     model: nn.Module, config: AnyModelConfig, labels: Sequence[str], tag: str
 ) -> Dict[str, Any]:
-    """The model's pretrained configuration as that of a run: with the run's labels, with the zoo's
-    tag if it is that model, and without what is said of weights that it does not start from."""
+    """Return the pretrained configuration for the model of a run.
+
+    It has the run's labels, the zoo's tag if the labels are those of the tag, and no entries that
+    describe weights from which the model does not start.
+    """
     cfg: Any = model.pretrained_cfg
     if not config.pretrained:
         cfg = {k: v for k, v in cfg.items() if k not in _OF_WEIGHTS}
@@ -114,56 +119,37 @@ def cfg_of_run(
 
 
 def _check_architecture(config: ModelConfig, architecture: str) -> None:
-    """Refuse what has no SE head, or takes other samples than the recipe has."""
-    clips = isinstance(config, ClipModelConfig)
-    known = timm.list_models("*_sehead", module="zoo_video" if clips else "zoo_image")
-    any_backbone = "framewise_sehead" if clips else "timm_sehead"
-    if isinstance(config, ClipModelConfig) and config.sampling != "dense":
-        if config.frame_stride is not None:
-            raise InvalidInputError(
-                f"--model.frame-stride is for --model.sampling dense; {config.sampling} takes its "
-                "frames from the whole video."
-            )
+    """Refuse architectures without an SE head, and those that take another kind of input."""
+    known = timm.list_models("*_sehead", module=config.registry)
     if architecture not in known:
-        why = "has no SE head"
-        if timm.is_model(architecture) and architecture.endswith("_sehead"):
-            why = "takes images, not clips" if clips else "takes clips, not images"
+        registered = timm.is_model(architecture) and architecture.endswith("_sehead")
+        why = f"does not take {config.noun}s" if registered else "has no SE head"
         raise InvalidInputError(
             f"--model.name {config.name} {why}; choose one of: {', '.join(known)}. Any timm "
-            f"backbone: --model.name {any_backbone} --model.backbone NAME."
+            f"backbone: --model.name {config.any_backbone} --model.backbone NAME."
         )
-    if (config.backbone is not None) != (architecture == any_backbone):
+    if (config.backbone is not None) != (architecture == config.any_backbone):
         fix = "name one" if config.backbone is None else "add --model.backbone None"
         raise InvalidInputError(
-            f"--model.backbone goes with --model.name {any_backbone}, and only so: {fix}."
+            f"--model.backbone is required for --model.name {config.any_backbone}, and for no "
+            f"other architecture: {fix}."
         )
 
 
 def load_init(model: nn.Module, path: Path) -> str:
-    """Load weights to start from; a classifier for other labels is left as it is.
+    """Load weights to start from; a classifier for other labels keeps its random weights.
 
     Args:
         model: The model of the run.
-        path: Safetensors file, or a run's folder.
+        path: Safetensors file, or the folder of a run or model.
 
     Returns:
-        What was loaded, and what was not.
+        The file that was loaded, and the tensors that were not.
 
     Raises:
-        WeightsNotFoundError: If there is no such file, or it does not fit.
+        WeightsNotFoundError: If there is no such file, or if it does not fit the model.
     """
-    file = path
-    if path.is_dir():  # of a run, or of a model as timm and `se-zoo convert` write it
-        own = path / "model.safetensors"
-        file = own if own.is_file() else path / "export" / "model.safetensors"
-    if file.suffix != ".safetensors":
-        raise WeightsNotFoundError(
-            f"--run.init {path} is no .safetensors file and no run's folder."
-        )
-    if path.is_dir() and not file.is_file():
-        raise WeightsNotFoundError(
-            f"--run.init {path} has no export: it is no run, or one that is not finished."
-        )
+    file = _weights_file(path)
     try:
         state = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -174,33 +160,51 @@ def load_init(model: nn.Module, path: Path) -> str:
         for name, module in model.named_modules()
         if module is model.get_classifier()  # type: ignore[operator]
     )
-    other = [k for k in state if k in own and own[k].shape != state[k].shape]
-    if any(not k.startswith(classifier) for k in other):
-        raise WeightsNotFoundError(f"--run.init {file} has other shapes: {_some(other)}.")
+    skipped = [k for k in state if k in own and own[k].shape != state[k].shape]
+    if any(not k.startswith(classifier) for k in skipped):
+        raise WeightsNotFoundError(f"--run.init {file} has other shapes: {_summary(skipped)}.")
     before, now = _labels_beside(file), model.pretrained_cfg.get("label_names")  # type: ignore[union-attr]
     if before is not None and before != (None if now is None else list(now)):
-        other = [k for k in state if k.startswith(classifier)]  # of other labels, though as many
-    kept = {k: v for k, v in state.items() if k not in other}
+        skipped = [k for k in state if k.startswith(classifier)]  # other labels, maybe as many
+    kept = {k: v for k, v in state.items() if k not in skipped}
     missing, unexpected = model.load_state_dict(kept, strict=False)
-    plain = not any(k.startswith("se.") for k in state)  # a backbone's own: the block is new
-    lacking = [k for k in missing if k not in other and not (plain and k.startswith("se."))]
+    # The weights of a backbone have no SE block; then it is new.
+    new = () if any(k.startswith("se.") for k in state) else ("se.",)
+    lacking = [k for k in missing if k not in skipped and not k.startswith(new)]
     if lacking or unexpected:
         raise WeightsNotFoundError(
-            f"--run.init {file} is of another model: it lacks {_some(lacking)}, and has "
-            f"{_some(unexpected)} besides. --run.init None leaves it out."
+            f"--run.init {file} is of another model. Missing: {_summary(lacking)}; unexpected: "
+            f"{_summary(unexpected)}. --run.init None starts without it."
         )
-    return f"{file}" + (f", but for the classifier ({', '.join(other)})" if other else "")
+    return f"{file}" + (f", but for the classifier ({', '.join(skipped)})" if skipped else "")
 
 
-def _some(names: Sequence[str]) -> str:
-    """Names for a message: how many, and the first."""
+def _weights_file(path: Path) -> Path:
+    """Return the safetensors file that ``--run.init`` stands for."""
+    file = path
+    if path.is_dir():  # of a run, or of a model as timm and `se-zoo convert` write it
+        own = path / "model.safetensors"
+        file = own if own.is_file() else path / "export" / "model.safetensors"
+    if file.suffix != ".safetensors":
+        raise WeightsNotFoundError(
+            f"--run.init {path} is neither a .safetensors file nor a run's folder."
+        )
+    if path.is_dir() and not file.is_file():
+        raise WeightsNotFoundError(
+            f"--run.init {path} has no export: it is not a run, or one that is not finished."
+        )
+    return file
+
+
+def _summary(names: Sequence[str]) -> str:
+    """Return names for a message: all of a few, or how many and the first three."""
     if len(names) <= 3:
         return ", ".join(names) or "nothing"
     return f"{len(names)} tensors ({', '.join(names[:3])}, ...)"
 
 
 def _labels_beside(file: Path) -> Optional[List[str]]:
-    """The labels that an export's config names, if the weights are of one."""
+    """Return the labels in the config.json beside weights; None without one."""
     config = file.with_name("config.json")
     if not config.is_file():
         return None

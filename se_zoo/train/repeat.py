@@ -1,4 +1,4 @@
-"""The same training over several seeds: what is finished is not trained again."""
+"""The same training with several seeds; a run that is finished is not repeated."""
 
 import json
 import os
@@ -9,43 +9,49 @@ from typing import Any, Dict, List, Optional, Sequence
 from ..errors import InvalidInputError
 from .api import train
 from .config import AnyConfig, RunConfig
-from .engine import FREE, computed
-from .run_folder import difference, plain
+from .options import FREE_OPTIONS, option_differences, result_options
+from .run_folder import plain
 
 
 def check_seeds(seeds: Sequence[int], run: RunConfig, seed: int) -> None:
     """Refuse options that are for a single run.
 
     Args:
-        seeds: Those that are asked for.
+        seeds: The seeds of the runs.
         run: The options of each run.
-        seed: The recipe's own ``--run.seed``.
+        seed: The recipe's default ``--run.seed``.
 
     Raises:
-        InvalidInputError: Naming them.
+        InvalidInputError: If there are such options; the message names them.
     """
     if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:
         raise InvalidInputError("--seeds must name at least one seed, none twice and none below 0.")
     if run.resume is not None or run.overwrite:
         raise InvalidInputError(
-            "--run.resume and --run.overwrite are for a single run; delete the folders of the runs "
-            f"in {run.output} that are to be trained again."
+            "--run.resume and --run.overwrite are for a single run; to train runs again, delete "
+            f"their folders in {run.output}."
         )
     if run.seed != seed:
         raise InvalidInputError("--run.seed is for a single run; give --seeds.")
 
 
-def decides(config: Dict[str, Any], processes: int) -> Dict[str, Any]:
-    """What decides the result of a run, the weights that it starts from too."""
-    return computed(config, processes, FREE - {"init"})
+def compared_options(config: Dict[str, Any], processes: int) -> Dict[str, Any]:
+    """Return the options in which a finished run must agree with the one asked for.
+
+    They are those that change its result, and the weights that it starts from.
+    """
+    return result_options(config, processes, FREE_OPTIONS - {"init"})
 
 
 def summary_of(config: AnyConfig, tag: str = "") -> Dict[str, Any]:
-    """The summary of a run, which is trained unless it is finished; nothing of a dry run.
+    """Return the summary of a run; train it first if it is not finished.
 
     Args:
         config: The run.
         tag: See :func:`~se_zoo.train.train`.
+
+    Returns:
+        The content of ``summary.json``; nothing for a dry run.
 
     Raises:
         InvalidInputError: If the folder holds a finished run with other options.
@@ -56,21 +62,27 @@ def summary_of(config: AnyConfig, tag: str = "") -> Dict[str, Any]:
         if config.run.dry_run:
             return {}
     summary: Dict[str, Any] = json.loads(file.read_text("utf-8"))
-    before = decides(summary["config"], summary["environment"]["processes"])
-    now = decides(plain(asdict(config)), int(os.environ.get("WORLD_SIZE", "1")))
+    before = compared_options(summary["config"], summary["environment"]["processes"])
+    now = compared_options(plain(asdict(config)), int(os.environ.get("WORLD_SIZE", "1")))
     if before != now:
         raise InvalidInputError(
             f"{config.run.output} holds a finished run with other options: "
-            f"{difference(before, now)}. Give the same, or another --run.output."
+            f"{option_differences(before, now)}. Give the same options, or another --run.output."
         )
     return summary
 
 
 def spread(values: List[float]) -> Optional[float]:
-    """Standard deviation of the runs (n - 1); None of a single one, of which it is not known."""
+    """Return the standard deviation (n - 1) of the runs' values; None for a single run."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
 def shown(mean: float, deviation: Optional[float], sign: str = "") -> str:
-    """Mean and deviation for a table."""
+    """Return mean and standard deviation as text, with two decimals.
+
+    Args:
+        mean: The mean.
+        deviation: The standard deviation, or None.
+        sign: "+" to give the mean a sign in any case.
+    """
     return f"{mean:{sign}.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")

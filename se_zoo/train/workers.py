@@ -10,18 +10,18 @@ from .resume.stop import Stop
 
 
 def loader_options(run: RunConfig) -> Dict[str, Any]:
-    """Return what a ``DataLoader`` of a run is made with, beside its samples and batches."""
+    """Return the arguments of ``DataLoader`` that do not depend on the samples."""
     return {
         "num_workers": run.workers,
         "pin_memory": torch.cuda.is_available(),
-        "worker_init_fn": ignore_signals,
+        "worker_init_fn": _ignore_signals,
     }
 
 
-def ignore_signals(worker: int) -> None:
-    """Leave SIGTERM and SIGINT to the main process, which saves the state and ends its workers.
+def _ignore_signals(worker: int) -> None:
+    """Ignore SIGTERM and SIGINT in a worker; the main process saves and then ends its workers.
 
-    Schedulers and terminals signal the whole process group; a worker that ended at once would break
+    Schedulers and terminals signal the whole process group. A worker that ended at once would break
     the update that is being finished.
 
     Args:

@@ -1,1 +1,1 @@
-"""Resuming: what a run needs to end as if it had not been interrupted."""
+"""Resuming: an interrupted run ends as if it had not been interrupted."""

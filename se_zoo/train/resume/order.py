@@ -1,9 +1,8 @@
-"""Which samples an update sees and with which random numbers, as functions of the seed alone.
+"""Which samples an update sees, and with which random numbers: functions of the seed alone.
 
-Nothing here has a state. An interrupted run needs to know only how many updates it has made to
-go on as if nothing had happened: the order of an epoch, the augmentation of a sample and the
-dropout of an update are computed from (seed, epoch, index) or (seed, update), never from what
-some generator happened to have drawn before.
+Nothing here has a state. The order of an epoch, the augmentation of a sample and the dropout of an
+update are computed from (seed, epoch, index) or (seed, update), never from what a generator drew
+before. So the number of updates made is all that an interrupted run needs to continue exactly.
 """
 
 import random
@@ -18,31 +17,30 @@ from torch.utils.data import Sampler
 Key = Tuple[int, int]
 
 
-def mixed(*numbers: int) -> int:
-    """63 well mixed bits that depend on all the numbers."""
-    numbers = (len(numbers), *numbers)  # (0, 1) and (0, 1, 0) would be the same
+def mixed_seed(*numbers: int) -> int:
+    """Return a seed of 63 bits that depends on all the numbers."""
+    numbers = (len(numbers), *numbers)  # (0, 1) and (0, 1, 0) would give the same
     return int(np.random.SeedSequence(numbers).generate_state(2, np.uint32).view(np.uint64)[0] >> 1)
 
 
 def seed_cpu(*numbers: int) -> int:
-    """Seed Python's, numpy's and torch's CPU generator with a mixture of the numbers; which seed
-    it was."""
-    seed = mixed(*numbers)
+    """Seed Python's, numpy's and torch's CPU generators from the numbers; return the seed."""
+    seed = mixed_seed(*numbers)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    # A tenth of the time of torch.manual_seed, which counts for every sample.
+    # It takes a tenth of the time of torch.manual_seed, and is called for every sample.
     torch.default_generator.manual_seed(seed)
     return seed
 
 
 def seed_all(*numbers: int) -> None:
-    """As `seed_cpu`, and the generators of all other devices."""
+    """Seed as :func:`seed_cpu` does, and the generators of all other devices."""
     torch.manual_seed(seed_cpu(*numbers))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a split is cut into updates.
+    """How a split is divided into updates.
 
     Attributes:
         samples: Number of samples N.
@@ -62,13 +60,16 @@ class Plan:
 
     @property
     def passes(self) -> int:
-        """Forward passes an epoch; what does not fill one on all processes is left out, because a
-        batch of a few images would upset BatchNorm. Every epoch leaves out others."""
+        """Forward passes of an epoch.
+
+        Samples that do not fill a pass of all processes are left out, because a batch of a few
+        images would disturb BatchNorm. Every epoch leaves out others.
+        """
         return self.samples // (self.batch_size * self.processes)
 
     @property
     def updates(self) -> int:
-        """Updates an epoch; the last may have fewer forward passes than the others."""
+        """Updates of an epoch; the last may have fewer forward passes than the others."""
         return -(-self.passes // self.accumulate)
 
     @property
@@ -77,17 +78,17 @@ class Plan:
         return self.updates * self.epochs
 
     def passes_of(self, update: int) -> int:
-        """Forward passes of an update, counted from the start of the run."""
+        """Return the forward passes of an update, which is counted from the start of the run."""
         within = update % self.updates
         return min(self.accumulate, self.passes - within * self.accumulate)
 
     def order(self, epoch: int) -> List[int]:
-        """All sample indices in the order of an epoch."""
+        """Return all sample indices in the order of an epoch."""
         generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
         return generator.permutation(self.samples).tolist()
 
     def batches(self, epoch: int, process: int, skipped: int = 0) -> Iterator[List[Any]]:
-        """What one process takes of an epoch, batch by batch, behind the first so many.
+        """Yield the batches of one process in an epoch, without the first ``skipped``.
 
         A forward pass of all processes together takes the next ``batch_size * processes`` samples
         of the epoch's order, whatever the number of processes.
@@ -99,7 +100,7 @@ class Plan:
 
 
 class Batches(Sampler[List[Any]]):
-    """The batches of one process, from an update to the end of the run."""
+    """The batches of one process, from update ``start`` to the end of the run."""
 
     def __init__(self, plan: Plan, process: int, start: int = 0):
         self.plan, self.process, self.start = plan, process, start

@@ -1,8 +1,8 @@
-"""The state of a run on disk: whole or not there, checked when read, the last few kept.
+"""Checkpoints on disk: complete or absent, verified when read, the last few kept.
 
-A state is a folder ``state/step_<updates>`` with what Accelerate saves (model, optimiser, scaler),
-the averaged weights, ``progress.json``, and ``manifest.json`` with the size and SHA-256 of every
-file. It is written under another name and renamed when complete.
+A checkpoint is a folder ``state/step_<updates>``. It holds what Accelerate saves (model, optimizer,
+scaler), the averaged weights, ``progress.json``, and ``manifest.json`` with the size and SHA-256 of
+every file. It is written under another name and renamed when it is complete.
 """
 
 import json
@@ -22,22 +22,22 @@ MANIFEST = "manifest.json"
 
 
 class StateError(SEZooError, RuntimeError):
-    """A saved state that is incomplete or damaged, or belongs to another run."""
+    """A checkpoint that is incomplete or damaged, or belongs to another run."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """How far a run is; ``progress.json`` has the same names.
 
     Attributes:
         update: Updates made.
-        loss_sums: Sum of the losses of the epoch's updates so far, of each process.
+        loss_sums: Sum of the losses of the epoch's updates so far, for each process.
         best: Best value of the validation metric so far.
-        best_update: When it was reached.
-        config: What the run computes; a state goes on only under the same.
+        best_update: The update after which it was reached.
+        config: What identifies the run; only a run with the same continues from the checkpoint.
         seconds: Time spent in training and validation so far.
-        sessions: Of each start of the run: what it started from, at which update, with which
-            commit and environment.
+        sessions: For each start of the run: what it started from, after how many updates, with
+            which commit and environment.
     """
 
     update: int
@@ -54,18 +54,27 @@ def _files(folder: Path) -> List[Path]:
 
 
 def unfinished(folder: Path, update: int) -> Path:
-    """Where a state is written before it is whole."""
+    """Return the folder in which a checkpoint is written until it is complete."""
     return folder / f"step_{update:08d}.tmp"
 
 
 def begin(temporary: Path) -> None:
-    """Make the folder for an unfinished state; what was left there is dropped."""
+    """Make the folder of an unfinished checkpoint, empty."""
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
 
 
 def finish(temporary: Path, progress: Progress, keep: int) -> Path:
-    """Complete a state: progress, manifest, its real name; then drop all but the last ``keep``."""
+    """Complete a checkpoint, rename it, and remove older ones.
+
+    Args:
+        temporary: Folder of the unfinished checkpoint.
+        progress: Stored in it.
+        keep: Number of checkpoints to keep, with this one.
+
+    Returns:
+        The folder of the checkpoint.
+    """
     write_json(temporary / "progress.json", asdict(progress))
     listed = {
         str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
@@ -74,7 +83,7 @@ def finish(temporary: Path, progress: Progress, keep: int) -> Path:
     write_json(temporary / MANIFEST, listed)
     for path in [*_files(temporary), temporary / MANIFEST]:
         with path.open("rb") as file:
-            os.fsync(file.fileno())  # or the rename could reach the disk before the content
+            os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
     final = temporary.with_suffix("")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
@@ -84,13 +93,13 @@ def finish(temporary: Path, progress: Progress, keep: int) -> Path:
 
 
 def steps(folder: Path) -> List[Path]:
-    """Complete states, oldest first."""
+    """Return the folders of the finished checkpoints, oldest first."""
     found = [(m, p) for p in folder.glob("step_*") if (m := _STEP.fullmatch(p.name))]
     return [p for _, p in sorted(found, key=lambda pair: int(pair[0][1]))]
 
 
-def problem_of(folder: Path) -> Optional[str]:
-    """What is wrong with a state, naming the file; None if it is whole."""
+def _problem_of(folder: Path) -> Optional[str]:
+    """Return what is wrong with a checkpoint, naming the file; None if it is complete."""
     try:
         listed: Dict[str, Dict[str, Any]] = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -102,15 +111,15 @@ def problem_of(folder: Path) -> Optional[str]:
         if path.stat().st_size != entry["bytes"]:
             return f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']}"
         if sha256_of(path) != entry["sha256"]:
-            return f"{path} was changed (its SHA-256 is another one)"
+            return f"{path} was changed: its SHA-256 is not the one in {MANIFEST}"
     return None
 
 
 def latest(folder: Path) -> Tuple[Optional[Path], List[str]]:
-    """The newest whole state, and what is wrong with the newer ones."""
+    """Return the newest complete checkpoint, and what is wrong with the newer ones."""
     problems: List[str] = []
     for step in reversed(steps(folder)):
-        problem = problem_of(step)
+        problem = _problem_of(step)
         if problem is None:
             return step, problems
         problems.append(problem)
@@ -118,5 +127,5 @@ def latest(folder: Path) -> Tuple[Optional[Path], List[str]]:
 
 
 def read_progress(folder: Path) -> Progress:
-    """The progress of a whole state."""
+    """Return the progress stored in a complete checkpoint."""
     return Progress(**json.loads((folder / "progress.json").read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the update that is under way is finished, the state saved, the run left."""
+"""SIGTERM and SIGINT: the current update is finished, a checkpoint saved, and the run left."""
 
 import signal
 from typing import Any, List, Optional
@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 
 class Stop:
-    """Notes the signals while it is entered; a second SIGINT interrupts at once, as usual."""
+    """A context that notes the signals; a second SIGINT interrupts at once, as usual."""
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -26,12 +26,17 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
+        """Handle a signal."""
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
 
     def asked(self) -> Optional[int]:
-        """The signal, if any process has received one; all processes get the same answer."""
+        """Return the signal that any process has received, the same to all processes.
+
+        Returns:
+            The signal's number; None if no process has received one.
+        """
         if self.accelerator.num_processes == 1:
             return self.received
         mine = torch.tensor(self.received or 0, device=self.accelerator.device)

@@ -1,4 +1,4 @@
-"""Face tracks for training and evaluation: which frames, and what becomes of picture and sound."""
+"""Batches of face tracks: augmented cuts for training, whole tracks for evaluation."""
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
@@ -13,22 +13,25 @@ from ..resume.order import Batches, seed_cpu
 from ..workers import loader_options
 from .lengths import Cut, LengthPlan
 
-#: What a speaker model takes, and what it should say: audio (B, 4 T, 13), face and body
-#: (B, T, 112, 112), labels (B, T); in training face_labels (B, T), whether the face speaks, be it
-#: heard or not.
+#: Input of a speaker model and its targets: ``audio`` (B, 4 T, 13), ``face`` and ``body``
+#: (B, T, 112, 112), ``labels`` (B, T). In training also ``face_labels`` (B, T): whether the face
+#: speaks, whether or not its own sound is heard.
 Inputs = Dict[str, torch.Tensor]
 
-#: Frames of a track that are scored at a time, and those beside them that are only looked at.
+#: Longer tracks are scored in pieces of so many frames, to save memory. A piece has so many more
+#: frames at each end, which are not scored, because a score depends on the frames around it.
 LONGEST, CONTEXT = 1000, 50
 
 
 class Augmented(Dataset[Inputs]):
-    """Cuts of training tracks, each augmented by random numbers of its own, so that it is the same
-    whichever process or worker makes it, and however often the run was interrupted before."""
+    """Cuts of training tracks, each augmented by random numbers of its own.
+
+    So a cut is augmented alike in any process or worker, however often the run was interrupted.
+    """
 
     def __init__(self, table: TrackTable, augment: SpeakerAugmentConfig, body: bool, seed: int):
         self.table, self.augment, self.body, self.seed = table, augment, body, seed
-        self.picture = v2.Compose(
+        self.transform = v2.Compose(
             [
                 v2.RandomRotation((-augment.rotate, augment.rotate), v2.InterpolationMode.BILINEAR),
                 v2.RandomResizedCrop(CROP, augment.scale, (1, 1), antialias=True),
@@ -40,36 +43,37 @@ class Augmented(Dataset[Inputs]):
         track = self.table.sample(cut.index)
         seed_cpu(self.seed, cut.epoch, cut.index)
         first = int(torch.randint(len(track) - cut.frames + 1, ()))
-        wave, speaks = self._sound(cut.index, track, first, cut.frames)
+        wave, own = self._sound(cut.index, track, first, cut.frames)
         pictures = [track.pictures(first, cut.frames)]
         if self.body:
             pictures.append(track.pictures(first, cut.frames, bodies=True))
         labels = track.labels[first : first + cut.frames]
-        looked = self.picture(torch.cat(pictures)).split(cut.frames)  # face and body alike
+        # In one call, so that face and body are transformed alike.
+        transformed = self.transform(torch.cat(pictures)).split(cut.frames)
         return {
             "audio": track.features(wave),
-            "labels": labels * float(speaks),
-            "face_labels": labels,  # what the sound is cannot be seen
-            **dict(zip(("face", "body"), looked, strict=False)),
+            "labels": labels * float(own),
+            "face_labels": labels,  # the face does not show which sound is heard
+            **dict(zip(("face", "body"), transformed, strict=False)),
         }
 
     def _sound(
         self, index: int, track: FaceTrack, first: int, frames: int
     ) -> Tuple[torch.Tensor, bool]:
-        """Samples, and whether they are still the track's own."""
+        """Return augmented sound, and whether the track's own is still in it."""
         own, augment = track.wave(first, frames), self.augment
         chance = float(torch.rand(()))
         if chance < augment.mute:
             return torch.zeros_like(own), False
         if chance < augment.mute + augment.swap:
-            return self._other(index, len(own)), False
+            return self._other_sound(index, len(own)), False
         if float(torch.rand(())) < augment.noise:
             snr = float(torch.empty(()).uniform_(*augment.snr))
-            return mixed_in(own, self._other(index, len(own)), snr), True
+            return mix_in(own, self._other_sound(index, len(own)), snr), True
         return own, True
 
-    def _other(self, index: int, length: int) -> torch.Tensor:
-        """So many samples of another track, from anywhere in it; behind its end it begins anew."""
+    def _other_sound(self, index: int, length: int) -> torch.Tensor:
+        """Return so many samples of another track, from a random position, repeated if need be."""
         number = int(torch.randint(len(self.table) - 1, ()))
         other = self.table.sample(number + (number >= index))
         wave = other.wave(0, len(other))
@@ -77,16 +81,16 @@ class Augmented(Dataset[Inputs]):
         return wave.roll(-begin).repeat(-(-length // len(wave)))[:length]
 
 
-def mixed_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:
-    """A recording with another mixed in.
+def mix_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:
+    """Return a recording with another one mixed in.
 
     Args:
         wave: (N,) samples, float.
-        noise: As many.
+        noise: The other recording, (N,) samples.
         snr: Ratio of their powers, in dB.
 
     Returns:
-        (N,); `wave` itself if one of them is silent, as there is no such ratio then.
+        (N,). If one of them is silent, the ratio does not exist, and `wave` is returned.
     """
     powers = wave.double().square().mean(), noise.double().square().mean()
     if not min(powers) > 0:
@@ -96,19 +100,27 @@ def mixed_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tenso
 
 
 class Piece(NamedTuple):
-    """Some frames of a track, of which those at the ends may only be looked at."""
+    """Some frames of a track, of which those from ``begin`` to ``end`` are scored."""
 
     index: int
+    """The track."""
     first: int
+    """The first frame that is read."""
     frames: int
+    """How many frames are read."""
     begin: int
-    """The first frame of the track that is scored by this piece."""
+    """The first frame of the track that is scored."""
     end: int
+    """The frame after the last one that is scored."""
 
 
 def pieces_of(index: int, length: int) -> List[Piece]:
-    """A whole track, or so many frames of it at a time as fit into memory, each with some beside
-    it, as a score depends on what is around it."""
+    """Return the pieces in which a track is scored.
+
+    Args:
+        index: The track.
+        length: Its number of frames.
+    """
     if length <= LONGEST:
         return [Piece(index, 0, length, 0, length)]
     found = []
@@ -120,7 +132,7 @@ def pieces_of(index: int, length: int) -> List[Piece]:
 
 
 class Whole(Dataset[Tuple[Piece, Inputs]]):
-    """All tracks of a table, as they are, by the piece."""
+    """All tracks of a table without augmentation, in pieces."""
 
     def __init__(self, table: TrackTable, body: bool):
         self.table, self.body = table, body
@@ -134,7 +146,7 @@ class Whole(Dataset[Tuple[Piece, Inputs]]):
         return piece, self.read(piece)
 
     def read(self, piece: Piece) -> Inputs:
-        """Sound, pictures and labels of a piece, without a batch axis."""
+        """Return sound, pictures and labels of a piece, without a batch axis."""
         track = self.table.sample(piece.index)
         found = {
             "audio": track.features(track.wave(piece.first, piece.frames)),
@@ -147,7 +159,7 @@ class Whole(Dataset[Tuple[Piece, Inputs]]):
 
 
 def padded(samples: List[Tuple[Piece, Inputs]]) -> Tuple[List[Piece], Inputs]:
-    """Pieces as one batch, the shorter ones padded, with ``mask`` (B, T)."""
+    """Return pieces as one batch, the shorter ones padded, with ``mask`` (B, T)."""
     pieces, inputs = zip(*samples, strict=True)
     pad = torch.nn.utils.rnn.pad_sequence
     found = {name: pad([one[name] for one in inputs], True) for name in inputs[0]}
@@ -159,7 +171,7 @@ def padded(samples: List[Tuple[Piece, Inputs]]) -> Tuple[List[Piece], Inputs]:
 def training_batches(
     table: TrackTable, config: SpeakerConfig, plan: LengthPlan, process: int, start: int
 ) -> Iterator[Inputs]:
-    """Batches of one process from update ``start`` to the end of the run."""
+    """Return the batches of one process from update ``start`` to the end of the run."""
     augmented = Augmented(table, config.augment, config.model.body, config.run.seed)
     loader: Any = DataLoader(
         augmented,
@@ -172,8 +184,11 @@ def training_batches(
 def evaluation_batches(
     table: TrackTable, config: SpeakerConfig, process: int, processes: int
 ) -> DataLoader:
-    """Batches of one process's share of a split: sorted by length, so many frames at a time,
-    padding included, but at least one piece."""
+    """Return the batches of one process's share of a split.
+
+    Pieces are sorted by length. A batch has at least one piece, and otherwise at most
+    ``--optim.batch-size`` frames, with padding.
+    """
     whole = Whole(table, config.model.body)
     order = sorted(range(len(whole)), key=lambda i: whole.pieces[i].frames)[process::processes]
     batches: List[List[int]] = []

@@ -1,5 +1,8 @@
-"""Batches of tracks of about the same length: what differs is cut off, not padded, because padding
-would be in the statistics of the BatchNorms."""
+"""Batches of tracks of similar length.
+
+Tracks are cut to the shortest of their batch, not padded, because padding would enter the
+statistics of the BatchNorms.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,20 +21,20 @@ class Cut(NamedTuple):
     frames: int
 
 
-#: A group with less than this share of a batch's frames is left out: it would upset BatchNorm.
+#: A group with less than this share of a batch's frames is left out: it would disturb BatchNorm.
 _FILLED = 0.25
 
 
 @dataclass(frozen=True)
 class LengthPlan(Plan):
-    """How tracks are cut into updates: sorted by length, in groups of so many frames.
+    """How tracks are divided into updates: sorted by length, in groups of so many frames.
 
-    Every epoch sorts them a little differently, so neighbours and cuts change; how many tracks are
-    in each group does not, so all epochs are of the same size. The groups depend on the number of
+    Every epoch sorts them a little differently, so groups and cuts change. The number of tracks in
+    each group does not, so all epochs have the same size. The groups depend on the number of
     processes.
 
     Attributes:
-        batch_size: Frames per process and forward pass, at most.
+        batch_size: Largest number of frames per process and forward pass.
         lengths: Frames of every track.
     """
 
@@ -39,15 +42,18 @@ class LengthPlan(Plan):
 
     @property
     def passes(self) -> int:
+        """Forward passes of an epoch."""
         return len(self.sizes)
 
     @cached_property
     def sizes(self) -> Tuple[int, ...]:
-        """Tracks per process of every group, from the shortest tracks to the longest; what does not
-        fill a group, the shortest tracks, is left out."""
+        """Tracks per process of every group, from the shortest tracks to the longest.
+
+        The shortest tracks are left out if they do not fill a group.
+        """
         rest, found = sorted(self.lengths, reverse=True), []
         while len(rest) >= self.processes:
-            # As many as fit when all are as long as the longest of them.
+            # As many as fit if all are as long as the longest of them.
             count = max(1, self.batch_size // rest[0])
             count = min(count, len(rest) // self.processes)
             if found and count * rest[0] < _FILLED * self.batch_size:
@@ -58,14 +64,17 @@ class LengthPlan(Plan):
 
     @property
     def used(self) -> int:
-        """Tracks that an epoch uses."""
+        """Number of tracks that an epoch uses."""
         return sum(self.sizes) * self.processes
 
     def groups(self, epoch: int) -> List[Tuple[List[int], int]]:
-        """The tracks of every forward pass of all processes, and their frames after cutting."""
+        """Return the tracks of every forward pass of all processes, and their frames after cutting.
+
+        They are in random order.
+        """
         random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
         lengths = np.array(self.lengths)
-        order = random.permutation(self.samples)  # so that of equal lengths others are left out
+        order = random.permutation(self.samples)  # epochs leave out others of the same length
         order = order[np.argsort(-lengths[order], kind="stable")][: self.used]
         order = order[np.argsort(lengths[order] * random.uniform(0.9, 1.1, len(order)))]
         found, begin = [], 0
@@ -77,6 +86,7 @@ class LengthPlan(Plan):
         return [found[i] for i in random.permutation(len(found))]
 
     def batches(self, epoch: int, process: int, skipped: int = 0) -> Iterator[List[Cut]]:
+        """Yield the batches of one process in an epoch, without the first ``skipped``."""
         for group, frames in self.groups(epoch)[skipped:]:
             size = len(group) // self.processes
             own = group[process * size : (process + 1) * size]

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from ...data import open_tracks
 from ..api import train
 from ..config import SpeakerConfig
-from ..recipe import apart, one_line_errors, read_options
+from ..recipe import in_debug_folder, one_line_errors, read_options
 
 
 @dataclass(frozen=True)
@@ -12,26 +13,26 @@ class SpeakerOptions(SpeakerConfig):
     """Every option of a speaker recipe."""
 
     debug: bool = False
-    """Does everything run? One epoch of asd_tiny_sehead on 16 tracks of each split, in a folder of
-    its own unless --run.output is given."""
+    """Check that everything runs: train asd_tiny_sehead for one epoch on 16 tracks of each split,
+    in another folder unless --run.output is given."""
 
     def config(self, default: SpeakerConfig) -> SpeakerConfig:
-        """The run that is asked for; ``default`` is the recipe's."""
+        """Return the configuration of the run.
+
+        Args:
+            default: The recipe's configuration, before the command line changed it.
+        """
         config = SpeakerConfig(self.data, self.model, self.augment, self.optim, self.run)
-        if not self.debug:
-            return config
-        return debugged(apart(config, default))
+        return _debug_config(in_debug_folder(config, default)) if self.debug else config
 
 
-def debugged(config: SpeakerConfig) -> SpeakerConfig:
-    """A configuration that runs in seconds on a CPU."""
-    from ...data import open_tracks
-
+def _debug_config(config: SpeakerConfig) -> SpeakerConfig:
+    """Return a configuration that runs in seconds on a CPU."""
     table = open_tracks(replace(config.data, limit=None), config.data.splits[0])
     return replace(
         config,
         data=replace(config.data, limit=min(len(table), 16), limit_eval=16),
-        model=replace(config.model, name="asd_tiny_sehead", pretrained=False),
+        model=config.model.debug_variant(),
         optim=replace(config.optim, epochs=1, batch_size=100, warmup_epochs=0.25, ema_decay=0.5),
         run=replace(config.run, log_every=1, mixed_precision="no", compile=False, init=None),
     )
@@ -42,7 +43,7 @@ def run_speaker_recipe(default: SpeakerOptions, description: str) -> None:
 
     Args:
         default: The recipe's configuration; every field is an option.
-        description: The recipe's docstring.
+        description: The recipe's docstring, for ``--help``.
     """
     given = read_options(default, description)
     with one_line_errors():

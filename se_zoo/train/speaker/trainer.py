@@ -1,13 +1,12 @@
-"""Training of speaker models: face tracks and their sound in, one answer a frame out."""
+"""Training of speaker models: face tracks and their sound in, one answer per frame out."""
 
 import sys
 import zlib
 from contextlib import nullcontext
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate.utils import DistributedType, gather_object, send_to_device
 from torch import nn
 
@@ -16,55 +15,22 @@ from ...data.faces.ava import write_predictions
 from ...data.faces.track_table import csv_of
 from ...errors import DataError, InvalidInputError
 from ...explanations import explain_speaker
-from ...metrics import average_precision
-from ...models import SpeakerOutput, create_speaker_model
+from ...models import create_speaker_model
 from ...models.zoo_speaker import SIZES
 from ..config import SpeakerAugmentConfig, SpeakerConfig
-from ..engine import Trainer
-from ..model import cfg_of_run
+from ..model import pretrained_cfg_of_run
 from ..preflight import AnyTable
+from ..trainer import Trainer
 from . import batches as tracks
 from .lengths import LengthPlan
+from .scores import METRICS, figures_of, speaker_loss, speech_weight
 
-#: What the face alone says counts half (LR-ASD and Light-ASD).
-_VISUAL = 0.5
-#: Updates below which a run from random weights is warned of: the GRID recipe's 200 do.
-FEW = 200
-#: Figures by which the best weights of a run can be chosen.
-METRICS = ("average_precision", "accuracy", "balanced_accuracy")
-
-
-def speaker_loss(
-    output: SpeakerOutput,
-    labels: torch.Tensor,
-    face_labels: Optional[torch.Tensor] = None,
-    mask: Optional[torch.Tensor] = None,
-    weight: Optional[torch.Tensor] = None,
-) -> torch.Tensor:
-    """Binary cross-entropy of face and sound together, plus half of that of the face alone.
-
-    Args:
-        output: Of a speaker model, (B, T).
-        labels: 0 and 1, (B, T).
-        face_labels: What the face alone has to say, where the sound was exchanged; None: the same.
-        mask: Which frames count, (B, T) bool; None: all.
-        weight: Of the frames with speech; None: 1.
-
-    Returns:
-        The mean over the frames that count.
-    """
-    total = torch.zeros((), device=labels.device)
-    seen = labels if face_labels is None else face_labels
-    for logits, truth, share in zip(output, (labels, seen), (1.0, _VISUAL), strict=True):
-        losses = F.binary_cross_entropy_with_logits(
-            logits.float(), truth, pos_weight=weight, reduction="none"
-        )
-        total = total + share * (losses.mean() if mask is None else losses[mask].mean())
-    return total
+#: A run from random weights with fewer updates prints a warning. The GRID recipe's 200 are enough.
+_FEW_UPDATES = 200
 
 
 class SpeakerTrainer(Trainer):
-    """A speaker model's run; see :class:`~se_zoo.train.engine.Trainer`."""
+    """A speaker model's run; see :class:`~se_zoo.train.trainer.Trainer`."""
 
     config: SpeakerConfig
     plan: LengthPlan
@@ -73,86 +39,86 @@ class SpeakerTrainer(Trainer):
 
     @property
     def batch_unit(self) -> str:
+        """What the batch size counts, in the plural."""
         return self.unit
 
     def open_tables(self) -> Dict[str, AnyTable]:
+        """Open the splits, by name."""
         config, first = self.config.data, self.accelerator.is_main_process
         found = {name: open_tracks(config, name, first) for name in dict.fromkeys(config.splits)}
         for table in found.values() if first else ():
-            # Rather now than in the middle of an epoch, or after it.
+            # Some tracks are read now, so that damage is found before the training.
             for index in range(0, len(table), max(1, len(table) // 16)):
                 if error := table.inspect(index).error:
                     raise DataError(f"{error}. --data.broken skip leaves such tracks out")
         return {**found}
 
     def table(self, split: str) -> TrackTable:
-        """A split."""
+        """Return a split."""
         table = self.tables[split]
         assert isinstance(table, TrackTable)
         return table
 
     def make_plan(self) -> LengthPlan:
+        """Return how the training split is divided into updates."""
         optim, table = self.config.optim, self.table(self.config.data.splits[0])
-        most = self.config.augment.frames or max(table.lengths)
+        longest = self.config.augment.frames or max(table.lengths)
         return LengthPlan(
             len(table), optim.batch_size, self.accelerator.num_processes, optim.accumulate,
-            optim.epochs, self.config.run.seed, tuple(min(n, most) for n in table.lengths),
+            optim.epochs, self.config.run.seed, tuple(min(n, longest) for n in table.lengths),
         )  # fmt: skip
 
     def check(self) -> None:
+        """Refuse options that do not fit the data, and print warnings."""
         config, table = self.config, self.table(self.config.data.splits[0])
-        if config.run.best not in METRICS:
-            raise InvalidInputError(
-                f"--run.best {config.run.best} is none of the metrics: {', '.join(METRICS)}."
-            )
-        if config.model.name not in SIZES:
-            raise InvalidInputError(
-                f"--model.name {config.model.name} is no speaker model; these are: "
-                f"{', '.join(SIZES)}."
-            )
-        if config.model.body != (config.data.bodies is not None):
-            raise InvalidInputError("--model.body and --data.bodies go together.")
-        if not 0 < (config.model.norm_momentum or 1) <= 1 or config.model.norm_momentum == 0:
-            raise InvalidInputError("--model.norm-momentum must be above 0, 1 at most.")
-        _check_augment(config.augment)
+        _check_options(config)
         if len(table) < 2 and config.augment.noise + config.augment.swap > 0:
             raise InvalidInputError("--augment.noise and --augment.swap need two tracks or more.")
         if self.plan.passes == 0:
             raise InvalidInputError(
-                f"{table.name} has {len(table)} tracks for {self.plan.processes} processes."
+                f"{table.name} has {len(table)} tracks, too few for {self.plan.processes} "
+                "processes; launch fewer."
             )
         if config.optim.batch_size < 2 or max(table.lengths) < 2:
             raise InvalidInputError(
-                "a batch of a single frame has no statistics; --optim.batch-size counts frames."
+                "a batch of a single frame has no statistics; --optim.batch-size counts frames, "
+                "and the tracks need two frames or more."
             )
-        left = len(table) - self.plan.used
-        if left:
+        self._warn()
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise InvalidInputError("a speaker model is too small to shard with FSDP; use DDP.")
+        labels = torch.cat([table.sample(i).labels for i in range(len(table))])
+        weight = speech_weight(labels).to(self.accelerator.device)
+        self.weight = weight if config.optim.class_balance else None
+
+    def _warn(self) -> None:
+        """Print how many tracks are left out, and whether the run has few updates."""
+        left_out = len(self.table(self.config.data.splits[0])) - self.plan.used
+        if left_out:
             self.accelerator.print(
-                f"left out of the training: the {left} shortest tracks, which fill no batch",
+                f"left out of the training: the {left_out} shortest tracks, which fill no batch",
                 file=sys.stderr,
             )
-        if self.plan.total < FEW and not (config.model.pretrained or config.run.init):
+        random = not (self.config.model.pretrained or self.config.run.init)
+        if self.plan.total < _FEW_UPDATES and random:
             self.accelerator.print(
-                f"only {self.plan.total} updates in all, from random weights: start from others "
-                "(--run.init, or --model.pretrained with a lower --optim.lr), or lower "
+                f"only {self.plan.total} updates in all, from random weights: start from trained "
+                "weights (--run.init, or --model.pretrained with a lower --optim.lr), or lower "
                 "--optim.batch-size",
                 file=sys.stderr,
             )
-        if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise InvalidInputError("a speaker model is too small to be spread with FSDP; use DDP.")
-        speaking = torch.cat([table.sample(i).labels for i in range(len(table))])
-        yes = speaking.sum()
-        weight = ((len(speaking) - yes) / yes.clamp(min=1)).clamp(1, 10)
-        balance = config.optim.class_balance
-        self.weight = weight.to(self.accelerator.device) if balance else None
 
-    def computes(self) -> Dict[str, Any]:
-        """The groups depend on the number of processes and on the length of every track."""
+    def identity(self) -> Dict[str, Any]:
+        """Return what identifies the run.
+
+        The groups of tracks depend on the number of processes and on the length of every track.
+        """
         lengths = zlib.crc32(np.array(self.plan.lengths, dtype=np.int64).tobytes())
         more = {"processes": self.plan.processes, "track_lengths": lengths}
-        return {**super().computes(), **more}
+        return {**super().identity(), **more}
 
-    def build(self) -> nn.Module:
+    def build_model(self) -> nn.Module:
+        """Return the model of the configuration."""
         config = self.config.model
         model = create_speaker_model(
             config.name, config.pretrained, gate=config.gate, pool=config.pool, body=config.body,
@@ -162,20 +128,23 @@ class SpeakerTrainer(Trainer):
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = momentum
-        cfg: Any = cfg_of_run(model, config, self.labels, self.tag)
+        cfg: Any = pretrained_cfg_of_run(model, config, self.labels, self.tag)
         model.pretrained_cfg = model.default_cfg = cfg
         return model
 
     def batches(self, update: int) -> Iterator[Any]:
+        """Return this process's batches from an update to the end of the run."""
         return tracks.training_batches(
             self.table(self.config.data.splits[0]), self.config, self.plan,
             self.accelerator.process_index, update,
         )  # fmt: skip
 
     def count(self, batch: Any) -> int:
+        """Return how many frames a batch has."""
         return batch["labels"].numel()
 
     def loss(self, batch: Any) -> torch.Tensor:
+        """Return the loss of a batch of tracks."""
         with self.accelerator.autocast():
             output = self.model(batch["audio"], batch["face"], batch.get("body"))
         return speaker_loss(output, batch["labels"], batch["face_labels"], weight=self.weight)
@@ -183,13 +152,13 @@ class SpeakerTrainer(Trainer):
     # Evaluation
 
     def score(self, model: nn.Module, split: str, mixed_precision: bool) -> Dict[str, Any]:
-        """Figures over the rows of the split's csv, and AVA's average precision among them."""
+        """Return the figures over the rows of the split's csv, with AVA's average precision."""
         found = self.row_scores(model, split, mixed_precision)
         table = self.table(split)
         places = np.concatenate([table.rows_of(i) for i in range(len(table))])
         truth = table.speaking
         logits = np.concatenate([found[i] for i in range(len(table))]).astype(np.float64)
-        order = places.argsort()  # of rows with equal scores, the csv's order decides
+        order = places.argsort()  # rows with equal scores are ranked in the order of the csv
         self.predictions = dict(zip(places[order].tolist(), logits[order].tolist(), strict=True))
         return figures_of(truth[order], logits[order])
 
@@ -197,7 +166,16 @@ class SpeakerTrainer(Trainer):
     def row_scores(
         self, model: nn.Module, split: str, mixed_precision: bool = False
     ) -> Dict[int, np.ndarray]:
-        """Logits of the rows of every track of a split, by its place; on all processes."""
+        """Return the logits of the rows of every track of a split, in all processes.
+
+        Args:
+            model: The model.
+            split: Name of the split.
+            mixed_precision: Evaluate in ``--run.mixed-precision`` instead of fp32.
+
+        Returns:
+            Logits (rows,) by the index of the track.
+        """
         model.eval()
         table, accelerator = self.table(split), self.accelerator
         batches = tracks.evaluation_batches(
@@ -215,40 +193,68 @@ class SpeakerTrainer(Trainer):
             frames[piece.index][piece.begin : piece.end] = logits
         return {i: frames[i][table.sample(i).frame_of_row] for i in range(len(table))}
 
-    def show(self, figures: Dict[str, Any]) -> str:
+    def format_figures(self, figures: Dict[str, Any]) -> str:
+        """Return average precision and accuracy as text."""
         return (
             f"average precision {figures['average_precision']:.2%} (share of speech "
             f"{figures['positive']:.2%}), accuracy {figures['accuracy']:.2%}"
         )
 
-    # What is left behind
+    # Export
 
     def model_args(self, model: Any) -> Dict[str, Any]:
+        """Return the arguments of the architecture that the export's config.json must name."""
         return dict(model._model_args)
 
-    def leave(self, model: nn.Module) -> None:
-        """A test track that speaks, explained; and the test split's scores as AVA's script takes
-        them."""
-        config, folder = self.config.data, self.folder.path
-        table = self.table(config.splits[-1])
+    def write_extra_files(self, model: nn.Module) -> None:
+        """Write the test split's scores as AVA's script reads them, and an explained test track."""
+        config = self.config.data
         truth = csv_of(config, config.splits[-1])
-        write_predictions(folder / "predictions.csv", truth, self.predictions)
-        if getattr(model, "se", None) is not None:
-            speaks = int(table.targets[:, 0].argmax())
-            place = int(table.sample(speaks).labels.argmax())
-            count = min(table.lengths[speaks], tracks.LONGEST)
-            first = min(place, table.lengths[speaks] - count)
-            piece = tracks.Piece(speaks, first, count, first, first + count)
-            inputs = tracks.Whole(table, self.config.model.body).read(piece)
-            labels = inputs.pop("labels")
-            inputs = {k: v[None].to(self.accelerator.device) for k, v in inputs.items()}
-            found = explain_speaker(model, **inputs)  # type: ignore[arg-type]
-            found.save(
-                folder / "samples.png", inputs["face"], truth=labels, fps=table.sample(speaks).fps
-            )
+        write_predictions(self.folder.path / "predictions.csv", truth, self.predictions)
+        if self.config.model.se:
+            self._draw_sample(model)
+
+    def _draw_sample(self, model: Any) -> None:
+        """Explain a test track with speech, as ``samples.png``."""
+        table = self.table(self.config.data.splits[-1])
+        index = int(table.targets[:, 0].argmax())
+        track = table.sample(index)
+        count = min(table.lengths[index], tracks.LONGEST)
+        first = min(int(track.labels.argmax()), table.lengths[index] - count)
+        piece = tracks.Piece(index, first, count, first, first + count)
+        inputs = tracks.Whole(table, self.config.model.body).read(piece)
+        labels = inputs.pop("labels")
+        inputs = {k: v[None].to(self.accelerator.device) for k, v in inputs.items()}
+        explanation = explain_speaker(model, **inputs)  # type: ignore[arg-type]
+        file = self.folder.path / "samples.png"
+        explanation.save(file, inputs["face"], truth=labels, fps=track.fps)
+
+
+def _check_options(config: SpeakerConfig) -> None:
+    """Refuse options of the run that cannot work together or are out of range."""
+    model = config.model
+    if config.run.best not in METRICS:
+        raise InvalidInputError(
+            f"--run.best {config.run.best} is not a metric of speaker models; choose one of: "
+            f"{', '.join(METRICS)}."
+        )
+    if model.name not in SIZES:
+        raise InvalidInputError(
+            f"--model.name {model.name} is no speaker model; these are: {', '.join(SIZES)}."
+        )
+    if model.body != (config.data.bodies is not None):
+        raise InvalidInputError(
+            "--model.body and --data.bodies go together; give both of them or neither."
+        )
+    if not 0 < (model.norm_momentum or 1) <= 1 or model.norm_momentum == 0:
+        raise InvalidInputError(
+            f"--model.norm-momentum must be above 0 and at most 1; it is {model.norm_momentum:g}."
+        )
+    _check_augment(config.augment)
 
 
 def _check_augment(augment: SpeakerAugmentConfig) -> None:
+    """Refuse augmentation options that are out of range."""
     if augment.frames is not None and augment.frames < 1:
         raise InvalidInputError("--augment.frames must be 1 or more.")
     low, high = augment.scale
@@ -262,29 +268,3 @@ def _check_augment(augment: SpeakerAugmentConfig) -> None:
         raise InvalidInputError(
             "--augment.hflip, noise and swap plus mute are probabilities, 0 to 1."
         )
-
-
-def figures_of(truth: np.ndarray, logits: np.ndarray) -> Dict[str, Any]:
-    """Figures of rows: AVA's average precision, accuracy at a probability of one half, loss.
-
-    Args:
-        truth: (N,) bool.
-        logits: (N,).
-
-    Raises:
-        DataError: If no row is positive.
-    """
-    said = logits > 0
-    loss = np.logaddexp(0, np.where(truth, -logits, logits)).mean()
-    recalls = [float((said == truth)[truth == side].mean()) for side in np.unique(truth)]
-    share = float(truth.mean())
-    values = {
-        "loss": float(loss),
-        "average_precision": average_precision(truth.tolist(), logits.tolist()),
-        "accuracy": float((said == truth).mean()),
-        "balanced_accuracy": sum(recalls) / len(recalls),
-        "positive": share,
-        "majority_accuracy": max(share, 1 - share),
-        "majority_balanced_accuracy": 1 / len(recalls),
-    }
-    return {name: round(value, 5) for name, value in values.items()}
