@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
@@ -10,6 +11,8 @@ from typing import Any, Iterator
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all.
+
+    A process that is killed within the block leaves the temporary file behind.
 
     Args:
         path: The file, in an existing folder. A file that is there stays as it is until the new
@@ -26,6 +29,18 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def name_without_tmp(name: str) -> str:
+    """Return the name that a temporary file gets when it is complete.
+
+    Args:
+        name: Name of any file, without its folder.
+
+    Returns:
+        The name without ``.<process>.tmp`` or ``.tmp``; any other name unchanged.
+    """
+    return re.sub(r"(\.\d+)?\.tmp$", "", name)
 
 
 def write_text(path: Path, text: str) -> None:

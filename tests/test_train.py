@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import numpy as np
@@ -183,13 +184,45 @@ def test_data_is_looked_at_before_anything_starts(folder: Path, tmp_path: Path) 
         run(tmp_path / "data", tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", "thesis.tmp"])
+@pytest.mark.parametrize("name", ["thesis.tex", "thesis.tmp", "thesis.7.tmp"])
 def test_folder_with_something_else_is_left_alone(folder: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(InvalidInputError, match=re.escape(f"holds {name}, which")):
             run(folder, tmp_path, run={"overwrite": overwrite})
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+#: Files that a run writes under a temporary name, and a killed process leaves half-written.
+HALF_WRITTEN = ("summary.json.7.tmp", "best/model.safetensors.7.tmp", "features/train.npy.tmp")
+
+
+def test_next_start_removes_half_written_files_of_a_killed_run(
+    folder: Path, tmp_path: Path
+) -> None:
+    output = run(folder, tmp_path / "run")
+    (output / "summary.json").unlink()
+    (output / "features").mkdir()
+    (output / "card").mkdir()
+    (output / "card" / "facts.tmp").write_text("mine")
+    best = (output / "best" / "model.safetensors").read_bytes()
+    for name in HALF_WRITTEN:
+        (output / name).write_text("half")
+    run(folder, output)
+    assert list(output.rglob("*.tmp")) == [output / "card" / "facts.tmp"]
+    assert (output / "best" / "model.safetensors").read_bytes() == best
+    assert (output / "summary.json").is_file()
+
+
+def test_only_the_main_process_removes_half_written_files(tmp_path: Path) -> None:
+    from se_zoo.train.run_folder import RunFolder
+
+    file = tmp_path / "summary.json.7.tmp"
+    file.write_text("half")
+    for main in (False, True):
+        process: Any = SimpleNamespace(is_main_process=main, wait_for_everyone=lambda: None)
+        RunFolder(tmp_path, process).claim(overwrite=False)
+        assert file.exists() != main
 
 
 def test_dry_run_says_what_would_be_done_and_writes_nothing(

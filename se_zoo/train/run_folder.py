@@ -14,7 +14,7 @@ from torch import nn
 from .. import provenance
 from ..data import ImageStream, Table
 from ..errors import InvalidInputError
-from ..files import replacing, write_json, write_text
+from ..files import name_without_tmp, replacing, write_json, write_text
 
 #: What a run writes into its folder. A run refuses a folder that holds anything else.
 _OWN = {
@@ -58,7 +58,7 @@ class RunFolder:
             InvalidInputError: If there is such a file; the message names it.
         """
         present = self._present()
-        strange = sorted(n for n in present if n.removesuffix(".tmp") not in {*_OWN, CARD})
+        strange = sorted(n for n in present if n != CARD and name_without_tmp(n) not in _OWN)
         if strange:
             raise InvalidInputError(
                 f"--run.output {self.path} holds {strange[0]}, which no run wrote; name another "
@@ -97,9 +97,17 @@ class RunFolder:
                 raise InvalidInputError(
                     f"--run.output {self.path} cannot be made: {error}"
                 ) from error
-            for checkpoint in self.states.glob("*.tmp"):  # left half-written by a killed run
-                shutil.rmtree(checkpoint)
+            self._remove_temporaries()
         self.accelerator.wait_for_everyone()
+
+    def _remove_temporaries(self) -> None:
+        """Remove files and checkpoints that a killed run left half-written."""
+        for checkpoint in self.states.glob("*.tmp"):
+            shutil.rmtree(checkpoint)
+        for folder in (self.path, self.path / "best", self.path / "features"):
+            for path in folder.glob("*.tmp"):
+                if path.is_file():
+                    path.unlink()
 
     def log(self, row: Dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``, and pass its numbers to the trackers."""
