@@ -178,7 +178,7 @@ def test_long_tracks_are_scored_in_pieces(
     folder: Path, tmp_path: Path, usual: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With enough beside each, hardly otherwise than in one."""
-    from se_zoo.train.speaker.trainer import batches as tracks
+    from se_zoo.train.speaker import batches as tracks
 
     monkeypatch.setattr(tracks, "LONGEST", 3)
     assert len(tracks.pieces_of(0, 8)) == 3
