@@ -378,9 +378,7 @@ class SpeakerModel(nn.Module):
         """Return False: maps of speakers need a gradient and do not add up to the logits."""
         return False
 
-    def output_differences(
-        self, other: "SpeakerModel", inputs: Dict[str, torch.Tensor]
-    ) -> List[str]:
+    def output_differences(self, other: "SpeakerModel", inputs: Dict[str, Any]) -> List[str]:
         """Compare the outputs of two models, bit by bit.
 
         Args:
