@@ -160,24 +160,20 @@ def explain_speaker(
         body: Grey body crops of the same form, for models that have this stream.
         mask: Frames that are not padding, (B, T) bool; by default all.
         method: ``"contribution"``: the gated features, weighted by the gradient of the clip's
-            summed logits with respect to the pooled face vector of their frame. The gradient
-            passes fusion and detector only, not the encoders. ``"gate"``: mean of the gated
-            features of the channels whose gate stands out in the frame (arXiv 2412.05134).
-            ``"activation"``: plain mean of the channels, the control.
+            summed logits with respect to the pooled face vector of their frame, through fusion and
+            detector only. ``"gate"``: mean of the gated features of the channels whose gate stands
+            out in the frame (arXiv 2412.05134). ``"activation"``: plain mean of the channels.
 
     Returns:
         A :class:`SpeakerExplanation` of all clips.
 
     Raises:
-        InvalidInputError: For an unknown method, a model without an SE block, and shapes that do
-            not fit each other.
+        InvalidInputError: For an unknown method, no SE block, or shapes that do not fit.
     """
     if method not in SPEAKER_METHODS:
         raise InvalidInputError(f"method is one of {', '.join(SPEAKER_METHODS)}, not {method!r}.")
     if getattr(model, "se", None) is None:
-        raise InvalidInputError(
-            "This speaker model has no SE block, so it has no gate; create it with se=True."
-        )
+        raise InvalidInputError("This speaker model has no SE block; create it with se=True.")
     lengths = model.lengths(audio, face, body, mask)
     padded = mask if mask is not None and not bool(mask.all()) else None
     with evaluating(model):  # type: ignore[arg-type]

@@ -39,8 +39,7 @@ def figure_of(
         fps: Frames per second.
 
     Raises:
-        InvalidInputError: If there is no such clip, or the shape of the crops does not fit the
-            explanation.
+        InvalidInputError: If there is no such clip, or the crops do not fit the explanation.
     """
     from matplotlib.figure import Figure
 
@@ -48,9 +47,8 @@ def figure_of(
         raise InvalidInputError(f"There is no clip {clip}; there are {len(explanation.logits)}.")
     if face.shape[:2] != explanation.logits.shape:
         raise InvalidInputError(
-            f"face has the shape {tuple(face.shape)}, but the explanation has "
-            f"{tuple(explanation.logits.shape)} clips and frames; give the crops that were "
-            "explained."
+            f"face is {tuple(face.shape)}, but the explanation has clips and frames "
+            f"{tuple(explanation.logits.shape)}; give the crops that were explained."
         )
     length = int(explanation.lengths[clip])
     seconds = np.arange(length) / fps
