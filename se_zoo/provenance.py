@@ -17,7 +17,8 @@ from .version import __version__
 
 def commit() -> Optional[str]:
     """The commit of the checkout that this code lies in, "-dirty" if changed; None where it was
-    installed without one."""
+    installed without one.
+    """
     if shutil.which("git") is None:
         return None
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 import se_zoo
 from se_zoo import InvalidInputError
-from se_zoo.models.examples import example_inputs
 from se_zoo.models.pretrained import save as export
 
 from .tester import randomise
@@ -60,7 +59,7 @@ def reset(model: Any) -> Any:
 
 def answers(model: Any) -> torch.Tensor:
     with torch.no_grad():
-        output = model.eval()(*example_inputs(model).values())
+        output = model.eval()(*model.example_inputs().values())
     return output if isinstance(output, torch.Tensor) else output.logits
 
 
@@ -178,10 +177,10 @@ REFUSED: Dict[str, Any] = {
     "2 labels for 3 classes": (small, {"labels": ["cat", "dog"]}),
     "labels must be texts": (small, {"labels": ["cat", "dog", 3]}),
     "0 labels for 3 classes": (small, {"labels": "cat"}),
-    "label is 'speaking'": (lambda: MODELS["speaker"](), {"labels": ["talking"]}),
+    "labels must be .'speaking'": (lambda: MODELS["speaker"](), {"labels": ["talking"]}),
     "was pruned": (lambda: pruned(MODELS["registered"]()), {}),
     "was not made by timm.create_model": (lambda: nameless(small()), {}),
-    "answer something else": (lambda: deeper(MODELS["registered"]()), {}),
+    "outputs would change": (lambda: deeper(MODELS["registered"]()), {}),
     "fails on an input": (lambda: timm.create_model("s3d_sehead", num_frames=2), {}),
     "act_layer=": (lambda: small(act_layer=torch.nn.SiLU), {}),
 }  # fmt: skip

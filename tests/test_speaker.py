@@ -176,13 +176,13 @@ def test_mode_gradients_and_model_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"audio": torch.zeros(1, 12, 13)}, r"is \(1, 16, 13\): 4 windows a frame"),
+        ({"audio": torch.zeros(1, 12, 13)}, r"shape \(1, 16, 13\), 4 windows a frame"),
         ({"face": torch.zeros(1, 4, 3, 32, 32)}, r"face is \(B, T, H, W\)"),
         ({"body": torch.zeros(1, 4, 32, 32)}, "no body stream; create it with body=True"),
-        ({"mask": torch.tensor([[True, False, True, True]])}, "the first frames of every clip"),
-        ({"mask": torch.zeros(1, 4, dtype=torch.bool)}, "the first frames of every clip"),
-        ({"mask": torch.ones(1, 4)}, "mask is bool"),
-        ({"mask": torch.ones(1, 5, dtype=torch.bool)}, "mask is bool"),
+        ({"mask": torch.tensor([[True, False, True, True]])}, "the first frames of each clip"),
+        ({"mask": torch.zeros(1, 4, dtype=torch.bool)}, "the first frames of each clip"),
+        ({"mask": torch.ones(1, 4)}, "mask must be bool"),
+        ({"mask": torch.ones(1, 5, dtype=torch.bool)}, "mask must be bool"),
     ],
 )
 def test_inputs_that_do_not_fit(change: Dict[str, torch.Tensor], says: str) -> None:
@@ -208,7 +208,7 @@ def test_names_and_round_trip(tmp_path: Path) -> None:
     again = create_speaker_model(f"local-dir:{tmp_path}")
     assert again.pool == "clip" and again.se.gate_kind == "sigmoid"  # type: ignore[union-attr]
     torch.testing.assert_close(again(**clip(3)).logits, timms.eval()(**clip(3)).logits)
-    with pytest.raises(UnknownModelError, match="no speaker model; these are: asd_tiny"):
+    with pytest.raises(UnknownModelError, match="not a speaker model; these are: asd_tiny"):
         create_speaker_model("resnet18_sehead")
     with pytest.raises(WeightsNotFoundError, match="se-zoo convert lr-asd"):
         create_speaker_model("asd_small_sehead", pretrained=True)

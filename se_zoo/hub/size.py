@@ -8,8 +8,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from ..models.examples import example_inputs
-
 COUNTED_BY = "torch.utils.flop_counter, attention included; outputs of convolutions and products"
 
 
@@ -42,7 +40,7 @@ def measure_size(model: nn.Module) -> Dict[str, Any]:
     """
     counted: Any = deepcopy(model).to("meta").eval()  # fused attention would hide its products
     dtype = next(counted.parameters()).dtype
-    inputs = {name: value.to("meta", dtype) for name, value in example_inputs(model).items()}
+    inputs = {name: value.to("meta", dtype) for name, value in model.example_inputs().items()}
     shape = inputs[counted.map_input].shape
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
         counted(*inputs.values())

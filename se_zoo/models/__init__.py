@@ -1,12 +1,13 @@
-"""Models: the SE head, ``squeeze``, and the architectures registered with timm."""
+"""Provide the SE head, ``squeeze``, and the architectures registered with timm."""
 
 from . import zoo_image, zoo_names, zoo_speaker, zoo_video
 from .clip.config import ClipConfig, resolve_clip_config
-from .create import create_model
-from .names import install_alias, list_models
+from .names import create_model, install_alias, list_models
 from .pretrained.save import save
-from .sehead import SEHeadMixin, squeeze, unsqueeze
-from .speaker.model import SpeakerModel, SpeakerOutput
+from .sehead import SEHeadMixin
+from .speaker.model import SpeakerModel
+from .speaker.tensors import SpeakerOutput
+from .squeeze import squeeze, unsqueeze
 from .zoo_speaker import create_speaker_model
 
 install_alias()

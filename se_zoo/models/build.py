@@ -1,8 +1,13 @@
-"""Creating an SE variant through timm's own builder, with the right weights in the right place."""
+"""Build SE models through timm's builder and load their weights.
+
+:func:`build_and_load` is the one loading sequence: image, clip and speaker models and ``squeeze``
+go through it. :func:`create_sehead` and :func:`create_any` create the image models, and the models
+that take clips frame by frame.
+"""
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Union
 
 import timm
 import torch
@@ -13,6 +18,7 @@ from ..errors import UnknownModelError, WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
 from ._timm import resolve_pretrained_cfg, split_model_name_tag
+from .attach import attach_se, take_se_args
 from .backbones import OWN_BACKBONE_CFGS, OWN_BACKBONES
 from .clip.framewise import attach_framewise_se
 from .layout_probe import probe_layout
@@ -20,35 +26,104 @@ from .names import closest_names
 from .pretrained.errors import clear_errors
 from .pretrained.fetch import check_finite, local_source, restore_source, source_name
 from .pretrained.own_models import with_own_args
-from .sehead import attach_se, take_se_args
+
+#: Beginnings of the arguments that model_args of a config.json leave out: they concern loading or
+#: one run, or config.json has them elsewhere.
+NOT_SAVED = (
+    "pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop", "device",
+    "dtype",
+)  # fmt: skip
+
+#: Arguments of timm's builder by which weights would be loaded less strictly.
+_LOADING = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load")
+
+#: Puts an SE head on a backbone: (backbone, arguments of the SE head, img_size) -> SE model.
+_Attach = Callable[[nn.Module, Dict[str, Any], Any], nn.Module]
 
 
-def _build(
-    create: Callable[..., nn.Module],
-    layout: Optional[Layout],
-    se_args: Dict[str, Any],
-    clip: Optional[Dict[str, Any]],
-    **kwargs: Any,
-) -> nn.Module:
-    """Make the backbone and put the SE head on; what timm's builder calls as the model class."""
-    model = create(**kwargs)
-    if clip is not None:
-        return attach_framewise_se(
-            model, se_args=se_args, img_size=kwargs.get("img_size"), clip=clip
-        )
-    if layout is None:
-        layout, channels = probe_layout(model, kwargs.get("img_size"))
-    else:
-        prefix = getattr(model, "num_prefix_tokens", 0) if layout.kind == "NLC" else 0
-        layout, channels = Layout(layout.kind, prefix), model.num_features
-    return attach_se(model, layout, channels, **se_args)  # type: ignore[arg-type]
+def resolve_config(
+    variant: str, pretrained_cfg: Any, overlay: Optional[Dict[str, Any]]
+) -> Dict[str, Any]:
+    """Return the pretrained config as timm resolves it.
+
+    Args:
+        variant: Registry name.
+        pretrained_cfg: Tag or config, as timm passes it.
+        overlay: Changes to that config. One that names another repository removes the packaged
+            weights from the config.
+
+    Returns:
+        The config as a dictionary.
+    """
+    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay).to_dict()
+    if overlay and overlay.get("hf_hub_id") and "file" not in overlay:
+        cfg.pop("file", None)
+    return cfg
+
+
+def build_and_load(
+    variant: str,
+    pretrained: bool,
+    cfg: Dict[str, Any],
+    build: Callable[[Dict[str, Any]], nn.Module],
+    cache_dir: Any = None,
+    find_source: Callable[[Dict[str, Any], Any], Dict[str, Any]] = local_source,
+) -> Any:
+    """Build a model, load its weights and check them.
+
+    Args:
+        variant: Name of the model, for messages.
+        pretrained: Load weights.
+        cfg: Its pretrained config; see :func:`resolve_config`.
+        build: Makes the model of a config that names local weights, and loads these if
+            ``pretrained``.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+        find_source: Fetches the weights of a config, and returns the changes to the config by which
+            timm loads them from this machine.
+
+    Returns:
+        The model. Its config names where the weights came from, not this machine's copy of them.
+
+    Raises:
+        WeightsNotFoundError: If the weights cannot be fetched or read, do not fit, or are not
+            finite.
+    """
+    with clear_errors(variant, cfg, cache_dir):
+        model = build({**cfg, **(find_source(cfg, cache_dir) if pretrained else {})})
+    restore_source(model, cfg)
+    if pretrained:
+        check_finite(model, source_name(cfg))
+    return model
+
+
+def check_arguments(variant: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that would loosen how timm's builder loads weights.
+
+    Raises:
+        TypeError: As for any unknown argument.
+    """
+    strange = [name for name in _LOADING if name in kwargs]
+    if strange:
+        raise TypeError(f"{variant} got an unexpected keyword argument {strange[0]!r}")
 
 
 def fill_se(
     state_dict: Dict[str, torch.Tensor], model: nn.Module, of_backbone: bool
 ) -> Dict[str, torch.Tensor]:
-    """A backbone's own weights, given as a file, come without ``se.*``: then the gate stays at
-    identity. Under any other gate, or from a repository, missing SE weights are an error."""
+    """Complete a backbone's weights by the model's own identity gate.
+
+    Args:
+        state_dict: Weights that are to be loaded.
+        model: SE model.
+        of_backbone: Whether they may be a plain backbone's, without ``se.*``.
+
+    Returns:
+        The weights, with ``se.*``.
+
+    Raises:
+        WeightsNotFoundError: If ``se.*`` is missing, and the weights may not be a plain backbone's
+            or the gate is not the identity.
+    """
     if any(key.startswith("se.") for key in state_dict):
         return state_dict
     if not of_backbone or model.se_args["gate"] != "identity":  # type: ignore[index]
@@ -59,124 +134,42 @@ def fill_se(
     return {**state_dict, **{k: v for k, v in model.state_dict().items() if k.startswith("se.")}}
 
 
-def _is_timms(backbone: str, cfg: Dict[str, Any]) -> bool:
-    """Whether a config stands for timm's own weights of the backbone, without an SE block."""
-    if any(cfg.get(key) for key in ("source", "file", "state_dict")):
-        return False
-    tag = cfg.get("tag")
-    try:
-        timms = timm.get_pretrained_cfg(f"{backbone}.{tag}" if tag else backbone)
-    except RuntimeError:  # a tag that timm does not have
-        return False
-    return timms is not None and timms.hf_hub_id == cfg.get("hf_hub_id")
-
-
-#: Architecture whose backbone is an argument.
-ANY_BACKBONE = "timm_sehead"
-
-#: Arguments of a model that are not the architecture's, or that config.json has anyway.
-NOT_SAVED = (
-    "pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop", "device",
-    "dtype",
-)  # fmt: skip
-
-#: Arguments of timm's builder that a config.json could loosen the loading with.
-_BUILDERS_OWN = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load")
-
-
-def check_arguments(variant: str, kwargs: Dict[str, Any]) -> None:
-    """Refuse arguments that are the builder's business: weights are always loaded strictly.
-
-    Raises:
-        TypeError: As for any unknown argument.
-    """
-    strange = [name for name in _BUILDERS_OWN if name in kwargs]
-    if strange:
-        raise TypeError(f"{variant} got an unexpected keyword argument {strange[0]!r}")
-
-
 def create_sehead(
     variant: str,
     pretrained: bool,
-    create: Union[str, Callable[..., nn.Module]],
-    layout: Optional[Layout],
+    backbone: Union[str, Callable[..., nn.Module]],
+    layout: Layout,
     feature_cfg: Optional[Dict[str, Any]] = None,
     *,
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
-    cache_dir: Any = None,
-    clip: Optional[Dict[str, Any]] = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Create an SE variant: timm's weights into the backbone, the zoo's into the whole model.
+    """Create a registered architecture: a backbone with an SE head.
 
     Args:
         variant: Registry name.
-        pretrained: Load weights.
-        create: timm name of the backbone, or what makes it.
-        layout: Layout of its features; probed if None.
+        pretrained: Load weights: timm's into the backbone, or the zoo's into the whole model,
+            whichever the config names.
+        backbone: timm's name of the backbone, or a function that makes it.
+        layout: Layout of its features.
         feature_cfg: timm's settings for ``features_only``.
         pretrained_cfg: Tag or config, as timm passes it.
         pretrained_cfg_overlay: Changes to that config.
-        cache_dir: Where downloads are kept.
-        clip: ``num_frames``, ``frame_stride`` and ``fps`` of a model that takes clips frame by
-            frame.
-        **kwargs: Arguments of the SE head (:func:`se_zoo.models.sehead.attach_se`) and of the
-            backbone; by default those that the weights of a named tag were trained with.
+        **kwargs: ``cache_dir``, and arguments of the SE head
+            (:func:`se_zoo.models.attach.attach_se`) and of the backbone; by default those that the
+            weights of a named tag were trained with.
+
+    Returns:
+        The SE model, or timm's feature extractor with ``features_only``.
     """
-    check_arguments(variant, kwargs)
-    cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
-    # An untagged name of a timm backbone is that backbone as timm has it; create_any has done this.
-    tagged = pretrained_cfg is not None or not isinstance(create, str)
-    if tagged and clip is None and variant != ANY_BACKBONE:
+    cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
+    # The untagged name of a timm backbone is the backbone as timm has it: the arguments of the
+    # zoo's own model hold for its tag alone.
+    if pretrained_cfg is not None or not isinstance(backbone, str):
         kwargs = with_own_args(cfg, kwargs)
-    se_args = take_se_args(kwargs)
-    with clear_errors(variant, cfg, cache_dir):
-        local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
-        into_backbone = isinstance(create, str) and _is_timms(create, cfg)
-        if isinstance(create, str):
-            own_cfg = {k: v for k, v in local.items() if k not in ("architecture", "tag")}
-            create = partial(
-                model_entrypoint(create),
-                pretrained=pretrained and into_backbone,
-                pretrained_cfg=own_cfg if into_backbone else None,
-            )
-        model = build_model_with_cfg(
-            partial(_build, create, layout, se_args, clip),
-            variant,
-            pretrained and not into_backbone,
-            pretrained_cfg=local,
-            pretrained_filter_fn=partial(
-                fill_se, of_backbone=bool(cfg.get("file") and not cfg.get("source"))
-            ),
-            feature_cfg=dict(feature_cfg or {}),
-            **kwargs,
-        )
-    restore_source(model, cfg)
-    if pretrained:
-        check_finite(model, source_name(cfg))
-    if not kwargs.get("features_only"):
-        # What saving needs; timm itself keeps it from 1.0.29 on.
-        args = {k: v for k, v in kwargs.items() if not k.startswith(NOT_SAVED)}
-        model._model_args = {**args, **model.head_args()}  # type: ignore[operator]
-    return model
-
-
-def config_in_force(
-    variant: str, pretrained_cfg: Any, overlay: Optional[Dict[str, Any]]
-) -> Dict[str, Any]:
-    """Return the pretrained config as timm resolves it, without the packaged weights where another
-    repository is asked for.
-
-    Args:
-        variant: Registry name.
-        pretrained_cfg: Tag or config, as timm passes it.
-        overlay: Changes to that config.
-    """
-    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay).to_dict()
-    if overlay and overlay.get("hf_hub_id") and "file" not in overlay:
-        cfg.pop("file", None)
-    return cfg
+    attach = partial(_attach_known, layout)
+    return _create(variant, pretrained, backbone, attach, cfg, feature_cfg, kwargs)
 
 
 def create_any(
@@ -185,51 +178,153 @@ def create_any(
     backbone: Optional[str],
     feature_cfg: Optional[Dict[str, Any]] = None,
     clip: Optional[Dict[str, Any]] = None,
+    *,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """An SE variant of any timm backbone, which is an argument of the model.
+    """Create an SE model of any timm backbone, which is an argument of the model.
 
     Args:
         variant: ``timm_sehead`` or ``framewise_sehead``.
-        pretrained: timm's weights for the backbone; or, where the config comes with weights of its
-            own (Hub, local folder), those.
+        pretrained: Load weights: those of the config if it is of an SE model (Hub, local folder,
+            tag of the zoo), else timm's into the backbone.
         backbone: timm name, with or without a tag, or resnet18_slim; resnet18 by default.
         feature_cfg: timm's settings for ``features_only``.
-        clip: See :func:`create_sehead`.
-        **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
+        clip: Clip arguments (:meth:`~se_zoo.models.clip.head.ClipSEHead.set_clip`) with their
+            defaults, for a model that takes clips frame by frame.
+        pretrained_cfg: Tag or config, as timm passes it.
+        pretrained_cfg_overlay: Changes to that config.
+        **kwargs: ``cache_dir``, clip arguments, and arguments of the SE head and the backbone.
+
+    Returns:
+        The SE model, or timm's feature extractor with ``features_only``.
 
     Raises:
         UnknownModelError: If timm does not know the backbone.
         UnsupportedBackboneError: If it cannot be squeezed.
     """
-    given = kwargs.get("pretrained_cfg")
-    if isinstance(given, str) and given:  # a tag of the zoo
-        kwargs = with_own_args(resolve_pretrained_cfg(variant, given).to_dict(), kwargs)
+    cfg = {}
+    if pretrained_cfg:
+        cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
+    if isinstance(pretrained_cfg, str):  # a tag of the zoo
+        kwargs = with_own_args(cfg, kwargs)
         trained = kwargs.pop("backbone", None)
         backbone = backbone or trained
-        kwargs = {k: v for k, v in kwargs.items() if k not in (clip or {})}
-    if backbone is None and isinstance(given, dict) and given.get("source"):
+    elif cfg.get("source") and backbone is None:
         raise UnknownModelError(
             "The config.json names no backbone; save the model with se_zoo.save(model, folder)."
         )
     backbone = backbone or "resnet18"
-    name, tag = split_model_name_tag(backbone)
-    own = OWN_BACKBONES.get(backbone)
-    if own is None and (not timm.is_model(name) or "_sehead" in name):
-        raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
-    if own is not None and not kwargs.get("pretrained_cfg"):
-        kwargs["pretrained_cfg"] = {**OWN_BACKBONE_CFGS[name](), "architecture": variant}
-    if not kwargs.get("pretrained_cfg"):
-        try:
-            base = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
-        except RuntimeError as error:  # timm's answer to a tag that it does not know
-            raise UnknownModelError(f"timm has no backbone {backbone!r}: {error}") from error
-        if base is None:
-            raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
-        kwargs["pretrained_cfg"] = {**asdict(base), "architecture": variant}
-    model: Any = create_sehead(
-        variant, pretrained, own or name, None, feature_cfg, clip=clip, **kwargs
-    )
+    create = _find_backbone(backbone)
+    if not cfg:
+        timms = {**_backbone_cfg(backbone), "architecture": variant}
+        cfg = resolve_config(variant, timms, pretrained_cfg_overlay)
+    attach: _Attach = _attach_probed
+    if clip is not None:
+        clip = {name: kwargs.pop(name, default) for name, default in clip.items()}
+        attach = partial(attach_framewise_se, clip)
+    model = _create(variant, pretrained, create, attach, cfg, feature_cfg, kwargs)
     if not kwargs.get("features_only"):
         model._model_args.update(backbone=backbone, **(clip or {}))
     return model
+
+
+def _find_backbone(backbone: str) -> Union[str, Callable[..., nn.Module]]:
+    """Return timm's name of a backbone without its tag, or the function that makes one of ours."""
+    if backbone in OWN_BACKBONES:
+        return OWN_BACKBONES[backbone]
+    name = split_model_name_tag(backbone)[0]
+    if not timm.is_model(name) or "_sehead" in name:
+        raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
+    return name
+
+
+def _backbone_cfg(backbone: str) -> Dict[str, Any]:
+    """Return the pretrained config of a backbone that :func:`_find_backbone` knows."""
+    if backbone in OWN_BACKBONE_CFGS:
+        return OWN_BACKBONE_CFGS[backbone]()
+    try:
+        base = timm.get_pretrained_cfg(backbone)
+    except RuntimeError as error:  # how timm answers a tag that it does not know
+        raise UnknownModelError(f"timm has no backbone {backbone!r}: {error}") from error
+    if base is None:
+        raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
+    return asdict(base)
+
+
+def _create(
+    variant: str,
+    pretrained: bool,
+    backbone: Union[str, Callable[..., nn.Module]],
+    attach: _Attach,
+    cfg: Dict[str, Any],
+    feature_cfg: Optional[Dict[str, Any]],
+    kwargs: Dict[str, Any],
+) -> Any:
+    """Create a backbone with an SE head and load weights into the backbone or the whole model."""
+    check_arguments(variant, kwargs)
+    model_args = dict(kwargs)
+    cache_dir, se_args = model_args.pop("cache_dir", None), take_se_args(model_args)
+    into_backbone = isinstance(backbone, str) and _is_timms(backbone, cfg)
+
+    def build(local: Dict[str, Any]) -> nn.Module:
+        create = backbone
+        if isinstance(create, str):
+            own_cfg = {k: v for k, v in local.items() if k not in ("architecture", "tag")}
+            create = partial(
+                model_entrypoint(create),
+                pretrained=pretrained and into_backbone,
+                pretrained_cfg=own_cfg if into_backbone else None,
+            )
+        of_backbone = bool(cfg.get("file") and not cfg.get("source"))
+        return build_model_with_cfg(
+            partial(_build, create, attach, se_args),
+            variant,
+            pretrained and not into_backbone,
+            pretrained_cfg=local,
+            pretrained_filter_fn=partial(fill_se, of_backbone=of_backbone),
+            feature_cfg=dict(feature_cfg or {}),
+            **model_args,
+        )
+
+    model = build_and_load(variant, pretrained, cfg, build, cache_dir)
+    if not model_args.get("features_only"):
+        # What saving needs; timm itself keeps it from 1.0.29 on.
+        kept = {k: v for k, v in model_args.items() if not k.startswith(NOT_SAVED)}
+        model._model_args = {**kept, **model.head_args()}
+    return model
+
+
+def _build(
+    create: Callable[..., nn.Module], attach: _Attach, se_args: Dict[str, Any], **kwargs: Any
+) -> nn.Module:
+    """Make the backbone and put the SE head on; timm's builder calls this as the model class."""
+    return attach(create(**kwargs), se_args, kwargs.get("img_size"))
+
+
+def _attach_known(
+    layout: Layout, model: nn.Module, se_args: Dict[str, Any], img_size: Any
+) -> nn.Module:
+    """Put an SE head on a backbone of known layout."""
+    if layout.kind == "NLC":
+        layout = Layout(layout.kind, model.num_prefix_tokens)  # type: ignore[arg-type]
+    return attach_se(model, layout, model.num_features, **se_args)  # type: ignore[arg-type]
+
+
+def _attach_probed(model: nn.Module, se_args: Dict[str, Any], img_size: Any) -> nn.Module:
+    """Put an SE head on a backbone whose layout has to be found out."""
+    layout, channels = probe_layout(model, img_size)
+    return attach_se(model, layout, channels, **se_args)
+
+
+def _is_timms(backbone: str, cfg: Dict[str, Any]) -> bool:
+    """Return whether a config names timm's own weights of a backbone, which have no SE block."""
+    if any(cfg.get(key) for key in ("source", "file", "state_dict")):
+        return False
+    tag = cfg.get("tag")
+    try:
+        timms = timm.get_pretrained_cfg(f"{backbone}.{tag}" if tag else backbone)
+    except RuntimeError:  # a tag that timm does not have
+        return False
+    return timms is not None and timms.hf_hub_id == cfg.get("hf_hub_id")

@@ -13,7 +13,8 @@ from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
-from .sehead import FAMILIES, SEHeadMixin
+from .attach import FAMILIES
+from .sehead import SEHeadMixin
 
 
 class ResNetSE(SEHeadMixin, ResNet):

@@ -20,7 +20,7 @@ _LIST_LAYOUTS = {"CoaT": Layout("NLC", 1), "EfficientViM": Layout("NCL")}
 
 
 def name_of(model: nn.Module) -> str:
-    """timm's name of the model's architecture, for messages."""
+    """Timm's name of the model's architecture, for messages."""
     cfg = getattr(model, "pretrained_cfg", None) or {}
     return cfg.get("architecture") or type(model).__name__
 
@@ -115,7 +115,8 @@ def _layout_of(
 
 def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -> Optional[int]:
     """Number of prefix tokens: as the model declares, else the one that leaves the squarest cells
-    (962 tokens are 1 + 31 x 31, although 26 x 37 would do); None if no number leaves a grid."""
+    (962 tokens are 1 + 31 x 31, although 26 x 37 would do); None if no number leaves a grid.
+    """
     declared = getattr(model, "num_prefix_tokens", None)
     aspects: Dict[int, float] = {}
     for prefix in (declared,) if declared is not None else (0, 1, 2):
@@ -147,7 +148,8 @@ def _input_size(model: nn.Module, img_size: Union[int, Tuple[int, int], None]) -
 def _input_channels(model: nn.Module) -> List[int]:
     """Channels that the model takes, likeliest first. Before timm 1.0.31 many models keep no
     ``in_chans``; then it is what the config says, or what the first convolution takes (which may
-    stand behind a rearrangement of the image, as in TResNet)."""
+    stand behind a rearrangement of the image, as in TResNet).
+    """
     cfg = getattr(model, "pretrained_cfg", None) or {}
     declared, first = getattr(model, "in_chans", None), cfg.get("first_conv")
     if declared:

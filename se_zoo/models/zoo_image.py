@@ -59,7 +59,7 @@ def resnet18_slim_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def resnet10t_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm's ResNet-10-T with an SE head."""
+    """Timm's ResNet-10-T with an SE head."""
     return _resnet("resnet10t", pretrained, kwargs)
 
 
@@ -101,13 +101,13 @@ def tf_efficientnet_lite0_sehead(pretrained: bool = False, **kwargs: Any) -> nn.
 
 @register_model
 def convnext_zepto_rms_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm's ConvNeXt-Zepto (std norm) with an SE head."""
+    """Timm's ConvNeXt-Zepto (std norm) with an SE head."""
     return _convnext("convnext_zepto_rms", pretrained, kwargs)
 
 
 @register_model
 def convnext_atto_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm's ConvNeXt-Atto with an SE head."""
+    """Timm's ConvNeXt-Atto with an SE head."""
     return _convnext("convnext_atto", pretrained, kwargs)
 
 
@@ -184,8 +184,9 @@ def timm_sehead(
 
 
 def _feature_cfg(backbone: str) -> Dict[str, Any]:
-    """timm's settings for ``features_only`` of any backbone: what its own entry point uses is not
-    to be had, so features are taken by ``forward_intermediates``, or by hooks where it lacks it."""
+    """Timm's settings for ``features_only`` of any backbone: what its own entry point uses is not
+    to be had, so features are taken by ``forward_intermediates``, or by hooks where it lacks it.
+    """
     model = timm.create_model(backbone, device="meta")
     if not hasattr(model, "forward_intermediates"):
         return {"feature_cls": "hook"}

@@ -1,7 +1,7 @@
-"""Registered models of two inputs: who of the people in a video speaks.
+"""Register speaker models: who in a video speaks, by face and sound.
 
-They are in timm's registry, as far as it goes: ``timm.create_model`` makes and loads them, while
-what timm does with images (its data configs, its transforms) is not for them.
+``timm.create_model`` creates and loads them. timm's data configs and transforms are for images and
+do not apply.
 """
 
 from contextlib import nullcontext
@@ -14,35 +14,34 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import nn
 
 from ..errors import UnknownModelError, WeightsNotFoundError
-from .build import config_in_force
+from .build import build_and_load, resolve_config
 from .labels import SPEAKER_LABELS
 from .names import registry_name
-from .pretrained.errors import clear_errors
-from .pretrained.fetch import check_finite, local_source, restore_source, source_name
 from .pretrained.load import load_any
 from .pretrained.own_models import cfgs_of, with_own_args
-from .speaker.model import MEAN, STD, SpeakerModel
+from .speaker.encoders import MEAN, STD
+from .speaker.model import SpeakerModel
 
-#: Channels of the encoders' blocks, and units of the detector.
+#: By architecture: channels of each encoder's blocks, and units of the detector.
 SIZES: Dict[str, Dict[str, Any]] = {
     "asd_tiny_sehead": {"channels": (16, 32, 64), "hidden": 56},
     "asd_small_sehead": {"channels": (32, 64, 128), "hidden": 64},
 }
 
 
-#: What holds for every speaker model, trained or not.
+#: Config that all speaker models share.
 _CFG: Dict[str, Any] = {
     "num_classes": 1, "label_names": SPEAKER_LABELS, "input_size": (1, 112, 112),
     "mean": (MEAN,), "std": (STD,), "crop_pct": 1.0, "classifier": "detector.classifier",
     "url": "",
 }  # fmt: skip
-#: timm's registry reads this name.
-default_cfgs = generate_default_cfgs(
+#: Configs by architecture and tag; timm's registry reads this name.
+default_cfgs: Any = generate_default_cfgs(
     {k: v for name in SIZES for k, v in (cfgs_of(name) or {name: _CFG}).items()}
 )
 
 _DEFAULTS: Dict[str, Any] = {"gate": "identity", "reduction": 16, "pool": "frame", "body": False}
-#: What timm may give every model: here it can only be this.
+#: Arguments that timm passes to every model, with the only value that speaker models take.
 _FIXED = {"num_classes": 1, "in_chans": 1, "drop_rate": 0.0, "drop_path_rate": 0.0}
 
 
@@ -56,39 +55,39 @@ def _create(
     **kwargs: Any,
 ) -> nn.Module:
     """Create a speaker model through timm's builder."""
-    # What timm's newer versions tell their builder of hf-hub: and local-dir: names.
-    builders = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
+    # From timm 1.0.29 on, of hf-hub: and local-dir: names.
+    builder_args = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
-    cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
+    cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     given = {name: kwargs.pop(name) for name in _DEFAULTS if name in kwargs}
-    ours = {**_DEFAULTS, **with_own_args(cfg, given)}
-    given = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
-    if given or kwargs:
-        names = ", ".join([*given, *kwargs])
+    model_args = {**_DEFAULTS, **with_own_args(cfg, given)}
+    refused = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
+    if refused or kwargs:
+        names = ", ".join([*refused, *kwargs])
         raise ValueError(f"{variant} takes gate, reduction, pool, body and se, not {names}.")
     if pretrained and not any(cfg.get(k) for k in ("file", "source", "hf_hub_id", "state_dict")):
         raise WeightsNotFoundError(
             f"There are no weights of {variant}. LR-ASD's fit asd_small_sehead: `se-zoo convert "
             "lr-asd` makes a folder of them. Use pretrained=False for random weights."
         )
-    place = nullcontext() if device is None else torch.device(device)
-    with clear_errors(variant, cfg, cache_dir), place:
-        local = {**cfg, **(local_source(cfg, cache_dir) if pretrained else {})}
-        model: Any = build_model_with_cfg(
-            partial(SpeakerModel, **SIZES[variant], **ours, se=se), variant, pretrained,
-            pretrained_cfg=local, kwargs_filter=("num_classes", "in_chans", "global_pool"),  # type: ignore[arg-type]
-            **builders,
-        )  # fmt: skip
-    restore_source(model, cfg)
-    if pretrained:
-        check_finite(model, source_name(cfg))
-    model._model_args = ours
+
+    def build(local: Dict[str, Any]) -> nn.Module:
+        make: Any = partial(SpeakerModel, **SIZES[variant], **model_args, se=se)
+        not_taken: Any = ("num_classes", "in_chans", "global_pool")
+        with nullcontext() if device is None else torch.device(device):
+            return build_model_with_cfg(
+                make, variant, pretrained, pretrained_cfg=local, kwargs_filter=not_taken,
+                **builder_args,
+            )  # fmt: skip
+
+    model = build_and_load(variant, pretrained, cfg, build, cache_dir)
+    model._model_args = model_args
     return model if dtype is None else model.to(dtype)
 
 
 @register_model
 def asd_tiny_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """LR-ASD's architecture at half its width, with an SE block; a quarter of a million weights."""
+    """LR-ASD's architecture at half its width, with an SE block; 0.25 million parameters."""
     return _create("asd_tiny_sehead", pretrained, **kwargs)
 
 
@@ -99,32 +98,34 @@ def asd_small_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 
 def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> SpeakerModel:
-    """A speaker model by any of its names.
+    """Create a speaker model by any of its names.
 
     Args:
         name: ``se_zoo/asd_tiny_grid``, ``asd_tiny_sehead``, ``asd_small_sehead``,
             ``hf-hub:<repository>`` or ``local-dir:<folder>``.
-        pretrained: Load weights; a folder or repository always has its own.
+        pretrained: Load weights; those of a folder or repository are always loaded.
         **kwargs: ``gate``, ``reduction``, ``pool``, ``body`` and ``se`` of an architecture.
 
     Returns:
         The model in eval mode.
 
     Raises:
-        UnknownModelError: For a name of another kind of model.
-        WeightsNotFoundError: If the weights cannot be had.
+        UnknownModelError: If the name is not that of a speaker model.
+        WeightsNotFoundError: If the weights cannot be fetched or do not fit.
     """
     if ":" in name:
         if kwargs:
             raise UnknownModelError(
-                f"{name} says itself what it is; leave out {', '.join(kwargs)}."
+                f"{name} already defines its architecture; leave out {', '.join(kwargs)}."
             )
         model = load_any(name)
     else:
         registered = registry_name(name)
         if registered.partition(".")[0] not in SIZES:
-            raise UnknownModelError(f"{name} is no speaker model; these are: {', '.join(SIZES)}.")
+            raise UnknownModelError(
+                f"{name} is not a speaker model; these are: {', '.join(SIZES)}."
+            )
         model = timm.create_model(registered, pretrained=pretrained, **kwargs).eval()
     if not isinstance(model, SpeakerModel):
-        raise UnknownModelError(f"{name} is no speaker model but a {type(model).__name__}.")
+        raise UnknownModelError(f"{name} is a {type(model).__name__}, not a speaker model.")
     return model

@@ -1,5 +1,4 @@
-"""Registered clip architectures: torchvision's, and any timm backbone frame by frame, with an SE
-head.
+"""Register clip architectures: torchvision's, and any timm backbone frame by frame.
 
 ``pretrained=True`` on an untagged name loads torchvision's Kinetics-400 weights under an identity
 gate, so the logits are torchvision's.
@@ -10,18 +9,16 @@ from functools import partial
 from typing import Any, Dict, NamedTuple, Optional
 
 import timm
-import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 from torchvision.models import video as torchvision_video
 
 from ..data.video.sampling import Sampling
-from .build import check_arguments, config_in_force, create_any, fill_se
+from .attach import take_se_args
+from .build import build_and_load, check_arguments, create_any, fill_se, resolve_config
 from .clip.torchvision_video import attach_clip_se
-from .pretrained.errors import clear_errors
-from .pretrained.fetch import check_finite, local_source, restore_source, source_name
-from .pretrained.own_models import cfgs_of, own_model, with_own_args
-from .sehead import take_se_args
+from .pretrained.fetch import local_source
+from .pretrained.own_models import cfgs_of, with_own_args
 
 #: Tag of torchvision's own weights.
 TORCHVISION = "tv_k400"
@@ -31,14 +28,23 @@ _SWIN_STATS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class _Clip(NamedTuple):
-    """A backbone of torchvision: its weights, its image size and frames, and where things are."""
+    """Describe a backbone of torchvision.
+
+    Attributes:
+        weights: torchvision's entry of its weights.
+        size: Height and width of the frames that the weights were trained on, in pixels.
+        stats: ``mean`` and ``std`` of the normalisation.
+        classifier: Name of the classifier in the model.
+        first_conv: Name of the first convolution.
+        frames: Length of the clips that torchvision's figures were measured on.
+        fps: Their frames a second.
+    """
 
     weights: Any
     size: int
     stats: Dict[str, Any]
     classifier: str
     first_conv: str
-    #: Clips that the weights' figures are for.
     frames: int = 16
     fps: float = 15.0
 
@@ -89,11 +95,12 @@ def _cfg(name: str) -> Dict[str, Any]:
 
 
 def _all_cfgs() -> Dict[str, Any]:
+    """Return the configs of all clip architectures, keyed ``<architecture>.<tag>``."""
     cfgs = {}
     for name in CLIPS:
         cfgs[f"{name}_sehead.{TORCHVISION}"] = _cfg(name)
         cfgs.update(cfgs_of(f"{name}_sehead"))
-    # Stands for framewise_sehead's default backbone; with another one, that one's config is taken.
+    # The config of the default backbone; with another backbone, its config takes the place of this.
     base = timm.get_pretrained_cfg("resnet18")
     assert base is not None
     own: Dict[str, Any] = {"architecture": None, "tag": None, "hf_hub_id": None, "url": ""}
@@ -101,8 +108,8 @@ def _all_cfgs() -> Dict[str, Any]:
     return {**cfgs, **cfgs_of("framewise_sehead")}
 
 
-#: timm's registry reads this name: the module's configs by architecture and tag.
-default_cfgs = generate_default_cfgs(_all_cfgs())
+#: Configs by architecture and tag; timm's registry reads this name.
+default_cfgs: Any = generate_default_cfgs(_all_cfgs())
 
 
 def _make(
@@ -118,13 +125,13 @@ def _make(
     drop_path_rate: Optional[float] = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """torchvision's model with the SE head on; what timm's builder calls as the model class."""
+    """Make torchvision's model and put the SE head on; timm's builder calls this."""
     clip = CLIPS[backbone]
     if in_chans != 3:
         raise ValueError(f"{backbone} takes clips of 3 channels, not {in_chans}.")
     if drop_path_rate is not None:
         kwargs["stochastic_depth_prob"] = drop_path_rate
-    if clip.classifier in ("classifier.1", "head.1"):  # behind a dropout of their own
+    if clip.classifier in ("classifier.1", "head.1"):  # these models have a dropout of their own
         kwargs["dropout"] = drop_rate
     create = getattr(torchvision_video, backbone)
     model = create(weights=None, num_classes=num_classes or 1, **kwargs)
@@ -140,12 +147,23 @@ def _make(
     return model
 
 
-def _kinetics_weights(backbone: str, cache_dir: Any) -> Dict[str, torch.Tensor]:
-    """torchvision's weights: a pickle, read as tensors alone and checked by its hash."""
-    weights = CLIPS[backbone].weights
-    return weights.get_state_dict(
+def _is_torchvisions(backbone: str, cfg: Dict[str, Any]) -> bool:
+    """Return whether a config names torchvision's own weights, which have no SE block."""
+    others = ("source", "file", "state_dict", "hf_hub_id")
+    return cfg.get("url") == CLIPS[backbone].weights.url and not any(map(cfg.get, others))
+
+
+def _find_source(backbone: str, cfg: Dict[str, Any], cache_dir: Any) -> Dict[str, Any]:
+    """Fetch the weights of a config, torchvision's too.
+
+    Those are a pickle: tensors alone are read from it, and its hash is checked.
+    """
+    if not _is_torchvisions(backbone, cfg):
+        return local_source(cfg, cache_dir)
+    state = CLIPS[backbone].weights.get_state_dict(
         progress=False, check_hash=True, weights_only=True, model_dir=cache_dir
     )
+    return {"state_dict": state, "custom_load": False}
 
 
 def _create(
@@ -157,30 +175,23 @@ def _create(
     features_only: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
-    """Create an SE variant of one of torchvision's clip classifiers through timm's builder."""
+    """Create one of torchvision's clip classifiers with an SE head through timm's builder."""
     variant = f"{backbone}_sehead"
     check_arguments(variant, kwargs)
     if features_only:
-        raise ValueError(f"{variant} gives no feature pyramid; call forward_features.")
-    cfg = config_in_force(variant, pretrained_cfg, pretrained_cfg_overlay)
+        raise ValueError(f"{variant} has no feature pyramid; call forward_features.")
+    cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     kwargs = with_own_args(cfg, kwargs)
-    se_args = take_se_args(kwargs)
-    from_torchvision = cfg.get("url") == CLIPS[backbone].weights.url and not any(
-        cfg.get(key) for key in ("source", "file", "state_dict", "hf_hub_id")
-    )
-    with clear_errors(variant, cfg, cache_dir):
-        local = dict(cfg)
-        if pretrained and from_torchvision:
-            local.update(state_dict=_kinetics_weights(backbone, cache_dir), custom_load=False)
-        elif pretrained:
-            local.update(local_source(cfg, cache_dir))
-        model: Any = build_model_with_cfg(
-            partial(_make, backbone, se_args), variant, pretrained, pretrained_cfg=local,
-            pretrained_filter_fn=partial(fill_se, of_backbone=from_torchvision), **kwargs,
-        )  # fmt: skip
-    restore_source(model, cfg)
-    if pretrained:
-        check_finite(model, source_name(cfg))
+    make = partial(_make, backbone, take_se_args(kwargs))
+    fill = partial(fill_se, of_backbone=_is_torchvisions(backbone, cfg))
+
+    def build(local: Dict[str, Any]) -> nn.Module:
+        return build_model_with_cfg(
+            make, variant, pretrained, pretrained_cfg=local, pretrained_filter_fn=fill, **kwargs
+        )
+
+    find_source = partial(_find_source, backbone)
+    model = build_and_load(variant, pretrained, cfg, build, cache_dir, find_source)
     model._model_args = {**model.clip_args, **model.head_args()}
     return model
 
@@ -193,7 +204,7 @@ def r3d_18_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def mc3_18_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """MC3-18 with an SE head: the one of torchvision's that keeps all time steps."""
+    """MC3-18 with an SE head; of torchvision's models the only one that keeps all time steps."""
     return _create("mc3_18", pretrained, **kwargs)
 
 
@@ -205,7 +216,7 @@ def r2plus1d_18_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def s3d_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """S3D with an SE head; clips of at least 13 frames at 209 px, made for 16 at 224 px."""
+    """S3D with an SE head; clips of 16 frames at 224 px, at least 13 frames at 209 px."""
     return _create("s3d", pretrained, **kwargs)
 
 
@@ -246,28 +257,27 @@ def framewise_sehead(
     """Any timm image backbone over the frames of a clip, mean over time, one gate for the clip.
 
     Args:
-        pretrained: timm's weights for the backbone under an identity gate; or, where the config
-            comes with weights of its own (Hub, local folder), those.
+        pretrained: Load weights: those of the config if it is of an SE model (Hub, local folder,
+            tag of the zoo), else timm's into the backbone, under an identity gate.
         backbone: timm name, with or without a tag; resnet18 by default.
-        num_frames: Frames of a clip, 8 by default; any number can be predicted on.
-        frame_stride: Every so many frames of a video one is taken, 4 by default.
-        fps: Frames a second that a video is brought to before; 0, the default: its own.
+        num_frames: Frames of a clip, 8 by default; the model predicts on any number.
+        frame_stride: Distance of a clip's frames in the video, in frames; 4 by default.
+        fps: Frame rate that a video is brought to first, in frames a second; 0, the default, keeps
+            the video's own.
         sampling: Which frames make a clip, "dense" by default; see :class:`~se_zoo.ClipConfig`.
         **kwargs: ``gate``, ``reduction``, ``multi_label`` and the backbone's own arguments.
+
+    Returns:
+        The SE model; it takes clips (B, C, T, H, W).
 
     Raises:
         UnknownModelError: If timm does not know the backbone.
         UnsupportedBackboneError: If it cannot be squeezed.
     """
     if kwargs.pop("features_only", False):
-        raise ValueError("framewise_sehead gives no feature pyramid; call forward_features.")
+        raise ValueError("framewise_sehead has no feature pyramid; call forward_features.")
     given: Dict[str, Any] = {"num_frames": num_frames, "frame_stride": frame_stride}
     given.update(fps=fps, sampling=sampling)
+    kwargs.update({name: value for name, value in given.items() if value is not None})
     clip = {"num_frames": 8, "frame_stride": 4, "fps": 0.0, "sampling": "dense"}
-    trained = own_model("framewise_sehead", kwargs.get("pretrained_cfg"))
-    for name in clip:
-        if given[name] is not None:
-            clip[name] = given[name]
-        elif trained is not None and name in trained.model_args:
-            clip[name] = trained.model_args[name]
     return create_any("framewise_sehead", pretrained, backbone, clip=clip, **kwargs)

@@ -15,9 +15,8 @@ from torch import nn
 from ..data import ImageStream, Table
 from ..explanations import explain
 from ..files import write_json
-from ..models.pretrained.save import write_export
+from ..models.pretrained.save import fp16_state, write_export
 from .config import AnyConfig
-from .model import fp16_state
 from .resume.order import Plan
 from .resume.state import Progress
 from .run_folder import RunFolder, plain, skipped_samples

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import timm
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -210,21 +209,3 @@ def _labels_beside(file: Path) -> Optional[List[str]]:
         return None
     content = json.loads(config.read_text("utf-8"))
     return content.get("label_names") or content.get("pretrained_cfg", {}).get("label_names")
-
-
-def fp16_state(model: nn.Module) -> Dict[str, torch.Tensor]:
-    """The state dict on the CPU, floating tensors as fp16, integer buffers as they are.
-
-    Raises:
-        InvalidInputError: If a weight exceeds the range of fp16.
-    """
-    state = {}
-    for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()  # safetensors refuses channels_last
-        state[name] = tensor.half() if tensor.is_floating_point() else tensor
-        if not torch.isfinite(state[name]).all():
-            raise InvalidInputError(
-                f"{name} does not fit into fp16 (largest {tensor.abs().max():.3g}); lower "
-                "--optim.lr."
-            )
-    return state

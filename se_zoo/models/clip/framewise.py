@@ -1,8 +1,7 @@
-"""Clips through an image backbone, frame by frame: temporal mean, one gate for the clip.
+"""Run clips through an image backbone frame by frame, with one gate for the whole clip.
 
-The features keep a time axis, so every frame has a map of its own. They are averaged over time
-before the backbone's own head, whose pooling, norm and classifier therefore stay as exact, or not,
-as they are for images.
+The features keep a time axis, so every frame has its own map. They are averaged over time before
+the backbone's own head. Contribution maps are therefore exact where they are exact for images.
 """
 
 from typing import Any, Dict, Optional, Tuple
@@ -12,18 +11,19 @@ from torch import nn
 
 from ...errors import UnsupportedBackboneError
 from ...layers import FrameLayout
+from ..attach import attach_se
 from ..layout_probe import name_of, probe_layout
-from ..sehead import SEHeadMixin, attach_se
+from ..sehead import SEHeadMixin
 from .head import ClipSEHead
 
 
 class FramewiseMixin(ClipSEHead):
-    """An image class of timm that takes clips of any number of frames."""
+    """Let an image class of timm take clips of any number of frames."""
 
     class_prefix = "Framewise"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Features of every frame, (B, T, *frame) in the backbone's own layout."""
+        """Return the features of every frame, (B, T, *), each in the backbone's own layout."""
         x = self.as_clips(x)
         frames = x.transpose(1, 2).flatten(0, 1)
         features = super().forward_features(frames)  # type: ignore[misc]
@@ -34,7 +34,7 @@ class FramewiseMixin(ClipSEHead):
         return super(SEHeadMixin, self).forward_head(gated.mean(1), **kwargs)  # type: ignore[misc]
 
     def forward_intermediates(self, *args: Any, **kwargs: Any) -> Any:
-        """Not for clips.
+        """Refuse: intermediate features are for image models.
 
         Raises:
             NotImplementedError: Always; squeeze the image backbone instead.
@@ -43,26 +43,29 @@ class FramewiseMixin(ClipSEHead):
 
 
 def attach_framewise_se(
-    model: nn.Module,
     clip: Dict[str, Any],
+    model: nn.Module,
     se_args: Dict[str, Any],
     img_size: Optional[Tuple[int, int]] = None,
 ) -> nn.Module:
-    """Turn a timm image model into its framewise SE variant, in place.
+    """Turn a timm image model into an SE model of clips, in place.
 
     Args:
+        clip: Arguments of :meth:`ClipSEHead.set_clip`.
         model: The image model.
-        clip: See :meth:`ClipSEHead.set_clip`.
-        se_args: ``gate``, ``reduction`` and ``multi_label``.
-        img_size: What the model was created with as ``img_size``.
+        se_args: Arguments of the SE head; see :func:`se_zoo.models.attach.attach_se`.
+        img_size: What the model was created with as ``img_size``, in pixels.
+
+    Returns:
+        The model.
 
     Raises:
-        UnsupportedBackboneError: If the backbone cannot be squeezed, or gives a list of features.
+        UnsupportedBackboneError: If the backbone cannot be squeezed, or returns a list of features.
     """
     layout, channels = probe_layout(model, img_size)
     if type(model).__name__ in ("CoaT", "EfficientViM"):
         raise UnsupportedBackboneError(
-            f"{name_of(model)} gives a list of features, which framewise_sehead does not take."
+            f"{name_of(model)} returns a list of features, which framewise_sehead does not take."
         )
     attach_se(model, FrameLayout(layout), channels, head=FramewiseMixin, **se_args)
     model.set_clip(**clip)  # type: ignore[operator]

@@ -17,7 +17,7 @@ from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from ...errors import InvalidInputError
 from ...layers import Layout
-from ..sehead import FAMILIES, attach_se
+from ..attach import FAMILIES, attach_se
 from .head import ClipSEHead
 
 

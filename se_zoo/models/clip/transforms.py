@@ -1,5 +1,6 @@
 """From decoded frames to what a clip model takes: torchvision's v2 transforms, alike for all
-frames of a clip."""
+frames of a clip.
+"""
 
 from typing import List, Tuple
 
@@ -39,7 +40,8 @@ class Normalized(nn.Module):
 
 class Views(nn.Module):
     """What a clip model sees of a clip: its middle; or, of three crops, both ends of the longer
-    side too (Wang et al., arXiv 1711.07971, section 4.1)."""
+    side too (Wang et al., arXiv 1711.07971, section 4.1).
+    """
 
     def __init__(self, config: ClipConfig, crops: int = 1):
         super().__init__()

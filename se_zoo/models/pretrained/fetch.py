@@ -25,7 +25,8 @@ UNREADABLE = (HfHubHTTPError, OSError, ValueError, KeyError, TypeError, Attribut
 
 def hub_repo(cfg: Dict[str, Any]) -> str:
     """The Hub repository of a config's weights, ``SE_ZOO_HUB_ORG`` heeded; ends in @revision where
-    one was named, or where the zoo's manifest knows the commit."""
+    one was named, or where the zoo's manifest knows the commit.
+    """
     repo: str = cfg.get("hf_hub_id") or ""
     if cfg.get("source") == "hf-hub" or not repo.startswith(f"{HUB_ORG}/"):
         return repo

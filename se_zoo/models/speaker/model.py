@@ -1,219 +1,64 @@
-"""Active speaker detection: sound and face crops in, one score a frame out, with SE gates.
+"""Score who speaks, frame by frame, from sound and face crops.
 
-The architecture is that of LR-ASD, from its description (two small encoders whose convolutions take
-space and time apart, a gate on the concatenated features, a recurrent detector), with an SE block
-behind the last visual map. The block squeezes over space alone, so every frame has its own gate:
-what lies beside a clip in its batch, or pads it, changes nothing (published code pools over batch
-and time). arXiv 2412.05134 (section IV) explains active speaker detection with SE blocks.
+The architecture is LR-ASD's, rebuilt from its description: two small encoders whose convolutions
+take space and time apart, a gate on the concatenated features, and a recurrent detector. An SE
+block follows the last visual map. It squeezes over space alone, so every frame has its own gate,
+and neither padding nor the other clips of a batch change it (published code pools over batch and
+time). arXiv 2412.05134 (section IV) explains active speaker detection with SE blocks.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
-from ...data.faces.mfcc import COEFFICIENTS, WINDOWS
-from ...errors import InvalidInputError
 from ...explanations import SpeakerExplanation, explain_speaker
 from ...layers import SqueezeExcite
 from ..labels import SPEAKER_LABELS
-
-#: Grey levels of face crops, of values in [0, 1] (LR-ASD, and TalkNet before it).
-MEAN, STD = 0.4161, 0.1688
-
-
-class SpeakerOutput(NamedTuple):
-    """What a speaker model says.
-
-    Attributes:
-        logits: Log-odds of speaking, by face and sound, (B, T).
-        visual_logits: By the face alone, (B, T); an aid to training.
-    """
-
-    logits: torch.Tensor
-    visual_logits: torch.Tensor
-
-
-class Streams(NamedTuple):
-    """Features of the modalities before their gates.
-
-    Attributes:
-        audio: (B, T, C).
-        visual: Map of the face before its SE gate, (B, C, T, H, W).
-        body: Map of the body, likewise; None of models without one.
-    """
-
-    audio: torch.Tensor
-    visual: torch.Tensor
-    body: Optional[torch.Tensor] = None
-
-
-class Unit(nn.Module):
-    """Convolution that keeps the size, BatchNorm, ReLU; padding frames stay zero."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: Sequence[int], stride: Sequence[int] = ()
-    ):
-        super().__init__()
-        conv, norm = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}[len(kernel)]
-        padding = tuple(size // 2 for size in kernel)
-        self.conv = conv(
-            inputs, outputs, tuple(kernel), tuple(stride) or 1, padding, bias=False  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.norm = norm(outputs, eps=1e-3, momentum=0.01)
-
-    def forward(self, x: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
-        x = torch.relu(self.norm(self._convolved(x)))
-        # Zero, as the convolution's own padding is: a clip's end must not see what comes behind.
-        return x if mask is None else x * mask
-
-    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
-        conv = self.conv
-        if tuple(conv.kernel_size[1:]) != (1, 1):
-            return conv(x)
-        # Over time alone: as one of two dimensions, two to three times faster on a CPU in training.
-        flat = torch.nn.functional.conv2d(
-            x.flatten(3),
-            conv.weight[..., 0],
-            None,
-            1,
-            (conv.padding[0], 0),  # type: ignore[arg-type]
-        )
-        return flat.unflatten(3, x.shape[3:])
-
-
-def _visual_block(inputs: int, outputs: int, stride: int) -> nn.ModuleList:
-    """Two convolutions in space, two in time."""
-    half = outputs // 2
-    return nn.ModuleList(
-        [
-            Unit(inputs, half, (1, 5, 5), (1, stride, stride)),
-            Unit(half, outputs, (1, 3, 3)),
-            Unit(outputs, outputs, (5, 1, 1)),
-            Unit(outputs, outputs, (3, 1, 1)),
-        ]
-    )
-
-
-def _audio_block(inputs: int, outputs: int) -> nn.ModuleList:
-    """Two convolutions over the coefficients, two in time."""
-    half = outputs // 2
-    return nn.ModuleList(
-        [
-            Unit(inputs, half, (5, 1)),
-            Unit(half, outputs, (3, 1)),
-            Unit(outputs, outputs, (1, 5)),
-            Unit(outputs, outputs, (1, 3)),
-        ]
-    )
-
-
-class VisualEncoder(nn.Module):
-    """(B, T, H, W) grey crops -> (B, C, T, H / 8, W / 8)."""
-
-    def __init__(self, channels: Sequence[int]):
-        super().__init__()
-        inputs = (1, *channels[:-1])
-        self.blocks = nn.ModuleList(
-            _visual_block(i, o, 2 if n == 0 else 1)
-            for n, (i, o) in enumerate(zip(inputs, channels, strict=True))
-        )
-
-    def forward(self, crops: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
-        x = (crops[:, None].to(self.blocks[0][0].conv.weight.dtype) / 255 - MEAN) / STD  # type: ignore[index]
-        valid = None if mask is None else mask[:, None, :, None, None]
-        x = x if valid is None else x * valid
-        for n, block in enumerate(self.blocks):
-            for unit in block:  # type: ignore[attr-defined]
-                x = unit(x, valid)
-            if n < len(self.blocks) - 1:
-                # In two dimensions: torch's gradient in three is not reproducible on CUDA.
-                pooled = nn.functional.max_pool2d(x.flatten(1, 2), 3, 2, 1)
-                x = pooled.unflatten(1, x.shape[1:3])
-        return x
-
-
-class AudioEncoder(nn.Module):
-    """(B, 4 T, 13) coefficients -> (B, T, C)."""
-
-    def __init__(self, channels: Sequence[int]):
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            _audio_block(i, o) for i, o in zip((1, *channels[:-1]), channels, strict=True)
-        )
-
-    def forward(self, audio: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
-        x = audio.transpose(1, 2)[:, None]
-        repeat = WINDOWS
-        for n, block in enumerate(self.blocks):
-            valid = None
-            if mask is not None:
-                valid = mask.repeat_interleave(repeat, 1)[:, None, None]
-                x = x * valid
-            for unit in block:  # type: ignore[attr-defined]
-                x = unit(x, valid)
-            if n < len(self.blocks) - 1:
-                x = nn.functional.max_pool2d(x, (1, 3), (1, 2), (0, 1))
-                repeat //= 2
-        return x.mean(2).transpose(1, 2)
-
-
-class Gate(nn.Module):
-    """A sigmoid gate of its own for every channel of every frame (LR-ASD's fusion)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv1d(channels, channels, 1, bias=False)
-        self.norm = nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The gate of features (B, T, C), in (0, 1), same shape."""
-        gate: torch.Tensor = torch.sigmoid(self.norm(self.conv(x.transpose(1, 2))))
-        return gate.transpose(1, 2)
-
-
-class Detector(nn.Module):
-    """Recurrent both ways, gated, one logit a frame: (B, T, C) -> (B, T)."""
-
-    def __init__(self, inputs: int, hidden: int):
-        super().__init__()
-        self.forward_gru = nn.GRU(inputs, hidden, batch_first=True)
-        self.backward_gru = nn.GRU(inputs, hidden, batch_first=True)
-        self.dropout = nn.Dropout(0.5)
-        self.gate = Gate(2 * hidden)
-        self.classifier = nn.Linear(2 * hidden, 1)
-
-    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        ahead, _ = self.forward_gru(self.dropout(x))
-        behind, _ = self.backward_gru(reverse(self.dropout(x), lengths))
-        both = torch.cat([ahead, reverse(behind, lengths)], 2)
-        logits: torch.Tensor = self.classifier(both * self.gate(both)).squeeze(2)
-        return logits
-
-
-def reverse(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Each clip's own frames backwards, padding where it is; (B, T, C)."""
-    steps = torch.arange(x.shape[1], device=x.device)
-    places = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
-    return x.gather(1, places[:, :, None].expand_as(x))
+from .detector import Detector, Gate
+from .encoders import AudioEncoder, VisualEncoder
+from .tensors import SpeakerOutput, Streams, clip_lengths, random_second
 
 
 class SpeakerModel(nn.Module):
-    """Who speaks, frame by frame.
+    """Detect, frame by frame, whether a person speaks.
 
     Args:
-        channels: Of the three blocks of each encoder.
-        hidden: Of each direction of the recurrent detector.
-        gate: Of the SE block; see :class:`~se_zoo.layers.SqueezeExcite`.
-        reduction: Likewise.
-        pool: What the SE block squeezes over: ``"frame"`` over space, one gate a frame; ``"clip"``
-            over all valid frames too, one gate for the clip, the paper's form.
+        channels: Channels of the three blocks of each encoder.
+        hidden: Units of each direction of the recurrent detector.
+        gate: Kind of the SE block; see :class:`~se_zoo.layers.SqueezeExcite`.
+        reduction: Reduction of the SE block.
+        pool: What the SE block squeezes over: ``"frame"``: over space, one gate a frame;
+            ``"clip"``: over all valid frames too, one gate for the clip, as in the paper.
         body: Whether a third stream sees the body (BIAS's variant).
-        se: Whether there is an SE block at all.
+        se: Whether there is an SE block.
+
+    Attributes:
+        takes_clips: Whether inputs are clips (B, C, T, H, W); False, as a speaker model takes sound
+            and crops.
+        noun: What one sample is called.
+        map_input: Name of the input that heatmaps lie on; see :meth:`example_inputs`.
+        fixed_labels: The labels, which cannot be others.
 
     Raises:
-        ValueError: For another ``pool``.
+        ValueError: If ``pool`` is unknown.
     """
+
+    takes_clips = False
+    noun = "track"
+    map_input = "face"
+    fixed_labels: Tuple[str, ...] = SPEAKER_LABELS
+
+    audio_encoder: AudioEncoder
+    visual_encoder: VisualEncoder
+    body_encoder: Optional[VisualEncoder]
+    se: Optional[SqueezeExcite]
+    body_se: Optional[SqueezeExcite]
+    fusion: Gate
+    detector: Detector
+    visual_classifier: nn.Linear
+    num_features: int
+    num_classes: int
 
     def __init__(
         self,
@@ -224,10 +69,10 @@ class SpeakerModel(nn.Module):
         pool: str = "frame",
         body: bool = False,
         se: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         if pool not in ("frame", "clip"):
-            raise ValueError(f"pool is 'frame' or 'clip', not {pool!r}.")
+            raise ValueError(f"pool must be 'frame' or 'clip', not {pool!r}.")
         width = channels[-1]
         self.audio_encoder = AudioEncoder(channels)
         self.visual_encoder = VisualEncoder(channels)
@@ -239,21 +84,39 @@ class SpeakerModel(nn.Module):
         self.visual_classifier = nn.Linear(width, 1)
         self.pool, self.num_features, self.num_classes = pool, width, 1
 
-    takes_clips = False  # a clip is three colours without sound
-    noun = "track"
-    map_input = "face"
-
     def class_labels(self) -> Tuple[str, ...]:
-        """Names of the answers: one, ``speaking``."""
+        """Return the label names: one, ``speaking``."""
         return SPEAKER_LABELS
 
     def is_multi_label(self) -> bool:
-        """Whether an answer is a yes or no of its own: it is."""
+        """Return True: each label is answered with yes or no."""
         return True
 
     @property
+    def explains(self) -> bool:
+        """Whether the model has an SE block, so that it can be explained and saved."""
+        return self.se is not None
+
+    def save_args(self) -> Dict[str, Any]:
+        """Return the arguments of the architecture that make the model again."""
+        return dict(getattr(self, "_model_args", {}))
+
+    def example_inputs(self, count: int = 1, seed: int = 0) -> Dict[str, torch.Tensor]:
+        """Return random inputs of one second.
+
+        Args:
+            count: Number of clips, B.
+            seed: Seed of the random numbers.
+
+        Returns:
+            ``audio`` (B, 100, 13), ``face`` (B, 25, 112, 112) and, of a model with that stream,
+            ``body`` like ``face``; float32, on the CPU.
+        """
+        return random_second(self.modalities, count, seed)
+
+    @property
     def se_args(self) -> Dict[str, Any]:
-        """Arguments of the SE block; empty where there is none."""
+        """Arguments of the SE block; empty if there is none."""
         if self.se is None:
             return {}
         return {"gate": self.se.gate_kind, "reduction": self.se.reduction, "pool": self.pool}
@@ -263,12 +126,12 @@ class SpeakerModel(nn.Module):
         return self.se_args
 
     def get_classifier(self) -> nn.Module:
-        """As in timm: the layer that gives the logits."""
+        """Return the layer that computes the logits, as in timm."""
         return self.detector.classifier
 
     @property
     def modalities(self) -> Tuple[str, ...]:
-        """Names of the streams, in the order of their channels behind the fusion."""
+        """Names of the streams, in the order of their channels in the joined features."""
         return ("audio", "face") if self.body_encoder is None else ("audio", "face", "body")
 
     def forward(
@@ -283,13 +146,16 @@ class SpeakerModel(nn.Module):
         Args:
             audio: MFCCs, four windows a frame, (B, 4 T, 13).
             face: Grey face crops, 0 to 255, (B, T, 112, 112).
-            body: The same of the body, for models that have the stream.
-            mask: Which frames are the clip's own, (B, T) bool: its first ones; the others pad it,
-                and their logits are zero. None: all. In training, padding is in the statistics of
-                the BatchNorms: cut a batch to clips of one length.
+            body: Grey body crops, likewise; only for models that have the stream.
+            mask: Which frames are the clip's own, (B, T) bool: its first ones. The others are
+                padding, and their logits are zero. None: all are the clip's own. In training,
+                padding enters the statistics of the BatchNorms: cut a batch to one length.
+
+        Returns:
+            Logits from face and sound, and from the face alone, (B, T) each.
 
         Raises:
-            InvalidInputError: For shapes that do not belong together.
+            InvalidInputError: If the shapes do not fit together.
         """
         lengths = self.lengths(audio, face, body, mask)
         padded = mask if mask is not None and not bool(mask.all()) else None
@@ -309,7 +175,22 @@ class SpeakerModel(nn.Module):
         mask: Optional[torch.Tensor] = None,
         method: str = "contribution",
     ) -> SpeakerExplanation:
-        """Scores with their reasons; see :func:`se_zoo.explanations.explain_speaker`."""
+        """Score clips and explain the scores; see :func:`se_zoo.explanations.explain_speaker`.
+
+        Args:
+            audio: As :meth:`forward`.
+            face: As :meth:`forward`.
+            body: As :meth:`forward`.
+            mask: As :meth:`forward`.
+            method: ``"contribution"``, ``"gate"`` or ``"activation"``.
+
+        Returns:
+            The explanation.
+
+        Raises:
+            InvalidInputError: If the method is unknown, the model has no SE block, or the shapes do
+                not fit together.
+        """
         return explain_speaker(self, audio, face, body, mask, method)
 
     def lengths(
@@ -319,40 +200,21 @@ class SpeakerModel(nn.Module):
         body: Optional[torch.Tensor] = None,
         mask: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
-        """Number of frames of every clip, (B,).
+        """Check the inputs and return the number of frames of each clip.
+
+        Args:
+            audio: As :meth:`forward`.
+            face: As :meth:`forward`.
+            body: As :meth:`forward`.
+            mask: As :meth:`forward`.
+
+        Returns:
+            Frames of each clip that are its own, (B,) int64.
 
         Raises:
-            InvalidInputError: For shapes that do not belong together, and masks with gaps.
+            InvalidInputError: If the shapes do not fit together, or the mask has gaps.
         """
-        if face.dim() != 4 or min(face.shape) < 1:
-            raise InvalidInputError(f"face is (B, T, H, W), got {tuple(face.shape)}.")
-        count, frames = face.shape[:2]
-        if tuple(audio.shape) != (count, WINDOWS * frames, COEFFICIENTS):
-            raise InvalidInputError(
-                f"audio of {count} clips of {frames} frames is ({count}, {WINDOWS * frames}, "
-                f"{COEFFICIENTS}): {WINDOWS} windows a frame; got {tuple(audio.shape)}."
-            )
-        if (body is None) != (self.body_encoder is None):
-            raise InvalidInputError(
-                "this model has a body stream: give body."
-                if body is None
-                else "this model has no body stream; create it with body=True."
-            )
-        if body is not None and body.shape[:2] != face.shape[:2]:
-            raise InvalidInputError(
-                f"body has {tuple(body.shape[:2])} clips and frames, face {tuple(face.shape[:2])}."
-            )
-        if mask is None:
-            return torch.full((count,), frames, device=face.device)
-        if mask.shape != face.shape[:2] or mask.dtype != torch.bool:
-            raise InvalidInputError(
-                f"mask is bool, {tuple(face.shape[:2])}; got {mask.dtype}, {tuple(mask.shape)}."
-            )
-        lengths = mask.sum(1)
-        first = torch.arange(frames, device=mask.device) < lengths[:, None]
-        if not bool(lengths.min()) or not torch.equal(first, mask):
-            raise InvalidInputError("mask must be True for the first frames of every clip alone.")
-        return lengths
+        return clip_lengths(audio, face, body, mask, self.body_encoder is not None)
 
     def forward_features(
         self,
@@ -361,7 +223,17 @@ class SpeakerModel(nn.Module):
         body: Optional[torch.Tensor] = None,
         mask: Optional[torch.Tensor] = None,
     ) -> Streams:
-        """Features of each modality, ungated."""
+        """Return the features of each modality before its gate.
+
+        Args:
+            audio: As :meth:`forward`.
+            face: As :meth:`forward`.
+            body: As :meth:`forward`.
+            mask: As :meth:`forward`.
+
+        Returns:
+            The features; zero in padding frames.
+        """
         return Streams(
             self.audio_encoder(audio, mask),
             self.visual_encoder(face, mask),
@@ -383,7 +255,7 @@ class SpeakerModel(nn.Module):
 
         Args:
             other: A model that takes the same inputs; both models are in eval mode.
-            inputs: What :func:`se_zoo.models.examples.example_inputs` returns.
+            inputs: What :meth:`example_inputs` returns.
 
         Returns:
             Those of "logits", "heatmap", "gate" and "shares" that differ.
@@ -400,12 +272,21 @@ class SpeakerModel(nn.Module):
     def gate(
         self, features: torch.Tensor, se: SqueezeExcite, mask: Optional[torch.Tensor]
     ) -> torch.Tensor:
-        """SE vectors of a map (B, C, T, H, W), one a frame: (B, T, C)."""
+        """Return the SE vectors of a map, one a frame.
+
+        Args:
+            features: Map, (B, C, T, H, W).
+            se: The SE block.
+            mask: Which frames are the clip's own, (B, T) bool; None: all.
+
+        Returns:
+            SE vectors, (B, T, C).
+        """
         squeezed = features.mean((3, 4)).transpose(1, 2)
         if self.pool == "clip":
             if mask is None:
                 squeezed = squeezed.mean(1, keepdim=True).expand_as(squeezed)
-            else:  # the map is zero where it pads
+            else:  # the map is zero in padding frames
                 means = squeezed.sum(1, keepdim=True) / mask.sum(1)[:, None, None]
                 squeezed = means.expand_as(squeezed)
         return se.excite(squeezed)
@@ -416,7 +297,16 @@ class SpeakerModel(nn.Module):
         se: Optional[SqueezeExcite],
         mask: Optional[torch.Tensor],
     ) -> torch.Tensor:
-        """The map behind its SE gate, same shape."""
+        """Return a map multiplied by its SE gate.
+
+        Args:
+            features: Map, (B, C, T, H, W).
+            se: The SE block; None returns the map unchanged.
+            mask: Which frames are the clip's own, (B, T) bool; None: all.
+
+        Returns:
+            The gated map, of the same shape.
+        """
         if se is None:
             return features
         return features * self.gate(features, se, mask).transpose(1, 2)[..., None, None]
@@ -424,7 +314,16 @@ class SpeakerModel(nn.Module):
     def join(
         self, streams: Streams, visual: torch.Tensor, mask: Optional[torch.Tensor]
     ) -> torch.Tensor:
-        """The modalities side by side, ungated, (B, T, channels)."""
+        """Concatenate the features of the modalities.
+
+        Args:
+            streams: Features before their gates.
+            visual: Pooled gated features of the face, (B, T, C).
+            mask: Which frames are the clip's own, (B, T) bool; None: all.
+
+        Returns:
+            Joined features before the fusion gate, (B, T, channels).
+        """
         parts: List[torch.Tensor] = [streams.audio, visual]
         if streams.body is not None:
             body = self.gated(streams.body, self.body_se, mask)
@@ -432,5 +331,13 @@ class SpeakerModel(nn.Module):
         return torch.cat(parts, 2)
 
     def detect(self, joined: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Logits, (B, T), of the modalities side by side."""
+        """Return the logits of joined features.
+
+        Args:
+            joined: Result of :meth:`join`, (B, T, channels).
+            lengths: Frames of each clip, (B,).
+
+        Returns:
+            Log-odds of speaking, (B, T).
+        """
         return self.detector(joined * self.fusion(joined), lengths)
