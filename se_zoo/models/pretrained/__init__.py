@@ -1,1 +1,1 @@
-"""Pretrained weights: which there are, fetching, loading and saving them."""
+"""List, fetch, load and save pretrained weights."""

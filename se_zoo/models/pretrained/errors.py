@@ -1,4 +1,4 @@
-"""Failed downloads and unreadable weights, as one error that names the cause and the next step."""
+"""Turn failed downloads and unreadable weights into one error with the cause and the next step."""
 
 import errno
 from contextlib import contextmanager
@@ -21,22 +21,25 @@ from safetensors import SafetensorError
 from ...errors import WeightsNotFoundError
 from .fetch import WEIGHTS_NAME, source_name
 
-#: What the client raises when a connection breaks: its HTTP library's own, which changed its name.
+#: Error of the client's HTTP library for broken connections; the library differs by version.
 CONNECTION_ERROR: Type[Exception] = HfHubHTTPError.__mro__[1]
 
 
 @contextmanager
 def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> Iterator[None]:
-    """Turn a failed download, or a file that cannot be read or does not fit, into one error that
-    says what was asked and what to do.
+    """Turn errors of downloading and loading weights into one error that says what to do.
 
     Args:
         variant: Registry name of the architecture.
-        cfg: The pretrained cfg whose weights are being loaded.
-        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
+        cfg: The pretrained config whose weights are being loaded.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+
+    Yields:
+        Nothing.
 
     Raises:
-        WeightsNotFoundError: From the client's own error, whose cause it quotes.
+        WeightsNotFoundError: If a download fails, or a file cannot be read or does not fit; it
+            quotes the original error.
     """
     try:
         yield
@@ -45,8 +48,8 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
             raise
         first = next(line.strip() for line in str(error).splitlines()[1:])
         raise WeightsNotFoundError(
-            f"The weights from {source_name(cfg)} do not fit the model that their config.json, or "
-            f"you, describe ({variant}). {first}"
+            f"The weights from {source_name(cfg)} do not fit {variant} as it is described by their "
+            f"config.json or by the arguments given. {first}"
         ) from error
     except (OSError, HFValidationError, SafetensorError, CONNECTION_ERROR) as error:
         tag = cfg.get("tag") or ""
@@ -54,68 +57,73 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
         url = str(cfg.get("url") or "")
         if url.endswith(".pth") and url in source_name(cfg):  # torchvision's
             raise WeightsNotFoundError(
-                f"The weights of {name} could not be had from {url}. {type(error).__name__}: "
-                f"{as_sentence(error)} Fetch that file yourself and put it into "
+                f"The weights of {name} could not be loaded from {url}. {type(error).__name__}: "
+                f"{as_sentence(error)} Download that file and put it into "
                 f"{cache_dir or Path(torch.hub.get_dir()) / 'checkpoints'}."
             ) from error
         raise WeightsNotFoundError(
-            f"The weights of {name} could not be had from {source_name(cfg)}."
+            f"The weights of {name} could not be loaded from {source_name(cfg)}."
             f" {type(error).__name__}: {as_sentence(error)}"
             f" {next_step(error, source_name(cfg), cache_dir)}"
-            f"Only {WEIGHTS_NAME} is ever asked for."
+            f"se_zoo loads {WEIGHTS_NAME} only."
             " Use pretrained=False for random weights."
         ) from error
 
 
 def as_sentence(error: BaseException) -> str:
-    """An error's text on one line, with an end."""
+    """Return an error's text on one line that ends like a sentence."""
     text = " ".join(str(error).split())
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def next_step(error: BaseException, place: str, folder: Any = None) -> str:
-    """What to do about an error of the Hub's client, as a sentence and a space; the kinds that
-    explain themselves give nothing.
+    """Return what to do about an error of the Hub's client.
 
     Args:
         error: What the client raised.
-        place: Repository that was asked, with ``@revision`` or without.
+        place: Repository that was asked, with or without ``@revision``.
         folder: Where files were being written; the Hub's cache by default.
+
+    Returns:
+        A sentence and a space, or an empty text if the error explains itself.
     """
     repo = place.partition("@")[0]
     page, login = f"{constants.ENDPOINT}/{repo}", "log in (`hf auth login`, or set HF_TOKEN)"
     if isinstance(error, GatedRepoError):
         return f"The repository is gated: accept its terms at {page} and {login}. "
     if isinstance(error, RevisionNotFoundError):
-        return f"The repository no longer has that revision; see {page} for those it has. "
+        return f"The repository does not have that revision; {page} lists those it has. "
     if isinstance(error, RepositoryNotFoundError) or _status(error) in (401, 403):
-        return f"Either there is no such repository, or it is private: then {login}. "
+        return f"The repository does not exist, or it is private; if it is private, {login}. "
     if isinstance(error, LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return (
-                "Offline mode is on and the cache does not have it: unset HF_HUB_OFFLINE, or run "
-                "once with a network. "
+                "Offline mode is on and the cache does not hold the file: unset HF_HUB_OFFLINE, or "
+                "run once with a network. "
             )
         return (
-            f"The Hub at {constants.ENDPOINT} did not answer as it should"
-            f"{_behind(error)}: check the network, the proxy and HF_ENDPOINT, then run again. "
+            f"The Hub at {constants.ENDPOINT} gave no valid answer"
+            f"{_cause(error)}: check the network, the proxy and HF_ENDPOINT, then run again. "
         )
     if isinstance(error, EntryNotFoundError):
-        return "The repository has no such file; a pickle is not loaded. "
+        return "The repository has no such file; se_zoo does not load a pickle instead. "
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return (
-            f"Free some space on the disk of {folder or constants.HF_HUB_CACHE}, or use another. "
+            f"Free some space on the disk of {folder or constants.HF_HUB_CACHE}, or use another "
+            "disk. "
         )
     broken = isinstance(error, (CONNECTION_ERROR, ConnectionError))
     if broken or "Consistency check" in str(error):
-        return "The download broke off and nothing of it was kept for later; run again. "
+        return "The download broke off and nothing was kept; run again. "
     return ""
 
 
 def _status(error: BaseException) -> Any:
+    """Return the HTTP status of an error, or None."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _behind(error: BaseException) -> str:
+def _cause(error: BaseException) -> str:
+    """Return the error that caused another one, in parentheses."""
     cause = error.__cause__
     return "" if cause is None else f" ({type(cause).__name__}: {' '.join(str(cause).split())})"

@@ -1,4 +1,4 @@
-"""Where weights come from: only safetensors, of a known commit where there is one."""
+"""Fetch weights: safetensors only, of a known commit where the zoo records one."""
 
 import errno
 import inspect
@@ -19,13 +19,19 @@ from .manifest import packaged_sha256, published, sha256_of
 #: The organisation on the Hugging Face Hub; ``SE_ZOO_HUB_ORG`` overrides it.
 HUB_ORG = "se-zoo"
 WEIGHTS_NAME = "model.safetensors"
-#: What reading a config.json, or creating what it describes, raises where it is not in order.
+#: Errors of reading a broken config.json, or of creating the model that it describes.
 UNREADABLE = (HfHubHTTPError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 def hub_repo(cfg: Dict[str, Any]) -> str:
-    """The Hub repository of a config's weights, ``SE_ZOO_HUB_ORG`` heeded; ends in @revision where
-    one was named, or where the zoo's manifest knows the commit.
+    """Return the Hub repository of a config's weights.
+
+    Args:
+        cfg: Pretrained config.
+
+    Returns:
+        Its name; empty if there is none. The zoo's organisation is replaced by ``SE_ZOO_HUB_ORG``.
+        The name ends in ``@<revision>`` if the config or the zoo's manifest has one.
     """
     repo: str = cfg.get("hf_hub_id") or ""
     if cfg.get("source") == "hf-hub" or not repo.startswith(f"{HUB_ORG}/"):
@@ -36,29 +42,33 @@ def hub_repo(cfg: Dict[str, Any]) -> str:
 
 
 def source_name(cfg: Dict[str, Any]) -> str:
-    """Where a config's weights come from, for messages: a file or a repository, in timm's order."""
+    """Return the file, repository or address of a config's weights, for messages."""
     return str(cfg.get("file") or hub_repo(cfg) or cfg.get("url"))
 
 
 def fetch(repo: str, cache_dir: Any = None) -> Path:
-    """The safetensors file of a repository, downloaded unless it is in the cache.
+    """Return the safetensors file of a repository; download it unless the cache has it.
 
-    The Hub's client compares sizes alone, so the file is hashed whenever its SHA-256 is known: from
-    the manifest, or because the Hub keeps large files under it. (Where the cache has no symbolic
-    links, only the manifest knows it.)
+    The Hub's client compares sizes only. So the file's SHA-256 is checked whenever it is known:
+    from the zoo's manifest, or from the cache, which names large files by it (not on systems
+    without symbolic links).
 
     Args:
-        repo: Repository, with ``@revision`` or without.
-        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
+        repo: Repository, with or without ``@revision``.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+
+    Returns:
+        The file.
 
     Raises:
-        WeightsNotFoundError: If the file is not the one that was published; it is removed.
-        HfHubHTTPError, OSError: From the Hub's client.
+        WeightsNotFoundError: If the file is not the one that was published; it is then removed.
+        HfHubHTTPError: From the Hub's client.
+        OSError: From the Hub's client.
     """
     name, _, revision = repo.partition("@")
     try:
         file = hf_hub_download(name, WEIGHTS_NAME, revision=revision or None, cache_dir=cache_dir)
-    except RuntimeError as error:  # hf_xet's, for broken connections and full disks alike
+    except RuntimeError as error:  # hf_xet raises it for broken connections and full disks
         full = "no space left" in str(error).lower()
         raise OSError(errno.ENOSPC if full else errno.ECONNABORTED, str(error)) from error
     path = Path(file)
@@ -68,56 +78,64 @@ def fetch(repo: str, cache_dir: Any = None) -> Path:
         path.unlink(missing_ok=True)
         raise WeightsNotFoundError(
             f"{WEIGHTS_NAME} of {repo} is damaged: its SHA-256 is {found}, not {expected}. It was "
-            "removed from the cache; run again. If that does not help, something between here and "
-            "the Hub changes files, or the repository was altered."
+            "removed from the cache; run again. If that does not help, a proxy changes files, or "
+            "the repository was altered."
         )
     return path
 
 
 def _expected_hash(repo: str, revision: str, path: Path) -> Optional[str]:
+    """Return the SHA-256 that a downloaded file must have, or None if it is unknown."""
     known = published(repo)
     if known is not None and known.commit == revision:
         return known.sha256[WEIGHTS_NAME]
-    blob = path.resolve().name  # the Hub's ETag: SHA-256 of files in large file storage
+    blob = path.resolve().name  # the Hub's ETag: for files in large file storage, the SHA-256
     return blob if len(blob) == 64 else None
 
 
 def check_finite(model: torch.nn.Module, source: str) -> None:
-    """Refuse weights that are not numbers, which would explain nothing and say so nowhere.
+    """Refuse weights with NaN or infinite values.
+
+    Args:
+        model: Model whose weights were loaded.
+        source: Where they came from, for the message.
 
     Raises:
-        WeightsNotFoundError: With the first such tensor.
+        WeightsNotFoundError: If there is such a value; the message names the first tensor.
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsNotFoundError(
-                f"The weights from {source} are broken: {name} holds NaN or infinite values. Ask "
-                "their publisher for others."
+                f"The weights from {source} are broken: {name} holds NaN or infinite values. Use "
+                "other weights."
             )
 
 
 def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
-    """What to change in a pretrained cfg so that timm loads one local safetensors file.
+    """Fetch a config's weights, and return how timm loads them from this machine.
 
-    Repositories are asked for their safetensors by name and timm never sees their address: it
-    falls back to a pickle where there are none, and timm 1.0.21 unpickles whatever it is told to
-    fetch by name. The organisation is the one in force now.
+    timm is given a local file and never the repository: without safetensors it would fall back to a
+    pickle, and timm 1.0.21 unpickles any file that it is told to download by name.
 
     Args:
-        cfg: The pretrained cfg, as timm resolves it.
-        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
+        cfg: The pretrained config, as timm resolves it.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+
+    Returns:
+        Changes to the config, by which timm loads one local safetensors file.
 
     Raises:
         WeightsNotFoundError: If there are no weights, or none as safetensors.
-        HfHubHTTPError, OSError: From the Hub's client.
+        HfHubHTTPError: From the Hub's client.
+        OSError: From the Hub's client.
     """
     source, file = cfg.get("source"), cfg.get("file")
     if source == "local-dir":
         path = Path(str(file)) / WEIGHTS_NAME
         if not path.is_file():
             raise WeightsNotFoundError(
-                f"{file} has no {WEIGHTS_NAME}; se_zoo loads safetensors only, no pickle. Save the "
-                "model with se_zoo.save(model, folder)."
+                f"{file} has no {WEIGHTS_NAME}; se_zoo loads safetensors only. Save the model with "
+                "se_zoo.save(model, folder)."
             )
     elif source != "hf-hub" and cfg.get("state_dict"):
         return {}
@@ -130,8 +148,8 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
         expected = packaged_sha256(path)
         if expected is not None and (found := sha256_of(path)) != expected:
             raise WeightsNotFoundError(
-                f"{path} is damaged: its SHA-256 is {found}, and the package's manifest has "
-                f"{expected}. Install se_zoo again with pip."
+                f"{path} is damaged: its SHA-256 is {found}, not {expected} as in the package's "
+                "manifest. Install se_zoo again with pip."
             )
     elif cfg.get("hf_hub_id"):
         path = fetch(hub_repo(cfg), cache_dir)
@@ -142,11 +160,11 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
             + (f", only a pickle at {url}, which se_zoo does not load." if url else ".")
             + " Use pretrained=False for random weights."
         )
-    # A ViT's own loader reads JAX's .npz alone; timm 1.0.21 would give it any file.
+    # custom_load: a ViT's own loader reads only JAX's .npz, and timm 1.0.21 gives it any file.
     return {"file": str(path), "source": "local-file", "custom_load": False}
 
 
-#: What config.json may not say of a model: how, and from where, it is loaded.
+#: Arguments about loading, which a config.json must not set.
 _LOADING = {
     *inspect.signature(timm.create_model).parameters,
     *inspect.signature(build_model_with_cfg).parameters,
@@ -154,31 +172,43 @@ _LOADING = {
 
 
 def check_model_args(args: Any, place: str) -> Dict[str, Any]:
-    """Model arguments of a config.json: those of the architecture, and nothing about loading.
+    """Check that the model arguments of a config.json set nothing about loading.
+
+    Args:
+        args: Content of ``model_args``.
+        place: Where it was read, for messages.
+
+    Returns:
+        The arguments.
 
     Raises:
-        UnknownModelError: If there is anything else, such as ``checkpoint_path``.
+        UnknownModelError: If an argument concerns loading, such as ``checkpoint_path``.
     """
     if not isinstance(args, dict):
-        raise UnknownModelError(f"model_args of {place} is no set of arguments: {args!r}.")
+        raise UnknownModelError(f"model_args of {place} must be a JSON object, not {args!r}.")
     strange = sorted(set(args) & _LOADING)
     if strange:
         raise UnknownModelError(
-            f"model_args of {place} say how to load a model ({', '.join(strange)}), which is not "
-            "theirs to say; do not use it."
+            f"model_args of {place} must not set loading options ({', '.join(strange)}); the model "
+            "is refused."
         )
     return args
 
 
 def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, Any], Dict[str, Any]]:
-    """Architecture, pretrained cfg and model arguments of ``hf-hub:<repo>`` or
-    ``local-dir:<folder>``, from its config.json; no weights are touched.
+    """Read what a repository's or folder's config.json describes, without its weights.
 
-    Of a repository, the cfg names the commit that was read, so that the weights are of the same.
+    Args:
+        name: ``hf-hub:<repository>`` or ``local-dir:<folder>``.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+
+    Returns:
+        Architecture, pretrained config and model arguments. Of a repository, the config names the
+        commit that was read, so that the weights are of the same commit.
 
     Raises:
-        UnknownModelError: If there is no such place, its config.json cannot be read, or says how
-            to load the model.
+        UnknownModelError: If there is no such repository or folder, or its config.json cannot be
+            read or sets loading options.
     """
     scheme, _, place = name.partition(":")
     try:
@@ -192,9 +222,9 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
         elif scheme == "local-dir":
             cfg, architecture, args = load_model_config_from_path(place)
         else:
-            raise ValueError("a place is hf-hub:<repository> or local-dir:<folder>")
+            raise ValueError("give hf-hub:<repository> or local-dir:<folder>")
         if not isinstance(cfg, dict) or not isinstance(architecture, str):
-            raise TypeError("its config.json is none of timm's")
+            raise TypeError("its config.json is not one that timm wrote")
     except UNREADABLE as error:
         raise UnknownModelError(
             f"{name} describes no model that timm can create. {type(error).__name__}: {error}"
@@ -203,7 +233,7 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
 
 
 def restore_source(model: Any, cfg: Dict[str, Any]) -> None:
-    """Make a model's config name where its weights came from, not this machine's copy of them."""
+    """Make a model's config name the source of its weights, not this machine's copy of them."""
     changed = ("file", "source", "custom_load", "state_dict")
     kept = {k: v for k, v in model.pretrained_cfg.items() if k not in changed}
     kept.update({k: cfg[k] for k in changed if k in cfg})

@@ -1,4 +1,4 @@
-"""A trained model by any of its names."""
+"""Load a trained model by any of its names."""
 
 from typing import Any
 
@@ -11,40 +11,47 @@ from .fetch import UNREADABLE, described_model
 
 
 def load_model(name: str, cache_dir: Any = None) -> Any:
-    """An image or clip model in eval mode, with weights.
+    """Load an image or clip model with its weights.
 
     Args:
         name: ``se_zoo/<name>``, an architecture ``*_sehead``, ``hf-hub:<repository>`` or
             ``local-dir:<folder>``.
-        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+
+    Returns:
+        The model in eval mode.
 
     Raises:
-        UnknownModelError: With the closest names, or if it takes sound and faces.
-        WeightsNotFoundError: If the weights cannot be had or do not fit.
+        UnknownModelError: If there is no such model (the message names the closest), or it is a
+            speaker model.
+        WeightsNotFoundError: If the weights cannot be fetched or do not fit.
     """
     model = load_any(name, cache_dir)
     if not isinstance(model, SEHeadMixin):
         raise UnknownModelError(
-            f"{name} takes sound and faces, not images: se-zoo speaker, or "
+            f"{name} takes sound and faces, not images; use se-zoo speaker, or "
             "se_zoo.create_speaker_model."
         )
     return model
 
 
 def load_any(name: str, cache_dir: Any = None) -> Any:
-    """A model of any kind in eval mode, with weights.
+    """Load an image, clip or speaker model with its weights.
 
-    Whatever has no SE head never reaches timm's own loader, which may unpickle: a repository's
-    config.json is read once, and what it describes is made from that reading.
+    A repository's config.json is read once, and the model is made from that reading. A model
+    without an SE head never reaches timm's own loader, which may unpickle.
 
     Args:
         name: ``se_zoo/<name>``, an architecture ``*_sehead``, ``hf-hub:<repository>`` or
             ``local-dir:<folder>``.
-        cache_dir: Where downloads are kept; huggingface_hub's own place by default.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+
+    Returns:
+        The model in eval mode.
 
     Raises:
-        UnknownModelError: With the closest names.
-        WeightsNotFoundError: If the weights cannot be had or do not fit.
+        UnknownModelError: If there is no such model; the message names the closest.
+        WeightsNotFoundError: If the weights cannot be fetched or do not fit.
     """
     described: Any = {}
     if ":" in name:
@@ -54,7 +61,7 @@ def load_any(name: str, cache_dir: Any = None) -> Any:
         architecture = registry_name(name)
     if "_sehead" not in architecture:
         raise UnknownModelError(
-            f"{name} is a {architecture} without an SE head; in Python, se_zoo.squeeze gives it one"
+            f"{name} is a {architecture} without an SE head; in Python, se_zoo.squeeze adds one."
         )
     try:
         model = timm.create_model(architecture, pretrained=True, cache_dir=cache_dir, **described)

@@ -1,8 +1,8 @@
-"""What of the zoo is published: repository, commit and the hash of every file of each model.
+"""Read the zoo's manifest: repository, commit and file hashes of each model.
 
-``hub_cards/manifest.json`` holds one entry a model, which ``se-zoo publish`` writes; it travels
-with the package. A model that has an entry is pulled from exactly that commit: tags and branches
-move.
+``hub_cards/manifest.json`` holds one entry for each model. ``se-zoo publish`` writes it, and the
+package contains it. A published model is pulled from the commit of its entry, because tags and
+branches can move.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ _PACKAGE = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Published:
-    """One entry of the manifest.
+    """Hold one entry of the manifest.
 
     Attributes:
         sha256: SHA-256 of each file, by its name.
-        repo: Repository on the Hub; None for a model whose weights lie in the package.
-        commit: The commit that is pulled, 40 hexadecimal digits.
+        repo: Repository on the Hub; None if the model was not published.
+        commit: Commit that is pulled, 40 hexadecimal digits.
         tag: Its tag on the Hub.
     """
 
@@ -35,10 +35,10 @@ class Published:
 
 
 def cards_folder() -> Path:
-    """The folder ``hub_cards``: inside the installed package, or beside it in a checkout.
+    """Return the folder ``hub_cards``: in the installed package, or beside it in a checkout.
 
     Raises:
-        SEZooError: If the installation lacks it.
+        SEZooError: If the installation has no such folder.
     """
     for folder in (_PACKAGE / "hub_cards", _PACKAGE.parent / "hub_cards"):
         if (folder / "manifest.json").is_file():
@@ -52,7 +52,7 @@ def hub_folder(name: str) -> Path:
     """Return the folder that holds a zoo model's Hub repository, byte for byte.
 
     Args:
-        name: Such as ``resnet50_celeba``.
+        name: Name of the model, such as ``resnet50_celeba``.
     """
     return cards_folder() / name / "hub"
 
@@ -66,10 +66,13 @@ def packaged_sha256(file: Path) -> Optional[str]:
 
 
 def read_manifest(file: Path) -> Dict[str, Published]:
-    """The entries of a manifest by model name (``resnet50_celeba``).
+    """Return the entries of a manifest by model name (``resnet50_celeba``).
+
+    Args:
+        file: The manifest.
 
     Raises:
-        SEZooError: If it is not as ``se-zoo publish`` writes it.
+        SEZooError: If the file cannot be read, or is not as ``se-zoo publish`` writes it.
     """
     try:
         return {k: Published(**v) for k, v in json.loads(file.read_text("utf-8")).items()}
@@ -79,17 +82,17 @@ def read_manifest(file: Path) -> Dict[str, Published]:
 
 @lru_cache(maxsize=1)
 def manifest() -> Dict[str, Published]:
-    """The entries of the installed package."""
+    """Return the entries of the package's manifest."""
     return read_manifest(cards_folder() / "manifest.json")
 
 
 def published(repo: str) -> Optional[Published]:
-    """The entry of a repository on the Hub, named without a revision."""
+    """Return the entry of a repository on the Hub (without a revision), or None."""
     return next((entry for entry in manifest().values() if entry.repo == repo), None)
 
 
 def entry_text(entries: Mapping[str, Published]) -> str:
-    """A manifest as the file holds it."""
+    """Return the text of a manifest with these entries."""
     plain: Dict[str, Any] = {
         name: {k: v for k, v in vars(entry).items() if v is not None}
         for name, entry in sorted(entries.items())
@@ -98,7 +101,7 @@ def entry_text(entries: Mapping[str, Published]) -> str:
 
 
 def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open("rb") as opened:
         while block := opened.read(1 << 20):

@@ -1,8 +1,8 @@
-"""The zoo's own models, read from the folders that hold their weights.
+"""Read the zoo's own models from the folders that hold their weights.
 
-``hub_cards/<name>/hub`` is, byte for byte, the model's Hub repository. Its ``config.json``
-holds what the registry has to know: architecture, tag, preprocessing, labels, model arguments. The
-models are those of ``hub_cards/manifest.json``, and no others.
+``hub_cards/<name>/hub`` is, byte for byte, the model's Hub repository. Its ``config.json`` has what
+the registry needs: architecture, tag, preprocessing, labels and model arguments. The models are
+exactly those of ``hub_cards/manifest.json``.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from .._timm import load_model_config_from_path, split_model_name_tag
 from .fetch import HUB_ORG, WEIGHTS_NAME
 from .manifest import hub_folder, manifest
 
-#: Arguments that hold for a model's own labels and mean nothing for others.
-OF_LABELS = ("multi_label", "thresholds", "map_method")
+#: Arguments that hold for a model's own labels only.
+_OF_LABELS = ("multi_label", "thresholds", "map_method")
 
 
 @dataclass(frozen=True)
 class OwnModel:
-    """One of the zoo's own models.
+    """Describe one of the zoo's own models.
 
     Attributes:
-        name: Such as ``resnet50_celeba``; ``se_zoo/<name>`` for ``timm.create_model``.
-        architecture: Registry name, ``resnet50_sehead``.
-        tag: ``celeba``.
-        cfg: Pretrained config; ``file`` is the packaged weights, where they are there.
+        name: Its name, such as ``resnet50_celeba``; ``timm.create_model`` takes ``se_zoo/<name>``.
+        architecture: Registry name, such as ``resnet50_sehead``.
+        tag: Tag of the registry name, such as ``celeba``.
+        cfg: Pretrained config; ``file`` names the packaged weights, if the package has them.
         model_args: Arguments of the architecture that the weights were trained with.
     """
 
@@ -38,7 +38,7 @@ class OwnModel:
 
     @property
     def registry_name(self) -> str:
-        """Return timm's name, ``resnet50_sehead.celeba``."""
+        """timm's name, such as ``resnet50_sehead.celeba``."""
         return f"{self.architecture}.{self.tag}"
 
 
@@ -53,6 +53,7 @@ def own_models() -> Dict[str, OwnModel]:
 
 
 def _read(name: str) -> OwnModel:
+    """Read a model from its folder."""
     folder = hub_folder(name)
     try:
         cfg, architecture, model_args = load_model_config_from_path(folder)
@@ -87,16 +88,16 @@ def own_model(architecture: str, tag: Any) -> Optional[OwnModel]:
 
 
 def with_own_args(cfg: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return model arguments completed by those of one of the zoo's own models.
+    """Complete model arguments by those that one of the zoo's own models was trained with.
 
     Args:
-        cfg: A resolved pretrained config. One that was read from a folder or a repository (it has
-            a ``source``) brings its own arguments and gets none here.
-        given: Arguments that are asked for, which win. With another ``num_classes`` or
-            ``multi_label`` than the model's, what holds for its labels alone is left out.
+        cfg: A resolved pretrained config. If it was read from a folder or repository (it has a
+            ``source``), nothing is added: its arguments came with it.
+        given: Arguments that were asked for; they take precedence. If ``num_classes`` or
+            ``multi_label`` differ from the model's, arguments of its labels are not added.
 
     Returns:
-        The arguments; of any config that is not of the zoo's own, those given.
+        All arguments; just those given if the config is not of one of the zoo's own models.
     """
     own = own_model(str(cfg.get("architecture")), cfg.get("tag"))
     if own is None or cfg.get("source"):
@@ -107,5 +108,5 @@ def with_own_args(cfg: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str,
         "multi_label": args.get("multi_label", False),
     }
     if any(given.get(name) not in (None, value) for name, value in same.items()):
-        args = {k: v for k, v in args.items() if k not in OF_LABELS}
+        args = {k: v for k, v in args.items() if k not in _OF_LABELS}
     return {**args, **given}
