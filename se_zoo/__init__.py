@@ -1,4 +1,4 @@
-"""se_zoo: timm classifiers with an SE head that explain every prediction.
+"""Provide timm classifiers with an SE head that explain every prediction.
 
 ``import se_zoo`` registers the models with timm::
 
@@ -64,7 +64,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what publishing needs on first use: cards take jinja2 and yaml."""
+    """Import ``push_to_hub`` on first use: it needs jinja2 and yaml, which import slowly."""
     if name == "push_to_hub":
         from .hub import push_to_hub
 

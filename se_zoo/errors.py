@@ -1,7 +1,7 @@
-"""Errors of se_zoo: every one names what was wrong and how to mend it.
+"""Define the errors of se_zoo. Each message says what is wrong and what to do.
 
-They derive from the built-in class a caller would catch anyway (``ValueError`` for bad input,
-``RuntimeError`` for weights that cannot be had), so no one has to know this module.
+They derive from built-in classes, so callers can catch those: ``ValueError`` for bad input,
+``RuntimeError`` for weights that cannot be loaded.
 """
 
 
@@ -10,24 +10,24 @@ class SEZooError(Exception):
 
 
 class InvalidInputError(SEZooError, ValueError):
-    """Images, targets or options that cannot be explained (wrong shape, NaN, unknown method)."""
+    """Images, targets or options are invalid (wrong shape, NaN, unknown method)."""
 
 
 class DataError(SEZooError, ValueError):
-    """A data set that is not as it was declared: splits, columns, classes, files or pixels."""
+    """A data set differs from its declaration: splits, columns, classes, files or pixels."""
 
 
 class UnknownLabelError(SEZooError, ValueError):
-    """A target that is neither a class index nor a label name of the model."""
+    """A target is neither a class index nor a label name of the model."""
 
 
 class UnknownModelError(SEZooError, ValueError):
-    """A model name that neither se_zoo nor timm knows."""
+    """Neither se_zoo nor timm knows the name of a model."""
 
 
 class UnsupportedBackboneError(SEZooError, ValueError):
-    """A backbone whose features have no grid or no single channel axis to squeeze."""
+    """The features of a backbone have no grid or no single channel axis to squeeze."""
 
 
 class WeightsNotFoundError(SEZooError, RuntimeError):
-    """Pretrained weights that are declared but could not be fetched or read."""
+    """Pretrained weights do not exist, cannot be fetched or read, or do not fit."""

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Write files whole or not at all."""
 
 import json
 import os
@@ -15,13 +15,13 @@ def replacing(path: Path) -> Iterator[Path]:
     A process that is killed within the block leaves the temporary file behind.
 
     Args:
-        path: The file, in an existing folder. A file that is there stays as it is until the new
-            one is complete.
+        path: The file, in an existing folder. An old file of that name stays until the new one is
+            complete.
 
     Yields:
-        Where to write. At the end of the block it is renamed to ``path``; after an error it is
-        removed. Its name ends in ``.tmp``, so a writer that chooses a format by the name has to be
-        told.
+        A temporary file to write to. At the end of the block it is renamed to ``path``; after an
+        error it is removed. Its name ends in ``.tmp``: tell the format to a writer that chooses it
+        by the name.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -44,7 +44,12 @@ def name_without_tmp(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8, whole or not at all.
+
+    Args:
+        path: The file, in an existing folder.
+        text: Its content.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -54,6 +59,6 @@ def write_json(path: Path, content: Any) -> None:
 
     Args:
         path: The file, in an existing folder.
-        content: What ``json`` can write.
+        content: Anything that ``json`` can write.
     """
     write_text(path, json.dumps(content, indent=2) + "\n")

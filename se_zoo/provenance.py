@@ -1,4 +1,4 @@
-"""Where a figure comes from: the command, the commit and the machine."""
+"""Record where a figure comes from: the command, the commit and the machine."""
 
 import platform
 import re
@@ -16,8 +16,10 @@ from .version import __version__
 
 
 def commit() -> Optional[str]:
-    """The commit of the checkout that this code lies in, "-dirty" if changed; None where it was
-    installed without one.
+    """Return the commit of this checkout, with "-dirty" if files were changed.
+
+    Returns:
+        40 hexadecimal digits; None if the package was installed without its repository.
     """
     if shutil.which("git") is None:
         return None
@@ -32,17 +34,21 @@ def commit() -> Optional[str]:
 
 
 def _cpu() -> str:
+    """Return the name of the processor."""
     listing = Path("/proc/cpuinfo")  # Linux, where platform.processor() is empty
     names = re.findall(r"model name\s*: (.*)", listing.read_text()) if listing.exists() else []
     return names[0] if names else platform.processor()
 
 
 def environment(versions: Optional[Mapping[str, str]] = None, **machine: Any) -> Dict[str, Any]:
-    """Versions and machine that a figure was made with.
+    """Return the versions and the machine that a figure was made with.
 
     Args:
-        versions: Of further packages.
+        versions: Versions of further packages, by name.
         **machine: Further facts of the machine.
+
+    Returns:
+        Values that JSON can store, by name.
     """
     return {
         "python": platform.python_version(),
@@ -57,7 +63,15 @@ def environment(versions: Optional[Mapping[str, str]] = None, **machine: Any) ->
 
 
 def options(config: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
-    """A nested configuration by option names, ``run.mixed-precision``."""
+    """Flatten a nested configuration to option names, such as ``run.mixed-precision``.
+
+    Args:
+        config: The configuration.
+        prefix: Beginning of all names.
+
+    Returns:
+        Values by option name.
+    """
     found: Dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key.replace('_', '-')}"
@@ -66,10 +80,13 @@ def options(config: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
 
 
 def provenance(command: Optional[str] = None) -> Dict[str, Any]:
-    """What a file of figures says of how it was made: ``command``, ``commit``, ``environment``.
+    """Return what a file of figures records of its making.
 
     Args:
-        command: How the figures are had; by default the command line of this process.
+        command: Command that makes the figures; by default the command line of this process.
+
+    Returns:
+        ``command``, ``commit`` and ``environment``.
     """
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
     given = ["python", "-m", main.name.removesuffix(".__main__")] if main else [sys.argv[0]]

@@ -267,7 +267,7 @@ def test_options_that_cannot_be() -> None:
         timm.create_model("r3d_18_sehead", no_such=1)
     with pytest.raises(se_zoo.UnknownModelError, match="no backbone"):
         timm.create_model("framewise_sehead", backbone="resnet18_sehead")
-    with pytest.raises(ValueError, match="pools by its own rule"):
+    with pytest.raises(ValueError, match="has a fixed pooling"):
         timm.create_model("r3d_18_sehead").reset_classifier(3, "max")  # type: ignore[operator]
 
 

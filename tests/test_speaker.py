@@ -253,7 +253,7 @@ def test_converted_weights_answer_as_the_published_network(
         assert (beside.heatmap[:1, :12] - alone.heatmap).abs().max() <= 1e-5
         assert (beside.logits[:1, :12] - alone.logits).abs().max() <= 1e-5
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"lr_asd"}
-    with pytest.raises(InvalidInputError, match="is there already"):
+    with pytest.raises(InvalidInputError, match="exists already"):
         write_converted(file, tmp_path / "new" / "lr_asd")
 
 
@@ -264,7 +264,7 @@ def test_weights_that_are_not_lr_asd(
     weights = load_file(lr_asd[0])
     name = "model.visualEncoder.block1.s_1.weight"
     changes: Dict[str, Dict[str, torch.Tensor]] = {
-        "lacks 1 tensors": {k: v for k, v in weights.items() if k != name},
+        "missing are 1 tensors": {k: v for k, v in weights.items() if k != name},
         "extra.weight": {**weights, "extra.weight": torch.zeros(1)},
         "of other shapes": {**weights, name: torch.zeros(16, 3, 1, 5, 5)},
     }

@@ -1,1 +1,1 @@
-"""Photos and clips in, explanations out."""
+"""Explain photos and videos: read, cut and normalise them as a model needs."""

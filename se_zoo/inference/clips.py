@@ -1,4 +1,4 @@
-"""Frames of a video for a clip model: cut and normalised as its config says, and explained."""
+"""Read frames of a video for a clip model, cut and normalise them, and explain them."""
 
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple, Union
@@ -17,12 +17,15 @@ from .images import DRAWN_WIDTH, Box, cut_box, visible_region
 
 
 def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> List[int]:
-    """The frames of a video that make one clip for a model, as its evaluation takes them.
+    """Return the frames of a video that make one clip for a model, as in evaluation.
 
     Args:
         video: The video.
         config: What the model takes.
-        start: From this second on; by default the middle.
+        start: Second at which the clip starts; by default it is in the middle of the video.
+
+    Returns:
+        Numbers of the frames.
 
     Raises:
         InvalidInputError: If the video has no such second.
@@ -43,18 +46,18 @@ def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> 
 
 
 def load_clip(model: Any, path: Union[str, Path], start: Optional[float] = None) -> torch.Tensor:
-    """A clip of a video as a model takes it.
+    """Load a clip of a video as a model takes it.
 
     Args:
         model: A clip model.
         path: The video.
-        start: From this second on; by default the middle.
+        start: Second at which the clip starts; by default it is in the middle of the video.
 
     Returns:
-        (1, 3, T, H, W) float32, normalised.
+        Normalised clip, (1, 3, T, H, W) float32.
 
     Raises:
-        InvalidInputError: If it is no clip model, or the video has no such second.
+        InvalidInputError: If the model does not take clips, or the video has no such second.
         DataError: If the video cannot be read.
     """
     from ..models.clip.transforms import (  # torchvision's transforms are slow to import
@@ -70,16 +73,19 @@ def load_clip(model: Any, path: Union[str, Path], start: Optional[float] = None)
 def read_clip(
     video: Video, config: ClipConfig, start: Optional[float] = None, crop: Optional[Box] = None
 ) -> Tuple[np.ndarray, List[int]]:
-    """The frames of :func:`clip_of`, (T, H, W, 3) uint8, and their numbers.
+    """Read the frames that :func:`clip_of` chooses.
 
     Args:
         video: The video.
         config: What the model takes.
-        start: From this second on; by default the middle.
-        crop: Cut out of every frame; see :func:`~se_zoo.inference.images.cut_box`.
+        start: Second at which the clip starts; by default it is in the middle of the video.
+        crop: Box to cut out of every frame; see :func:`~se_zoo.inference.images.cut_box`.
+
+    Returns:
+        Frames, (T, H, W, 3) uint8, and their numbers.
 
     Raises:
-        InvalidInputError: If the video has no such second, or the crop shows nothing of it.
+        InvalidInputError: If the video has no such second, or the crop lies outside the frames.
         DataError: If a frame cannot be decoded.
     """
     numbers = clip_of(video, config, start)
@@ -107,10 +113,11 @@ def explain_frames(
         versus: The other class of a difference map.
 
     Returns:
-        The explanation, and what the model saw, (1, T, H', W', 3) uint8, large enough to draw on.
+        The explanation, and the part of the frames that the model saw, (1, T, H', W', 3) uint8,
+        large enough to draw on.
 
     Raises:
-        InvalidInputError: If it is no clip model, or does not take such a clip.
+        InvalidInputError: If the model does not take clips, or not such a clip.
     """
     from ..models.clip.transforms import Views, as_frames
 
@@ -118,7 +125,7 @@ def explain_frames(
     cut = [visible_region(Image.fromarray(f), config.size, config.crop_pct, "center")
            for f in frames]  # fmt: skip
     height, width = config.size
-    clip = Views(config)(as_frames(frames))  # as recipes score it
+    clip = Views(config)(as_frames(frames))  # as recipes evaluate clips
     explanation = model.explain(
         clip, None if targets is None else list(targets), method, versus=versus
     )

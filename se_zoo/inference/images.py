@@ -1,4 +1,4 @@
-"""Photographs for a model: read, cut, and shown as the model's preprocessing sees them."""
+"""Read photos for a model, cut and normalise them, and explain them."""
 
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -11,7 +11,7 @@ from ..data.images import read_rgb, seen_size
 from ..errors import InvalidInputError
 from ..explanations import Explanation
 
-#: Pictures are drawn at least this wide, whatever the model's input size is.
+#: Least width of drawn pictures, in pixels, whatever the model's input size.
 DRAWN_WIDTH = 260
 #: A portrait that comes with matplotlib: Grace Hopper (public domain, US Navy).
 DEMO_PHOTO = "grace_hopper.jpg"
@@ -20,20 +20,27 @@ Box = Tuple[int, int, int, int]
 
 
 def demo_photo() -> Path:
-    """The file of the portrait in matplotlib's package."""
+    """Return the file of the portrait that comes with matplotlib."""
     from matplotlib.cbook import get_sample_data
 
     return Path(str(get_sample_data(DEMO_PHOTO, asfileobj=False)))
 
 
 def load_photo(path: Path, crop: Optional[Box] = None) -> Image.Image:
-    """An upright RGB image, cut to the box.
+    """Read an image as upright RGB and cut it.
 
-    Grey, palette, transparent and CMYK images are converted; a transparent one lies on white.
+    Grey, palette and CMYK images are converted; a transparent one is put on white.
+
+    Args:
+        path: The file.
+        crop: Box (x0, y0, x1, y1) to cut out, in pixels; see :func:`cut_box`.
+
+    Returns:
+        The image.
 
     Raises:
-        InvalidInputError: If the file is missing, is not an image, is empty, holds NaN, or the
-            box does not meet it.
+        InvalidInputError: If the file does not exist, is not an image, is empty or holds NaN, or
+            the box lies outside it.
     """
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; name the photos in it")
@@ -47,10 +54,18 @@ def load_photo(path: Path, crop: Optional[Box] = None) -> Image.Image:
 
 
 def cut_box(image: Image.Image, box: Box, path: object) -> Image.Image:
-    """The box of an image; where it reaches outside, the nearest pixels go on.
+    """Cut a box out of an image; outside the image, its edge pixels are repeated.
+
+    Args:
+        image: The image.
+        box: (x0, y0, x1, y1) in pixels.
+        path: Name of the image, for messages.
+
+    Returns:
+        An image of the size of the box.
 
     Raises:
-        InvalidInputError: If the box does not meet the image of that path.
+        InvalidInputError: If the box is empty or lies outside the image.
     """
     x0, y0, x1, y1 = box
     if not (x0 < x1 and y0 < y1 and max(0, x0) < min(x1, image.width)
@@ -67,18 +82,27 @@ def cut_box(image: Image.Image, box: Box, path: object) -> Image.Image:
 def visible_region(
     image: Image.Image, size: Tuple[int, int], crop_pct: float, crop_mode: str
 ) -> Image.Image:
-    """What the model's preprocessing sees of a photo: its centre, of the input's aspect unless the
-    model squashes photos.
+    """Cut out the part of a photo that a model's preprocessing keeps: its centre.
 
-    Cut before resizing, so that the picture shows the photo's own resolution.
+    It has the input's aspect ratio, unless the crop mode is ``"squash"``. It is cut before
+    resizing, so it keeps the photo's own resolution.
+
+    Args:
+        image: The photo.
+        size: (H, W) of the model's input, in pixels.
+        crop_pct: Share of the photo's shorter side that is kept; of both sides with ``"squash"``.
+        crop_mode: timm's, ``"center"`` or ``"squash"``.
+
+    Returns:
+        That part of the photo.
 
     Raises:
-        InvalidInputError: For a crop mode that shows the model more than the photo (a border).
+        InvalidInputError: If the crop mode is another one, such as ``"border"``.
     """
     if crop_mode not in ("center", "squash"):
         raise InvalidInputError(
-            f"the model's crop mode {crop_mode!r} is not supported here; transform the photo with "
-            "timm and call model.explain"
+            f"the model's crop mode {crop_mode!r} is not supported; transform the photo with timm "
+            "and call model.explain"
         )
     if crop_mode == "center":
         width, height = seen_size((image.width, image.height), size, crop_pct)
@@ -95,7 +119,7 @@ def explain_photos(
     method: Optional[str] = None,
     versus: Union[int, str, None] = None,
 ) -> Tuple[Explanation, List[Image.Image]]:
-    """Explain photos, preprocessed as the model's config says.
+    """Explain photos, with the preprocessing of the model's config.
 
     Args:
         model: An SE model in eval mode.
@@ -105,10 +129,10 @@ def explain_photos(
         versus: The other class of a difference map.
 
     Returns:
-        The explanation, and what the model saw of each photo, large enough to be drawn on.
+        The explanation, and the part of each photo that the model saw, large enough to draw on.
 
     Raises:
-        InvalidInputError: For a crop mode that shows the model more than the photo.
+        InvalidInputError: If the model's crop mode is neither ``"center"`` nor ``"squash"``.
     """
     from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform

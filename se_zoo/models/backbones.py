@@ -1,4 +1,4 @@
-"""Backbones that timm does not have."""
+"""Define backbones that timm does not have."""
 
 from typing import Any, Callable, Dict
 
@@ -7,11 +7,12 @@ from torch import nn
 
 
 def slim_resnet(**kwargs: Any) -> ResNet:
-    """ResNet-18 of half width (He et al., arXiv 1512.03385, table 1), one block moved from the
-    last stage to the third, output stride 8: 1.9 M parameters and a 16 x 13 map on 128 x 104.
+    """Create a ResNet-18 of half width and output stride 8 (He et al., arXiv 1512.03385, table 1).
 
-    The last two stages keep the resolution without dilation, unlike timm's ``output_stride``: the
-    smaller receptive field is what keeps a cell's features, and so the maps, close to its place.
+    One block is moved from the last stage to the third. The model has 1.9 M parameters and a
+    16 x 13 map on 128 x 104 pixels. The last two stages keep the resolution without dilation,
+    unlike timm's ``output_stride``: with a smaller receptive field a cell's features, and so the
+    maps, stay close to its place in the image.
     """
     defaults = {"block": BasicBlock, "layers": (2, 2, 3, 1), "channels": (32, 64, 128, 256),
                 "output_stride": 8}  # fmt: skip
@@ -23,7 +24,7 @@ def slim_resnet(**kwargs: Any) -> ResNet:
 
 
 def slim_cfg(**kwargs: Any) -> Dict[str, Any]:
-    """The slim ResNet takes faces framed as in CelebA: 178 x 218, upright."""
+    """Return the config of the slim ResNet, which takes upright faces framed as in CelebA."""
     return {
         "num_classes": 40, "input_size": (3, 128, 104), "pool_size": (16, 13), "crop_pct": 1.0,
         "interpolation": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
@@ -31,6 +32,7 @@ def slim_cfg(**kwargs: Any) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-#: Name -> what makes it, and its pretrained config.
+#: Functions that create the backbones, by name.
 OWN_BACKBONES: Dict[str, Callable[..., nn.Module]] = {"resnet18_slim": slim_resnet}
+#: Functions that return their pretrained configs, by name.
 OWN_BACKBONE_CFGS: Dict[str, Callable[..., Dict[str, Any]]] = {"resnet18_slim": slim_cfg}

@@ -1,4 +1,4 @@
-"""Pretrained configs of the registered architectures: timm's tags of each backbone, and our own."""
+"""Collect the configs of the registered image architectures: timm's tags and the zoo's own."""
 
 from dataclasses import asdict
 from typing import Any, Dict, Union
@@ -24,7 +24,7 @@ def _cfgs_of(backbone: str) -> Dict[str, Dict[str, Any]]:
     variant = f"{backbone}_sehead"
     cfgs: Dict[str, Dict[str, Any]] = {}
     if backbone in OWN_BACKBONE_CFGS:
-        # Without this entry the architecture could not be made before it has any weights.
+        # Lets the architecture be created before the zoo has weights of it.
         cfgs[variant] = OWN_BACKBONE_CFGS[backbone]()
     if timm.is_model(backbone):
         for name, cfg in get_arch_pretrained_cfgs(backbone).items():
@@ -41,13 +41,13 @@ def _cfgs_of(backbone: str) -> Dict[str, Dict[str, Any]]:
 
 
 def all_cfgs() -> Dict[str, Union[Dict[str, Any], PretrainedCfg]]:
-    """Configs of every registered architecture, keyed ``<architecture>.<tag>`` as timm wants."""
+    """Return the configs of all image architectures, keyed ``<architecture>.<tag>``."""
     base = timm.get_pretrained_cfg("resnet18")
     assert base is not None
     cfgs: Dict[str, Union[Dict[str, Any], PretrainedCfg]] = {}
     for backbone in BACKBONES:
         cfgs.update(_cfgs_of(backbone))
-    # Stands for timm_sehead's default backbone; with another one, that one's config is taken.
+    # The config of the default backbone; with another backbone, its config takes the place of this.
     cfgs["timm_sehead"] = {
         **asdict(base), "architecture": None, "tag": None, "hf_hub_id": None, "url": "",
     }  # fmt: skip

@@ -1,8 +1,8 @@
-"""SE classes of the registered families, with heads that TorchScript and FX can follow.
+"""Define SE classes of the registered families, with heads that TorchScript and FX can follow.
 
-TorchScript rejects ``super().forward_head()`` and FX rejects branches on ``x.ndim``; so each body
-is timm's own with the gate written in front, and no property or annotation that TorchScript would
-have to compile.
+TorchScript rejects ``super().forward_head()`` and FX rejects branches on ``x.ndim``. So each
+``forward_head`` is timm's own code with the gate in front, and the classes have no property or
+annotation that TorchScript would have to compile.
 """
 
 import torch
@@ -18,9 +18,10 @@ from .sehead import SEHeadMixin
 
 
 class ResNetSE(SEHeadMixin, ResNet):
-    """timm's ResNet with an SE head; features (B, C, H, W)."""
+    """Add an SE head to timm's ResNet; features (B, C, H, W)."""
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Return the logits of ungated features, (B, num_classes)."""
         gate = self.se.excite(x.mean(dim=[2, 3]))
         x = self.global_pool(x * gate.unsqueeze(2).unsqueeze(3))
         if self.drop_rate:
@@ -29,9 +30,10 @@ class ResNetSE(SEHeadMixin, ResNet):
 
 
 class EfficientNetSE(SEHeadMixin, EfficientNet):
-    """timm's EfficientNet with an SE head; features (B, C, H, W) behind the last convolution."""
+    """Add an SE head to timm's EfficientNet; features (B, C, H, W) of the last convolution."""
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Return the logits of ungated features, (B, num_classes)."""
         gate = self.se.excite(x.mean(dim=[2, 3]))
         x = self.global_pool(x * gate.unsqueeze(2).unsqueeze(3))
         if self.drop_rate > 0.0:
@@ -40,18 +42,20 @@ class EfficientNetSE(SEHeadMixin, EfficientNet):
 
 
 class ConvNeXtSE(SEHeadMixin, ConvNeXt):
-    """timm's ConvNeXt with an SE head; features (B, C, H, W), norm behind the pooling."""
+    """Add an SE head to timm's ConvNeXt; features (B, C, H, W), norm behind the pooling."""
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Return the logits of ungated features, (B, num_classes)."""
         gate = self.se.excite(x.mean(dim=[2, 3]))
         x = x * gate.unsqueeze(2).unsqueeze(3)
         return self.head(x, pre_logits=True) if pre_logits else self.head(x)
 
 
 class VisionTransformerSE(SEHeadMixin, VisionTransformer):
-    """timm's ViT with an SE head: squeezes the patch tokens, scales all tokens."""
+    """Add an SE head to timm's ViT: patch tokens give the gate, which multiplies all tokens."""
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Return the logits of ungated features, (B, num_classes)."""
         gate = self.se.excite(x[:, self.num_prefix_tokens :].mean(dim=1))
         x = self.pool(x * gate.unsqueeze(1))
         x = self.fc_norm(x)
@@ -60,9 +64,10 @@ class VisionTransformerSE(SEHeadMixin, VisionTransformer):
 
 
 class SwinTransformerSE(SEHeadMixin, SwinTransformer):
-    """timm's Swin with an SE head; features (B, H, W, C)."""
+    """Add an SE head to timm's Swin; features (B, H, W, C)."""
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Return the logits of ungated features, (B, num_classes)."""
         gate = self.se.excite(x.mean(dim=[1, 2]))
         x = x * gate.unsqueeze(1).unsqueeze(2)
         return self.head(x, pre_logits=True) if pre_logits else self.head(x)

@@ -1,7 +1,7 @@
-"""Label names of the data sets that the zoo's tags are named after."""
+"""List the label names of the data sets that the zoo's tags are named after."""
 
 from functools import lru_cache
-from typing import Tuple
+from typing import Dict, Tuple
 
 #: The 40 attributes of CelebA (Liu et al., ICCV 2015), in the data set's order.
 CELEBA_ATTRIBUTES: Tuple[str, ...] = (
@@ -15,7 +15,7 @@ CELEBA_ATTRIBUTES: Tuple[str, ...] = (
 )  # fmt: skip
 
 
-#: What a speaker model answers of every frame.
+#: The label of speaker models.
 SPEAKER_LABELS: Tuple[str, ...] = ("speaking",)
 
 #: The 101 actions of UCF101 (Soomro et al., arXiv 1212.0402), in the data set's order.
@@ -40,17 +40,17 @@ UCF101_CLASSES: Tuple[str, ...] = (
 )  # fmt: skip
 
 
-#: Labels of the data sets that recipes know by a tag. With other labels a model is not of the tag.
-LABELS_OF = {
+#: Labels by tag. A model with other labels does not get the tag.
+LABELS_OF: Dict[str, Tuple[str, ...]] = {
     "celeba": CELEBA_ATTRIBUTES, "ucf101": UCF101_CLASSES, "ava": SPEAKER_LABELS,
 }  # fmt: skip
 
 
 @lru_cache(maxsize=1)
 def imagenet_labels() -> Tuple[str, ...]:
-    """Descriptions of the 1,000 ImageNet-1k classes, from timm's own tables ("tench, ...").
+    """Return the descriptions of the 1,000 ImageNet-1k classes ("tench, ...") from timm's tables.
 
-    Read on first use: it takes about 50 ms, which ``import se_zoo`` must not pay.
+    They are read on first use: it takes about 50 ms, too long for ``import se_zoo``.
     """
     from timm.data.imagenet_info import ImageNetInfo
 

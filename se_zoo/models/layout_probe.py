@@ -1,4 +1,4 @@
-"""Finding out how a backbone lays out its features, without running it."""
+"""Find out how a backbone lays out its features, without running it on real data."""
 
 import copy
 import itertools
@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 import timm.models
 import torch
-from timm.layers.helpers import to_2tuple
+from timm.layers import to_2tuple  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 
 from ..errors import UnsupportedBackboneError
@@ -20,7 +20,7 @@ _LIST_LAYOUTS = {"CoaT": Layout("NLC", 1), "EfficientViM": Layout("NCL")}
 
 
 def name_of(model: nn.Module) -> str:
-    """Timm's name of the model's architecture, for messages."""
+    """Return timm's name of the model's architecture, for messages."""
     cfg = getattr(model, "pretrained_cfg", None) or {}
     return cfg.get("architecture") or type(model).__name__
 
@@ -28,24 +28,25 @@ def name_of(model: nn.Module) -> str:
 def probe_layout(
     model: nn.Module, img_size: Union[int, Tuple[int, int], None] = None
 ) -> Tuple[Layout, int]:
-    """Layout and channel number of a model's features, by running a twin on the meta device.
+    """Return the layout and number of channels of a model's features.
 
-    The twin has shapes but no memory and no arithmetic, and caches that a forward pass leaves
-    behind die with it.
+    A copy of the model runs on the meta device, which has shapes but no memory and no arithmetic.
+    The model itself does not run, so no cache and no batch statistics of it change.
 
     Args:
         model: A timm model.
         img_size: What the model was created with as ``img_size``, in pixels, if anything.
 
+    Returns:
+        Layout and number of channels.
+
     Raises:
-        UnsupportedBackboneError: If the features cannot be laid out on one grid, or no head takes
-            them.
+        UnsupportedBackboneError: If the features do not lie on one grid, or the model's head does
+            not take them.
     """
     name = name_of(model)
     if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
-        raise UnsupportedBackboneError(
-            f"{name} has no forward_features and forward_head as timm has."
-        )
+        raise UnsupportedBackboneError(f"{name} lacks timm's forward_features and forward_head.")
     size = _input_size(model, img_size)
     twin, features = _features(name, model, size)
     layout, channels = _layout_of(name, model, features, size)
@@ -54,9 +55,9 @@ def probe_layout(
 
 
 def _features(name: str, model: nn.Module, size: Tuple[int, int]) -> Tuple[nn.Module, Features]:
-    """A copy of the model and what its ``forward_features`` gives, by the cheapest way that works.
+    """Return a copy of the model and its ``forward_features``, in the cheapest way that works.
 
-    The meta device lacks some of torch's functions (autocast in torch 2.6): then for real.
+    A real copy runs where the meta device lacks a function of torch (autocast in torch 2.6).
     """
     ways = itertools.product((_meta_twin, copy.deepcopy), _input_channels(model))
     failures: List[UnsupportedBackboneError] = []
@@ -72,6 +73,7 @@ def _features(name: str, model: nn.Module, size: Tuple[int, int]) -> Tuple[nn.Mo
 
 
 def _attempt(name: str, twin: nn.Module, method: str, argument: Features) -> Features:
+    """Call a method of the copy, and raise one clear error if it fails."""
     try:
         with feature_map(argument).device, torch.no_grad():
             return getattr(twin, method)(argument)
@@ -85,6 +87,7 @@ def _attempt(name: str, twin: nn.Module, method: str, argument: Features) -> Fea
 def _layout_of(
     name: str, model: nn.Module, features: Features, image_size: Tuple[int, int]
 ) -> Tuple[Layout, int]:
+    """Return the layout and number of channels of features of one image."""
     if not isinstance(features, torch.Tensor):
         for cls in type(model).__mro__:
             if cls.__name__ in _LIST_LAYOUTS:
@@ -107,15 +110,17 @@ def _layout_of(
     prefix = _prefix_tokens(model, shape[1], image_size)
     if prefix is None:
         raise UnsupportedBackboneError(
-            f"{name} cannot be squeezed: its {shape[1]} tokens form no grid that a map could be "
-            "drawn on."
+            f"{name} cannot be squeezed: its {shape[1]} tokens do not form a grid, so there is no "
+            "map to draw."
         )
     return Layout("NLC", prefix), shape[2]
 
 
 def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -> Optional[int]:
-    """Number of prefix tokens: as the model declares, else the one that leaves the squarest cells
-    (962 tokens are 1 + 31 x 31, although 26 x 37 would do); None if no number leaves a grid.
+    """Return the number of prefix tokens, or None if no number leaves a grid.
+
+    It is what the model declares, else the number that leaves the squarest cells: 962 tokens are
+    taken for 1 + 31 x 31, although 26 x 37 would be possible.
     """
     declared = getattr(model, "num_prefix_tokens", None)
     aspects: Dict[int, float] = {}
@@ -130,11 +135,10 @@ def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -
 
 
 def _input_size(model: nn.Module, img_size: Union[int, Tuple[int, int], None]) -> Tuple[int, int]:
-    """(H, W) that the model takes: as it was created, else as its config says.
+    """Return the (H, W) that the model takes: as it was created, else as its config says.
 
-    Where a model keeps that size differs: most keep it on the module that cuts the image to
-    patches, and the first module to have it is that one. timm keeps a record of its own, but only
-    from 1.0.31 on.
+    Most models store the size in the module that cuts the image into patches, the first one with an
+    ``img_size``. timm itself records it from 1.0.31 on.
     """
     cfg = getattr(model, "pretrained_cfg", None) or {}
     size = tuple(cfg.get("input_size") or (3, 224, 224))
@@ -146,9 +150,10 @@ def _input_size(model: nn.Module, img_size: Union[int, Tuple[int, int], None]) -
 
 
 def _input_channels(model: nn.Module) -> List[int]:
-    """Channels that the model takes, likeliest first. Before timm 1.0.31 many models keep no
-    ``in_chans``; then it is what the config says, or what the first convolution takes (which may
-    stand behind a rearrangement of the image, as in TResNet).
+    """Return the possible numbers of input channels, the likeliest first.
+
+    Before timm 1.0.31 many models have no ``in_chans``. Then the config tells, or the first
+    convolution, which may come after a rearrangement of the image, as in TResNet.
     """
     cfg = getattr(model, "pretrained_cfg", None) or {}
     declared, first = getattr(model, "in_chans", None), cfg.get("first_conv")
@@ -162,7 +167,7 @@ def _input_channels(model: nn.Module) -> List[int]:
 
 
 def _meta_twin(model: nn.Module) -> nn.Module:
-    """A copy on the meta device that shares nothing with the model and allocates nothing."""
+    """Return a copy on the meta device that shares nothing with the model and uses no memory."""
     memo: Dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), False)

@@ -171,7 +171,7 @@ class SEHeadMixin(TimmModel):
             seed: Seed of the random numbers.
 
         Returns:
-            ``x``, float32 of shape (B, \\*input_shape), on the CPU, from a normal distribution.
+            ``x``, (B, C, H, W) or (B, C, T, H, W), float32, on the CPU, from a normal distribution.
         """
         generator = torch.Generator().manual_seed(seed)
         return {"x": torch.randn(count, *self.input_shape(), generator=generator)}

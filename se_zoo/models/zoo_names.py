@@ -1,7 +1,8 @@
-"""The names ``se_zoo/...`` in timm's registry, so that timm's own lists show them.
+"""Add the names ``se_zoo/...`` to timm's registry, so that timm's own lists show them.
 
 ``timm.list_models("se_zoo/*")``, ``timm.is_model`` and ``timm.is_model_pretrained`` read the
-registry. ``timm.create_model`` does not get here: :mod:`.names` maps the name to its architecture.
+registry. ``timm.create_model`` does not use these entries: :mod:`.names` maps the name to its
+architecture first.
 """
 
 import sys
@@ -14,8 +15,8 @@ from torch import nn
 from .names import PREFIX
 from .pretrained.own_models import OwnModel, own_models
 
-#: timm's registry reads this name.
-default_cfgs = generate_default_cfgs(
+#: Configs by name; timm's registry reads this name.
+default_cfgs: Any = generate_default_cfgs(
     {PREFIX + own.name: dict(own.cfg) for own in own_models().values()}
 )
 
@@ -26,6 +27,7 @@ def _create(own: OwnModel, pretrained: bool = False, **kwargs: Any) -> nn.Module
 
 
 def _register(own: OwnModel) -> None:
+    """Register a model of the zoo with timm."""
     entry: Any = partial(_create, own)
     # timm takes the name from the function, and lists it in the module's __all__.
     entry.__name__, entry.__module__, entry.__doc__ = PREFIX + own.name, __name__, _create.__doc__

@@ -87,13 +87,13 @@ def _create(
 
 @register_model
 def asd_tiny_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """LR-ASD's architecture at half its width, with an SE block; 0.25 million parameters."""
+    """Create LR-ASD at half its width with an SE block; 0.25 million parameters."""
     return _create("asd_tiny_sehead", pretrained, **kwargs)
 
 
 @register_model
 def asd_small_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """LR-ASD's architecture with an SE block; its weights fit after ``se-zoo convert lr-asd``."""
+    """Create LR-ASD with an SE block; ``se-zoo convert lr-asd`` converts its weights."""
     return _create("asd_small_sehead", pretrained, **kwargs)
 
 

@@ -198,49 +198,49 @@ def _create(
 
 @register_model
 def r3d_18_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """R3D-18 with an SE head; clips of 16 frames at 112 px."""
+    """Create an R3D-18 with an SE head; clips of 16 frames at 112 px."""
     return _create("r3d_18", pretrained, **kwargs)
 
 
 @register_model
 def mc3_18_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """MC3-18 with an SE head; of torchvision's models the only one that keeps all time steps."""
+    """Create an MC3-18 with an SE head; its map has as many time steps as the clip."""
     return _create("mc3_18", pretrained, **kwargs)
 
 
 @register_model
 def r2plus1d_18_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """R(2+1)D-18 with an SE head; clips of 16 frames at 112 px."""
+    """Create an R(2+1)D-18 with an SE head; clips of 16 frames at 112 px."""
     return _create("r2plus1d_18", pretrained, **kwargs)
 
 
 @register_model
 def s3d_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """S3D with an SE head; clips of 16 frames at 224 px, at least 13 frames at 209 px."""
+    """Create an S3D with an SE head; clips of 16 frames at 224 px, at least 13 frames at 209 px."""
     return _create("s3d", pretrained, **kwargs)
 
 
 @register_model
 def mvit_v2_s_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """MViTv2-S with an SE head; clips of exactly 16 frames at 224 px."""
+    """Create an MViTv2-S with an SE head; clips of exactly 16 frames at 224 px."""
     return _create("mvit_v2_s", pretrained, **kwargs)
 
 
 @register_model
 def swin3d_t_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Video Swin-T with an SE head."""
+    """Create a Video Swin-T with an SE head."""
     return _create("swin3d_t", pretrained, **kwargs)
 
 
 @register_model
 def swin3d_s_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Video Swin-S with an SE head."""
+    """Create a Video Swin-S with an SE head."""
     return _create("swin3d_s", pretrained, **kwargs)
 
 
 @register_model
 def swin3d_b_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Video Swin-B with an SE head."""
+    """Create a Video Swin-B with an SE head."""
     return _create("swin3d_b", pretrained, **kwargs)
 
 
@@ -254,7 +254,7 @@ def framewise_sehead(
     sampling: Optional[Sampling] = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Any timm image backbone over the frames of a clip, mean over time, one gate for the clip.
+    """Create any timm image backbone for clips: mean over the frames, one gate for the clip.
 
     Args:
         pretrained: Load weights: those of the config if it is of an SE model (Hub, local folder,

@@ -3,7 +3,10 @@
 import math
 from typing import Any, Dict, List, Optional, Tuple
 
-from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import (
+    param_groups_layer_decay,  # pyright: ignore[reportPrivateImportUsage]
+    param_groups_weight_decay,  # pyright: ignore[reportPrivateImportUsage]
+)
 from torch import nn
 
 

@@ -1,1 +1,1 @@
-"""Models that take clips."""
+"""Define models that take clips."""

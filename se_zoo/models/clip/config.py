@@ -1,4 +1,4 @@
-"""What a clip model takes: the counterpart of timm's ``resolve_data_config``."""
+"""Describe the input of clip models: the counterpart of timm's ``resolve_data_config``."""
 
 from typing import Any, NamedTuple, Optional, Tuple
 
@@ -9,20 +9,20 @@ from ...errors import InvalidInputError
 
 
 class ClipConfig(NamedTuple):
-    """How frames of a video become the input of a clip model.
+    """Describe how frames of a video become the input of a clip model.
 
     Attributes:
         size: (H, W) in pixels.
         num_frames: Frames of a clip, T.
-        frame_stride: Of so many frames, one is taken.
-        fps: Frames a second that a video is brought to before, by repeating or leaving out frames;
-            None: its own.
+        frame_stride: Distance of a clip's frames, in frames.
+        fps: Frame rate that a video is brought to first, in frames a second, by repeating or
+            leaving out frames; None keeps its own.
         sampling: Which frames make a clip: ``"dense"``, at the stride; ``"segments"`` or
-            ``"uniform"``, one of each of ``num_frames`` equal parts of the video.
-        mean: Per channel, of values in [0, 1].
-        std: Likewise.
+            ``"uniform"``, one from each of ``num_frames`` equal parts of the video.
+        mean: Mean of each channel, of values in [0, 1].
+        std: Standard deviation of each channel, of values in [0, 1].
         crop_pct: Share of the resized frame's shorter side that the centre crop keeps.
-        interpolation: Of the resizing.
+        interpolation: How frames are resized: ``"bilinear"``, ``"bicubic"``, ...
     """
 
     size: Tuple[int, int]
@@ -37,10 +37,16 @@ class ClipConfig(NamedTuple):
 
 
 def resolve_clip_config(model: nn.Module) -> ClipConfig:
-    """What a clip model takes.
+    """Return how frames of a video become the input of a clip model.
+
+    Args:
+        model: A clip model with an SE head.
+
+    Returns:
+        What the model's config and attributes say.
 
     Raises:
-        InvalidInputError: If it is no clip model of this zoo.
+        InvalidInputError: If the model does not take clips.
     """
     if not getattr(model, "takes_clips", False):
         raise InvalidInputError(

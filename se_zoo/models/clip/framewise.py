@@ -30,6 +30,7 @@ class FramewiseMixin(ClipSEHead):
         return features.unflatten(0, (x.shape[0], x.shape[2]))
 
     def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Run the backbone's own head on gated features; see :meth:`SEHeadMixin.classify`."""
         kwargs = {"pre_logits": True} if pre_logits else {}
         return super(SEHeadMixin, self).forward_head(gated.mean(1), **kwargs)  # type: ignore[misc]
 

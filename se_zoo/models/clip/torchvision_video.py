@@ -1,7 +1,7 @@
-"""torchvision's clip classifiers with an SE head and timm's interface.
+"""Give torchvision's clip classifiers an SE head and timm's interface.
 
-The SE classes derive from torchvision's own, so modules and state-dict names are theirs plus
-``se.*``. Input is (B, 3, T, H, W); images (B, 3, H, W) are clips of one frame.
+The SE classes derive from torchvision's, so modules and state-dict names are torchvision's plus
+``se.*``. Inputs are clips (B, 3, T, H, W); an image (B, 3, H, W) is a clip of one frame.
 """
 
 from typing import Any, Dict, List, Optional, Tuple
@@ -22,30 +22,39 @@ from .head import ClipSEHead
 
 
 class ClipMixin(ClipSEHead):
-    """What torchvision's clip classifiers have in common.
+    """Add timm's interface to torchvision's clip classifiers.
 
     Attributes:
-        grad_checkpointing: Whether a training pass computes activations twice to keep fewer.
+        grad_checkpointing: Whether activations are computed again in the backward pass, to use less
+            memory.
+        classifier_name: Name of the module that maps pooled features to logits.
+        convolutional: Whether that module is a convolution.
+        drop_rate: Dropout in front of the classifier.
+        num_features: Channels of the features.
+        stem_pattern: Regular expression of the names of the stem's parameters.
+        block_pattern: Regular expression of those of the stages; its group is the stage's number.
     """
 
     grad_checkpointing: bool = False
-    #: Where the classifier is: a module that maps pooled features to logits.
     classifier_name: str
+    convolutional: bool = False
     drop_rate: float = 0.0
     num_features: int
+    stem_pattern: str
+    block_pattern: str
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """The last feature map."""
+        """Return the last feature map of clips (B, 3, T, H, W), in the backbone's own layout."""
         raise NotImplementedError
 
     def run(self, stage: Any, *args: Any) -> Any:
-        """A stage's output, with checkpointing where it is on."""
+        """Run a stage, with checkpointing if it is on."""
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():  # type: ignore[attr-defined]
             return checkpoint(stage, *args, use_reentrant=False)
         return stage(*args)
 
     def get_classifier(self) -> nn.Module:
-        """As in timm: the linear layer, or 1x1x1 convolution, that gives the logits."""
+        """Return the linear layer or 1x1x1 convolution that computes the logits, as in timm."""
         return self.get_submodule(self.classifier_name)  # type: ignore[attr-defined]
 
     def reset_classifier(
@@ -55,13 +64,21 @@ class ClipMixin(ClipSEHead):
         *,
         multi_label: Optional[bool] = None,
     ) -> None:
-        """As in timm; the pooling is the backbone's own.
+        """Replace the classifier, as in timm.
+
+        Args:
+            num_classes: Number of classes; 0 removes the classifier.
+            global_pool: None or ``"avg"``: the backbone's own pooling stays.
+            multi_label: Whether the new classes are independent labels.
 
         Raises:
-            ValueError: If another pooling than the average is asked for.
+            ValueError: If ``global_pool`` is another pooling.
         """
         if global_pool not in (None, "avg"):
-            raise ValueError(f"{type(self).__name__} pools by its own rule, not {global_pool!r}.")
+            raise ValueError(
+                f"{type(self).__name__} has a fixed pooling; global_pool must be 'avg' or None, "
+                f"not {global_pool!r}."
+            )
         self.forget_labels(num_classes, multi_label)
         old = self.get_classifier()
         like: Dict[str, Any] = {"device": next(self.parameters()).device}  # type: ignore[attr-defined]
@@ -74,28 +91,22 @@ class ClipMixin(ClipSEHead):
         setattr(self.get_submodule(parent), name, new.train(old.training))  # type: ignore[attr-defined]
         self.num_classes = num_classes
 
-    #: Whether the classifier is a convolution.
-    convolutional = False
-
     @property
     def head_hidden_size(self) -> int:
-        """As in timm: width of what the classifier reads."""
+        """Number of channels that the classifier reads, as in timm."""
         return self.num_features
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """As in timm."""
+        """Turn checkpointing of activations on or off, as in timm."""
         self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> "set[str]":
-        """As in timm: names of parameters that are not decayed."""
+        """Return the names of parameters without weight decay, as in timm: none."""
         return set()
 
     def group_matcher(self, coarse: bool = False) -> Dict[str, Any]:
-        """As in timm: which parameters belong to the stem, and which to which stage."""
+        """Return which parameters belong to the stem and to each stage, as in timm."""
         return {"stem": self.stem_pattern, "blocks": self.block_pattern}
-
-    stem_pattern: str
-    block_pattern: str
 
 
 class VideoResNetSE(ClipMixin, VideoResNet):
@@ -105,12 +116,14 @@ class VideoResNetSE(ClipMixin, VideoResNet):
     stem_pattern, block_pattern = r"^stem", r"^layer(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features of clips (B, 3, T, H, W)."""
         x = self.stem(self.as_clips(x))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = self.run(stage, x)
         return x
 
     def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Run the backbone's own head on gated features; see :meth:`SEHeadMixin.classify`."""
         x = F.dropout(self.avgpool(gated).flatten(1), self.drop_rate, self.training)
         return x if pre_logits else self.fc(x)
 
@@ -122,6 +135,7 @@ class S3DSE(ClipMixin, S3D):
     stem_pattern, block_pattern = r"^features\.[0-3]\.", r"^features\.(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features of clips (B, 3, T, H, W)."""
         clips = self.as_clips(x)
         x = clips
         for block in self.features:
@@ -134,6 +148,7 @@ class S3DSE(ClipMixin, S3D):
         return x
 
     def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Run the backbone's own head on gated features; see :meth:`SEHeadMixin.classify`."""
         x = self.avgpool(gated)
         if pre_logits:
             return x.mean(dim=(2, 3, 4))
@@ -148,12 +163,14 @@ class SwinTransformer3dSE(ClipMixin, SwinTransformer3d):
     stem_pattern, block_pattern = r"^patch_embed", r"^features\.(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features of clips (B, 3, T, H, W)."""
         x = self.pos_drop(self.patch_embed(self.as_clips(x)))
         for stage in self.features:
             x = self.run(stage, x)
         return self.norm(x)
 
     def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Run the backbone's own head on gated features; see :meth:`SEHeadMixin.classify`."""
         x = self.avgpool(gated.movedim(-1, 1)).flatten(1)
         x = F.dropout(x, self.drop_rate, self.training)
         return x if pre_logits else self.head(x)
@@ -162,14 +179,15 @@ class SwinTransformer3dSE(ClipMixin, SwinTransformer3d):
 class MViTSE(ClipMixin, MViT):
     """MViT (Li et al., arXiv 2112.01526); features (B, 1 + T'H'W', C), a class token first.
 
-    Its classifier reads the class token alone, so the patch tokens are squeezed and all tokens
-    scaled.
+    Its classifier reads the class token alone, so the gate is computed from the patch tokens and
+    multiplies all tokens.
     """
 
     classifier_name = "head.1"
     stem_pattern, block_pattern = r"^conv_proj|^pos_encoding", r"^blocks\.(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features of clips (B, 3, T, H, W)."""
         x = self.as_clips(x)
         takes = (
             self.pos_encoding.temporal_size * 2,
@@ -187,6 +205,7 @@ class MViTSE(ClipMixin, MViT):
         return self.norm(x)
 
     def classify(self, gated: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Run the backbone's own head on gated features; see :meth:`SEHeadMixin.classify`."""
         x = gated[:, 0]
         return self.head[0](x) if pre_logits else self.head(x)
 
@@ -204,13 +223,16 @@ FAMILIES.update(
 def attach_clip_se(
     model: nn.Module, clip: Dict[str, Any], drop_rate: float, se_args: Dict[str, Any]
 ) -> nn.Module:
-    """Turn one of torchvision's clip classifiers into its SE variant, in place.
+    """Put an SE head on one of torchvision's clip classifiers, in place.
 
     Args:
         model: torchvision's model.
-        clip: See :meth:`ClipSEHead.set_clip`.
+        clip: Arguments of :meth:`ClipSEHead.set_clip`.
         drop_rate: Dropout in front of the classifier.
-        se_args: ``gate``, ``reduction`` and ``multi_label``.
+        se_args: Arguments of the SE head; see :func:`se_zoo.models.attach.attach_se`.
+
+    Returns:
+        The model.
     """
     layout, channels = _layout_of(model)
     attach_se(model, layout, channels, **se_args)
@@ -221,7 +243,7 @@ def attach_clip_se(
 
 
 def _layout_of(model: nn.Module) -> Tuple[Layout, int]:
-    """Layout of the features before the pooling, and their channels."""
+    """Return the layout of the features before the pooling, and their channels."""
     if isinstance(model, VideoResNet):
         return Layout("NCTHW"), model.fc.in_features
     if isinstance(model, S3D):
@@ -234,7 +256,7 @@ def _layout_of(model: nn.Module) -> Tuple[Layout, int]:
 
 
 def _mvit_grid(model: MViT) -> Tuple[int, ...]:
-    """(T, H, W) of the patch tokens behind all blocks: each pools its queries."""
+    """Return the grid (T, H, W) of the patch tokens behind all blocks; some blocks pool them."""
     grid: List[int] = [model.pos_encoding.temporal_size, *model.pos_encoding.spatial_size]
     for block in model.blocks:
         pool: Any = getattr(block.attn, "pool_q", None)

@@ -1,6 +1,4 @@
-"""From decoded frames to what a clip model takes: torchvision's v2 transforms, alike for all
-frames of a clip.
-"""
+"""Turn decoded frames into the input of a clip model, in the same way for all frames of a clip."""
 
 from typing import List, Tuple
 
@@ -15,41 +13,56 @@ from .config import ClipConfig
 
 
 def as_frames(pixels: np.ndarray) -> torch.Tensor:
-    """(T, H, W, 3) uint8 as (T, 3, H, W), as torchvision has it."""
+    """Return frames (T, H, W, 3) uint8 as torchvision takes them, (T, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
 
 
 def interpolation_of(config: ClipConfig) -> InterpolationMode:
-    """How frames are resized."""
+    """Return torchvision's name of a config's interpolation."""
     return InterpolationMode(config.interpolation)
 
 
 class Normalized(nn.Module):
-    """(T, 3, H, W) uint8 -> (3, T, H, W) float32 of the model's mean and deviation."""
+    """Normalise frames by the model's mean and standard deviation.
 
-    def __init__(self, config: ClipConfig):
+    Args:
+        config: What the model takes.
+    """
+
+    steps: nn.Module
+
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.steps = v2.Compose(
             [v2.ToDtype(torch.float32, scale=True), v2.Normalize(config.mean, config.std)]
         )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return frames (T, 3, H, W) uint8 as a clip (3, T, H, W) float32."""
         clip: torch.Tensor = self.steps(frames).transpose(0, 1)
         return clip
 
 
 class Views(nn.Module):
-    """What a clip model sees of a clip: its middle; or, of three crops, both ends of the longer
-    side too (Wang et al., arXiv 1711.07971, section 4.1).
+    """Crop and normalise a clip as a model sees it in evaluation.
+
+    Args:
+        config: What the model takes.
+        crops: 1: the middle. 3: both ends of the longer side too (Wang et al., arXiv 1711.07971,
+            section 4.1).
     """
 
-    def __init__(self, config: ClipConfig, crops: int = 1):
+    config: ClipConfig
+    crops: int
+    normalized: Normalized
+
+    def __init__(self, config: ClipConfig, crops: int = 1) -> None:
         super().__init__()
         self.config, self.crops = config, crops
         self.normalized = Normalized(config)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(T, 3, H, W) uint8 -> (crops, 3, T, H', W') float32."""
+        """Return the views (crops, 3, T, H', W') float32 of frames (T, 3, H, W) uint8."""
         mode = interpolation_of(self.config)
         size = list(self.config.size)
         boxes = self.boxes(frames.shape[-1], frames.shape[-2])
@@ -57,7 +70,12 @@ class Views(nn.Module):
         return torch.stack([self.normalized(clip) for clip in seen])
 
     def boxes(self, width: int, height: int) -> List[Tuple[int, int, int, int]]:
-        """Top, left, height and width of each crop, in pixels of a frame."""
+        """Return top, left, height and width of each crop of a frame, in pixels.
+
+        Args:
+            width: Width of the frame, in pixels.
+            height: Its height, in pixels.
+        """
         config = self.config
         across, down = seen_size((width, height), config.size, config.crop_pct)
         spare_x, spare_y = width - across, height - down

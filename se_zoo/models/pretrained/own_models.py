@@ -38,7 +38,7 @@ class OwnModel:
 
     @property
     def registry_name(self) -> str:
-        """timm's name, such as ``resnet50_sehead.celeba``."""
+        """Registry name with the tag, such as ``resnet50_sehead.celeba``."""
         return f"{self.architecture}.{self.tag}"
 
 

@@ -1,1 +1,1 @@
-"""Active speaker models: frames of a face and sound in, a score a frame out."""
+"""Define active speaker models: face crops and sound in, a score for each frame out."""

@@ -1,7 +1,7 @@
-"""LR-ASD's published weights as those of ``asd_small_sehead``.
+"""Convert LR-ASD's published weights to ``asd_small_sehead``.
 
-Only the names differ, and the classifiers: theirs are two logits whose softmax is taken, ours is
-their difference, of which the sigmoid is the same probability.
+Two things differ: the names, and the classifiers. LR-ASD's have two logits and a softmax; ours have
+the difference of the two, whose sigmoid is the same probability.
 """
 
 import re
@@ -20,10 +20,10 @@ from ..pretrained.save import move, nearest, write_export
 from ..zoo_speaker import create_speaker_model
 from .model import SpeakerModel
 
-#: A convolution, or its norm, of an encoder: the first and second in space (s; of sound m, over
-#: the coefficients), then in time (t).
+#: LR-ASD's name of a convolution or norm in an encoder. Of each kind there are two: in space (s),
+#: of sound over the coefficients (m), and in time (t).
 _ENCODER = re.compile(r"model\.(visual|audio)Encoder\.block(\d)\.([smt])_(norm_)?(\d)\.(.+)")
-#: Folder of ``hub_cards`` with what is known of the converted model.
+#: Folder of ``hub_cards`` with the facts of the converted model's card.
 CARD = "asd_small_ava"
 _RENAMED = {
     "model.fusion.attention.": "fusion.conv.",
@@ -38,7 +38,7 @@ _RENAMED = {
 
 
 def converted(weights: Dict[str, torch.Tensor]) -> Tuple[Dict[str, torch.Tensor], List[str]]:
-    """Weights under our names, and the names that are none of LR-ASD's."""
+    """Return the weights under our names, and the names that LR-ASD does not have."""
     found, unknown = {}, []
     for key, tensor in weights.items():
         name = _our_name(key)
@@ -52,6 +52,7 @@ def converted(weights: Dict[str, torch.Tensor]) -> Tuple[Dict[str, torch.Tensor]
 
 
 def _our_name(key: str) -> "str | None":
+    """Return our name of one of LR-ASD's tensors; None if LR-ASD has no such tensor."""
     match = _ENCODER.fullmatch(key)
     if match:
         encoder, block, kind, norm, number, rest = match.groups()
@@ -65,14 +66,17 @@ def _our_name(key: str) -> "str | None":
 
 
 def convert_lr_asd(file: Path) -> SpeakerModel:
-    """The model with LR-ASD's weights, in eval mode; its SE gate is the identity, untrained.
+    """Create the model with LR-ASD's weights and an untrained identity gate.
 
     Args:
-        file: State dict of LR-ASD: safetensors, or what ``torch.save`` wrote, of which tensors
-            alone are read.
+        file: State dict of LR-ASD: safetensors, or a file of ``torch.save``, from which only
+            tensors are read.
+
+    Returns:
+        The model in eval mode.
 
     Raises:
-        WeightsNotFoundError: If it cannot be read, or is not exactly LR-ASD's.
+        WeightsNotFoundError: If the file cannot be read, or its tensors are not exactly LR-ASD's.
     """
     found, unknown = converted(_read(file))
     model = create_speaker_model("asd_small_sehead")
@@ -83,8 +87,8 @@ def convert_lr_asd(file: Path) -> SpeakerModel:
     strange = [*unknown, *sorted(found.keys() - needed)]
     if missing or shapes or strange:
         raise WeightsNotFoundError(
-            f"{file} is not LR-ASD: it lacks {_some(missing)}, has {_some(strange)} besides, and "
-            f"{_some(shapes)} of other shapes."
+            f"{file} is not LR-ASD's: missing are {_some(missing)}, unknown are {_some(strange)}, "
+            f"of other shapes are {_some(shapes)}."
         )
     model.load_state_dict({**own, **found})
     check_finite(model, str(file))
@@ -92,11 +96,12 @@ def convert_lr_asd(file: Path) -> SpeakerModel:
 
 
 def _read(file: Path) -> Dict[str, torch.Tensor]:
+    """Read a state dict, without running any code of the file."""
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
-    # Of a file that is none, torch.load raises nearly anything.
+    # torch.load raises nearly any error for a file that it did not write.
     except Exception as error:
         if isinstance(error, OSError):
             raise WeightsNotFoundError(f"{file} cannot be read as weights: {error}") from error
@@ -105,25 +110,28 @@ def _read(file: Path) -> Dict[str, torch.Tensor]:
             "torch.save."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsNotFoundError(f"{file} holds no state dict.")
+        raise WeightsNotFoundError(f"{file} is not a state dict: names and tensors.")
     return state
 
 
 def _some(names: List[str]) -> str:
+    """Return how many names there are, and the first three."""
     return f"{len(names)} tensors ({', '.join(names[:3])}, ...)" if names else "nothing"
 
 
 def write_converted(file: Path, folder: Path) -> None:
     """Convert LR-ASD's weights to a folder that :func:`create_speaker_model` loads.
 
-    Its folder ``card`` holds the facts and figures of the card of such a model.
+    Args:
+        file: As :func:`convert_lr_asd`.
+        folder: A new or empty folder. Its folder ``card`` gets the facts and figures for a card.
 
     Raises:
-        InvalidInputError: If there is something in the folder already.
+        InvalidInputError: If the folder has files already.
         WeightsNotFoundError: As :func:`convert_lr_asd`; nothing is written then.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInputError(f"{folder} is there already; name another folder.")
+        raise InvalidInputError(f"{folder} exists already; name another folder.")
     model: Any = convert_lr_asd(file)
     with tempfile.TemporaryDirectory(dir=nearest(folder.absolute().parent)) as temporary:
         made = Path(temporary) / "export"
