@@ -177,7 +177,7 @@ def test_mode_gradients_and_model_stay_as_they_are() -> None:
     "change, says",
     [
         ({"audio": torch.zeros(1, 12, 13)}, r"shape \(1, 16, 13\), 4 windows a frame"),
-        ({"face": torch.zeros(1, 4, 3, 32, 32)}, r"face is \(B, T, H, W\)"),
+        ({"face": torch.zeros(1, 4, 3, 32, 32)}, r"shape \(B, T, H, W\)"),
         ({"body": torch.zeros(1, 4, 32, 32)}, "no body stream; create it with body=True"),
         ({"mask": torch.tensor([[True, False, True, True]])}, "the first frames of each clip"),
         ({"mask": torch.zeros(1, 4, dtype=torch.bool)}, "the first frames of each clip"),

@@ -53,10 +53,10 @@ __all__ = [
 ]
 
 
-Parse = Callable[[str], Any]
+_Parse = Callable[[str], Any]
 
 
-def wrap_parse_model_name(decorator: Callable[[Parse], Parse]) -> None:
+def wrap_parse_model_name(decorator: Callable[[_Parse], _Parse]) -> None:
     """Decorate the function by which timm reads every model name.
 
     timm looks the function up whenever it creates a model, so ``timm.create_model`` calls the

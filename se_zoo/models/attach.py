@@ -90,8 +90,8 @@ def attach_se(
             is not a pair of numbers, or the method is unknown.
     """
     multi_label = bool(multi_label)
-    kept = check_thresholds(thresholds, getattr(model, "num_classes", None), multi_label)
-    offset = check_offset(map_offset)
+    kept = _check_thresholds(thresholds, getattr(model, "num_classes", None), multi_label)
+    offset = _check_offset(map_offset)
     if map_method is not None and map_method not in METHODS:
         raise InvalidInputError(
             f"map_method is {map_method!r}; the methods are {', '.join(METHODS)}."
@@ -108,7 +108,7 @@ def attach_se(
     return made
 
 
-def check_thresholds(
+def _check_thresholds(
     thresholds: Optional[Sequence[float]], num_classes: Optional[int], multi_label: bool
 ) -> Optional[Tuple[float, ...]]:
     """Check thresholds and return them as a tuple.
@@ -140,7 +140,7 @@ def check_thresholds(
     return kept
 
 
-def check_offset(offset: Sequence[float]) -> Tuple[float, float]:
+def _check_offset(offset: Sequence[float]) -> Tuple[float, float]:
     """Check an offset of maps and return it as (x, y), in pixels.
 
     Args:

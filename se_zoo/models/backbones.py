@@ -23,7 +23,7 @@ def slim_resnet(**kwargs: Any) -> ResNet:
     return model
 
 
-def slim_cfg(**kwargs: Any) -> Dict[str, Any]:
+def _slim_cfg(**kwargs: Any) -> Dict[str, Any]:
     """Return the config of the slim ResNet, which takes upright faces framed as in CelebA."""
     return {
         "num_classes": 40, "input_size": (3, 128, 104), "pool_size": (16, 13), "crop_pct": 1.0,
@@ -35,4 +35,4 @@ def slim_cfg(**kwargs: Any) -> Dict[str, Any]:
 #: Functions that create the backbones, by name.
 OWN_BACKBONES: Dict[str, Callable[..., nn.Module]] = {"resnet18_slim": slim_resnet}
 #: Functions that return their pretrained configs, by name.
-OWN_BACKBONE_CFGS: Dict[str, Callable[..., Dict[str, Any]]] = {"resnet18_slim": slim_cfg}
+OWN_BACKBONE_CFGS: Dict[str, Callable[..., Dict[str, Any]]] = {"resnet18_slim": _slim_cfg}

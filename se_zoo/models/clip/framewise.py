@@ -17,7 +17,7 @@ from ..sehead import SEHeadMixin
 from .head import ClipSEHead
 
 
-class FramewiseMixin(ClipSEHead):
+class _FramewiseMixin(ClipSEHead):
     """Let an image class of timm take clips of any number of frames."""
 
     class_prefix = "Framewise"
@@ -68,6 +68,6 @@ def attach_framewise_se(
         raise UnsupportedBackboneError(
             f"{name_of(model)} returns a list of features, which framewise_sehead does not take."
         )
-    attach_se(model, FrameLayout(layout), channels, head=FramewiseMixin, **se_args)
+    attach_se(model, FrameLayout(layout), channels, head=_FramewiseMixin, **se_args)
     model.set_clip(**clip)  # type: ignore[operator]
     return model

@@ -21,7 +21,7 @@ from ..attach import FAMILIES, attach_se
 from .head import ClipSEHead
 
 
-class ClipMixin(ClipSEHead):
+class _ClipMixin(ClipSEHead):
     """Add timm's interface to torchvision's clip classifiers.
 
     Attributes:
@@ -109,11 +109,13 @@ class ClipMixin(ClipSEHead):
         return {"stem": self.stem_pattern, "blocks": self.block_pattern}
 
 
-class VideoResNetSE(ClipMixin, VideoResNet):
+class VideoResNetSE(_ClipMixin, VideoResNet):
     """R3D, MC3 and R(2+1)D (Tran et al., arXiv 1711.11248); features (B, 512, T', H', W')."""
 
-    classifier_name, num_features = "fc", 512
-    stem_pattern, block_pattern = r"^stem", r"^layer(\d+)"
+    classifier_name: str = "fc"
+    num_features: int = 512
+    stem_pattern: str = r"^stem"
+    block_pattern: str = r"^layer(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of clips (B, 3, T, H, W)."""
@@ -128,11 +130,14 @@ class VideoResNetSE(ClipMixin, VideoResNet):
         return x if pre_logits else self.fc(x)
 
 
-class S3DSE(ClipMixin, S3D):
+class S3DSE(_ClipMixin, S3D):
     """S3D (Xie et al., arXiv 1712.04851); features (B, 1024, T', H', W')."""
 
-    classifier_name, num_features, convolutional = "classifier.1", 1024, True
-    stem_pattern, block_pattern = r"^features\.[0-3]\.", r"^features\.(\d+)"
+    classifier_name: str = "classifier.1"
+    num_features: int = 1024
+    convolutional: bool = True
+    stem_pattern: str = r"^features\.[0-3]\."
+    block_pattern: str = r"^features\.(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of clips (B, 3, T, H, W)."""
@@ -156,11 +161,12 @@ class S3DSE(ClipMixin, S3D):
         return x.mean(dim=(2, 3, 4))
 
 
-class SwinTransformer3dSE(ClipMixin, SwinTransformer3d):
+class SwinTransformer3dSE(_ClipMixin, SwinTransformer3d):
     """Video Swin (Liu et al., arXiv 2106.13230); features (B, T', H', W', C), normed."""
 
-    classifier_name = "head"
-    stem_pattern, block_pattern = r"^patch_embed", r"^features\.(\d+)"
+    classifier_name: str = "head"
+    stem_pattern: str = r"^patch_embed"
+    block_pattern: str = r"^features\.(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of clips (B, 3, T, H, W)."""
@@ -176,15 +182,16 @@ class SwinTransformer3dSE(ClipMixin, SwinTransformer3d):
         return x if pre_logits else self.head(x)
 
 
-class MViTSE(ClipMixin, MViT):
+class MViTSE(_ClipMixin, MViT):
     """MViT (Li et al., arXiv 2112.01526); features (B, 1 + T'H'W', C), a class token first.
 
     Its classifier reads the class token alone, so the gate is computed from the patch tokens and
     multiplies all tokens.
     """
 
-    classifier_name = "head.1"
-    stem_pattern, block_pattern = r"^conv_proj|^pos_encoding", r"^blocks\.(\d+)"
+    classifier_name: str = "head.1"
+    stem_pattern: str = r"^conv_proj|^pos_encoding"
+    block_pattern: str = r"^blocks\.(\d+)"
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features of clips (B, 3, T, H, W)."""

@@ -171,7 +171,7 @@ _LOADING = {
 }
 
 
-def check_model_args(args: Any, place: str) -> Dict[str, Any]:
+def _check_model_args(args: Any, place: str) -> Dict[str, Any]:
     """Check that the model arguments of a config.json set nothing about loading.
 
     Args:
@@ -229,7 +229,7 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
         raise UnknownModelError(
             f"{name} describes no model that timm can create. {type(error).__name__}: {error}"
         ) from error
-    return architecture, cfg, check_model_args(args or {}, name)
+    return architecture, cfg, _check_model_args(args or {}, name)
 
 
 def restore_source(model: Any, cfg: Dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def cfgs_of(architecture: str) -> Dict[str, Dict[str, Any]]:
     return {model.registry_name: dict(model.cfg) for model in own}
 
 
-def own_model(architecture: str, tag: Any) -> Optional[OwnModel]:
+def _own_model(architecture: str, tag: Any) -> Optional[OwnModel]:
     """Return the zoo's own model of an architecture and tag, or None."""
     name = f"{architecture}.{tag}"
     return next((m for m in own_models().values() if m.registry_name == name), None)
@@ -99,7 +99,7 @@ def with_own_args(cfg: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str,
     Returns:
         All arguments; just those given if the config is not of one of the zoo's own models.
     """
-    own = own_model(str(cfg.get("architecture")), cfg.get("tag"))
+    own = _own_model(str(cfg.get("architecture")), cfg.get("tag"))
     if own is None or cfg.get("source"):
         return dict(given)
     args = dict(own.model_args)

@@ -20,7 +20,7 @@ from .errors import as_sentence
 from .fetch import WEIGHTS_NAME
 from .load import load_any
 
-CONFIG_NAME = "config.json"
+_CONFIG_NAME = "config.json"
 #: Largest difference between the outputs of a model and of the one that its folder gives,
 #: relative to the outputs.
 _TOLERANCE = 1e-3
@@ -106,8 +106,8 @@ def move(made: Path, final: Path) -> None:
         os.replace(made, final)
         return
     # Without config.json the folder does not load at all, so no mixture of two models can load.
-    (final / CONFIG_NAME).unlink(missing_ok=True)
-    for file in sorted(made.iterdir(), key=lambda file: file.name == CONFIG_NAME):
+    (final / _CONFIG_NAME).unlink(missing_ok=True)
+    for file in sorted(made.iterdir(), key=lambda file: file.name == _CONFIG_NAME):
         os.replace(file, final / file.name)
 
 
@@ -276,7 +276,7 @@ def write_export(
         weights: Its state dict, in the precision to be stored; contiguous, on the CPU.
         labels: Names of the classes; by default the model's own.
     """
-    file = folder / CONFIG_NAME
+    file = folder / _CONFIG_NAME
     save_config_for_hf(model, file, model_args=dict(model_args))  # type: ignore[arg-type]
     config = json.loads(file.read_text("utf-8"))
     # timm from 1.0.29 on adds all arguments of create_model, such as drop_rate of one run.

@@ -15,7 +15,7 @@ from ...data.faces.mfcc import WINDOWS
 MEAN, STD = 0.4161, 0.1688
 
 
-class Unit(nn.Module):
+class _Unit(nn.Module):
     """Apply a convolution, BatchNorm and ReLU; padding frames stay zero.
 
     Args:
@@ -64,10 +64,10 @@ def _visual_block(inputs: int, outputs: int, stride: int) -> nn.ModuleList:
     half = outputs // 2
     return nn.ModuleList(
         [
-            Unit(inputs, half, (1, 5, 5), (1, stride, stride)),
-            Unit(half, outputs, (1, 3, 3)),
-            Unit(outputs, outputs, (5, 1, 1)),
-            Unit(outputs, outputs, (3, 1, 1)),
+            _Unit(inputs, half, (1, 5, 5), (1, stride, stride)),
+            _Unit(half, outputs, (1, 3, 3)),
+            _Unit(outputs, outputs, (5, 1, 1)),
+            _Unit(outputs, outputs, (3, 1, 1)),
         ]
     )
 
@@ -77,10 +77,10 @@ def _audio_block(inputs: int, outputs: int) -> nn.ModuleList:
     half = outputs // 2
     return nn.ModuleList(
         [
-            Unit(inputs, half, (5, 1)),
-            Unit(half, outputs, (3, 1)),
-            Unit(outputs, outputs, (1, 5)),
-            Unit(outputs, outputs, (1, 3)),
+            _Unit(inputs, half, (5, 1)),
+            _Unit(half, outputs, (3, 1)),
+            _Unit(outputs, outputs, (1, 5)),
+            _Unit(outputs, outputs, (1, 3)),
         ]
     )
 
