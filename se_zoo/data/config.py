@@ -86,7 +86,7 @@ class DataConfig(TableConfig):
     set it to the size of the split, or do not stream."""
 
     noun = "image"
-    suffixes = IMAGE_SUFFIXES
+    suffixes: ClassVar[FrozenSet[str]] = IMAGE_SUFFIXES
 
     @property
     def column(self) -> str:
@@ -128,7 +128,7 @@ class ClipDataConfig(TableConfig):
     """Decoding library. torchcodec needs its package and FFmpeg's libraries."""
 
     noun = "video"
-    suffixes = VIDEO_SUFFIXES
+    suffixes: ClassVar[FrozenSet[str]] = VIDEO_SUFFIXES
 
     @property
     def column(self) -> str:

@@ -36,6 +36,8 @@ class ExplainedModel(nn.Module):
             not exact, because it would need the head's gradient.
     """
 
+    normalize: Union[str, float]
+
     def __init__(
         self,
         model: nn.Module,

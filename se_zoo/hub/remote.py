@@ -53,6 +53,9 @@ class Remote:
         pull_request: Address of the pull request that was opened.
     """
 
+    api: HfApi
+    repo: str
+
     def __init__(self, api: HfApi, repo: str):
         self.api, self.repo = api, repo
         self.head: Optional[str] = None

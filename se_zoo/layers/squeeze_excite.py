@@ -4,7 +4,7 @@ arXiv 2412.05134 (section III) puts one such block right before the classifier a
 explanation from its gate.
 """
 
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List
 
 import torch
 from torch import nn
@@ -33,6 +33,10 @@ class SqueezeExcite(nn.Module):
     """
 
     gate_scale: torch.Tensor
+
+    if TYPE_CHECKING:  # TorchScript reads the annotations that are there at run time
+        fc1: nn.Linear
+        fc2: nn.Linear
 
     def __init__(
         self,

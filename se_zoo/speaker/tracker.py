@@ -54,6 +54,11 @@ class Tracker:
         smooth: Width of the median, in frames.
     """
 
+    least_overlap: float
+    gap: int
+    shortest: int
+    smooth: int
+
     def __init__(
         self, least_overlap: float = 0.5, gap: int = 10, shortest: int = 10, smooth: int = 13
     ):

@@ -41,6 +41,13 @@ class People:
         seed: Seed of the resamples.
     """
 
+    count: int
+    resamples: int
+    confidence: float
+    seed: int
+    person: torch.Tensor
+    draws: torch.Tensor
+
     def __init__(
         self, people: Sequence[Any], resamples: int = 1000, confidence: float = 0.95, seed: int = 0
     ):

@@ -28,6 +28,10 @@ class ClassifierTrainer(Trainer):
 
     config: Config
 
+    criterion: Any
+    mix: Any
+    transforms: Tuple[Any, Any]
+
     def open_tables(self) -> Dict[str, AnyTable]:
         """Open the splits, by name."""
         return open_splits(self.config.data, self.accelerator.is_main_process)

@@ -39,6 +39,10 @@ class _RandomClip:
     It returns (3, T, H, W) float32. All random numbers are from torch's default generator.
     """
 
+    config: ClipConfig
+    data: ClipDataConfig
+    augmented: Any
+
     def __init__(self, config: ClipConfig, data: ClipDataConfig, augment: AugmentConfig):
         self.config, self.data = config, data
         self.augment = v2.Compose(_augmentations(config, augment))
@@ -60,6 +64,10 @@ class ClipViews:
         config: What the model takes.
         data: How many clips and crops.
     """
+
+    config: ClipConfig
+    data: ClipDataConfig
+    views: Views
 
     def __init__(self, config: ClipConfig, data: ClipDataConfig):
         self.config, self.data = config, data

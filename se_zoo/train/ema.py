@@ -29,6 +29,10 @@ class EvalWeights:
         decay: Decay of the average; None to evaluate the trained weights.
     """
 
+    model: nn.Module
+    ema: Optional[ModelEmaV3]
+    copy: nn.Module
+
     def __init__(self, model: nn.Module, decay: Optional[float]):
         self.model = model
         self.ema = None if decay is None else ModelEmaV3(model, decay=decay, use_warmup=True)

@@ -54,6 +54,10 @@ class _HeadOnly(nn.Module):
 class _CachedFeatures(loader.Decoded):
     """Feature maps of a split in a memory-mapped file, with the split's targets."""
 
+    table: ImageTable
+    file: Path
+    features: Any
+
     def __init__(self, file: Path, table: ImageTable):
         self.table, self.file = table, file
         self.features = np.load(file, mmap_mode="r")

@@ -24,6 +24,9 @@ _DECODED_BYTES_LIMIT = 2**30
 class Decoded(Dataset[Tuple[Any, Any]]):
     """A table's images and targets, kept decoded if they fit into memory."""
 
+    table: ImageTable
+    kept: Any
+
     def __init__(self, table: ImageTable):
         self.table = table
         width, height = table[0][0].size
@@ -47,6 +50,10 @@ class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
     So a sample is augmented alike in any process or worker, however often the run was interrupted.
     """
 
+    samples: Union[Table, Decoded]
+    transform: Any
+    seed: int
+
     def __init__(self, samples: Union[Table, Decoded], transform: Any, seed: int):
         self.samples, self.transform, self.seed = samples, transform, seed
 
@@ -58,6 +65,10 @@ class Augmented(Dataset[Tuple[torch.Tensor, Any]]):
 
 class Plain(Dataset[Tuple[torch.Tensor, Any]]):
     """Evaluation samples of one process, without augmentation: every ``processes``-th sample."""
+
+    transform: Any
+    indices: range
+    samples: Union[Table, Decoded]
 
     def __init__(
         self,

@@ -65,6 +65,10 @@ class Scores:
         tally: Counts of a multi-label split, to choose thresholds with; None for other splits.
     """
 
+    labels: Sequence[str]
+    multi_label: bool
+    metrics: Any
+
     def __init__(self, labels: Sequence[str], multi_label: bool, samples: int, device: Any):
         self.labels, self.multi_label = labels, multi_label
         count = len(labels)

@@ -38,9 +38,8 @@ _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MUL
               DistributedType.FSDP)  # fmt: skip
 
 
-#: Processes wait for each other this long, because one may have to download a data set or to train
-#: while the others wait.
-PATIENCE = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+#: One process may have to fetch a data set, or train, while the others wait for it.
+PATIENCE: Any = InitProcessGroupKwargs(timeout=timedelta(hours=6))
 
 
 def make_accelerator(config: AnyConfig) -> Accelerator:

@@ -44,6 +44,11 @@ def plain(value: Any) -> Any:
 class RunFolder:
     """The folder of a run; only the main process writes to it."""
 
+    path: Path
+    accelerator: Accelerator
+    states: Path
+    log_file: Path
+
     def __init__(self, path: Path, accelerator: Accelerator):
         self.path, self.accelerator = path, accelerator
         self.states, self.log_file = path / "state", path / "metrics.jsonl"
@@ -152,8 +157,94 @@ def environment(accelerator: Accelerator) -> Dict[str, Any]:
     return provenance.environment(versions, gpu=gpu, processes=accelerator.num_processes)
 
 
-def skipped_samples(tables: Mapping[str, Union[Table, ImageStream]]) -> Dict[str, List[str]]:
-    """Return why samples were skipped, by split; empty if none were."""
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions on GPUs in fp32 proper, not in TF32, which is on by default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+class Export:
+    """``export/``, which timm loads, with summary, samples and curves beside it."""
+
+    folder: RunFolder
+    config: AnyConfig
+    weights: Dict[str, torch.Tensor]
+
+    def __init__(self, folder: RunFolder, config: AnyConfig):
+        self.folder, self.config = folder, config
+
+    def round(self, model: nn.Module) -> None:
+        """Round the weights to fp16, as they are exported."""
+        self.weights = fp16_state(model)
+        model.load_state_dict(self.weights)
+
+    def write_summary(
+        self,
+        model: nn.Module,
+        tables: Mapping[str, Union[Table, ImageStream]],
+        plan: Plan,
+        progress: Progress,
+        findings: Mapping[str, Any],
+    ) -> None:
+        """Write curves and figures; the summary, which says that the run is finished, last.
+
+        Args:
+            model: What is exported.
+            tables: The splits, by name.
+            plan: How the training was cut into updates.
+            progress: How it went.
+            findings: Figures of the splits by name, and what else the summary is to say.
+        """
+        rows = self.folder.rows()
+        write_table(self.folder.path / "summary.csv", rows)
+        draw_curves(self.folder.path / "curves.png", rows)
+        splits, sessions = self.config.data.splits, progress.sessions
+        summary = {
+            "config": plain(asdict(self.config)),
+            "command": sys.argv,
+            "commit": " ".join(dict.fromkeys(s["commit"] or "unknown" for s in sessions)),
+            "environment": sessions[-1]["environment"],
+            "starts_from": sessions[0]["starts_from"],
+            "sessions": sessions,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "labels": list(tables[splits[0]].labels),
+            "samples": {name: len(table) for name, table in tables.items()},
+            **_skipped(tables),
+            "updates": plan.total,
+            "seconds": round(progress.seconds, 1),
+            "weights": "after the last epoch, rounded to fp16, evaluated in fp32"
+            + ("" if self.config.optim.ema_decay is None else "; averaged (EMA)"),
+            "best": {"update": progress.best_update, self.config.run.best: progress.best},
+            **findings,
+        }
+        write_json(self.folder.path / "summary.json", summary)
+
+    def write_model(self, model: nn.Module, model_args: Mapping[str, Any]) -> None:
+        """Write ``export/``; of a model without an SE block the weights alone.
+
+        Args:
+            model: What is exported; :meth:`round` has rounded it.
+            model_args: Arguments of its architecture.
+        """
+        temporary, final = self.folder.path / "export.tmp", self.folder.path / "export"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        if getattr(model, "explains", False):
+            write_export(model, temporary, model_args, self.weights)
+        else:
+            weights = save(self.weights, metadata={"format": "pt"})
+            (temporary / "model.safetensors").write_bytes(weights)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+
+
+def _skipped(tables: Mapping[str, Union[Table, ImageStream]]) -> Dict[str, Any]:
+    """What the user let be left out, by split, where there is any."""
     found = {name: list(t.skipped) for name, t in tables.items() if isinstance(t, Table)}
     return found if any(found.values()) else {}
 

@@ -42,6 +42,8 @@ class HaarDetector:
         InvalidInputError: If OpenCV is not installed, or has no Haar cascades.
     """
 
+    neighbours: int
+
     def __init__(self, neighbours: int = 5):
         try:
             import cv2

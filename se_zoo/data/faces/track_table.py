@@ -32,6 +32,10 @@ class TrackTable(Table):
 
     noun = "track"
 
+    tracks: Sequence[FaceTrack]
+    csv_rows: Sequence[np.ndarray]
+    lengths: List[int]
+
     def __init__(
         self,
         name: str,

@@ -105,6 +105,8 @@ class ClipTable(Table):
 
     noun = "video"
 
+    config: ClipDataConfig
+
     def __init__(
         self,
         name: str,

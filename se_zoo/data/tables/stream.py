@@ -41,6 +41,13 @@ class ImageStream:
         size: Number of images.
     """
 
+    name: str
+    config: DataConfig
+    rows: Any
+    labels: Tuple[str, ...]
+    multi_label: bool
+    size: int
+
     def __init__(
         self, name: str, config: DataConfig, rows: Any, labels: Tuple[str, ...], size: int
     ):

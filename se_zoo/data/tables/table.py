@@ -48,6 +48,15 @@ class Table(Dataset[Tuple[Any, Target]]):
     #: What messages call a sample.
     noun = "sample"
 
+    name: str
+    content: Content
+    rows: Optional[Sequence[int]]
+    stored: Any
+    labels: Tuple[str, ...]
+    targets: torch.Tensor
+    multi_label: bool
+    size: int
+
     def __init__(self, name: str, content: Content, rows: Optional[Sequence[int]] = None):
         self.name, self.content, self.rows = name, content, rows
         self.stored, self.labels, self.targets, _ = content

@@ -135,3 +135,75 @@ def _fit(title: str, width: int, font: Union[ImageFont.FreeTypeFont, ImageFont.I
     while head and font.getlength(f"{head}... {tail}") > width:
         head = head[:-1]
     return f"{head}... {tail}"
+
+
+def save(
+    explanation: "Explanation",
+    path: Union[str, os.PathLike[str]],
+    images: Any = None,
+    facts: Optional[Dict[str, Any]] = None,
+    fps: float = 25.0,
+) -> None:
+    """Write the picture or video and the JSON beside it; see :meth:`Explanation.save`."""
+    known = (".png", ".mp4") if explanation.is_clip else (".png",)
+    target = _checked(path, known)
+    content = {**(facts or {}), **explanation.to_dict()}
+
+    def draw(file: Path) -> None:
+        if target.suffix.lower() == ".mp4":
+            clips.write_video(file, clips.side_by_side(explanation, images), fps)
+        else:
+            grid(explanation, images).save(file, "PNG")
+
+    _write_both(target, draw, content)
+
+
+def save_together(
+    path: Union[str, os.PathLike[str]],
+    parts: Sequence[Tuple["Explanation", Any, Dict[str, Any]]],
+    facts: Optional[Dict[str, Any]] = None,
+) -> None:
+    """Write the grids of several explanations below each other as one PNG, and one JSON beside it
+    with an entry of ``parts`` for each; both or neither.
+
+    Args:
+        path: Where the picture goes, ``.png``.
+        parts: Explanation, what to draw it on, and what else its entry is to say.
+        facts: What else the JSON is to say.
+
+    Raises:
+        InvalidInputError: If the path ends in something else, or its folder does not exist.
+    """
+    target = _checked(path, (".png",))
+    entries = [{**own, **explanation.to_dict()} for explanation, _, own in parts]
+
+    def draw(file: Path) -> None:
+        lines = [line for explanation, images, _ in parts for line in _lines(explanation, images)]
+        draw_tiles(lines).save(file, "PNG")
+
+    _write_both(target, draw, {**(facts or {}), "parts": entries})
+
+
+def _checked(path: Union[str, os.PathLike[str]], known: Tuple[str, ...]) -> Path:
+    """The path of a picture that can be written, with a JSON file beside it."""
+    target = Path(path)
+    if target.suffix.lower() not in known:
+        raise InvalidInputError(
+            f"Explanations are saved as {' or '.join(known)} (plus a .json beside), not {target}."
+        )
+    if not target.parent.is_dir():
+        raise InvalidInputError(f"The folder {target.parent} does not exist; create it first.")
+    for taken in (target, target.with_suffix(".json")):
+        if taken.is_dir():
+            raise InvalidInputError(f"{taken} is a folder.")
+    return target
+
+
+def _write_both(target: Path, draw: Callable[[Path], None], content: Dict[str, Any]) -> None:
+    """Both files under temporary names first, so that a failure leaves nothing half-written."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    # The picture, the inner one, is renamed first: another program may hold it open, and then
+    # neither file changes.
+    with replacing(target.with_suffix(".json")) as written, replacing(target) as drawn:
+        written.write_text(text, encoding="utf-8")
+        draw(drawn)

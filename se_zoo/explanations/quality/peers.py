@@ -33,6 +33,8 @@ class AfterGate(nn.Module):
             backbone's own layout is.
     """
 
+    layer: nn.Module
+
     def __init__(self, model: nn.Module):
         super().__init__()
         check_model(model)

@@ -24,6 +24,13 @@ class Checkpoints:
         keep: Number of checkpoints to keep.
     """
 
+    folder: Path
+    accelerator: Accelerator
+    keep: int
+    model: nn.Module
+    scored: Scored
+    computes: Dict[str, Any]
+
     def __init__(
         self,
         folder: Path,

@@ -102,6 +102,10 @@ class Plan:
 class Batches(Sampler[List[Any]]):
     """The batches of one process, from update ``start`` to the end of the run."""
 
+    plan: Plan
+    process: int
+    start: int
+
     def __init__(self, plan: Plan, process: int, start: int = 0):
         self.plan, self.process, self.start = plan, process, start
 

@@ -12,6 +12,8 @@ class Stop:
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+    accelerator: Accelerator
+
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self.received: Optional[int] = None

@@ -29,6 +29,12 @@ class Augmented(Dataset[Inputs]):
     So a cut is augmented alike in any process or worker, however often the run was interrupted.
     """
 
+    table: TrackTable
+    augment: SpeakerAugmentConfig
+    body: bool
+    seed: int
+    picture: Any
+
     def __init__(self, table: TrackTable, augment: SpeakerAugmentConfig, body: bool, seed: int):
         self.table, self.augment, self.body, self.seed = table, augment, body, seed
         self.transform = v2.Compose(
@@ -133,6 +139,10 @@ def pieces_of(index: int, length: int) -> List[Piece]:
 
 class Whole(Dataset[Tuple[Piece, Inputs]]):
     """All tracks of a table without augmentation, in pieces."""
+
+    body: bool
+    pieces: List[Piece]
+    table: TrackTable
 
     def __init__(self, table: TrackTable, body: bool):
         self.table, self.body = table, body

@@ -37,6 +37,9 @@ class SpeakerTrainer(Trainer):
     unit = "frames"
     pretrained_source = "the zoo's weights"
 
+    weight: Optional[torch.Tensor]
+    predictions: Dict[int, float]
+
     @property
     def batch_unit(self) -> str:
         """What the batch size counts, in the plural."""
