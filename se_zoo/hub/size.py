@@ -38,9 +38,10 @@ def measure_size(model: nn.Module) -> Dict[str, Any]:
         ``mactivations`` (10^6 elements), ``input_size`` ((C, [T,] H, W), of speaker models
         (T, H, W)), ``map`` ([time steps,] rows, columns) and ``channels`` of the map.
     """
+    sized: Any = model
     counted: Any = deepcopy(model).to("meta").eval()  # fused attention would hide its products
     dtype = next(counted.parameters()).dtype
-    inputs = {name: value.to("meta", dtype) for name, value in model.example_inputs().items()}
+    inputs = {name: value.to("meta", dtype) for name, value in sized.example_inputs().items()}
     shape = inputs[counted.map_input].shape
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
         counted(*inputs.values())

@@ -6,7 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Collection, Dict, Iterator, Optional, Tuple, Type
+from typing import Any, NoReturn, Tuple, Type
 
 import torch
 from accelerate.utils import send_to_device
@@ -47,9 +47,6 @@ def run(config: AnyConfig, tag: str, trainer_class: Type[Trainer], last: bool = 
 class _Clock:
     """Measures the samples per second of this process."""
 
-    started: float
-    samples: int
-
     def __init__(self) -> None:
         self.started, self.samples = time.perf_counter(), 0
 
@@ -72,60 +69,18 @@ class TrainingLoop:
         stop: It says whether a signal has been received.
     """
 
-    config: AnyConfig
-    #: What is counted in a second.
-    unit = "images"
-
-    #: What `--model.pretrained` stands for.
-    pretrained_source = "timm's weights"
-
-    tag: str
-    accelerator: Accelerator
-    folder: output.RunFolder
-    tables: Dict[str, Any]
-    labels: Tuple[str, ...]
-    multi_label: bool
-    plan: Plan
-    source: str
-    sharded: bool
-    scored: Scored
-    model: Any
-    optimizer: Any
-    progress: Progress
-    checkpoints: Checkpoints
-    commit: Optional[str]
-
-    @property
-    def batch_unit(self) -> str:
-        """What the size of a batch counts."""
-        return f"{self.config.data.noun}s"
-
-    def __init__(self, config: AnyConfig, tag: str, accelerator: Accelerator):
-        self.config, self.tag, self.accelerator = config, tag, accelerator
-        self.folder = output.RunFolder(config.run.output, accelerator)
-        with accelerator.main_process_first():  # the others then read what it cached
-            tables = self.open_tables()
-        self.tables = agree(tables, accelerator)
-        for line in output.left_out(self.tables):
-            accelerator.print(line, file=sys.stderr)
-        if not config.run.dry_run:
-            self.folder.check(config.run.overwrite)
-        first = self.tables[config.data.splits[0]]
-        self.labels, self.multi_label = first.labels, first.multi_label
-        self.plan = self.make_plan()
-        self.check()
-        seed_all(config.run.seed)
-        model = self.build()
-        self.source = self._starting_weights(model)
-        model = model.to(accelerator.device)
-        if config.run.channels_last:
-            lay_out(model)
-        self.ready(model)
-        model = self.adapt(model)
-        self.sharded = accelerator.distributed_type == DistributedType.FSDP
-        self.scored = (ShardedScored if self.sharded else Scored)(model, config.optim.ema_decay)
-        groups = schedule.parameter_groups(
-            model, config.optim.weight_decay, config.optim.layer_decay
+    def __init__(self, trainer: Trainer, stop: Stop):
+        self.trainer, self.stop = trainer, stop
+        self.plan, self.accelerator = trainer.plan, trainer.accelerator
+        self.clock = _Clock()
+        self.started = self.clock.started - trainer.progress.seconds  # as if without interruptions
+        self.loss_sum = torch.tensor(self._own_loss_sum(), device=self.accelerator.device)
+        self.batches = trainer.batches(trainer.progress.update)
+        self.bar = tqdm(
+            total=self.plan.total,
+            initial=trainer.progress.update,
+            disable=None if self.accelerator.is_main_process else True,  # None: terminals only
+            unit="update",
         )
 
     def _own_loss_sum(self) -> float:

@@ -38,7 +38,8 @@ _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MUL
               DistributedType.FSDP)  # fmt: skip
 
 
-#: One process may have to fetch a data set, or train, while the others wait for it.
+#: Processes wait for each other this long, because one may have to download a data set or to train
+#: while the others wait.
 PATIENCE: Any = InitProcessGroupKwargs(timeout=timedelta(hours=6))
 
 

@@ -6,7 +6,7 @@ a checkpoint (:mod:`.resume.state`) of weights, optimizer and counters is enough
 
 import sys
 from dataclasses import asdict, replace
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import torch
 from accelerate import Accelerator
@@ -45,6 +45,19 @@ class Trainer:
     """
 
     config: AnyConfig
+    tag: str
+    accelerator: Accelerator
+    folder: RunFolder
+    tables: Dict[str, AnyTable]
+    labels: Tuple[str, ...]
+    multi_label: bool
+    plan: Plan
+    eval_weights: EvalWeights
+    raw_model: torch.nn.Module
+    model: Any
+    progress: Progress
+    checkpoints: Checkpoints
+    commit: Optional[str]
 
     #: What the speed is counted in, per second.
     unit = "images"

@@ -28,8 +28,8 @@ class Checkpoints:
     accelerator: Accelerator
     keep: int
     model: nn.Module
-    scored: Scored
-    computes: Dict[str, Any]
+    eval_weights: EvalWeights
+    identity: Dict[str, Any]
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import sys
 import zlib
 from contextlib import nullcontext
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
