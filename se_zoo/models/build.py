@@ -204,7 +204,7 @@ def create_any(
         UnknownModelError: If timm does not know the backbone.
         UnsupportedBackboneError: If it cannot be squeezed.
     """
-    cfg = {}
+    cfg: Dict[str, Any] = {}
     if pretrained_cfg:
         cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     if isinstance(pretrained_cfg, str):  # a tag of the zoo
@@ -218,8 +218,8 @@ def create_any(
     backbone = backbone or "resnet18"
     create = _find_backbone(backbone)
     if not cfg:
-        timms = {**_backbone_cfg(backbone), "architecture": variant}
-        cfg = resolve_config(variant, timms, pretrained_cfg_overlay)
+        backbone_cfg = {**_backbone_cfg(backbone), "architecture": variant}
+        cfg = resolve_config(variant, backbone_cfg, pretrained_cfg_overlay)
     attach: _Attach = _attach_probed
     if clip is not None:
         clip = {name: kwargs.pop(name, default) for name, default in clip.items()}
@@ -290,7 +290,7 @@ def _create(
 
     model = build_and_load(variant, pretrained, cfg, build, cache_dir)
     if not model_args.get("features_only"):
-        # What saving needs; timm itself keeps it from 1.0.29 on.
+        # Saving needs these; timm itself records them from 1.0.29 on.
         kept = {k: v for k, v in model_args.items() if not k.startswith(NOT_SAVED)}
         model._model_args = {**kept, **model.head_args()}
     return model

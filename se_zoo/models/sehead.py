@@ -281,7 +281,7 @@ class SEHeadMixin(TimmModel):
         self.forget_labels(num_classes, multi_label)
         super().reset_classifier(num_classes, *args, **kwargs)
         pool = kwargs.get("global_pool", args[0] if args else None)
-        if pool is not None:  # what saving needs; timm does not keep it in all versions
+        if pool is not None:  # saving needs it; not all versions of timm record it
             self._model_args = {**getattr(self, "_model_args", {}), "global_pool": pool}
 
     def forget_labels(self, num_classes: int, multi_label: Optional[bool]) -> None:

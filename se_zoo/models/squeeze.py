@@ -84,7 +84,7 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
 
     cfg = resolve_config(architecture, cfg, overlay)
     model = build_and_load(name, pretrained, cfg, build, cache_dir)
-    if not hasattr(model, "_model_args"):  # timm keeps it from 1.0.29 on
+    if not hasattr(model, "_model_args"):  # timm records it from 1.0.29 on
         model._model_args = dict(kwargs)
     return model
 

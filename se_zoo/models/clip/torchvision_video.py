@@ -263,7 +263,7 @@ def _layout_of(model: nn.Module) -> Tuple[Layout, int]:
 
 
 def _mvit_grid(model: MViT) -> Tuple[int, ...]:
-    """Return the grid (T, H, W) of the patch tokens behind all blocks; some blocks pool them."""
+    """Return the grid (T, H, W) of the patch tokens after all blocks; some blocks pool."""
     grid: List[int] = [model.pos_encoding.temporal_size, *model.pos_encoding.spatial_size]
     for block in model.blocks:
         pool: Any = getattr(block.attn, "pool_q", None)
