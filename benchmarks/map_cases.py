@@ -22,7 +22,7 @@ import se_zoo  # noqa: F401  registers the models
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explanations.quality import mosaic
 from se_zoo.explanations.quality.compare import Cases
-from se_zoo.explanations.targets import target_of
+from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
 from se_zoo.models.pretrained.load import load_model
 

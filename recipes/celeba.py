@@ -22,7 +22,7 @@ from pathlib import Path
 
 from se_zoo.data import DataConfig
 from se_zoo.data.celeba import CELEBA_HUB, CELEBA_HUB_CONFIG, CELEBA_IGNORE
-from se_zoo.models.labels import CELEBA_ATTRIBUTES
+from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 from se_zoo.train import AugmentConfig, Config, ModelConfig, OptimConfig, RunConfig
 from se_zoo.train.recipe import run_recipe
 

@@ -16,7 +16,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import se_zoo
-from se_zoo.models.labels import CELEBA_ATTRIBUTES
+from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
 from .package_copy import CELEBA, copy_package, hub_of
 

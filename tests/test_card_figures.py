@@ -9,7 +9,7 @@ import torch
 
 import se_zoo  # noqa: F401  (registers the models)
 from se_zoo import InvalidInputError
-from se_zoo.explanations.targets import above_threshold
+from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.hub.card import Subject, render
 from se_zoo.hub.facts import Data, Facts, License
 from se_zoo.hub.figures import TOLERANCE, check_agreement

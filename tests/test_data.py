@@ -23,7 +23,7 @@ from se_zoo.data.celeba import CELEBA_IGNORE
 from se_zoo.data.images import read_rgb
 from se_zoo.data.tables.content import Content
 from se_zoo.errors import DataError
-from se_zoo.models.labels import CELEBA_ATTRIBUTES
+from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
 SPLITS = {"train": 6, "valid": 3, "test": 4}
 CLASSES = ("bird", "cat", "dog")
@@ -752,7 +752,7 @@ class _Deadly:
 
 
 def test_process_that_dies_is_an_error() -> None:
-    from se_zoo.data.tables.decode import decode
+    from se_zoo.data.tables.parallel_check import decode
 
     table = ImageTable("faces", Content(_Deadly(), ("a",), torch.zeros(64).long()))  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"decoded faces died after .* of 64 samples"):

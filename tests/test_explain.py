@@ -15,7 +15,7 @@ import se_zoo
 from se_zoo import Explanation, InvalidInputError, UnknownLabelError
 from se_zoo.explanations import channel_logits, maps, select_channels
 from se_zoo.explanations import eval_mode as mode
-from se_zoo.models.labels import CELEBA_ATTRIBUTES, imagenet_labels
+from se_zoo.models.label_lists import CELEBA_ATTRIBUTES, imagenet_labels
 
 from .tester import (
     assert_unchanged,

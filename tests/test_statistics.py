@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from se_zoo.explanations.targets import above_threshold
+from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.statistics import (
     FEWEST_CASES,
     FEWEST_PEOPLE,

@@ -17,7 +17,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from se_zoo.data import DataConfig, open_table
-from se_zoo.explanations.targets import above_threshold
+from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.statistics import THRESHOLDS, accuracy_of, confusion, f1_of
 from se_zoo.train import train
 from se_zoo.train.head import HeadTrainer

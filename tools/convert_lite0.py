@@ -32,7 +32,7 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from se_zoo.errors import InvalidInputError, SEZooError, WeightsNotFoundError
-from se_zoo.models.labels import imagenet_labels
+from se_zoo.models.label_lists import imagenet_labels
 from se_zoo.models.pretrained.fetch import check_finite
 from se_zoo.models.pretrained.load import load_model
 from se_zoo.models.pretrained.manifest import sha256_of

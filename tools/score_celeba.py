@@ -27,9 +27,9 @@ from tqdm import tqdm
 from se_zoo.data import DataConfig, Table, open_table
 from se_zoo.data.tables.parquet import load_rows
 from se_zoo.errors import InvalidInputError
-from se_zoo.explanations.targets import above_threshold
+from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.files import write_json
-from se_zoo.models.labels import CELEBA_ATTRIBUTES
+from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 from se_zoo.models.names import PREFIX
 from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
 from se_zoo.models.pretrained.load import load_model

@@ -95,7 +95,7 @@ def data_config(args: Check) -> TableConfig:
     config = DataConfig(**given, image=args.image)
     if not args.celeba:
         return config
-    from ..models.labels import CELEBA_ATTRIBUTES
+    from ..models.label_lists import CELEBA_ATTRIBUTES
 
     if args.label is not None or args.attributes:
         raise DataError("--celeba names the attributes; leave out --label and --attributes.")

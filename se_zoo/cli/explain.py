@@ -11,7 +11,7 @@ from PIL import Image
 from ..data.video.index import is_video, open_video
 from ..errors import InvalidInputError
 from ..explanations.methods import CLASSLESS_METHODS
-from ..explanations.targets import target_of
+from ..explanations.target_classes import target_of
 from ..inference.clips import explain_frames, read_clip
 from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
 from ..models.clip.config import resolve_clip_config

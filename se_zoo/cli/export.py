@@ -44,7 +44,7 @@ def run_export(args: Export) -> None:
     """
     from ..explanations.explained_model import ExplainedModel
     from ..explanations.onnx_export import check_path, write_onnx
-    from ..explanations.targets import target_of
+    from ..explanations.target_classes import target_of
     from ..models.pretrained.load import load_model
 
     name = args.model.rstrip("/").replace(":", "/").split("/")[-1]

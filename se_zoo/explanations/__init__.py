@@ -1,10 +1,10 @@
 """Explanations: maps from the gate and the head, their results, drawings and quality."""
 
-from .channels import channel_logits
+from .channel_logits import channel_logits
+from .channel_selection import select_channels
 from .explained_model import ExplainedModel
 from .explainer import explain
 from .explanation import Explanation
-from .maps import select_channels
 from .methods import METHODS
 from .speaker import SpeakerExplanation, explain_speaker
 

@@ -7,9 +7,10 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
+from .channel_selection import selection_mask
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
 from .se_model import SEModel, backbone_features, check_images, check_model
-from .targets import label_index
+from .target_classes import label_index
 
 
 class ExplainedModel(nn.Module):
@@ -142,7 +143,7 @@ class ExplainedModel(nn.Module):
         if self.method == "activation":
             return torch.full_like(gate, 1 / gate.shape[1])[:, None]
         if self.method == "gate":
-            return maps.gate_weights(gate, maps.selection_mask(gate.double())[0])[:, None]
+            return maps.gate_weights(gate, selection_mask(gate.double())[0])[:, None]
         count = len(self.targets)
         pooled = grid.flatten(2).mean(2) * gate
         weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)

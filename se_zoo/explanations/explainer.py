@@ -13,11 +13,12 @@ from torch import nn
 from ..errors import InvalidInputError
 from ..layers.grid import Features, feature_map, in_dtype
 from . import heads, maps
+from .channel_selection import Selection, select_channels
 from .eval_mode import evaluating
 from .explanation import Explanation
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, METHODS
 from .se_model import SEModel, backbone_features, check_images, check_model
-from .targets import Rows, Target, label_index, resolve_rows, runner_up
+from .target_classes import Rows, Target, label_index, resolve_rows, runner_up
 
 
 class _ForwardPass(NamedTuple):
@@ -28,7 +29,7 @@ class _ForwardPass(NamedTuple):
     gate: torch.Tensor  # (B, C), float32 or double
     model_gate: torch.Tensor  # (B, C), in the dtype in which the model gave it
     logits: torch.Tensor  # (B, num_classes)
-    selection: maps.Selection  # channels that the gate selects
+    selection: Selection  # channels that the gate selects
 
 
 class _Request(NamedTuple):
@@ -123,7 +124,7 @@ def _forward(model: SEModel, images: torch.Tensor) -> _ForwardPass:
         native = in_dtype(native, images.dtype)
         grid = model.feature_grid(native, (images.shape[-2], images.shape[-1]))
         gate = model_gate.to(torch.promote_types(model_gate.dtype, torch.float32))
-        return _ForwardPass(native, grid, gate, model_gate, logits, maps.select_channels(gate))
+        return _ForwardPass(native, grid, gate, model_gate, logits, select_channels(gate))
 
 
 def _explanation(

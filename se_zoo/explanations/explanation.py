@@ -14,7 +14,7 @@ from ..errors import InvalidInputError
 from .maps import is_constant, upsample
 from .methods import CLASSLESS_METHODS, SIGNED_METHODS
 from .serialize import to_dict
-from .targets import above_threshold, label_names_of
+from .target_classes import above_threshold, label_names_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

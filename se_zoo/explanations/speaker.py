@@ -8,8 +8,9 @@ from typing import Any, Dict, Optional, Protocol, Tuple, Union
 import torch
 
 from ..errors import InvalidInputError
+from .channel_selection import select_channels
 from .eval_mode import evaluating
-from .maps import select_channels, to_unit_range, upsample
+from .maps import to_unit_range, upsample
 from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS
 
 

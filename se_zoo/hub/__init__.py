@@ -3,7 +3,7 @@
 from .publish import Publication, publish
 from .publish_errors import PublishError
 from .publish_zoo import Outcome, publish_zoo
-from .push import push_to_hub
+from .push_model import push_to_hub
 from .run import Run, read_run
 from .stage import Staged, stage
 from .verify import VerifyError, verify

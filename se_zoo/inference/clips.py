@@ -60,10 +60,7 @@ def load_clip(model: Any, path: Union[str, Path], start: Optional[float] = None)
         InvalidInputError: If the model does not take clips, or the video has no such second.
         DataError: If the video cannot be read.
     """
-    from ..models.clip.transforms import (  # torchvision's transforms are slow to import
-        Views,
-        as_frames,
-    )
+    from ..models.clip.transforms import Views, as_frames
 
     config = resolve_clip_config(model)
     frames, _ = read_clip(open_video(Path(path)), config, start)

@@ -14,11 +14,11 @@ from torch import nn
 from ..explanations import Explanation
 from ..explanations import channel_logits as _channel_logits
 from ..explanations import explain as _explain
-from ..explanations.targets import Target
+from ..explanations.target_classes import Target
 from ..layers import FrameLayout, Layout
 from ..layers.grid import Features
 from ._timm import TimmModel
-from .labels import imagenet_labels
+from .label_lists import imagenet_labels
 
 #: Arguments of the SE head and their defaults.
 SE_DEFAULTS: Dict[str, Any] = {

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import UnknownModelError, WeightsNotFoundError
 from .build import build_and_load, resolve_config
-from .labels import SPEAKER_LABELS
+from .label_lists import SPEAKER_LABELS
 from .names import registry_name
 from .pretrained.load import load_any
 from .pretrained.own_models import cfgs_of, with_own_args

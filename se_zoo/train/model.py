@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import InvalidInputError, WeightsNotFoundError
 from ..models import unsqueeze
-from ..models.labels import LABELS_OF
+from ..models.label_lists import LABELS_OF
 from .config import AnyModelConfig, ModelConfig
 
 #: Entries of a pretrained configuration that describe timm's weights.

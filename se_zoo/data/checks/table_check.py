@@ -9,9 +9,9 @@ import torch
 from ...errors import DataError
 from ..config import ClipDataConfig, TableConfig
 from ..tables.content import StoredFiles
-from ..tables.decode import available_processes, decode
 from ..tables.folder import is_sample
 from ..tables.open import open_split
+from ..tables.parallel_check import available_processes, decode
 from ..tables.table import Finding, Table
 from ..tables.validate import format_names
 from .report import Report, SplitCounts

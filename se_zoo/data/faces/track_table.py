@@ -10,7 +10,7 @@ import torch
 from ...errors import DataError
 from ..config import TrackDataConfig
 from ..tables.content import Content, StoredFiles
-from ..tables.decode import without_broken
+from ..tables.parallel_check import without_broken
 from ..tables.table import Finding, Table
 from ..video.sampling import at_rate
 from .ava import AVA_COLUMNS, SPEAKING, check_label, check_name, iter_rows, parse_seconds

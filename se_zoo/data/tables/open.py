@@ -9,10 +9,10 @@ from ..images import IMAGE_SUFFIXES
 from ..video.index import VIDEO_SUFFIXES
 from .clip_table import ClipTable
 from .csv_files import read_listing
-from .decode import without_broken
 from .folder import folder_classes, read_folder
 from .layout import layout_of
 from .official import read_kinetics, read_ucf101
+from .parallel_check import without_broken
 from .parquet import read_columns
 from .table import ImageTable, Table
 from .validate import format_names, split_name

@@ -22,7 +22,7 @@ from ..eval_mode import evaluating
 from ..explainer import explain
 from ..explanation import Explanation
 from ..se_model import SEModel, check_images, check_model
-from ..targets import Target
+from ..target_classes import Target
 
 
 class AfterGate(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 
 from ...explanations import SpeakerExplanation, explain_speaker
 from ...layers import SqueezeExcite
-from ..labels import SPEAKER_LABELS
+from ..label_lists import SPEAKER_LABELS
 from .detector import Detector, Gate
 from .encoders import AudioEncoder, VisualEncoder
 from .tensors import SpeakerOutput, Streams, clip_lengths, random_second

@@ -1,0 +1,64 @@
+"""Select the channels whose gate stands out (arXiv 2412.05134)."""
+
+from typing import NamedTuple, Tuple
+
+import torch
+
+#: One-sided 10 % quantile of the normal distribution, the paper's threshold in standard deviations.
+_TOP_TENTH_SIGMA = 1.2816
+
+
+class Selection(NamedTuple):
+    """Selected channels of each image.
+
+    Attributes:
+        mask: (B, C) bool.
+        rule: The rule that selected them, of each image: ``"threshold"`` or ``"rank"``.
+    """
+
+    mask: torch.Tensor
+    rule: Tuple[str, ...]
+
+
+def select_channels(gate: torch.Tensor) -> Selection:
+    """Select the channels whose gate stands out.
+
+    A channel is selected where ``s > mean(s) + 1.2816 std(s)``, as in arXiv 2412.05134. This
+    selects about a tenth of spread-out gates, and none of saturated or constant ones. For an image
+    without such a channel, the tenth of the channels with the largest gates is selected; of equal
+    gates the first channels.
+
+    Args:
+        gate: SE vectors, (B, C).
+
+    Returns:
+        The selected channels, (B, C) bool, and the rule of each image.
+    """
+    # In double, because rounding in the mean would select channels of a constant gate. On the CPU,
+    # because not every device has double (MPS).
+    mask, none = selection_mask(gate.detach().cpu().double())
+    return Selection(
+        mask.to(gate.device), tuple("rank" if n else "threshold" for n in none.tolist())
+    )
+
+
+def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Select channels as :func:`select_channels` does, with tensor operations only.
+
+    Args:
+        values: Gates in double, (B, C).
+
+    Returns:
+        The mask, (B, C) bool, and whether it was selected by rank, (B,) bool.
+    """
+    bound = values.mean(1, keepdim=True) + _TOP_TENTH_SIGMA * values.std(
+        1, keepdim=True, correction=0
+    )
+    mask = (values > bound) & (values.amax(1, keepdim=True) > values.amin(1, keepdim=True))
+    none = ~mask.any(1)
+    count = max(1, round(0.1 * values.shape[1]))
+    # The largest tenth, of equal values the first. ONNX has no stable sort.
+    last = values.topk(count, dim=1).values[:, -1:]
+    above, equal = values > last, values == last
+    by_rank = above | (equal & (equal.cumsum(1) <= count - above.sum(1, keepdim=True)))
+    return mask | (by_rank & none[:, None]), none
