@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InvalidInputError
+from .channel_selection import select_channels
 
 #: Weight of evidence against the class in a support map. Tried were 3/4, 1/2, 1/4 and 0. This is
 #: the largest one whose means of insertion and ROAD were not below those of Grad-CAM++, measured on
