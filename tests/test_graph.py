@@ -129,11 +129,10 @@ def onnx_parts() -> Any:
 @pytest.mark.filterwarnings("ignore")  # of torch.onnx and onnxscript, about themselves
 @pytest.mark.parametrize(
     "kind, method",
-    [("resnet", "contribution"), ("resnet", "gate"), ("resnet", "activation"),
-     ("resnet", "support"), ("convnext", "contribution"), ("vit", "contribution"),
-     ("clip", "contribution")],
-)  # fmt: skip
+    [("resnet", "gate"), ("convnext", "activation"), ("vit", "contribution"), ("clip", "support")],
+)
 def test_onnxruntime_agrees(kind: str, method: str, tmp_path: Path) -> None:
+    """Every layout and every method once; an export takes seconds."""
     export = onnx_parts()
     explained = ExplainedModel(
         made(kind), method, None if method in ("gate", "activation") else [7, 1]
@@ -151,7 +150,13 @@ def test_a_graph_that_answers_differently_is_not_written(
     import onnxruntime
 
     explained = ExplainedModel(made("resnet"), targets=[0])
-    real = onnxruntime.InferenceSession
+    real, graphs, to_onnx = onnxruntime.InferenceSession, [], torch.onnx.export
+
+    def export_once(*args: Any, **kwargs: Any) -> Any:
+        graphs.extend([] if graphs else [to_onnx(*args, **kwargs)])
+        return graphs[0]
+
+    monkeypatch.setattr(torch.onnx, "export", export_once)
     for wrong in (lambda a: a + 0.01, lambda a: a * float("nan"), lambda a: a[:, :1]):
 
         class Session:
