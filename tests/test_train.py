@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from se_zoo.train.resume import state  # noqa: E402
 from se_zoo.train.resume.order import Batches, Plan, seed_all  # noqa: E402
 from se_zoo.train.schedule import lr_at  # noqa: E402
 
-from .train_run import make_config  # noqa: E402
+from .train_run import make_config, undrawn  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -41,11 +42,12 @@ def folder(tmp_path_factory: Any) -> Path:
     return path
 
 
-def run(folder: Path, output: Path, **options: Any) -> Path:
+def run(folder: Path, output: Path, drawn: bool = False, **options: Any) -> Path:
     options["data"] = {"path": str(folder), "label": None, **options.get("data", {})}
     options["optim"] = {"epochs": 1, "warmup_epochs": 0, **options.get("optim", {})}
     options["run"] = {"output": str(output), **options.get("run", {})}
-    return train(make_config(options))
+    with nullcontext() if drawn else undrawn():
+        return train(make_config(options))
 
 
 def weights(output: Path) -> Dict[str, torch.Tensor]:
@@ -154,7 +156,7 @@ def test_damaged_state_is_named_and_the_one_before_is_used(tmp_path: Path, damag
 def test_run_leaves_what_it_promises(folder: Path, tmp_path: Path, capsys: Any) -> None:
     import timm
 
-    output = run(folder, tmp_path / "run", optim={"epochs": 2})
+    output = run(folder, tmp_path / "run", drawn=True, optim={"epochs": 2})
     model: Any = timm.create_model(f"local-dir:{output / 'export'}", pretrained=True)
     assert model.class_labels() == ("common", "rare") and not model.is_multi_label()
     assert tuple(model.pretrained_cfg["input_size"]) == (3, 32, 32)
@@ -294,7 +296,9 @@ def test_every_option_has_an_effect(
 ) -> None:
     config = make_config({"data": {"path": "x", "label": None}, "run": {"output": "x"}})
     assert getattr(getattr(config, section), field) != value
-    output = run(folder, tmp_path / "run", **{section: {field: value}})
+    options: Any = {"run": {"save_every": None}}  # which changes nothing, as is tested above
+    options.setdefault(section, {})[field] = value
+    output = run(folder, tmp_path / "run", **options)
     other, mine = weights(output), weights(usual)
     if field in ("limit_eval", "crop_pct"):  # these change the scores alone
         summaries = [json.loads((o / "summary.json").read_text()) for o in (output, usual)]
@@ -586,7 +590,8 @@ def run_head(folder: Path, output: Path, **options: Any) -> Path:
     options["data"] = {"path": str(folder), "label": None}
     options["run"] = {"output": str(output), "channels_last": False, **options.get("run", {})}
     options["optim"] = {"epochs": 5, "lr": 0.01, **options.get("optim", {})}
-    return train(make_config(options), "", HeadTrainer)
+    with undrawn():
+        return train(make_config(options), "", HeadTrainer)
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit"])
