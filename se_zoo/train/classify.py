@@ -29,7 +29,7 @@ class ClassifierTrainer(Trainer):
     config: Config
 
     criterion: Any
-    mix: Any
+    mixup: Any
     transforms: Tuple[Any, Any]
 
     def open_tables(self) -> Dict[str, AnyTable]:

@@ -6,9 +6,10 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, Tuple, Type
+from typing import Any, Iterator, NoReturn, Tuple, Type
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ from ..errors import InvalidInputError
 from . import schedule
 from .config import AnyConfig
 from .preflight import check_options, configure_fsdp, make_accelerator
-from .resume.order import seed_all
+from .resume.order import Plan, seed_all
 from .resume.stop import Stop
 from .trainer import Trainer
 
@@ -47,6 +48,9 @@ def run(config: AnyConfig, tag: str, trainer_class: Type[Trainer], last: bool = 
 class _Clock:
     """Measures the samples per second of this process."""
 
+    started: float
+    samples: int
+
     def __init__(self) -> None:
         self.started, self.samples = time.perf_counter(), 0
 
@@ -68,6 +72,16 @@ class TrainingLoop:
         trainer: Its progress is advanced; it has been restored.
         stop: It says whether a signal has been received.
     """
+
+    trainer: Trainer
+    stop: Stop
+    plan: Plan
+    accelerator: Accelerator
+    clock: "_Clock"
+    started: float
+    loss_sum: torch.Tensor
+    batches: Iterator[Any]
+    bar: Any
 
     def __init__(self, trainer: Trainer, stop: Stop):
         self.trainer, self.stop = trainer, stop

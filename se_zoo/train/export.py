@@ -25,6 +25,10 @@ from .run_folder import RunFolder, plain, skipped_samples
 class Export:
     """Writes ``export/``, which timm loads, and beside it the summary and the curves."""
 
+    folder: RunFolder
+    config: AnyConfig
+    weights: Dict[str, torch.Tensor]
+
     def __init__(self, folder: RunFolder, config: AnyConfig):
         self.folder, self.config = folder, config
 

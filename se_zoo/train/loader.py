@@ -126,7 +126,7 @@ def evaluation_transform(model: nn.Module) -> Any:
 
 def training_batches(
     samples: Samples, transform: Any, config: Config, plan: Plan, process: int, start: int
-) -> DataLoader:
+) -> "DataLoader[Any]":
     """Return the batches of one process from update ``start`` to the end of the run.
 
     One loader yields all epochs, so that its workers keep working during an evaluation.
@@ -142,7 +142,7 @@ def training_batches(
 
 def evaluation_batches(
     samples: Samples, transform: Any, config: Config, process: int, processes: int
-) -> DataLoader:
+) -> "DataLoader[Any]":
     """Return the batches of one process's share of a split, in order and complete."""
     if isinstance(samples, ImageStream):
         return streamed_evaluation(samples, transform, config, process, processes)

@@ -87,7 +87,7 @@ class _Evaluation(_StreamedBatches):
         return self.transform(self.stream.decode(row)), row.target
 
 
-def _loader(batches: _StreamedBatches, config: Config) -> DataLoader:
+def _loader(batches: _StreamedBatches, config: Config) -> "DataLoader[Any]":
     """Return a loader of what are batches already."""
     return DataLoader(
         batches,
@@ -98,7 +98,7 @@ def _loader(batches: _StreamedBatches, config: Config) -> DataLoader:
 
 def streamed_training(
     stream: ImageStream, transform: Any, config: Config, plan: Plan, process: int, start: int
-) -> DataLoader:
+) -> "DataLoader[Any]":
     """Return the batches of one process from update ``start`` to the end of the run.
 
     The rows before are read again, but not decoded.
@@ -108,7 +108,7 @@ def streamed_training(
 
 def streamed_evaluation(
     stream: ImageStream, transform: Any, config: Config, process: int, processes: int
-) -> DataLoader:
+) -> "DataLoader[Any]":
     """Return the batches of one process's share of a split: every ``processes``-th image."""
     size = config.optim.batch_size
     return _loader(_Evaluation(stream, transform, size, process, processes), config)

@@ -52,6 +52,9 @@ class Trainer:
     labels: Tuple[str, ...]
     multi_label: bool
     plan: Plan
+    source: str
+    sharded: bool
+    optimizer: Any
     eval_weights: EvalWeights
     raw_model: torch.nn.Module
     model: Any

@@ -33,7 +33,7 @@ class Augmented(Dataset[Inputs]):
     augment: SpeakerAugmentConfig
     body: bool
     seed: int
-    picture: Any
+    transform: Any
 
     def __init__(self, table: TrackTable, augment: SpeakerAugmentConfig, body: bool, seed: int):
         self.table, self.augment, self.body, self.seed = table, augment, body, seed
@@ -193,7 +193,7 @@ def training_batches(
 
 def evaluation_batches(
     table: TrackTable, config: SpeakerConfig, process: int, processes: int
-) -> DataLoader:
+) -> "DataLoader[Any]":
     """Return the batches of one process's share of a split.
 
     Pieces are sorted by length. A batch has at least one piece, and otherwise at most
