@@ -369,7 +369,7 @@ def test_frame_weights_add_up_to_the_logit() -> None:
 
 def test_pictures_of_images_have_no_frames(tmp_path: Path) -> None:
     explanation = timm.create_model("resnet10t_sehead").eval().explain(torch.randn(1, 3, 64, 64))  # type: ignore[operator]
-    with pytest.raises(InvalidInputError, match="only maps of clips"):
+    with pytest.raises(InvalidInputError, match="only clips have frames"):
         explanation.temporal()
     with pytest.raises(InvalidInputError, match=r"saved as \.png"):
         explanation.save(tmp_path / "why.mp4")

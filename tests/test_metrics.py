@@ -126,7 +126,7 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
         "v_1 at 900.0 twice": [*good, good[0]],
         "is no score": [*good[:2], good[2].replace("0.1,0.1,", "0.1,0.1,")[:-3] + "x"],
         "no column score": truth,
-        "cells instead of": [good[0], good[1] + ",1"],
+        "row 2: it has 10 cells": [good[0], good[1] + ",1"],
         "has no rows": [""],
     }
     for says, lines in cases.items():
