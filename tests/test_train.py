@@ -312,7 +312,7 @@ def test_every_option_has_an_effect(
 def test_every_option_is_tested() -> None:
     """A new field belongs into EFFECTS, or into this list with a test of its own."""
     free = {
-        "path", "name", "csv", "splits", "image", "label", "attributes", "ignore",  # test_data
+        "path", "name", "csv", "splits", "image", "label", "attributes", "ignore",  # test_data_*
         "streaming", "shuffle_buffer",  # test_streams
         "pretrained",  # needs the Hub
         "drop_path_rate",  # test_stochastic_depth
