@@ -1,0 +1,31 @@
+"""Models with named and with unnamed classes, shared by the tests of explain."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from .tester import randomise, spread_gate, varied_images
+
+SIZE = 64
+
+
+def images(batch: int = 2) -> torch.Tensor:
+    return varied_images(batch, (SIZE, SIZE))
+
+
+def ready(model: Any) -> Any:
+    return spread_gate(randomise(model).eval(), images(8))
+
+
+@pytest.fixture
+def celeba() -> Any:
+    """40 named yes/no labels."""
+    return ready(timm.create_model("resnet18_slim_sehead.celeba"))
+
+
+@pytest.fixture
+def plain() -> Any:
+    """7 exclusive classes without names."""
+    return ready(timm.create_model("resnet10t_sehead", num_classes=7, gate="sigmoid"))

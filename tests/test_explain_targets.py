@@ -1,0 +1,255 @@
+"""Targets by name, index or default; the other class of a difference; bad options."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+import se_zoo
+from se_zoo import InvalidInputError, UnknownLabelError
+from se_zoo.models.label_lists import CELEBA_ATTRIBUTES, imagenet_labels
+
+from .explain_models import (
+    SIZE,
+    celeba,  # noqa: F401  (a fixture)
+    images,
+    plain,  # noqa: F401  (a fixture)
+)
+from .tester import same
+
+
+@pytest.mark.parametrize(
+    "target", ["Smiling", "smiling", " SMILING ", 31, np.int64(31), torch.tensor(31)]
+)
+def test_one_target_for_every_image(celeba: Any, target: Any) -> None:
+    explanation = celeba.explain(images(3), target)
+    assert CELEBA_ATTRIBUTES[31] == "Smiling"
+    assert explanation.target == (31, 31, 31) and explanation.labels == ("Smiling",) * 3
+    assert explanation.image_index.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "name", ["Wearing_Hat", "wearing hat", "Wearing-Hat", "WEARING_HAT", "5 o clock shadow"]
+)
+def test_names_ignore_case_spaces_and_dashes(celeba: Any, name: str) -> None:
+    wanted = 0 if name.startswith("5") else 35
+    assert celeba.explain(images(1), name).target == (wanted,)
+
+
+def test_list_of_targets_gives_a_row_per_image_and_target(celeba: Any) -> None:
+    batch = images(2)
+    explanation = celeba.explain(batch, ["Smiling", 0, "Young"])
+    assert explanation.target == (31, 0, 39) * 2
+    assert explanation.image_index.tolist() == [0, 0, 0, 1, 1, 1]
+    for row, (i, k) in enumerate([(0, 31), (0, 0), (0, 39), (1, 31), (1, 0), (1, 39)]):
+        alone = celeba.explain(batch[i : i + 1], k)
+        assert same(explanation.raw[row], alone.raw[0], 1e-5)
+    assert len({tuple(r.flatten().tolist()) for r in explanation.raw}) == 6, "maps are all alike"
+
+
+def test_more_targets_than_images_give_a_map_each(celeba: Any) -> None:
+    """grad-cam pairs targets with images and leaves the rest without a word."""
+    explanation = celeba.explain(images(1), list(range(40)))
+    assert explanation.heatmap.shape == (40, SIZE, SIZE)
+    assert explanation.raw.flatten(1).any(1).all()
+    total = explanation.raw.flatten(1).mean(1) + explanation.constant
+    assert same(total, explanation.logits[0], 1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_tensor_or_array_gives_one_target_per_image(celeba: Any, kind: Any) -> None:
+    batch = images(3)
+    explanation = celeba.explain(batch, kind([5, 31, 5]))
+    assert explanation.target == (5, 31, 5) and explanation.raw.shape[0] == 3
+    assert same(explanation.raw[1], celeba.explain(batch[1:2], 31).raw[0], 1e-5)
+
+
+def test_no_target_is_the_top_class_of_each_image(plain: Any) -> None:
+    batch = images(6)
+    with torch.no_grad():
+        plain.fc.bias.sub_(plain(batch).mean(0))  # no class wins everywhere
+    explanation = plain.explain(batch)
+    assert explanation.target == tuple(explanation.logits.argmax(1).tolist())
+    assert len(set(explanation.target)) > 1
+
+
+def test_no_target_on_a_multi_label_model_is_every_label_above_one_half(celeba: Any) -> None:
+    explanation = celeba.explain(images(3))
+    probabilities = explanation.logits.sigmoid()
+    expected = [(i, k) for i in range(3) for k in range(40) if probabilities[i, k] > 0.5]
+    rows = list(zip(explanation.image_index.tolist(), explanation.target, strict=True))
+    assert rows == expected and len(rows) > 3
+
+
+def test_no_target_on_a_multi_label_model_is_at_least_the_top_label(celeba: Any) -> None:
+    with torch.no_grad():
+        celeba.fc.bias.sub_(1000)
+    explanation = celeba.explain(images(3))
+    assert explanation.target == tuple(explanation.logits.argmax(1).tolist())
+    assert explanation.image_index.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("method", ["gate", "activation"])
+def test_maps_without_a_class_have_one_row_per_image(celeba: Any, method: str) -> None:
+    batch = images(3)
+    explanation = celeba.explain(batch, method=method)
+    assert explanation.raw.shape[0] == 3
+    assert explanation.target == tuple(explanation.logits.argmax(1).tolist())
+    asked = celeba.explain(batch, ["Smiling", "Young"], method)
+    assert asked.raw.shape[0] == 6
+    # One row and two go through different routines of some processors' BLAS.
+    for rows in (asked.raw[::2], asked.raw[1::2]):
+        torch.testing.assert_close(rows, explanation.raw, rtol=1e-5, atol=1e-5)
+    assert not asked.exact and asked.weights == {"gate": "gate", "activation": "mean"}[method]
+    assert not asked.constant.any()
+
+
+def test_unknown_label_lists_labels_and_closest(celeba: Any) -> None:
+    with pytest.raises(UnknownLabelError) as info:
+        celeba.explain(images(), "Smilling")
+    message = str(info.value)
+    assert "'Smilling'" in message and "Did you mean Smiling?" in message
+    assert all(label in message for label in CELEBA_ATTRIBUTES)
+
+
+def test_label_on_a_model_without_names_is_refused(plain: Any) -> None:
+    with pytest.raises(UnknownLabelError, match="no label names"):
+        plain.explain(images(), "Smiling")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [40, -1, True, 1.0, 1.5, [True], [1.0], [None], [[1], [2]], [0, 40], ["Smiling", 41], object(),
+     torch.tensor(1.5), torch.tensor(True), np.float64(2), "", {"a": 1}],
+)  # fmt: skip
+def test_targets_that_are_no_class_are_refused(celeba: Any, target: Any) -> None:
+    with pytest.raises(UnknownLabelError):
+        celeba.explain(images(), target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [[], (), torch.tensor([1, 2, 3]), torch.tensor([1]), torch.tensor([1.0, 2.0]),
+     torch.tensor([True, False]), torch.zeros(2, 1, dtype=torch.long), np.array([1, 2, 3]),
+     np.array([0.5, 1.5])],
+)  # fmt: skip
+def test_forms_of_targets_that_do_not_fit_are_refused(celeba: Any, target: Any) -> None:
+    with pytest.raises(InvalidInputError, match="target"):
+        celeba.explain(images(), target)
+
+
+def test_tensor_targets_outside_the_classes_are_refused(celeba: Any) -> None:
+    for index in (40, -1):
+        with pytest.raises(UnknownLabelError, match="0 to 39"):
+            celeba.explain(images(), torch.tensor([0, index]))
+
+
+def test_imagenet_synonyms_are_targets_and_labels_of_two_classes_are_refused() -> None:
+    model = timm.create_model("resnet50_sehead.a1_in1k", layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
+    labels = model.class_labels()
+    assert labels == imagenet_labels() and len(labels) == 1000
+    explanation = model.eval().explain(images(1), ["Tinca tinca", "goldfish", "tench"])
+    assert explanation.target == (0, 1, 0)
+    with pytest.raises(UnknownLabelError, match="2 classes"):
+        model.explain(images(1), "crane")
+    with pytest.raises(UnknownLabelError, match="1000 names"):
+        model.explain(images(1), "no such animal")
+
+
+def test_label_names_of_another_number_of_classes_are_not_used() -> None:
+    model = timm.create_model("resnet18_slim_sehead.celeba", num_classes=7, multi_label=False)
+    assert model.class_labels() is None
+    explanation = model.eval().explain(images(1), 3)
+    assert explanation.labels == ("3",) and explanation.label_names is None
+
+
+def test_new_number_of_classes_is_single_label_unless_asked() -> None:
+    model: Any = timm.create_model("se_zoo/resnet18_slim_celeba")
+    assert model.is_multi_label()
+    model.reset_classifier(40)
+    assert model.is_multi_label()
+    model.reset_classifier(3)
+    assert not model.is_multi_label()
+    model.reset_classifier(5, multi_label=True)
+    assert model.is_multi_label() and model.num_classes == 5
+
+
+def test_label_names_given_as_the_error_says_survive_saving(tmp_path: Any) -> None:
+    from timm.models import save_for_hf
+
+    model: Any = se_zoo.squeeze("resnet10t", num_classes=2)
+    with pytest.raises(UnknownLabelError, match=r"update\(num_classes=2, label_names="):
+        model.explain(images(1), "dog")
+    model.pretrained_cfg.update(num_classes=2, label_names=["cat", "dog"])
+    args = {**getattr(model, "_model_args", {}), "num_classes": 2}
+    save_for_hf(model, str(tmp_path), model_args=args, safe_serialization=True)
+    back: Any = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert back.explain(images(1), "dog").target == (1,)
+
+
+# The other class of a difference
+
+
+def test_versus_is_a_name_or_index_and_required_for_multi_label(celeba: Any) -> None:
+    batch = images(3)
+    named = celeba.explain(batch, "Smiling", "difference", versus="male")
+    assert named.versus == (20, 20, 20)
+    assert torch.equal(named.raw, celeba.explain(batch, 31, "difference", versus=20).raw)
+    with pytest.raises(InvalidInputError, match="versus"):  # its labels do not compete
+        celeba.explain(batch, "Smiling", "difference")
+
+
+def test_versus_is_the_runner_up_of_competing_classes(plain: Any) -> None:
+    explanation = plain.explain(images(3), 2, "difference")
+    others = explanation.logits.clone()
+    others[:, 2] = -torch.inf
+    assert explanation.versus == tuple(others.argmax(1).tolist())
+
+
+def test_difference_changes_sign_with_its_classes(celeba: Any) -> None:
+    batch = images()
+    one = celeba.explain(batch, 3, "difference", versus=5)
+    other = celeba.explain(batch, 5, "difference", versus=3)
+    assert torch.equal(one.raw, -other.raw) and torch.equal(one.constant, -other.constant)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(versus=3), "difference"),
+        (dict(method="gate", versus=3), "difference"),
+        (dict(method="difference", target=3, versus=3), "target itself"),
+        (dict(method="difference", target=[1, 3], versus=3), "target itself"),
+        (dict(method="difference", target=1, versus=40), "0 to 39"),
+        (dict(method="difference", target=1, versus=True), "not True"),
+        (dict(method="difference", target=1, versus=[1]), "not"),
+        (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
+        (dict(method="contributions"), "contribution, support, gate, difference, activation"),
+        (dict(method=""), "contribution, support, gate, difference, activation"),
+        (dict(method=3), "contribution, support, gate, difference, activation"),
+        (dict(normalize="images"), "positive number"),
+        (dict(normalize=0), "positive number"),
+        (dict(normalize=-1.0), "positive number"),
+        (dict(normalize=float("nan")), "positive number"),
+        (dict(normalize=float("inf")), "positive number"),
+        (dict(normalize=True), "positive number"),
+        (dict(normalize=None), "positive number"),
+    ],
+)
+def test_bad_options_are_refused(celeba: Any, options: dict, message: str) -> None:
+    with pytest.raises((InvalidInputError, UnknownLabelError), match=message):
+        celeba.explain(images(), **options)
+
+
+def test_unknown_option_is_a_type_error(celeba: Any) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        celeba.explain(images(), colour="red")
+
+
+def test_difference_needs_two_classes() -> None:
+    model = timm.create_model("resnet10t_sehead", num_classes=1).eval()
+    with pytest.raises(InvalidInputError, match="two classes"):
+        model.explain(images(), method="difference")
+    assert model.explain(images()).target == (0, 0)
