@@ -53,7 +53,7 @@ def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
 @contextlib.contextmanager
 def undrawn() -> Iterator[None]:
     """Draw no curves, which takes a third of the time of a tiny run."""
-    with mock.patch("se_zoo.train.export.draw_curves"):
+    with mock.patch("se_zoo.train.export._draw_curves"):
         yield
 
 
