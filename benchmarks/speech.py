@@ -24,7 +24,7 @@ from typing import Any, Dict, List
 import numpy as np
 import torch
 
-from recipes.grid import MOUTH, spoken_by_words
+from recipes.grid_clips import MOUTH, spoken_by_words
 from se_zoo.data.faces.crops import CROP
 from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.data.faces.sound import WINDOW

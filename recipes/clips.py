@@ -9,8 +9,8 @@ r"""Train a clip model with an SE head on videos: your own, UCF101 or Kinetics.
         --model.name swin3d_t_sehead --model.backbone None --run.workers 16
     python recipes/clips.py --data.path actions --debug            # seconds
 
-Run time and score to expect: these depend on your data. `recipes/grid.py` trains the same way on a
-small set and states its figures. The same command continues an interrupted run.
+Run time and score to expect: these depend on your data. `recipes/grid_clips.py` trains the same way
+on a small set and states its figures. The same command continues an interrupted run.
 Data, one of:
   a folder per class in each of `train`, `valid` and `test`;
   a csv with a column `video` of file names (relative to the folder), one of labels, one called

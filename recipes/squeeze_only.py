@@ -22,7 +22,7 @@ from pathlib import Path
 from celeba import default_data
 
 from se_zoo.train import Config, ModelConfig, OptimConfig, RunConfig
-from se_zoo.train.head import HeadTrainer
+from se_zoo.train.head_only import HeadTrainer
 from se_zoo.train.recipe import run_recipe
 
 ROOT = os.environ.get("SE_ZOO_DATA")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 import se_zoo
-from se_zoo.hub.zoo import NOTICE, notice_text
+from se_zoo.hub.zoo_cards import NOTICE, notice_text
 from se_zoo.models.pretrained.manifest import cards_folder
 
 #: Models of the copy; small ones.

@@ -101,7 +101,7 @@ def test_accuracy_on_test_images_is_that_of_the_card(model: Any) -> None:
 @pytest.mark.parametrize("attribute", ["Smiling", "Eyeglasses", "Wearing_Hat"])
 def test_maps_look_where_the_attribute_is(model: Any, attribute: str) -> None:
     """More energy in the attribute's face region than chance, and than the gate map has there."""
-    from benchmarks.regions import FACE_BOXES, pointing_and_energy
+    from benchmarks.face_regions import FACE_BOXES, pointing_and_energy
 
     table = _split(400)
     present = [i for i, has in enumerate(table[attribute]) if has]

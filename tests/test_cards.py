@@ -15,7 +15,14 @@ from se_zoo.hub.card import render
 from se_zoo.hub.facts import read_facts
 from se_zoo.hub.size import measure_size
 from se_zoo.hub.sources import PROVENANCE, read_source, read_sources
-from se_zoo.hub.zoo import FACTS, backbone_subject, card_folder, card_names, card_text, own_name
+from se_zoo.hub.zoo_cards import (
+    FACTS,
+    backbone_subject,
+    card_folder,
+    card_names,
+    card_text,
+    own_name,
+)
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, manifest
 from tools.write_cards import END, README, START, readme_text
 

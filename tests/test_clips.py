@@ -552,7 +552,7 @@ ALIGNMENT = "0 12500 sil\n12500 18400 bin\n18400 40900 blue\n40900 75000 sil\n"
 
 def test_windows_of_an_alignment(tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
-    from recipes.grid import read_words, speaking_windows, word_window
+    from recipes.grid_clips import read_words, speaking_windows, word_window
 
     (tmp_path / "a.align").write_text(ALIGNMENT)
     words = read_words(tmp_path / "a.align")
@@ -571,7 +571,10 @@ def test_grid_recipe_on_real_clips(data_dir: Path, tmp_path: Path) -> None:
 
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
     done = subprocess.run(
-        [sys.executable, "recipes/grid.py", "speaking", "--debug", "--run.output", str(tmp_path)],
+        [
+            sys.executable, "recipes/grid_clips.py", "speaking", "--debug",
+            "--run.output", str(tmp_path),
+        ],
         cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300,
         env={**os.environ, "SE_ZOO_DATA": str(data_dir), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

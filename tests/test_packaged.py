@@ -17,7 +17,7 @@ from se_zoo.hub.card import GALLERY
 from se_zoo.hub.packaged import packaged_run
 from se_zoo.hub.publish import GENERATED
 from se_zoo.hub.stage import alike, stage
-from se_zoo.hub.zoo import notice_text
+from se_zoo.hub.zoo_cards import notice_text
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, manifest, sha256_of
 
 from .package_copy import CELEBA, MODELS, copy_package, files_of, hub_of, read_manifest
@@ -207,7 +207,7 @@ bias: Not measured.
     assert again.returncode == 0 and "as it was" in again.stdout, again.stderr
     code = """
 import timm, se_zoo
-from se_zoo.hub.zoo import models_table
+from se_zoo.hub.zoo_cards import models_table
 print(timm.create_model("se_zoo/resnet10t_pets", pretrained=True).class_labels())
 print(models_table())
 """

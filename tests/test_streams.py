@@ -21,7 +21,7 @@ from se_zoo import InvalidInputError  # noqa: E402
 from se_zoo.data import DataConfig, open_stream, open_table  # noqa: E402
 from se_zoo.errors import DataError  # noqa: E402
 from se_zoo.train import loader, train  # noqa: E402
-from se_zoo.train.head import HeadTrainer  # noqa: E402
+from se_zoo.train.head_only import HeadTrainer  # noqa: E402
 from se_zoo.train.resume import state  # noqa: E402
 from se_zoo.train.resume.order import Plan  # noqa: E402
 

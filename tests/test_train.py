@@ -585,7 +585,7 @@ def test_tensorboard_is_told(folder: Path, tmp_path: Path) -> None:
 
 
 def run_head(folder: Path, output: Path, **options: Any) -> Path:
-    from se_zoo.train.head import HeadTrainer
+    from se_zoo.train.head_only import HeadTrainer
 
     options["data"] = {"path": str(folder), "label": None}
     options["run"] = {"output": str(output), "channels_last": False, **options.get("run", {})}

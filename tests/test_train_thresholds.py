@@ -20,7 +20,7 @@ from se_zoo.data import DataConfig, open_table
 from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.statistics import THRESHOLDS, accuracy_of, confusion, f1_of
 from se_zoo.train import train
-from se_zoo.train.head import HeadTrainer
+from se_zoo.train.head_only import HeadTrainer
 
 from .train_run import make_config
 

@@ -24,11 +24,11 @@ from se_zoo.errors import InvalidInputError, SEZooError
 from se_zoo.hub.card import GALLERY
 from se_zoo.hub.packaged import packaged_run
 from se_zoo.hub.publish import GENERATED
+from se_zoo.hub.read_run import read_export
 from se_zoo.hub.record import write_entry
-from se_zoo.hub.run import read_export
 from se_zoo.hub.sources import read_source, read_sources
 from se_zoo.hub.stage import MANIFEST, Staged, control_differences, stage
-from se_zoo.hub.zoo import FACTS, NOTICE, notice_text
+from se_zoo.hub.zoo_cards import FACTS, NOTICE, notice_text
 from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
 from se_zoo.models.pretrained.manifest import Published, cards_folder, read_manifest, sha256_of
 from se_zoo.models.pretrained.own_models import own_models

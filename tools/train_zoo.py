@@ -37,7 +37,7 @@ JOBS: Dict[str, List[str]] = {
     "resnet18_slim_celeba": [
         "celeba.py", "--optim.epochs", "12", "--augment.half-size-epochs", "7",
     ],
-    "framewise_grid": ["grid.py", "speaking", "--seeds", "0"],
+    "framewise_grid": ["grid_clips.py", "speaking", "--seeds", "0"],
     "tf_efficientnet_lite0_celeba": [
         "celeba.py", "--model.name", "tf_efficientnet_lite0_sehead", *FACES,
         "--model.args", "output_stride=16", "--model.drop-rate", "0.2", "--optim.lr", "1e-3",

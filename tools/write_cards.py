@@ -16,7 +16,7 @@ import tyro
 
 import se_zoo  # noqa: F401  (registers the models)
 from se_zoo.hub.size import size_facts
-from se_zoo.hub.zoo import card_names, models_table, own_name
+from se_zoo.hub.zoo_cards import card_names, models_table, own_name
 from se_zoo.models.pretrained.manifest import cards_folder, manifest
 from se_zoo.provenance import provenance
 from tools.package_zoo import package

@@ -105,9 +105,9 @@ def run_card(args: Card) -> None:
         InvalidInputError: If there is no such model, facts are missing, or a draft exists already.
         PublishError: If the card cannot be rendered.
     """
-    from ..hub.run import read_run, write_draft
+    from ..hub.read_run import read_run, write_draft
     from ..hub.stage import stage
-    from ..hub.zoo import card_text
+    from ..hub.zoo_cards import card_text
 
     folder = Path(args.model)
     if args.new:
@@ -139,7 +139,7 @@ def run_publish(args: Publish) -> None:
             left.
     """
     from ..hub.publish import publish
-    from ..hub.run import read_run
+    from ..hub.read_run import read_run
     from ..hub.stage import stage, write_upload
 
     if args.zoo:

@@ -4,7 +4,7 @@ from .publish import Publication, publish
 from .publish_errors import PublishError
 from .publish_zoo import Outcome, publish_zoo
 from .push_model import push_to_hub
-from .run import Run, read_run
+from .read_run import Run, read_run
 from .stage import Staged, stage
 from .verify import VerifyError, verify
 

@@ -10,9 +10,9 @@ from ..models.pretrained.manifest import manifest
 from .packaged import packaged
 from .publish import Publication, publish
 from .publish_errors import naming_the_step
+from .read_run import check_repo, declared_repo
 from .record import check_record, record
 from .remote import Changes, Remote
-from .run import check_repo, declared_repo
 from .stage import Staged, load_name
 
 

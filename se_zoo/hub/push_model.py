@@ -11,9 +11,9 @@ from torch import nn
 from ..errors import InvalidInputError
 from ..models.pretrained.save import check_labels, model_args_of, save
 from .publish import Publication, publish
-from .run import CARD, check_repo, read_run
+from .read_run import CARD, check_repo, read_run
 from .stage import stage
-from .zoo import FACTS
+from .zoo_cards import FACTS
 
 
 def push_to_hub(

@@ -21,10 +21,10 @@ from ..version import __version__
 from .card import CURVES, GALLERY, Subject, base_model, render
 from .gallery import draw_gallery
 from .publish_errors import naming_the_step
-from .run import Run
+from .read_run import Run
 from .size import size_facts
 from .sources import PROVENANCE, read_source, read_sources
-from .zoo import NOTICE
+from .zoo_cards import NOTICE
 
 #: File of the repository with the hash of every other file that se-zoo wrote.
 MANIFEST = "manifest.json"

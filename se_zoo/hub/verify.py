@@ -14,7 +14,7 @@ from ..models.pretrained.fetch import WEIGHTS_NAME
 from ..models.pretrained.load import load_any
 from ..models.pretrained.manifest import hub_folder, manifest, sha256_of
 from .stage import MANIFEST
-from .zoo import own_name
+from .zoo_cards import own_name
 
 
 class VerifyError(SEZooError, RuntimeError):

@@ -1,6 +1,6 @@
 """Provide the SE head, ``squeeze``, and the architectures registered with timm."""
 
-from . import zoo_image, zoo_names, zoo_speaker, zoo_video
+from . import timm_registry, zoo_image, zoo_speaker, zoo_video
 from .clip.config import ClipConfig, resolve_clip_config
 from .names import create_model, install_alias, list_models
 from .pretrained.save import save
@@ -23,9 +23,9 @@ __all__ = [
     "resolve_clip_config",
     "save",
     "squeeze",
+    "timm_registry",
     "unsqueeze",
     "zoo_image",
-    "zoo_names",
     "zoo_speaker",
     "zoo_video",
 ]

@@ -1,6 +1,6 @@
 """Measure how often the maps of the bundled model point at the part of the face they should.
 
-    SE_ZOO_DATA=/path/to/data python -m benchmarks.regions --out regions.json
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.face_regions --out regions.json
 
 Run time: about 2 minutes. Result: hub_cards/resnet18_slim_celeba/regions.json.
 

@@ -17,7 +17,7 @@ from ..models.pretrained.manifest import cards_folder, manifest, sha256_of
 from .card import test_split
 from .facts import TODO, Facts, read_facts, read_raw
 from .sources import read_source
-from .zoo import FACTS
+from .zoo_cards import FACTS
 
 CARD = "card"
 

@@ -1,8 +1,8 @@
 """Train a small clip model on real videos of a talking face (GRID corpus), and measure its maps.
 
-    SE_ZOO_DATA=/path/to/data python recipes/grid.py word      # which command: bin, lay, place, set
-    SE_ZOO_DATA=/path/to/data python recipes/grid.py speaking  # is the face speaking or silent
-    SE_ZOO_DATA=/path/to/data python recipes/grid.py word --debug
+    SE_ZOO_DATA=/path/to/data python recipes/grid_clips.py word  # which word: bin, lay, place...
+    SE_ZOO_DATA=/path/to/data python recipes/grid_clips.py speaking  # does the face speak
+    SE_ZOO_DATA=/path/to/data python recipes/grid_clips.py word --debug
 
 Run time and score to expect, on the held-out third, mean ± deviation over seeds 0 to 2, on one core
 (AMD EPYC):
