@@ -24,7 +24,7 @@ from benchmarks.map_cases import (
 )
 from se_zoo.errors import DataError
 from se_zoo.inference.images import cut_box
-from se_zoo.models.pretrained.load import load_model
+from se_zoo.models.load_model import load_model
 
 #: CelebA is aligned, so face parts lie at known places: x0 y0 x1 y1 in fractions of the image.
 EYES, NOSE = (0.28, 0.44, 0.72, 0.57), (0.40, 0.53, 0.58, 0.67)

@@ -24,7 +24,7 @@ from se_zoo.explanations.quality import mosaic
 from se_zoo.explanations.quality.compare import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
-from se_zoo.models.pretrained.load import load_model
+from se_zoo.models.load_model import load_model
 
 #: Columns of a box: its corners in pixels of the picture, the ends exclusive.
 _CORNERS = ("x0", "y0", "x1", "y1")

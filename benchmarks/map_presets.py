@@ -20,7 +20,7 @@ from se_zoo.errors import InvalidInputError
 from se_zoo.explanations import explain
 from se_zoo.explanations.quality.compare import CENTRE, METHODS, OURS, Settings
 from se_zoo.explanations.quality.peers import ANY_HEAD, BY_CHANNEL, PEERS, check_libraries
-from se_zoo.models.pretrained.load import load_model
+from se_zoo.models.load_model import load_model
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ from se_zoo.train import (
 )
 from se_zoo.train.recipe import one_line_errors, read_options
 from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
-from se_zoo.train.speaker.speaker_recipe import SpeakerOptions
+from se_zoo.train.speaker_recipe import SpeakerOptions
 
 SPLITS = ("train", "valid", "test")
 SILENT = LABELS[2]

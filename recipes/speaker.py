@@ -22,7 +22,7 @@ frames: add --data.fps None.
 """
 
 from se_zoo.data import TrackDataConfig
-from se_zoo.train.speaker.speaker_recipe import SpeakerOptions, run_speaker_recipe
+from se_zoo.train.speaker_recipe import SpeakerOptions, run_speaker_recipe
 
 DEFAULT = SpeakerOptions(TrackDataConfig("tracks"))
 

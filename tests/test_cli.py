@@ -23,8 +23,8 @@ from se_zoo.cli.speaker import Speaker
 from se_zoo.explanations.methods import METHODS, SINGLE_CLASS_METHODS, SPEAKER_METHODS
 from se_zoo.inference import images as photos
 from se_zoo.models.label_lists import imagenet_labels
-from se_zoo.models.pretrained.load import load_model
-from se_zoo.models.pretrained.save import write_export
+from se_zoo.models.load_model import load_model
+from se_zoo.models.save_model import write_export
 
 from .tester import randomise
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from se_zoo.errors import InvalidInputError, WeightsNotFoundError
 from se_zoo.models.label_lists import imagenet_labels
-from se_zoo.models.pretrained.load import load_model
+from se_zoo.models.load_model import load_model
 
 from .tester import randomise
 

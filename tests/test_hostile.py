@@ -207,7 +207,7 @@ answer = described_model("hf-hub:evil/model")[1]["hf_hub_id"]
     before = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
     bench.client.python("answer = run('explain', '--model', 'hf-hub:evil/model', '--out', '/no/x')")
     bench.client.python(
-        "from se_zoo.models.pretrained.load import load_model; load_model('hf-hub:evil/model')"
+        "from se_zoo.models.load_model import load_model; load_model('hf-hub:evil/model')"
     )
     after = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
     assert after - before <= 1  # 0 from the cache

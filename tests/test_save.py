@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import se_zoo
 from se_zoo import InvalidInputError
-from se_zoo.models.pretrained import save as export
+from se_zoo.models import save_model as export
 
 from .tester import randomise
 

@@ -18,7 +18,7 @@ pytest.importorskip("accelerate", reason="the tool needs se_zoo[train]")
 
 from se_zoo import InvalidInputError  # noqa: E402
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES  # noqa: E402
-from se_zoo.models.pretrained.load import load_model  # noqa: E402
+from se_zoo.models.load_model import load_model  # noqa: E402
 from se_zoo.models.pretrained.manifest import hub_folder  # noqa: E402
 from se_zoo.statistics import THRESHOLDS  # noqa: E402
 from se_zoo.train import train  # noqa: E402

@@ -14,7 +14,7 @@ from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.explanations import explain_speaker, select_channels
 from se_zoo.models import SpeakerModel, create_speaker_model
-from se_zoo.models.pretrained.save import write_export
+from se_zoo.models.save_model import write_export
 from se_zoo.models.speaker.lr_asd import convert_lr_asd, write_converted
 
 SIZE = 32  # of a face crop: a quarter of the real one

@@ -298,7 +298,7 @@ def test_video_keeps_its_sound_and_the_table_is_avas(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: Any) -> str:
-    from se_zoo.models.pretrained.save import write_export
+    from se_zoo.models.save_model import write_export
 
     model: Any = create_speaker_model("asd_tiny_sehead")
     folder = tmp_path_factory.mktemp("tiny")

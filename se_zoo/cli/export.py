@@ -45,7 +45,7 @@ def run_export(args: Export) -> None:
     from ..explanations.explained_model import ExplainedModel
     from ..explanations.onnx_export import check_path, write_onnx
     from ..explanations.target_classes import target_of
-    from ..models.pretrained.load import load_model
+    from ..models.load_model import load_model
 
     name = args.model.rstrip("/").replace(":", "/").split("/")[-1]
     out = args.out or Path(f"{name}.{args.format}")

@@ -9,7 +9,7 @@ import yaml
 from torch import nn
 
 from ..errors import InvalidInputError
-from ..models.pretrained.save import check_labels, model_args_of, save
+from ..models.save_model import check_labels, model_args_of, save
 from .publish import Publication, publish
 from .read_run import CARD, check_repo, read_run
 from .stage import stage

@@ -11,8 +11,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InvalidInputError
+from ..models.load_model import load_any
 from ..models.pretrained.fetch import HUB_ORG, WEIGHTS_NAME
-from ..models.pretrained.load import load_any
 from ..models.pretrained.manifest import cards_folder, manifest, sha256_of
 from .card import test_split
 from .facts import TODO, Facts, read_facts, read_raw

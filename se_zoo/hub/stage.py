@@ -15,7 +15,7 @@ from ..files import write_json
 from ..models.names import PREFIX
 from ..models.pretrained.fetch import WEIGHTS_NAME
 from ..models.pretrained.manifest import sha256_of
-from ..models.pretrained.save import complete_config
+from ..models.save_model import complete_config
 from ..provenance import options, provenance
 from ..version import __version__
 from .card import CURVES, GALLERY, Subject, base_model, render

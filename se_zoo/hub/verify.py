@@ -8,10 +8,10 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from ..errors import SEZooError
+from ..models.load_model import load_any
 from ..models.names import PREFIX
 from ..models.pretrained.errors import CONNECTION_ERROR, as_sentence, next_step
 from ..models.pretrained.fetch import WEIGHTS_NAME
-from ..models.pretrained.load import load_any
 from ..models.pretrained.manifest import hub_folder, manifest, sha256_of
 from .stage import MANIFEST
 from .zoo_cards import own_name

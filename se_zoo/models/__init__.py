@@ -3,7 +3,7 @@
 from . import timm_registry, zoo_image, zoo_speaker, zoo_video
 from .clip.config import ClipConfig, resolve_clip_config
 from .names import create_model, install_alias, list_models
-from .pretrained.save import save
+from .save_model import save
 from .sehead import SEHeadMixin
 from .speaker.model import SpeakerModel
 from .speaker.tensors import SpeakerOutput

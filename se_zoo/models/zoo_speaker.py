@@ -16,8 +16,8 @@ from torch import nn
 from ..errors import UnknownModelError, WeightsNotFoundError
 from .build import build_and_load, resolve_config
 from .label_lists import SPEAKER_LABELS
+from .load_model import load_any
 from .names import registry_name
-from .pretrained.load import load_any
 from .pretrained.own_models import cfgs_of, with_own_args
 from .speaker.encoders import MEAN, STD
 from .speaker.model import SpeakerModel

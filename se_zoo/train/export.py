@@ -15,7 +15,7 @@ from torch import nn
 from ..data import ImageStream, Table
 from ..explanations import explain
 from ..files import write_json
-from ..models.pretrained.save import fp16_state, write_export
+from ..models.save_model import fp16_state, write_export
 from .config import AnyConfig
 from .resume.order import Plan
 from .resume.state import Progress

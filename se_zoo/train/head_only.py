@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..data import ImageTable
 from ..errors import InvalidInputError
 from ..files import write_json
-from ..models.pretrained.save import fp16_state
+from ..models.save_model import fp16_state
 from . import loader
 from .classify import ClassifierTrainer
 

@@ -10,14 +10,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+import timm
 import torch
 from safetensors.torch import load_file
 
 from ...errors import InvalidInputError, WeightsNotFoundError
 from ..pretrained.fetch import check_finite
 from ..pretrained.manifest import cards_folder
-from ..pretrained.save import move, nearest, write_export
-from ..zoo_speaker import create_speaker_model
+from ..save_model import move, nearest, write_export
 from .model import SpeakerModel
 
 #: LR-ASD's name of a convolution or norm in an encoder. Of each kind there are two: in space (s),
@@ -79,7 +79,7 @@ def convert_lr_asd(file: Path) -> SpeakerModel:
         WeightsNotFoundError: If the file cannot be read, or its tensors are not exactly LR-ASD's.
     """
     found, unknown = converted(_read(file))
-    model = create_speaker_model("asd_small_sehead")
+    model = timm.create_model("asd_small_sehead").eval()
     own = model.state_dict()
     needed = {name for name in own if not name.startswith("se.")}
     missing = sorted(needed - found.keys())
@@ -120,7 +120,7 @@ def _some(names: List[str]) -> str:
 
 
 def write_converted(file: Path, folder: Path) -> None:
-    """Convert LR-ASD's weights to a folder that :func:`create_speaker_model` loads.
+    """Convert LR-ASD's weights to a folder that :func:`se_zoo.create_speaker_model` loads.
 
     Args:
         file: As :func:`convert_lr_asd`.

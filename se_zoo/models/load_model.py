@@ -4,10 +4,10 @@ from typing import Any
 
 import timm
 
-from ...errors import SEZooError, UnknownModelError, WeightsNotFoundError
-from ..names import registry_name
-from ..sehead import SEHeadMixin
-from .fetch import UNREADABLE, described_model
+from ..errors import SEZooError, UnknownModelError, WeightsNotFoundError
+from .names import registry_name
+from .pretrained.fetch import UNREADABLE, described_model
+from .sehead import SEHeadMixin
 
 
 def load_model(name: str, cache_dir: Any = None) -> Any:

@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from ...errors import InvalidInputError, SEZooError
-from ...explanations.eval_mode import evaluating
-from .._timm import save_config_for_hf
-from ..build import NOT_SAVED
-from ..sehead import NoGate
-from .errors import as_sentence
-from .fetch import WEIGHTS_NAME
-from .load import load_any
+from ..errors import InvalidInputError, SEZooError
+from ..explanations.eval_mode import evaluating
+from ._timm import save_config_for_hf
+from .build import NOT_SAVED
+from .load_model import load_any
+from .pretrained.errors import as_sentence
+from .pretrained.fetch import WEIGHTS_NAME
+from .sehead import NoGate
 
 _CONFIG_NAME = "config.json"
 #: Largest difference between the outputs of a model and of the one that its folder gives,

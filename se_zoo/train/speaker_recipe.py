@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from ...data import open_tracks
-from ..api import train
-from ..config import SpeakerConfig
-from ..recipe import in_debug_folder, one_line_errors, read_options
+from ..data import open_tracks
+from .api import train
+from .config import SpeakerConfig
+from .recipe import in_debug_folder, one_line_errors, read_options
 
 
 @dataclass(frozen=True)
