@@ -1,10 +1,9 @@
 """The packaged models: their size, their figures on real data, and what their cards say."""
 
+import functools
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -19,9 +18,9 @@ import se_zoo
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
 from .package_copy import CELEBA, copy_package, hub_of
+from .preloaded import ROOT, preloaded
 
 NAME = "se_zoo/resnet18_slim_celeba"
-ROOT = Path(__file__).parents[1]
 CARD = ROOT / "hub_cards" / "resnet18_slim_celeba"
 
 needs_data = pytest.mark.skipif(
@@ -42,9 +41,7 @@ def test_damaged_file_in_the_package_is_refused(tmp_path: Path) -> None:
     data[-1] ^= 1
     file.write_bytes(data)
     code = f"import timm, se_zoo\ntimm.create_model('se_zoo/{CELEBA}', pretrained=True)"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=package, capture_output=True, text=True
-    )
+    done = preloaded().run("-c", code, cwd=package)
     assert "WeightsNotFoundError" in done.stderr and "is damaged" in done.stderr
     assert "Install se_zoo again with pip" in done.stderr
 
@@ -64,10 +61,11 @@ def test_number_of_classes_can_change(model: Any) -> None:
     assert torch.equal(other.conv1.weight, model.conv1.weight)
 
 
-def _split(limit: int) -> Dict[str, List[Any]]:
+@functools.cache
+def _split() -> Dict[str, List[Any]]:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow (extra: train)")
     path = Path(os.environ["SE_ZOO_DATA"]) / "celeba46k" / "test.parquet"
-    return parquet.read_table(path).slice(0, limit).to_pydict()
+    return parquet.read_table(path).slice(0, 400).to_pydict()
 
 
 def _batch(model: Any, table: Dict[str, List[Any]]) -> torch.Tensor:
@@ -80,7 +78,7 @@ def _batch(model: Any, table: Dict[str, List[Any]]) -> torch.Tensor:
 @needs_data
 def test_accuracy_on_test_images_is_that_of_the_card(model: Any) -> None:
     """From the file in the package, through timm's own preprocessing."""
-    table = _split(1000)
+    table = _split()
     images = _batch(model, table)
     with torch.inference_mode():
         answers = torch.cat([model(part) for part in images.split(100)]) > 0
@@ -91,8 +89,9 @@ def test_accuracy_on_test_images_is_that_of_the_card(model: Any) -> None:
     balanced = torch.stack([present, absent]).nanmean(0).mean().item()
     facts = json.loads((CARD / "training.json").read_text())["test"]
     assert accuracy >= 0.87 and balanced >= 0.68
-    # The card's are of the whole split: quarters of it differ from it by up to 0.003 and 0.005.
-    assert accuracy == pytest.approx(facts["accuracy"], abs=6e-3)
+    # The card's are of the whole split: quarters of it differ from it by up to 0.003 and 0.005, so
+    # few images by three times as much.
+    assert accuracy == pytest.approx(facts["accuracy"], abs=0.01)
     assert balanced == pytest.approx(facts["balanced_accuracy"], abs=0.02)
 
 
@@ -103,8 +102,8 @@ def test_maps_look_where_the_attribute_is(model: Any, attribute: str) -> None:
     """More energy in the attribute's face region than chance, and than the gate map has there."""
     from benchmarks.face_regions import FACE_BOXES, pointing_and_energy
 
-    table = _split(400)
-    present = [i for i, has in enumerate(table[attribute]) if has]
+    table = _split()
+    present = [i for i, has in enumerate(table[attribute]) if has][:60]
     images = _batch(model, {"image": [table["image"][i] for i in present]})
     energy = {}
     for method in ("contribution", "gate"):
