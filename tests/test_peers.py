@@ -25,6 +25,8 @@ def made(backbone: str, **options: Any) -> Any:
     torch.manual_seed(0)
     model: Any = timm.create_model("timm_sehead", backbone=backbone, gate="sigmoid", **options)
     torch.nn.init.normal_(model.get_classifier().weight, std=0.1)
+    if backbone != "test_vit":  # which takes one size
+        model.pretrained_cfg["input_size"] = (3, 96, 96)
     return model.eval()
 
 
