@@ -15,6 +15,7 @@ class TestResNet(LinearHead, HandWrittenHead):
 
     name = "resnet10t_sehead"
     backbone = "resnet10t"
+    kwargs: ClassVar = {"channels": (16, 32, 64, 128)}
 
 
 class TestSlimResNet(LinearHead, HandWrittenHead):
@@ -29,7 +30,7 @@ class TestResNetMaxPool(SEHeadTester):
 
     name = "resnet10t_sehead"
     backbone = "resnet10t"
-    kwargs: ClassVar = {"global_pool": "max"}
+    kwargs: ClassVar = {**TestResNet.kwargs, "global_pool": "max"}
     exact = False
     weights = "gradient"
 
@@ -120,7 +121,13 @@ class TestViTRegisterTokens(HandWrittenHead):
 
     name = "timm_sehead"
     backbone = "vit_small_patch14_reg4_dinov2"
-    kwargs: ClassVar = {"backbone": backbone, "img_size": 56, "depth": 2}
+    kwargs: ClassVar = {
+        "backbone": backbone,
+        "img_size": 56,
+        "depth": 2,
+        "embed_dim": 96,
+        "num_heads": 3,
+    }
     wide_kwargs: ClassVar = {"img_size": (56, 84)}
     feature_kwargs: ClassVar = {"out_indices": 2}
     wide = (56, 84)
@@ -143,7 +150,7 @@ class TestSwin(LinearHead, HandWrittenHead):
 
     name = "swin_tiny_patch4_window7_224_sehead"
     backbone = "swin_tiny_patch4_window7_224"
-    kwargs: ClassVar = {"img_size": 64, "depths": (1, 1, 2, 1), "embed_dim": 48}
+    kwargs: ClassVar = {"img_size": 64, "depths": (1, 1, 2, 1), "embed_dim": 24}
     wide_kwargs: ClassVar = {"img_size": (64, 96)}
 
 

@@ -281,20 +281,20 @@ class SEHeadTester:
 
     @pytest.mark.parametrize("training", [False, True])
     def test_four_threads_on_one_model(self, training: bool) -> None:
-        model, images = self.model(), self.images(8)
-        expected = [model.explain(images[i : i + 1], 2) for i in range(8)]
+        model, images = self.model(), self.images(4)
+        expected = [model.explain(images[i : i + 1], 2) for i in range(4)]
         model.train(training)
         next(m for n, m in model.named_modules() if n).train(not training)  # mixed on purpose
         before, barrier = fingerprint(model), Barrier(4)
 
         def work(thread: int) -> List[Explanation]:
             barrier.wait()
-            return [model.explain(images[i : i + 1], 2) for i in (thread, 7 - thread, thread + 1)]
+            return [model.explain(images[i : i + 1], 2) for i in (thread, 3 - thread)]
 
         with ThreadPoolExecutor(4) as pool:
             results = list(pool.map(work, range(4)))
         for thread, found in enumerate(results):
-            for i, explanation in zip((thread, 7 - thread, thread + 1), found, strict=True):
+            for i, explanation in zip((thread, 3 - thread), found, strict=True):
                 assert torch.equal(explanation.raw, expected[i].raw)
                 assert torch.equal(explanation.logits, expected[i].logits)
         assert_unchanged(before, model)
