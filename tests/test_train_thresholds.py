@@ -24,7 +24,7 @@ from se_zoo.train.head_only import HeadTrainer
 
 from .train_run import make_config
 
-pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+pytestmark = pytest.mark.usefixtures("fresh_accelerator", "undrawn")
 
 LABELS = ("bright", "rare", "odd")
 SPLITS = {"train": 48, "valid": 24, "test": 21}
@@ -50,7 +50,7 @@ def data(tmp_path_factory: Any) -> Dict[str, Any]:
 
 def run(data: Dict[str, Any], output: Path, trainer: Any = None, **options: Any) -> Dict[str, Any]:
     options["data"] = data
-    options["run"] = {"output": str(output), **options.get("run", {})}
+    options["run"] = {"output": str(output), "save_every": None, **options.get("run", {})}
     train(make_config(options), "", trainer)
     return json.loads((output / "summary.json").read_text())
 
