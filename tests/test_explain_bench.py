@@ -16,8 +16,13 @@ import timm
 import torch
 from PIL import Image
 
+import se_zoo
 from se_zoo.errors import DataError, InvalidInputError, SEZooError
 from se_zoo.explanations.quality.compare import Cases, Settings
+from se_zoo.models.labels import CELEBA_ATTRIBUTES
+
+from .preloaded import for_training
+from .tester import randomise
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,8 +130,14 @@ def test_mosaics_hold_four_classes() -> None:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures with a label and a box."""
+    """Eight pictures with a label and a box; and a small model with these labels."""
     folder = tmp_path_factory.mktemp("own")
+    torch.manual_seed(0)
+    model: Any = timm.create_model(
+        "timm_sehead", backbone="test_resnet", num_classes=40, gate="sigmoid", multi_label=True
+    )
+    model.pretrained_cfg["input_size"] = (3, 64, 52)
+    se_zoo.save(randomise(model), folder / "model", labels=CELEBA_ATTRIBUTES)
     random = np.random.default_rng(0)
     with (folder / "boxes.csv").open("w", newline="") as opened:
         table = csv.writer(opened)
@@ -138,11 +149,15 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def model_of(own: Path) -> str:
+    return f"local-dir:{own / 'model'}"
+
+
 def options(own: Path, output: Path, **changes: Any) -> Any:
     """A small bench of these pictures."""
     settings = Settings(steps=changes.pop("steps", 3), shares=(0.5,))
     return recipe.Own(
-        model="se_zoo/resnet18_slim_celeba", csv=own / "boxes.csv", output=output, methods=LIGHT,
+        model=model_of(own), csv=own / "boxes.csv", output=output, methods=LIGHT,
         pixel_cases=3, slow_cases=0, chunk=2, resamples=50, settings=settings, **changes,
     )  # fmt: skip
 
@@ -187,16 +202,16 @@ def test_own_images(own: Path, finished: Path) -> None:
     # A class by its number, and an image twice.
     more = (own / "boxes.csv").read_text() + "0.png,15,0,0,200,240\n"
     (own / "more.csv").write_text(more)
-    twice = map_cases.own_cases("se_zoo/resnet18_slim_celeba", own / "more.csv")
+    twice = map_cases.own_cases(model_of(own), own / "more.csv")
     assert len(twice.groups) == 9 and len(set(twice.images)) == 8
-    assert twice.cases.boxes[-1].tolist() == [0, 0, 104, 128]
+    assert twice.cases.boxes[-1].tolist() == [0, 0, 52, 64]
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_same(own: Path, finished: Path, tmp_path: Path) -> None:
     if torch.__version__.startswith("2.6."):
         pytest.skip("gloo of torch 2.6 can hang")
-    command = ["own", "--model", "se_zoo/resnet18_slim_celeba", "--csv", str(own / "boxes.csv"),
+    command = ["own", "--model", model_of(own), "--csv", str(own / "boxes.csv"),
                "--output", "two", "--methods", *LIGHT, "--pixel-cases", "3", "--slow-cases", "0",
                "--chunk", "2", "--resamples", "50", "--steps", "3", "--shares", "0.5"]  # fmt: skip
     done = subprocess.run(
@@ -254,17 +269,17 @@ def test_tables_that_cannot_be(line: str, says: str, own: Path) -> None:
     table = own / "wrong.csv"
     table.write_text(f"image,label,x0,y0,x1,y1\n{line}\n")
     with pytest.raises(DataError, match=says):
-        map_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
+        map_cases.own_cases(model_of(own), table)
     table.write_text("image,label,x0\n0.png,Smiling,3\n")
     with pytest.raises(DataError, match=r"all of x0 y0 x1 y1 or none.*it has image, label, x0"):
-        map_cases.own_cases("se_zoo/resnet18_slim_celeba", table)
+        map_cases.own_cases(model_of(own), table)
 
 
 def test_a_table_of_a_spreadsheet(own: Path) -> None:
     """They begin it with a mark of the encoding."""
     table = own / "marked.csv"
     table.write_text("\ufeffimage,label\n0.png,Smiling\n", encoding="utf-8")
-    assert map_cases.own_cases("se_zoo/resnet18_slim_celeba", table).groups == ["Smiling"]
+    assert map_cases.own_cases(model_of(own), table).groups == ["Smiling"]
 
 
 def test_presets_need_the_sample_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -394,15 +409,22 @@ def test_models_for_which_a_method_has_no_map_are_refused_before_scoring(own: Pa
         recipe.check_sets(replace(given, settings=Settings(shift=160)), [found])
 
 
+def in_a_fork(command: List[str], **options: Any) -> Any:
+    """What subprocess.run gives, without the seconds of importing."""
+    return for_training().run(*command[1:], cwd=options["cwd"], env=options["env"])
+
+
 def need_peers() -> None:
     for package in ("captum", "pytorch_grad_cam"):
         pytest.importorskip(package, reason="extra compare")
 
 
-def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = cost.Cost(
         tmp_path / "cost", ("test_resnet",), (1,), ("captum/LayerGradCam", "grad-cam/ScoreCAM"),
-        runs=1, memory_runs=0,
+        runs=1, threads=1, memory_runs=0,
     )  # fmt: skip
     need_peers()
     threads = torch.get_num_threads()
@@ -417,8 +439,11 @@ def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         cost.run_cost(given)
         (again,) = json.loads((tmp_path / "cost" / "cost.json").read_text())["rows"]
         assert again == row, "it is not measured again"
+        monkeypatch.setattr(cost.subprocess, "run", in_a_fork)
         one = replace(given, memory_runs=1)
-        assert cost.measure_memory(one, "test_resnet", 1, "contribution") > 0
+        assert cost.measure_memory(one, "test_resnet", 1, "contribution") >= 0
+        with pytest.raises(InvalidInputError, match="memory of nothing could not be measured"):
+            cost.measure_memory(one, "test_resnet", 1, "nothing")
     finally:
         torch.set_num_threads(threads)
     for wrong, says in ((dict(peers=("ScoreCAM",)), "there are"), (dict(device="cuda"), "no GPU"),
@@ -428,6 +453,19 @@ def test_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         if says != "no GPU" or not torch.cuda.is_available():
             with pytest.raises(InvalidInputError, match=says):
                 cost.run_cost(replace(given, **wrong))
+
+
+def test_peak_memory_is_that_of_the_call() -> None:
+    """A call that fills 80 MB and gives them back."""
+    grown = cost.peak_growth(lambda: torch.ones(20_000_000), "cpu")
+    assert grown == pytest.approx(80e6 / 2**20, abs=8)
+
+
+@pytest.mark.slow
+def test_memory_of_a_new_process() -> None:
+    """Where nothing is kept from an earlier call."""
+    given = cost.Cost(models=("test_resnet",), memory_runs=1, threads=1)
+    assert cost.measure_memory(given, "test_resnet", 1, "contribution") > 0
 
 
 @pytest.mark.slow
