@@ -1,19 +1,23 @@
 """A process whose huggingface_hub talks to the loopback Hub: it runs what a test sends.
 
-The client reads its endpoint when it is imported, and importing torch and timm takes seconds, so
-one process serves all tests of a file.
+The client reads its endpoint when it is imported, so it needs a process of its own.
 """
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional
 
 from .hub_server import client_environment
+from .preloaded import ROOT, preloaded
 
-_LOOP = """
-import contextlib, io, json, sys, time
+_ENVIRONMENT = """
+import os, sys
+os.environ.clear()
+os.environ.update({environment!r})
+os.chdir({folder!r})
+sys.path[0] = {folder!r}
+"""
+_SETUP = """
+import contextlib, io, time
 time.sleep = lambda seconds: None  # the client waits longer and longer between its attempts
 import torch
 torch.set_num_threads(1)
@@ -28,17 +32,6 @@ def run(*args):
         except SystemExit as stop:
             code = stop.code
     return [code, out.getvalue()]
-
-answers = sys.stdout
-for line in sys.stdin:
-    known = {"run": run, "se_zoo": se_zoo, "timm": timm, "torch": torch}
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            exec(json.loads(line), known)
-        answer = {"answer": known.get("answer")}
-    except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), file=answers, flush=True)
 """
 
 
@@ -60,11 +53,12 @@ class HubWorker:
     """
 
     def __init__(self, endpoint: str, cache: Path, token: str = "", package: Optional[Path] = None):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _LOOP], cwd=package,
-            env=client_environment(endpoint, cache, token, package),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+        environment = client_environment(endpoint, cache, token, package)
+        self.process = preloaded().fork()
+        self.process.python(
+            _ENVIRONMENT.format(environment=environment, folder=str(package or ROOT))
+        )
+        self.process.python(_SETUP, keep=True)
 
     def python(self, code: str) -> Any:
         """What the code leaves in ``answer``.
@@ -72,13 +66,7 @@ class HubWorker:
         Raises:
             RuntimeError: With what the code raised.
         """
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(code) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline() or "{}")
-        if "answer" not in answer:
-            raise RuntimeError(answer.get("error", "the process ended"))
-        return answer["answer"]
+        return self.process.python(code)
 
     def se_zoo(self, *args: object) -> Done:
         """A command, as on the command line."""
@@ -89,5 +77,4 @@ class HubWorker:
         return self
 
     def __exit__(self, *args: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+        self.process.__exit__(*args)
