@@ -88,7 +88,7 @@ class Process:
             process.start(*arguments, cwd=cwd, env=os.environ if env is None else env, log=log)
             code = process.wait()
             printed, errors = (f.read_text("utf-8") for f in (log, _errors_of(log)))
-        return subprocess.CompletedProcess(arguments, code, printed, errors)
+        return subprocess.CompletedProcess([str(a) for a in arguments], code, printed, errors)
 
     def kill(self) -> None:
         """Send SIGKILL, and wait until the process is gone."""
@@ -215,7 +215,9 @@ def _become(arguments: List[str], cwd: str, env: Dict[str, str], log: str) -> in
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    kind = arguments[0]
+    kind, code = arguments[0], ""
+    if kind == "-c":
+        code = arguments.pop(1)
     first = cwd if kind in ("-m", "-c") else str(Path(kind).absolute().parent)
     sys.path[:1] = [first, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = arguments[1:] if kind == "-m" else arguments
@@ -223,8 +225,7 @@ def _become(arguments: List[str], cwd: str, env: Dict[str, str], log: str) -> in
         if kind == "-m":
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         elif kind == "-c":
-            del sys.argv[1]
-            exec(arguments[1], {"__name__": "__main__"})
+            exec(code, {"__name__": "__main__"})
         else:
             runpy.run_path(kind, run_name="__main__")
     except SystemExit as stop:
