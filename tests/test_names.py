@@ -1,7 +1,5 @@
 """The names ``se_zoo/<backbone>_<data set>``, on every timm, however it was imported."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -15,6 +13,8 @@ from se_zoo import UnknownModelError
 from se_zoo.models.names import install_alias, registry_name
 from se_zoo.models.pretrained.manifest import hub_folder, manifest
 from se_zoo.models.pretrained.own_models import own_models
+
+from .preloaded import preloaded
 
 
 def test_alias_creates_the_tagged_architecture() -> None:
@@ -154,6 +154,8 @@ def test_safe_model_name_knows_the_alias() -> None:
 
 def test_create_model_imported_before_se_zoo_knows_the_alias() -> None:
     script = """
+import warnings
+warnings.simplefilter("error", UserWarning)
 from timm import create_model
 from timm.models import create_model as other, parse_model_name as kept
 import se_zoo
@@ -166,10 +168,7 @@ importlib.reload(se_zoo)
 assert create_model("se_zoo/resnet18_slim_celeba").num_classes == 40
 print("ok")
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", script],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = preloaded().run("-c", script)
     assert done.stdout == "ok\n", done.stderr
 
 
