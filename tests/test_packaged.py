@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict
 
@@ -21,8 +19,8 @@ from se_zoo.hub.zoo_cards import notice_text
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, manifest, sha256_of
 
 from .package_copy import CELEBA, MODELS, copy_package, files_of, hub_of, read_manifest
+from .preloaded import ROOT, preloaded
 
-ROOT = Path(__file__).parents[1]
 NAMES = sorted(manifest())
 WEIGHTS = "model.safetensors"
 
@@ -99,10 +97,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def run_tool(package: Path, *arguments: object) -> Any:
-    return subprocess.run(
-        [sys.executable, "-m", "tools.package_zoo", *map(str, arguments)],
-        cwd=package, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    return preloaded().run("-m", "tools.package_zoo", *arguments, cwd=package)
 
 
 def all_files(folder: Path) -> Dict[str, bytes]:
@@ -211,9 +206,7 @@ from se_zoo.hub.zoo_cards import models_table
 print(timm.create_model("se_zoo/resnet10t_pets", pretrained=True).class_labels())
 print(models_table())
 """
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=package, capture_output=True, text=True
-    )
+    found = preloaded().run("-c", code, cwd=package)
     assert "('cat', 'dog')" in found.stdout, found.stderr
     (row,) = [line for line in found.stdout.splitlines() if "resnet10t_pets" in line]
     assert "| not measured | not measured |" in row
