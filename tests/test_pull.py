@@ -3,8 +3,6 @@ because it reads its endpoint when it is imported."""
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
@@ -19,6 +17,7 @@ from se_zoo import WeightsNotFoundError
 
 from .hub_server import HubServer, client_environment
 from .package_copy import CELEBA, copy_package
+from .preloaded import ROOT, preloaded
 from .tester import randomise
 
 
@@ -84,11 +83,8 @@ def ask(
         package: Folder to import se_zoo from.
         **environment: Variables.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(cases)], cwd=package,
-        env={**client_environment(endpoint, cache, package=package), **environment},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    env = {**client_environment(endpoint, cache, package=package), **environment}
+    done = preloaded().run("-c", SCRIPT, json.dumps(cases), cwd=package or ROOT, env=env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
