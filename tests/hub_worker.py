@@ -3,6 +3,7 @@
 The client reads its endpoint when it is imported, so it needs a process of its own.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional
 
@@ -54,11 +55,12 @@ class HubWorker:
 
     def __init__(self, endpoint: str, cache: Path, token: str = "", package: Optional[Path] = None):
         environment = client_environment(endpoint, cache, token, package)
-        self.process = preloaded().fork()
-        self.process.python(
-            _ENVIRONMENT.format(environment=environment, folder=str(package or ROOT))
-        )
-        self.process.python(_SETUP, keep=True)
+        folder = str(package or ROOT)
+        with contextlib.ExitStack() as on_failure:
+            self.process = on_failure.enter_context(preloaded().fork())
+            self.process.python(_ENVIRONMENT.format(environment=environment, folder=folder))
+            self.process.python(_SETUP, keep=True)
+            on_failure.pop_all()
 
     def python(self, code: str) -> Any:
         """What the code leaves in ``answer``.

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 ROOT = Path(__file__).parent.parent
 #: None of these imports huggingface_hub, which reads its settings when it is imported.
@@ -41,12 +41,13 @@ class Process:
     def __init__(self, connection: socket.socket):
         self.connection = connection
         connection.settimeout(PATIENCE)
-        self.pid = int(self._answer())
+        with _closed_on_failure(connection):
+            self.pid = int(self._answer())
 
     def fork(self) -> "Process":
         """Return a process with all that this one has imported."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, _closed_on_failure(ours):
             _send(self.connection, {"do": "fork"}, theirs.fileno())
         return Process(ours)
 
@@ -141,6 +142,16 @@ def for_training() -> Process:
     process.python(f"import os; os.environ['HF_HOME'] = {home.name!r}")
     process.python("import accelerate, datasets, torchmetrics, se_zoo.train.recipe")
     return process
+
+
+@contextlib.contextmanager
+def _closed_on_failure(connection: socket.socket) -> Iterator[None]:
+    """Close it where an error is raised: an open one would fail a test that comes later."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _errors_of(log: Path) -> Path:
