@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Iterator, NamedTuple, Optional
 
+import datasets
+import numpy as np
 import pytest
 
 from .hub_server import Fault, HubServer, User, client_environment
 from .hub_worker import Done, HubWorker
+from .test_recipe import make_faces, run
 
 TOKENS = {"mine": User("me", ["se-zoo"]), "theirs": User("guest")}
 FACTS = """\
@@ -34,12 +37,14 @@ class Bench(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def trained(data: Dict[str, Path], tmp_path_factory: Any) -> Path:
+def trained(tmp_path_factory: Any) -> Path:
     """Train with the CelebA recipe's --debug, and write the facts of the card."""
-    from .test_recipe import run
-
+    rng, faces = np.random.default_rng(0), tmp_path_factory.mktemp("faces")
+    for split, count in (("train", 64), ("valid", 19), ("test", 21)):
+        table = datasets.Dataset.from_dict(make_faces(count, rng))
+        table.to_parquet(faces / f"{split}.parquet")
     output = tmp_path_factory.mktemp("runs") / "run"
-    done = run("celeba", data["faces"], output)
+    done = run("celeba", faces, output)
     assert done.returncode == 0, done.stderr
     (output / "card").mkdir()
     (output / "card" / "facts.yaml").write_text(FACTS)

@@ -18,7 +18,6 @@ pytest.importorskip("accelerate", reason="trains a model: needs se_zoo[train]")
 from .hub_server import Fault
 from .hub_worker import Done, HubWorker
 from .publishing import COMPARE, FACTS, Bench, bench, fresh, trained  # noqa: F401  (fixtures)
-from .test_recipe import data  # noqa: F401  (a fixture)
 
 
 def refused(done: Done, *parts: str) -> str:

@@ -24,9 +24,9 @@ from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 datasets = pytest.importorskip("datasets", reason="the recipes need se_zoo[train]")
 pytest.importorskip("accelerate", reason="the recipes need se_zoo[train]")
 
+from .preloaded import PATIENCE, ROOT, for_training  # noqa: E402
 from .video_files import write_lossless  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
 SPLITS = ("train", "valid", "test")
 SPLIT_OPTION = ["--data.splits", *SPLITS]
 
@@ -85,17 +85,24 @@ def data(tmp_path_factory: Any) -> Dict[str, Path]:
     return {name: root / name for name in ("faces", "objects", "pets", "films")}
 
 
+def command(recipe: str, folder: Path, output: Path, *options: str) -> List[str]:
+    """What a user gives Python."""
+    return [f"recipes/{recipe}.py", "--debug", "--data.path", str(folder), "--run.output",
+            str(output), *RECIPES[recipe][1], *options]  # fmt: skip
+
+
+def environment(cache: Path) -> Dict[str, str]:
+    """Without the sample data; and nothing is left in the user's cache."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(cache)}
+    env.pop("SE_ZOO_DATA", None)
+    return env
+
+
 def run(
     recipe: str, folder: Path, output: Path, *options: str
 ) -> "subprocess.CompletedProcess[str]":
-    # A cache of its own: nothing is left in the user's.
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(output.parent / "hf")}
-    env.pop("SE_ZOO_DATA", None)
-    return subprocess.run(
-        [sys.executable, f"recipes/{recipe}.py", "--debug", "--data.path", str(folder),
-         "--run.output", str(output), *RECIPES[recipe][1], *options],
-        cwd=ROOT, env=env, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    env = environment(output.parent / "hf")
+    return for_training().run(*command(recipe, folder, output, *options), env=env)
 
 
 def figures(output: Path) -> Dict[str, Any]:
@@ -108,14 +115,32 @@ def figures(output: Path) -> Dict[str, Any]:
     }
 
 
+def debugged(recipe: str, data: Dict[str, Path], output: Path) -> Path:
+    """The output of the --debug of a recipe."""
+    done = run(recipe, data[RECIPES[recipe][0]], output)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def parity_run(data: Dict[str, Path], tmp_path_factory: Any) -> Path:
+    """The output of the recipe that trains four times."""
+    return debugged("parity", data, tmp_path_factory.mktemp("parity") / "run")
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_debug_variant(
-    recipe: str, data: Dict[str, Path], tmp_path: Path, golden: Callable[[str, Any], Any]
+    recipe: str,
+    data: Dict[str, Path],
+    tmp_path: Path,
+    golden: Callable[[str, Any], Any],
+    request: pytest.FixtureRequest,
 ) -> None:
     """Every loss is what it was when the golden file was written (``--write-golden``)."""
-    folder, output = data[RECIPES[recipe][0]], tmp_path / "run"
-    done = run(recipe, folder, output)
-    assert done.returncode == 0, done.stderr
+    if recipe == "parity":
+        output = request.getfixturevalue("parity_run")
+    else:
+        output = debugged(recipe, data, tmp_path / "run")
     runs = sorted(p.parent for p in output.rglob("summary.json"))
     found = {str(p.relative_to(output)): figures(p) for p in runs}
     known = golden(recipe, {"timm": timm.__version__, "runs": found})
@@ -137,8 +162,12 @@ def test_option_that_does_not_exist(data: Dict[str, Path], tmp_path: Path) -> No
 
 
 def test_export_is_the_model_that_was_scored(data: Dict[str, Path], tmp_path: Path) -> None:
-    """The figures of summary.json come out again from what a user would load."""
-    done = run("celeba", data["faces"], tmp_path / "run")
+    """The figures of summary.json come out again from what a user would load. The recipe runs in a
+    process that has imported nothing yet."""
+    done = subprocess.run(
+        [sys.executable, *command("celeba", data["faces"], tmp_path / "run")], cwd=ROOT, text=True,
+        env=environment(tmp_path / "hf"), capture_output=True, timeout=PATIENCE,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["samples"] == {"train": 64, "valid": 19, "test": 21}
@@ -227,24 +256,22 @@ def test_parity_compares_weights_to_start_from_and_whole_batches() -> None:
 
 def test_parity_trains_nothing_twice_and_mixes_nothing(
     data: Dict[str, Path],
-    tmp_path: Path,
+    parity_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In this process, which spares five starts; as a command it runs above."""
+    """In this process; as a command it ran first."""
     from se_zoo.train.recipe import read_options
 
     monkeypatch.syspath_prepend(str(ROOT / "recipes"))
-    parity, output = importlib.import_module("parity"), tmp_path / "run"
-    command = ["parity.py", "--debug", "--data.path", str(data["faces"]),
-               "--run.output", str(output), *RECIPES["parity"][1]]  # fmt: skip
+    parity, output = importlib.import_module("parity"), parity_run
 
     def again_with(*options: str) -> str:
-        monkeypatch.setattr(sys, "argv", [*command, *options])
+        given = command("parity", data["faces"], output, *options)
+        monkeypatch.setattr(sys, "argv", given)
         parity.main(read_options(parity.DEFAULT_OPTIONS, ""))
         return capsys.readouterr().out
 
-    again_with()
     made = {p: p.stat().st_mtime_ns for p in output.rglob("summary.json")}
     assert len(made) == 4
     again = again_with()
