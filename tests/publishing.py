@@ -1,7 +1,5 @@
 """Share between the tests of publishing: a trained run, a Hub on loopback, and clients of it."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional
 
@@ -11,6 +9,7 @@ import pytest
 
 from .hub_server import Fault, HubServer, User, client_environment
 from .hub_worker import Done, HubWorker
+from .preloaded import PATIENCE, ROOT, preloaded
 from .test_recipe import make_faces, run
 
 TOKENS = {"mine": User("me", ["se-zoo"]), "theirs": User("guest")}
@@ -83,16 +82,12 @@ def kill_client(
     """
     hub.hanging.clear()
     hub.fail(Fault("hang", at))
-    client = subprocess.Popen(
-        [sys.executable, "-m", "se_zoo.cli", "publish", *map(str, arguments)],
-        cwd=package, env=client_environment(hub.url, home, "mine", package),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        assert hub.hanging.wait(120), "the client never sent the request"
-    finally:
-        client.kill()
-        client.communicate()
+    with preloaded().fork() as client:
+        client.start(
+            "-m", "se_zoo.cli", "publish", *arguments, cwd=package or ROOT,
+            env=client_environment(hub.url, home, "mine", package), log=home / "log",
+        )  # fmt: skip
+        assert hub.hanging.wait(PATIENCE), "the client never sent the request"
     hub.clear_faults()
     hub.release()
 

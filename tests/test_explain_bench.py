@@ -15,11 +15,11 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from se_zoo.models.labels import CELEBA_ATTRIBUTES
 
 import se_zoo
 from se_zoo.errors import DataError, InvalidInputError, SEZooError
 from se_zoo.explanations.quality.compare import Cases, Settings
-from se_zoo.models.labels import CELEBA_ATTRIBUTES
 
 from .preloaded import for_training
 from .tester import randomise

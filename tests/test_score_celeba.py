@@ -10,7 +10,6 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 datasets = pytest.importorskip("datasets", reason="the tool needs se_zoo[train]")
