@@ -1,5 +1,7 @@
 """Models with named and with unnamed classes, shared by the tests of explain."""
 
+import copy
+import functools
 from typing import Any
 
 import pytest
@@ -19,13 +21,19 @@ def ready(model: Any) -> Any:
     return spread_gate(randomise(model).eval(), images(8))
 
 
+@functools.cache
+def made(name: str, **kwargs: Any) -> Any:
+    with torch.random.fork_rng():
+        return ready(timm.create_model(name, **kwargs))
+
+
 @pytest.fixture
 def celeba() -> Any:
     """40 named yes/no labels."""
-    return ready(timm.create_model("resnet18_slim_sehead.celeba"))
+    return copy.deepcopy(made("resnet18_slim_sehead.celeba"))
 
 
 @pytest.fixture
 def plain() -> Any:
     """7 exclusive classes without names."""
-    return ready(timm.create_model("resnet10t_sehead", num_classes=7, gate="sigmoid"))
+    return copy.deepcopy(made("resnet10t_sehead", num_classes=7, gate="sigmoid"))

@@ -4,36 +4,15 @@ The client reads its endpoint when it is imported, so it needs a process of its 
 """
 
 import contextlib
+import io
+import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from .hub_server import client_environment
-from .preloaded import ROOT, preloaded
-
-_ENVIRONMENT = """
-import os, sys
-os.environ.clear()
-os.environ.update({environment!r})
-os.chdir({folder!r})
-sys.path[0] = {folder!r}
-"""
-_SETUP = """
-import contextlib, io, time
-time.sleep = lambda seconds: None  # the client waits longer and longer between its attempts
-import torch
-torch.set_num_threads(1)
-import timm, se_zoo
-from se_zoo import cli
-
-def run(*args):
-    out, code = io.StringIO(), 0
-    with contextlib.redirect_stdout(out):
-        try:
-            cli.main([str(a) for a in args])
-        except SystemExit as stop:
-            code = stop.code
-    return [code, out.getvalue()]
-"""
+from .preloaded import PATIENCE, ROOT, enter, start_process
 
 
 class Done(NamedTuple):
@@ -55,23 +34,26 @@ class HubWorker:
 
     def __init__(self, endpoint: str, cache: Path, token: str = "", package: Optional[Path] = None):
         environment = client_environment(endpoint, cache, token, package)
-        folder = str(package or ROOT)
-        with contextlib.ExitStack() as on_failure:
-            self.process = on_failure.enter_context(preloaded().fork())
-            self.process.python(_ENVIRONMENT.format(environment=environment, folder=folder))
-            self.process.python(_SETUP, keep=True)
-            on_failure.pop_all()
+        self.connection, theirs = Pipe()
+        self.process = start_process(_serve, theirs, str(package or ROOT), environment)
+        theirs.close()
 
     def python(self, code: str) -> Any:
-        """What the code leaves in ``answer``.
+        """Return what the code leaves in ``answer``.
 
         Raises:
             RuntimeError: With what the code raised.
         """
-        return self.process.python(code)
+        self.connection.send(code)
+        if not self.connection.poll(PATIENCE):
+            raise TimeoutError(f"no answer in {PATIENCE} s to: {code}")
+        answer, error = self.connection.recv()
+        if error:
+            raise RuntimeError(error)
+        return answer
 
     def se_zoo(self, *args: object) -> Done:
-        """A command, as on the command line."""
+        """Run a command, as on the command line."""
         arguments: List[str] = [str(a) for a in args]
         return Done(*self.python(f"answer = run(*{arguments!r})"))
 
@@ -79,4 +61,45 @@ class HubWorker:
         return self
 
     def __exit__(self, *args: object) -> None:
-        self.process.__exit__(*args)
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, folder: str, environment: Mapping[str, str]) -> None:
+    """Run code that comes, until the other end is closed."""
+    enter(folder, environment)
+    # The client waits longer and longer between its attempts.
+    time.sleep = lambda seconds: None
+    import timm
+    import torch
+
+    import se_zoo
+    from se_zoo import cli
+
+    torch.set_num_threads(1)
+    names: Dict[str, Any] = {"timm": timm, "torch": torch, "se_zoo": se_zoo, "run": _run}
+    names["cli"] = cli
+    with contextlib.suppress(EOFError):
+        while True:
+            given = {**names}
+            try:
+                exec(connection.recv(), given)
+                connection.send((given.get("answer"), ""))
+            except EOFError:
+                raise
+            except Exception as error:
+                connection.send((None, f"{type(error).__name__}: {error}"))
+
+
+def _run(*args: object) -> List[Any]:
+    """Return the exit status or message of a command, and what it prints."""
+    from se_zoo import cli
+
+    out, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(out):
+        try:
+            cli.main([str(a) for a in args])
+        except SystemExit as stop:
+            code = stop.code
+    return [code, out.getvalue()]

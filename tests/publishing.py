@@ -9,7 +9,7 @@ import pytest
 
 from .hub_server import Fault, HubServer, User, client_environment
 from .hub_worker import Done, HubWorker
-from .preloaded import PATIENCE, ROOT, preloaded
+from .preloaded import PATIENCE, ROOT, start_python
 from .test_recipe import make_faces, run
 
 TOKENS = {"mine": User("me", ["se-zoo"]), "theirs": User("guest")}
@@ -82,12 +82,15 @@ def kill_client(
     """
     hub.hanging.clear()
     hub.fail(Fault("hang", at))
-    with preloaded().fork() as client:
-        client.start(
-            "-m", "se_zoo.cli", "publish", *arguments, cwd=package or ROOT,
-            env=client_environment(hub.url, home, "mine", package), log=home / "log",
-        )  # fmt: skip
+    client = start_python(
+        "-m", "se_zoo.cli", "publish", *arguments, cwd=package or ROOT,
+        env=client_environment(hub.url, home, "mine", package), log=home / "log",
+    )  # fmt: skip
+    try:
         assert hub.hanging.wait(PATIENCE), "the client never sent the request"
+    finally:
+        client.kill()
+        client.join()
     hub.clear_faults()
     hub.release()
 

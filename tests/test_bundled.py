@@ -18,7 +18,7 @@ import se_zoo
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
 from .package_copy import CELEBA, copy_package, hub_of
-from .preloaded import ROOT, preloaded
+from .preloaded import ROOT, run_python
 
 NAME = "se_zoo/resnet18_slim_celeba"
 CARD = ROOT / "hub_cards" / "resnet18_slim_celeba"
@@ -41,7 +41,7 @@ def test_damaged_file_in_the_package_is_refused(tmp_path: Path) -> None:
     data[-1] ^= 1
     file.write_bytes(data)
     code = f"import timm, se_zoo\ntimm.create_model('se_zoo/{CELEBA}', pretrained=True)"
-    done = preloaded().run("-c", code, cwd=package)
+    done = run_python("-c", code, cwd=package)
     assert "WeightsNotFoundError" in done.stderr and "is damaged" in done.stderr
     assert "Install se_zoo again with pip" in done.stderr
 

@@ -24,7 +24,7 @@ from se_zoo.models.label_lists import imagenet_labels
 from se_zoo.models.load_model import load_model
 from se_zoo.models.save_model import write_export
 
-from .preloaded import preloaded
+from .preloaded import run_python
 from .tester import randomise
 
 needs_objects_model = pytest.mark.skipif(
@@ -159,7 +159,7 @@ def test_demo_with_a_target_is_of_the_face_alone(tmp_path: Path) -> None:
 def test_demo_runs_as_a_command_without_network(tmp_path: Path, model: Tuple[str, ...]) -> None:
     """A new process, every proxy and endpoint pointing nowhere: nothing is asked for."""
     env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    done = preloaded().run("-m", "se_zoo.cli", "explain", *model, cwd=tmp_path, env=env)
+    done = run_python("-m", "se_zoo.cli", "explain", *model, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "explanation.png").is_file()
 

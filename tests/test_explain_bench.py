@@ -15,13 +15,13 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from se_zoo.models.labels import CELEBA_ATTRIBUTES
 
 import se_zoo
 from se_zoo.errors import DataError, InvalidInputError, SEZooError
 from se_zoo.explanations.quality.compare import Cases, Settings
+from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
-from .preloaded import for_training
+from .preloaded import run_python
 from .tester import randomise
 
 ROOT = Path(__file__).parents[1]
@@ -411,7 +411,7 @@ def test_models_for_which_a_method_has_no_map_are_refused_before_scoring(own: Pa
 
 def in_a_fork(command: List[str], **options: Any) -> Any:
     """What subprocess.run gives, without the seconds of importing."""
-    return for_training().run(*command[1:], cwd=options["cwd"], env=options["env"])
+    return run_python(*command[1:], cwd=options["cwd"], env=options["env"])
 
 
 def need_peers() -> None:

@@ -13,8 +13,11 @@ handlers = len(warnings.filters)
 with warnings.catch_warnings():
     warnings.simplefilter("error")
     import se_zoo
+loaded = sorted(set(sys.modules) - before)
+import se_zoo.data, se_zoo.cli
 print(json.dumps({
-    "loaded": sorted(set(sys.modules) - before),
+    "loaded": loaded,
+    "with data": sorted(sys.modules),
     "rng": bool(torch.equal(rng, torch.get_rng_state())),
     "filters": len(warnings.filters) - handlers,
     "grad": torch.is_grad_enabled(),
@@ -38,6 +41,8 @@ def test_import_is_light_quiet_and_changes_nothing(tmp_path: Path) -> None:
         assert not [m for m in loaded if m == heavy or m.startswith(f"{heavy}.")], heavy
     foreign = {m.split(".")[0] for m in loaded} - {"se_zoo"} - set(sys.stdlib_module_names)
     assert foreign <= {"timm", "torch", "numpy", "huggingface_hub", "safetensors"}, foreign
+    assert "se_zoo.data.tables.parquet" in found["with data"]
+    assert not {"datasets", "pandas", "pyarrow", "accelerate"} & set(found["with data"])
     assert found["rng"] and found["grad"] and found["filters"] == 0
     assert not list(tmp_path.iterdir())
 

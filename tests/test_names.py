@@ -14,7 +14,7 @@ from se_zoo.models.names import install_alias, registry_name
 from se_zoo.models.pretrained.manifest import hub_folder, manifest
 from se_zoo.models.pretrained.own_models import own_models
 
-from .preloaded import preloaded
+from .preloaded import run_python
 
 
 def test_alias_creates_the_tagged_architecture() -> None:
@@ -168,7 +168,7 @@ importlib.reload(se_zoo)
 assert create_model("se_zoo/resnet18_slim_celeba").num_classes == 40
 print("ok")
 """
-    done = preloaded().run("-c", script)
+    done = run_python("-c", script)
     assert done.stdout == "ok\n", done.stderr
 
 

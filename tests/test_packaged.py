@@ -19,7 +19,7 @@ from se_zoo.hub.zoo_cards import notice_text
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, manifest, sha256_of
 
 from .package_copy import CELEBA, MODELS, copy_package, files_of, hub_of, read_manifest
-from .preloaded import ROOT, preloaded
+from .preloaded import ROOT, run_python
 
 NAMES = sorted(manifest())
 WEIGHTS = "model.safetensors"
@@ -97,7 +97,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def run_tool(package: Path, *arguments: object) -> Any:
-    return preloaded().run("-m", "tools.package_zoo", *arguments, cwd=package)
+    return run_python("-m", "tools.package_zoo", *arguments, cwd=package)
 
 
 def all_files(folder: Path) -> Dict[str, bytes]:
@@ -206,7 +206,7 @@ from se_zoo.hub.zoo_cards import models_table
 print(timm.create_model("se_zoo/resnet10t_pets", pretrained=True).class_labels())
 print(models_table())
 """
-    found = preloaded().run("-c", code, cwd=package)
+    found = run_python("-c", code, cwd=package)
     assert "('cat', 'dog')" in found.stdout, found.stderr
     (row,) = [line for line in found.stdout.splitlines() if "resnet10t_pets" in line]
     assert "| not measured | not measured |" in row

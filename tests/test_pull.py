@@ -17,7 +17,7 @@ from se_zoo import WeightsNotFoundError
 
 from .hub_server import HubServer, client_environment
 from .package_copy import CELEBA, copy_package
-from .preloaded import ROOT, preloaded
+from .preloaded import ROOT, run_python
 from .tester import randomise
 
 
@@ -84,7 +84,7 @@ def ask(
         **environment: Variables.
     """
     env = {**client_environment(endpoint, cache, package=package), **environment}
-    done = preloaded().run("-c", SCRIPT, json.dumps(cases), cwd=package or ROOT, env=env)
+    done = run_python("-c", SCRIPT, json.dumps(cases), cwd=package or ROOT, env=env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -24,7 +24,7 @@ from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 datasets = pytest.importorskip("datasets", reason="the recipes need se_zoo[train]")
 pytest.importorskip("accelerate", reason="the recipes need se_zoo[train]")
 
-from .preloaded import PATIENCE, ROOT, for_training  # noqa: E402
+from .preloaded import PATIENCE, ROOT, run_python  # noqa: E402
 from .video_files import write_lossless  # noqa: E402
 
 SPLITS = ("train", "valid", "test")
@@ -102,7 +102,7 @@ def run(
     recipe: str, folder: Path, output: Path, *options: str
 ) -> "subprocess.CompletedProcess[str]":
     env = environment(output.parent / "hf")
-    return for_training().run(*command(recipe, folder, output, *options), env=env)
+    return run_python(*command(recipe, folder, output, *options), env=env)
 
 
 def figures(output: Path) -> Dict[str, Any]:

@@ -31,6 +31,7 @@ from se_zoo.train import (
 )
 from se_zoo.train.speaker.batches import Whole
 from se_zoo.train.speaker.scores import speaker_loss
+from tests.preloaded import ROOT, run_python
 from tests.test_tracks import write_splits
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -283,13 +284,11 @@ def test_damage_is_found_before_the_training(tmp_path: Path) -> None:
 
 
 def test_recipe(folder: Path, tmp_path: Path, golden: Callable[[str, Any], Any]) -> None:
-    """The command line, with --debug, in a process of its own; every loss is what it was when the
-    golden file was written (``--write-golden``)."""
-    root = Path(__file__).parents[1]
-    command = [sys.executable, str(root / "recipes" / "speaker.py"), "--debug"]
-    done = subprocess.run(
-        [*command, "--data.path", str(folder)], cwd=tmp_path, text=True, capture_output=True,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}, check=False,
+    """The command line, with --debug; every loss is what it was when the golden file was written
+    (``--write-golden``)."""
+    done = run_python(
+        ROOT / "recipes" / "speaker.py", "--debug", "--data.path", folder, cwd=tmp_path,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "test: average precision" in done.stdout
