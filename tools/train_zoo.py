@@ -42,28 +42,28 @@ JOBS: Dict[str, List[str]] = {
         "celeba.py", "--model.name", "tf_efficientnet_lite0_sehead", *FACES,
         "--model.args", "output_stride=16", "--model.drop-rate", "0.2", "--optim.lr", "1e-3",
         "--run.init", "hub_cards/tf_efficientnet_lite0_in1k/hub",
-        "--optim.epochs", "5", "--augment.half-size-epochs", "2",
+        "--optim.epochs", "3", "--augment.half-size-epochs", "2",
     ],
     "resnet50_celeba": [
         "celeba.py", "--model.name", "resnet50_sehead", *FACES,
         "--model.args", "output_stride=16", "--optim.lr", "1e-3",
-        "--optim.epochs", "8", "--augment.half-size-epochs", "5",
+        "--optim.epochs", "7", "--augment.half-size-epochs", "6",
     ],
     "convnext_atto_celeba": [
         "celeba.py", "--model.name", "convnext_atto_sehead", *FACES,
         "--model.args", "output_stride=16", "--model.drop-path-rate", "0.1",
-        "--optim.epochs", "15", "--augment.half-size-epochs", "9",
+        "--optim.epochs", "10", "--augment.half-size-epochs", "7",
     ],
     "vit_tiny_patch16_224_celeba": [
         *VIT, "--model.args", "global_pool=avg", "fc_norm=False",
-        "--optim.epochs", "20", "--optim.warmup-epochs", "2",
+        "--optim.epochs", "12", "--optim.warmup-epochs", "2",
     ],
     "vit_tiny_patch16_224_cls_celeba": [
         *VIT, "--model.args", "global_pool=token", "fc_norm=False",
         "--run.init", str(RUNS / "vit_tiny_patch16_224_celeba"),
-        "--optim.epochs", "4", "--optim.lr", "3e-4",
+        "--optim.epochs", "2", "--optim.lr", "3e-4",
     ],
-    "parity": ["parity.py", "--optim.epochs", "5", "--augment.half-size-epochs", "3"],
+    "parity": ["parity.py", "--optim.epochs", "3", "--augment.half-size-epochs", "2"],
 }  # fmt: skip
 #: The file that a finished recipe of several runs leaves; other recipes leave summary.json.
 LAST_FILE = {"framewise_grid": "speaking-2.json", "parity": "parity.json"}
