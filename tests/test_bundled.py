@@ -16,12 +16,12 @@ from timm.data.transforms_factory import create_transform
 
 import se_zoo
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
+from se_zoo.models.pretrained.own_models import own_models
 
 from .package_copy import CELEBA, copy_package, hub_of
 from .preloaded import ROOT, run_python
 
 NAME = "se_zoo/resnet18_slim_celeba"
-CARD = ROOT / "hub_cards" / "resnet18_slim_celeba"
 
 needs_data = pytest.mark.skipif(
     "SE_ZOO_DATA" not in os.environ, reason="needs the sample data: set SE_ZOO_DATA"
@@ -74,25 +74,41 @@ def _batch(model: Any, table: Dict[str, List[Any]]) -> torch.Tensor:
     return torch.stack([transform(image) for image in opened])
 
 
+CELEBA_MODELS = [name for name in sorted(own_models()) if name.endswith("_celeba")]
+
+
+@pytest.mark.parametrize("name", sorted(own_models()))
+def test_every_packaged_model_is_sound(name: str) -> None:
+    """Finite weights, the config's labels, an exact map, and a gate that is trained or said not to
+    be."""
+    model: Any = timm.create_model(f"se_zoo/{name}", pretrained=True).eval()
+    assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
+    config = json.loads((ROOT / "hub_cards" / name / "hub" / "config.json").read_text())
+    assert list(model.class_labels()) == config["label_names"]
+    explanation = model.explain(*model.example_inputs().values())
+    card = (ROOT / "hub_cards" / name / "hub" / "README.md").read_text()
+    if isinstance(explanation, se_zoo.SpeakerExplanation):
+        assert explanation.gate_trained
+    else:
+        assert explanation.exact
+        same = bool((explanation.gate == explanation.gate[0, 0]).all())
+        assert same == ("The gate was not trained" in card)
+
+
 @pytest.mark.data
 @needs_data
-def test_accuracy_on_test_images_is_that_of_the_card(model: Any) -> None:
-    """From the file in the package, through timm's own preprocessing."""
-    table = _split()
-    images = _batch(model, table)
+@pytest.mark.parametrize("name", CELEBA_MODELS)
+def test_accuracy_on_test_images_is_as_recorded(name: str) -> None:
+    """On the first images of the test part, through timm's own preprocessing."""
+    recorded = json.loads((ROOT / "hub_cards" / name / "test.json").read_text())
+    model: Any = timm.create_model(f"se_zoo/{name}", pretrained=True).eval()
+    table = {key: values[: recorded["first"]["images"]] for key, values in _split().items()}
     with torch.inference_mode():
-        answers = torch.cat([model(part) for part in images.split(100)]) > 0
-    truth = torch.tensor([table[name] for name in CELEBA_ATTRIBUTES]).T
+        answers = torch.cat([model(part) for part in _batch(model, table).split(100)]) > 0
+    truth = torch.tensor([table[label] for label in CELEBA_ATTRIBUTES]).T
     accuracy = (answers == truth).double().mean().item()
-    present = (answers & truth).sum(0) / truth.sum(0)
-    absent = (~answers & ~truth).sum(0) / (~truth).sum(0)
-    balanced = torch.stack([present, absent]).nanmean(0).mean().item()
-    facts = json.loads((CARD / "training.json").read_text())["test"]
-    assert accuracy >= 0.87 and balanced >= 0.68
-    # The card's are of the whole split: quarters of it differ from it by up to 0.003 and 0.005, so
-    # few images by three times as much.
-    assert accuracy == pytest.approx(facts["accuracy"], abs=0.01)
-    assert balanced == pytest.approx(facts["balanced_accuracy"], abs=0.02)
+    # Another machine's rounding may turn single answers of the thousands.
+    assert accuracy == pytest.approx(recorded["first"]["accuracy"], abs=5e-4)
 
 
 @pytest.mark.data
@@ -130,20 +146,3 @@ def test_bundled_speaker_model_on_a_face_that_it_never_saw() -> None:
     explanation = model.explain(found.audio, found.face)
     assert 0.3 < said.mean() < 0.8 and frozen.mean() < 0.1 and quiet.mean() < 0.1
     assert explanation.gate_trained and explanation.modalities == ("audio", "face")
-
-
-def test_card_states_the_measured_figures() -> None:
-    """No figure without a file: what the documents say is what the recipe wrote."""
-    card = (CARD / "hub" / "README.md").read_text()
-    regions = json.loads((CARD / "regions.json").read_text())
-    for method in ("contribution", "gate", "activation"):
-        figures = f"{regions[method]['pointing']:.2f} | {regions[method]['energy']:.2f}"
-        assert figures in card
-
-
-def test_the_two_runs_of_the_card_differ_in_the_block_only() -> None:
-    runs = [json.loads((CARD / n).read_text()) for n in ("training.json", "control.json")]
-    configs = [run["config"] for run in runs]
-    different = {k for k in configs[0] if configs[0][k] != configs[1][k]}
-    assert different == {"se", "output"}
-    assert runs[0]["samples"] == runs[1]["samples"]
