@@ -73,7 +73,7 @@ class GridOptions(Options):
     """The third of the clips that is held out."""
 
 
-def _task_options(task: Literal["word", "speaking"]) -> GridOptions:
+def task_options(task: Literal["word", "speaking"]) -> GridOptions:
     """Return the default options of a task."""
     word = task == "word"
     folder = Path(os.environ.get("SE_ZOO_DATA", "data")) / "grid"
@@ -157,7 +157,7 @@ def speaking_windows(words: Sequence[Word], length: int = 10) -> List[Tuple[int,
     return found
 
 
-def _write_table(given: GridOptions, file: Path) -> None:
+def write_table(given: GridOptions, file: Path) -> None:
     """Write the windows as a csv that the engine reads."""
     windows_of = word_window if given.task == "word" else speaking_windows
     alignments = sorted((Path(given.data.path) / "align").glob("*.align"))
@@ -218,7 +218,7 @@ def main(given: GridOptions) -> None:
     Raises:
         SEZooError: If options or data cannot be used.
     """
-    default = _task_options(given.task)
+    default = task_options(given.task)
     check_seeds(given.seeds, given.run, default.run.seed)
     if given.data.csv is not None:
         raise InvalidInputError(
@@ -229,7 +229,7 @@ def main(given: GridOptions) -> None:
         if given.debug and folder == default.run.output:
             folder = folder.with_name(f"{folder.name}-debug")
         table = folder / f"{given.task}-{given.fold}.csv"
-        _write_table(given, table)
+        write_table(given, table)
         _run_seeds(given, replace(given, data=replace(given.data, csv=table)).config(default))
 
 
@@ -275,7 +275,7 @@ def _report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str,
 
 
 if __name__ == "__main__":
-    tasks = {name: (f"The task {name}.", _task_options(name)) for name in ("word", "speaking")}
+    tasks = {name: (f"The task {name}.", task_options(name)) for name in ("word", "speaking")}
     given = tyro.extras.overridable_config_cli(tasks, description=__doc__ or "")
     with one_line_errors():
         main(given)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
+from ..data import ClipDataConfig
 from .clip_samples import mean_logits
 from .config import Config
 from .loader import Samples, evaluation_batches
@@ -104,8 +105,8 @@ def in_memory_format(images: torch.Tensor, config: Config) -> torch.Tensor:
 def _logits(
     model: torch.nn.Module, images: torch.Tensor, config: Config, multi_label: bool
 ) -> torch.Tensor:
-    """Return logits (B, K); clips (B, views, C, T, H, W) get those of the mean probabilities."""
-    if images.dim() < 6:
+    """Return logits (B, K); videos (B, views, *) get those of the mean probabilities."""
+    if not isinstance(config.data, ClipDataConfig):
         return model(in_memory_format(images, config)).float()
     chunks = images.flatten(0, 1).split(config.optim.batch_size)  # one video may have many views
     views = torch.cat([model(chunk) for chunk in chunks]).float()

@@ -1,6 +1,6 @@
-"""Training of the SE head alone: the backbone runs once over the images, then never again.
+"""Training of the SE head alone: the backbone runs once over images or clips, then never again.
 
-The last feature map of every image is stored on disk as fp16; the SE block and the classifier are
+The last feature map of every sample is stored on disk as fp16; the SE block and the classifier are
 trained on these. It is the cheap way to make an existing model explain itself.
 """
 
@@ -17,12 +17,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data import ImageTable
+from ..data import Table
 from ..errors import InvalidInputError
 from ..files import write_json
 from ..models.save_model import fp16_state
 from . import loader
-from .classify import ClassifierTrainer
+from .classify import ClassifierTrainer, ClipTrainer
 
 
 class _HeadOnly(nn.Module):
@@ -54,11 +54,11 @@ class _HeadOnly(nn.Module):
 class _CachedFeatures(loader.Decoded):
     """Feature maps of a split in a memory-mapped file, with the split's targets."""
 
-    table: ImageTable
+    table: Table
     file: Path
     features: Any
 
-    def __init__(self, file: Path, table: ImageTable):
+    def __init__(self, file: Path, table: Table):
         self.table, self.file = table, file
         self.features = np.load(file, mmap_mode="r")
 
@@ -68,8 +68,13 @@ class _CachedFeatures(loader.Decoded):
 
 
 def _as_tensor(features: np.ndarray) -> torch.Tensor:
-    """Return the cached features of an image as float32."""
+    """Return the cached features of a sample as float32."""
     return torch.from_numpy(features.astype(np.float32))
+
+
+def _random_view(features: np.ndarray) -> torch.Tensor:
+    """Return the cached features of one of a video's views, drawn with torch's generator."""
+    return _as_tensor(features[int(torch.randint(len(features), ()))])
 
 
 class HeadTrainer(ClassifierTrainer):
@@ -121,11 +126,16 @@ class HeadTrainer(ClassifierTrainer):
             self.decoded[split] = _CachedFeatures(file, self._table(split))
         return self.decoded[split]
 
-    def _table(self, split: str) -> ImageTable:
+    def _table(self, split: str) -> Table:
         """Return a split, which is not a stream."""
         table = self.tables[split]
-        assert isinstance(table, ImageTable)  # wrap refuses streams
+        assert isinstance(table, Table)  # wrap refuses streams
         return table
+
+    def features_of(self, model: Any, batch: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's features of a batch of transformed samples."""
+        found: torch.Tensor = model.forward_features(batch)
+        return found
 
     def _fill_cache(self, split: str, file: Path) -> None:
         """Write the features of a split, unless the file has those of the same backbone."""
@@ -145,7 +155,7 @@ class HeadTrainer(ClassifierTrainer):
         done = 0
         for batch, _ in tqdm(batches, f"features of {split}", leave=False, disable=None):
             with torch.no_grad():
-                found = model.forward_features(batch.to(self.accelerator.device))  # type: ignore[operator]
+                found = self.features_of(model, batch.to(self.accelerator.device))
             features = found.half().cpu().numpy()
             if not np.isfinite(features).all():
                 raise InvalidInputError(
@@ -176,3 +186,20 @@ class HeadTrainer(ClassifierTrainer):
             "count": len(self.tables[split]),
             "transform": str(self.transforms[1]),
         }
+
+
+class ClipHeadTrainer(HeadTrainer, ClipTrainer):
+    """A run on the cached features of clips.
+
+    The views that evaluation takes of each video are cached: ``--data.clips`` times
+    ``--data.crops`` of them. An update trains on one view of a video, drawn at random; evaluation
+    averages the probabilities of all.
+    """
+
+    def sample_transforms(self) -> Tuple[Any, Any]:
+        """Return the transforms of a video's cached features."""
+        return _random_view, _as_tensor
+
+    def features_of(self, model: Any, batch: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's features of videos (B, V, C, T, H, W), with the axes B and V."""
+        return super().features_of(model, batch.flatten(0, 1)).unflatten(0, batch.shape[:2])
