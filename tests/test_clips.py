@@ -441,6 +441,34 @@ def test_a_run(run_config: Any, tmp_path: Path) -> None:
     assert numbers["frames"] == [2, 10, 18, 26] and (output / "upload" / "gallery.png").is_file()
 
 
+def test_head_alone_is_scored_as_its_export(run_config: Any, tmp_path: Path) -> None:
+    """Trained on the cached features of all views; the backbone does not change."""
+    import json
+
+    from se_zoo import resolve_clip_config
+    from se_zoo.train import AugmentConfig, train
+    from se_zoo.train.clip_samples import ClipViews
+    from se_zoo.train.head_only import ClipHeadTrainer
+
+    run = replace(run_config.run, output=tmp_path / "run", channels_last=False)
+    optim = replace(run_config.optim, epochs=8, lr=0.01)
+    config = replace(run_config, augment=AugmentConfig(), optim=optim, run=run)
+    train(config, trainer_class=ClipHeadTrainer)
+    assert np.load(tmp_path / "run" / "features" / "train.npy").shape[:3] == (6, 6, 4)
+    model: Any = timm.create_model(f"local-dir:{tmp_path / 'run' / 'export'}", pretrained=True)
+    views = ClipViews(resolve_clip_config(model.eval()), config.data)
+    table = open_table(config.data, "test")
+    with torch.no_grad():
+        chances = torch.stack([model(views(table[i][0])).softmax(1).mean(0) for i in range(6)])
+    loss = -chances.log()[torch.arange(6), table.targets].mean()
+    test = json.loads((tmp_path / "run" / "summary.json").read_text())["test"]
+    assert test["loss"] == pytest.approx(loss.item(), abs=2e-3)  # the features are fp16
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(row) for row in rows]
+    losses = [row["train_loss"] for row in logged if "train_loss" in row]
+    assert losses[-1] < losses[0]
+
+
 def test_a_run_of_a_3d_model(run_config: Any, tmp_path: Path) -> None:
     """torchvision's, with the options as they are by default, channels_last among them."""
     from se_zoo.train import train
