@@ -38,13 +38,17 @@ class HubWorker:
         self.process = start_process(_serve, theirs, str(package or ROOT), environment)
         theirs.close()
 
-    def python(self, code: str) -> Any:
+    def python(self, code: str, keep: bool = False) -> Any:
         """Return what the code leaves in ``answer``.
+
+        Args:
+            code: To be executed.
+            keep: Whether code that comes later knows the names that it defines.
 
         Raises:
             RuntimeError: With what the code raised.
         """
-        self.connection.send(code)
+        self.connection.send((code, keep))
         if not self.connection.poll(PATIENCE):
             raise TimeoutError(f"no answer in {PATIENCE} s to: {code}")
         answer, error = self.connection.recv()
@@ -82,10 +86,11 @@ def _serve(connection: Connection, folder: str, environment: Mapping[str, str]) 
     names["cli"] = cli
     with contextlib.suppress(EOFError):
         while True:
-            given = {**names}
             try:
-                exec(connection.recv(), given)
-                connection.send((given.get("answer"), ""))
+                code, keep = connection.recv()
+                given = names if keep else {**names}
+                exec(code, given)
+                connection.send((given.pop("answer", None), ""))
             except EOFError:
                 raise
             except Exception as error:

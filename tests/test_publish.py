@@ -118,7 +118,7 @@ def main_of(snapshot: Any) -> Any:
 STAGE_ONCE = """
 import contextlib, functools, sys
 import se_zoo.hub
-of_run, of_stage = sys.modules["se_zoo.hub.run"], sys.modules["se_zoo.hub.stage"]
+of_run, of_stage = sys.modules["se_zoo.hub.read_run"], sys.modules["se_zoo.hub.stage"]
 before, made = (of_run.read_run, of_stage.stage), []
 folders = contextlib.ExitStack()
 
@@ -134,7 +134,7 @@ once = functools.cache(of_run.read_run), stage_once
 
 @pytest.fixture(scope="module")
 def kept(bench: Bench) -> Iterator[None]:
-    bench.client.process.python(STAGE_ONCE, keep=True)
+    bench.client.python(STAGE_ONCE, keep=True)
     yield
     bench.client.python("folders.close()")
 
