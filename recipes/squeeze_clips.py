@@ -26,9 +26,9 @@ from se_zoo.train.recipe import run_recipe
 
 DEFAULT = Config(
     data=ClipDataConfig("data"),
-    # The packaged ImageNet model's range of pixels.
+    # The packaged ImageNet model's gate and range of pixels.
     model=ClipModelConfig(
-        "framewise_sehead", backbone="tf_efficientnet_lite0", drop_rate=0.2,
+        "framewise_sehead", backbone="tf_efficientnet_lite0", gate="identity", drop_rate=0.2,
         mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
     ),
     augment=AugmentConfig(),

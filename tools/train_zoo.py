@@ -40,6 +40,7 @@ JOBS: Dict[str, List[str]] = {
     "framewise_grid": ["grid_clips.py", "speaking", "--seeds", "0"],
     "tf_efficientnet_lite0_celeba": [
         "celeba.py", "--model.name", "tf_efficientnet_lite0_sehead", *FACES,
+        "--model.gate", "identity",
         "--model.args", "output_stride=16", "--model.drop-rate", "0.2", "--optim.lr", "1e-3",
         "--run.init", "hub_cards/tf_efficientnet_lite0_in1k/hub",
         "--optim.epochs", "3", "--augment.half-size-epochs", "2",
