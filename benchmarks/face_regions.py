@@ -2,7 +2,7 @@
 
     SE_ZOO_DATA=/path/to/data python -m benchmarks.face_regions --out regions.json
 
-Run time: about 2 minutes. Result: hub_cards/resnet18_slim_celeba/regions.json.
+Run time: about 2 minutes. `regions.json` in the model's folder of hub_cards is shown by its card.
 
 CelebA is aligned, so the parts of the face lie at known places. Cases are test images with an
 attribute of known place that the model predicts, too. Pointing is the share of maps whose maximum

@@ -9,7 +9,7 @@ Run time: seconds; a minute with --portrait.
 The figures are files in benchmarks/results/. faces.json and objects.json are summary.json of
 `python -m benchmarks.maps`, cost.json is that of its preset cost, and support.json is written by
 `python -m benchmarks.support_weight`. The accuracy with and without the block is
-hub_cards/resnet18_slim_celeba/parity.json, of `recipes/parity.py`.
+benchmarks/results/parity.json, of `recipes/parity.py`.
 """
 
 import json
@@ -37,7 +37,7 @@ OVERVIEW = RESULTS / "README.md"
 #: Documents with generated blocks, and the names of their blocks.
 DOCUMENTS = {"evidence.md": ("quality", "cost"), "train.md": ("parity",)}
 PRESETS = ("faces", "objects")
-PARITY = ROOT / "hub_cards" / "resnet18_slim_celeba" / "parity.json"
+PARITY = RESULTS / "parity.json"
 #: Crop of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
 #: Measures that the documents show.
