@@ -98,6 +98,7 @@ def without_broken(table: _TableKind) -> _TableKind:
             f"{table.name} has no usable {table.noun}s; the first error: {findings[0].error}"
         )
     usable = table.of_rows(kept)
+    usable.unskipped = table
     usable.skipped = tuple(finding.error for finding in findings if finding.error)
     if not table.multi_label:
         gone = set(table.targets.tolist()) - set(usable.targets.tolist())
