@@ -282,3 +282,8 @@ def test_check_finds_attributes_that_contradict_each_other(tmp_path: Path, datas
     write_parquet(tmp_path / "data", "train", content)
     (warning,) = check(config, workers=0, progress=False).warnings
     assert "row 1 = row 0, other labels" in warning
+
+
+def test_check_refuses_more_processes_than_the_machine_takes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="workers is 100000; it must be 0 or more, and at most"):
+        check(make_folders(tmp_path / "data"), workers=100_000)

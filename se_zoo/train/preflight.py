@@ -24,7 +24,7 @@ from ..data import (
     open_table,
 )
 from ..data import check as check_data
-from ..data.tables.parallel_check import available_processes
+from ..data.tables.parallel_check import most_processes
 from ..data.tables.stream import decode_first
 from ..errors import DataError, InvalidInputError
 from ..ranges import check_ranges
@@ -41,9 +41,6 @@ _LOOKED_AT = 16
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU,
               DistributedType.FSDP)  # fmt: skip
 
-
-#: Most loader processes for each CPU; more would only take memory.
-_LOADERS_A_CPU = 16
 
 #: Processes wait for each other this long, because one may have to download a data set or to train
 #: while the others wait.
@@ -115,11 +112,9 @@ def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
     """
     optim, run = config.optim, config.run
     check_ranges(config)
-    most = _LOADERS_A_CPU * available_processes()
-    if run.workers > most:
+    if run.workers > most_processes():
         raise InvalidInputError(
-            f"--run.workers is {run.workers}; this machine takes at most {most}, "
-            f"{_LOADERS_A_CPU} for each of its CPUs."
+            f"--run.workers is {run.workers}; this machine takes at most {most_processes()}."
         )
     if not 0 <= optim.warmup_epochs < optim.epochs:
         raise InvalidInputError(

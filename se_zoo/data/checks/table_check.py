@@ -12,7 +12,7 @@ from ..config import TableConfig
 from ..tables.content import StoredFiles
 from ..tables.folder import is_sample
 from ..tables.open import open_split
-from ..tables.parallel_check import available_processes, decode
+from ..tables.parallel_check import available_processes, decode, most_processes
 from ..tables.table import Finding, Table
 from ..tables.validate import format_names
 from .report import Report, SplitCounts
@@ -58,8 +58,7 @@ def check(
     Raises:
         DataError: If settings contradict each other, or the training split cannot be opened.
     """
-    if workers is not None and workers < 0:
-        raise DataError(f"workers is {workers}; it must be 0 or more.")
+    worker_count(workers, fast)  # refuses a wrong number before anything is read
     skips = getattr(config, "broken", "error") == "skip"
     tables, errors = _open_all(config)
     whole, warnings = dict(tables), _shared_splits(config)
@@ -210,8 +209,17 @@ def _files(root: Path) -> Set[str]:
 
 
 def worker_count(workers: Optional[int], fast: bool) -> int:
-    """Return the number of processes that decode; the default (None) depends on ``fast``."""
+    """Return the number of processes that decode; the default (None) depends on ``fast``.
+
+    Raises:
+        DataError: If the number is negative, or too large for the machine.
+    """
     if workers is not None:
+        if not 0 <= workers <= most_processes():
+            raise DataError(
+                f"workers is {workers}; it must be 0 or more, and at most {most_processes()} on "
+                "this machine."
+            )
         return workers
     return 0 if fast else available_processes()
 
