@@ -50,7 +50,7 @@ from se_zoo.explanations.quality.peers import (
 from se_zoo.files import write_json
 from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
-from se_zoo.train.run_folder import plain as as_json
+from se_zoo.train.options import plain as as_json
 
 OURS = ("gate", "contribution", "support")
 #: Peers whose map takes about one forward and one backward pass.

@@ -53,9 +53,9 @@ from se_zoo.explanations.quality.peers import PEERS, check_libraries
 from se_zoo.files import write_json
 from se_zoo.provenance import provenance
 from se_zoo.train.evaluate import full_precision
+from se_zoo.train.options import plain
 from se_zoo.train.preflight import PATIENCE, check_launched
 from se_zoo.train.recipe import one_line_errors
-from se_zoo.train.run_folder import plain
 
 
 def evenly_spaced(count: int, total: int) -> List[int]:

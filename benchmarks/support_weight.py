@@ -26,7 +26,7 @@ from se_zoo.explanations import maps
 from se_zoo.explanations.quality.compare import Settings, score
 from se_zoo.files import write_json
 from se_zoo.provenance import provenance
-from se_zoo.train.run_folder import plain
+from se_zoo.train.options import plain
 
 RIVAL = "grad-cam/GradCAM++"
 SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")

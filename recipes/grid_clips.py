@@ -21,6 +21,7 @@ import csv
 import math
 import os
 import statistics
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ import torch
 import tyro
 
 from se_zoo import resolve_clip_config
+from se_zoo.console import without_debug
 from se_zoo.data import ClipDataConfig, open_table
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explanations.quality import energy_in_region
@@ -41,7 +43,7 @@ from se_zoo.provenance import provenance
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
 from se_zoo.train.clip_samples import ClipViews
 from se_zoo.train.recipe import Options, one_line_errors
-from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
+from se_zoo.train.repeat import check_same_data, check_seeds, shown, spread, summary_of
 
 #: Frames a second of the videos, and units of the alignments in a frame.
 FPS, UNITS = 25, 1000
@@ -241,6 +243,7 @@ def _run_seeds(given: GridOptions, config: Config) -> None:
         folder = output / f"{given.task}-{given.fold}-{seed}"
         run = replace(config, run=replace(config.run, seed=seed, output=folder))
         runs.append((run, summary_of(run, "grid" if given.task == "speaking" else "")))
+    check_same_data([summary for _, summary in runs])
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
         _report(given, output, runs)
     if torch.distributed.is_initialized():
@@ -276,6 +279,7 @@ def _report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str,
 
 if __name__ == "__main__":
     tasks = {name: (f"The task {name}.", task_options(name)) for name in ("word", "speaking")}
-    given = tyro.extras.overridable_config_cli(tasks, description=__doc__ or "")
+    words, _ = without_debug(sys.argv[1:])
+    given = tyro.extras.overridable_config_cli(tasks, description=__doc__ or "", args=words)
     with one_line_errors():
         main(given)

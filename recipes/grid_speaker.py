@@ -51,7 +51,7 @@ from se_zoo.train import (
     SpeakerModelConfig,
 )
 from se_zoo.train.recipe import one_line_errors, read_options
-from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
+from se_zoo.train.repeat import check_same_data, check_seeds, shown, spread, summary_of
 from se_zoo.train.speaker_recipe import SpeakerOptions
 
 SPLITS = ("train", "valid", "test")
@@ -264,6 +264,7 @@ def main(given: GridSpeakerOptions) -> None:
     for seed in given.seeds[:1] if given.debug else given.seeds:
         run = replace(config, run=replace(config.run, seed=seed, output=output / f"seed-{seed}"))
         runs.append((run, summary_of(run, "grid")))
+    check_same_data([summary for _, summary in runs])
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
         _report(output, runs)
     if torch.distributed.is_initialized():

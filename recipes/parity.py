@@ -27,7 +27,7 @@ from se_zoo.errors import InvalidInputError
 from se_zoo.files import write_json
 from se_zoo.train import Config
 from se_zoo.train.recipe import Options, one_line_errors, read_options
-from se_zoo.train.repeat import check_seeds, shown, spread, summary_of
+from se_zoo.train.repeat import check_same_data, check_seeds, shown, spread, summary_of
 
 FIGURES = ("accuracy", "balanced_accuracy", "average_precision")
 
@@ -58,9 +58,8 @@ def check(given: ParityOptions) -> None:
         )
 
 
-def _test_figures(config: Config) -> Dict[str, Any]:
-    """Return the test figures of a run; train it unless it is finished."""
-    summary = summary_of(config, "celeba")
+def _test_figures(config: Config, summary: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the test figures of a finished run; nothing for a dry run."""
     if not summary:
         return {}
     origin = {"commit": summary["commit"], "environment": summary["environment"]}
@@ -127,11 +126,14 @@ def main(given: ParityOptions) -> None:
     check(given)
     config = given.config(DEFAULT_OPTIONS)
     runs: Dict[str, List[Dict[str, Any]]] = {"with": [], "without": []}
+    summaries: List[Dict[str, Any]] = []
     for seed in given.seeds:
         for side, found in runs.items():
             run = replace(config.run, seed=seed, output=config.run.output / f"{side}-{seed}")
             model = replace(config.model, se=side == "with")
-            found.append(_test_figures(replace(config, run=run, model=model)))
+            summaries.append(summary_of(replace(config, run=run, model=model), "celeba"))
+            found.append(_test_figures(config, summaries[-1]))
+    check_same_data(summaries)
     if os.environ.get("RANK", "0") == "0" and not config.run.dry_run:
         _report(given, config.run.output, runs)
     if torch.distributed.is_initialized():

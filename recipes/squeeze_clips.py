@@ -21,8 +21,7 @@ from pathlib import Path
 from se_zoo.data import ClipDataConfig
 from se_zoo.models.pretrained.manifest import hub_folder
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
-from se_zoo.train.head_only import ClipHeadTrainer
-from se_zoo.train.recipe import run_recipe
+from se_zoo.train.recipe import one_line_errors, run_recipe
 
 DEFAULT = Config(
     data=ClipDataConfig("data"),
@@ -40,4 +39,6 @@ DEFAULT = Config(
 )  # fmt: skip
 
 if __name__ == "__main__":
+    with one_line_errors():
+        from se_zoo.train.head_only import ClipHeadTrainer
     run_recipe(DEFAULT, __doc__ or "", "", ClipHeadTrainer)

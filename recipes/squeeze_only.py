@@ -23,7 +23,7 @@ from celeba import default_data
 
 from se_zoo.train import Config, ModelConfig, OptimConfig, RunConfig
 from se_zoo.train.head_only import HeadTrainer
-from se_zoo.train.recipe import run_recipe
+from se_zoo.train.recipe import one_line_errors, run_recipe
 
 ROOT = os.environ.get("SE_ZOO_DATA")
 
@@ -43,4 +43,6 @@ DEFAULT = Config(
 )
 
 if __name__ == "__main__":
+    with one_line_errors():
+        from se_zoo.train.head_only import HeadTrainer
     run_recipe(DEFAULT, __doc__ or "", "celeba", HeadTrainer)

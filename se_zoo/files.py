@@ -1,8 +1,9 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all; read regular files only."""
 
 import json
 import os
 import re
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
@@ -62,3 +63,59 @@ def write_json(path: Path, content: Any) -> None:
         content: Anything that ``json`` can write.
     """
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def check_regular(path: Path) -> None:
+    """Refuse devices, pipes and sockets, also behind links: reading them may never end.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If it does not exist (``FileNotFoundError``) or is no regular file.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError("it is a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise OSError("it is a device, pipe or socket, not a regular file")
+
+
+def read_regular(path: Path, most: int = 2**30) -> bytes:
+    """Read a regular file.
+
+    Args:
+        path: The file.
+        most: Most bytes that it may have.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: If it does not exist, is no regular file, is larger, or cannot be read.
+    """
+    check_regular(path)
+    size = path.stat().st_size
+    if size > most:
+        raise OSError(f"it has {size:,} bytes; at most {most:,} are read")
+    return path.read_bytes()
+
+
+def read_json(path: Path, most: int = 2**27) -> Any:
+    """Read a regular JSON file.
+
+    Args:
+        path: The file.
+        most: Most bytes that it may have.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: If it does not exist, is no regular file, is larger, or cannot be read.
+        ValueError: If it is no JSON in UTF-8, or is nested too deeply.
+    """
+    try:
+        return json.loads(read_regular(path, most).decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -193,10 +193,10 @@ def test_broken_missing_and_short_videos(tmp_path: Path) -> None:
 def test_columns_of_videos(tmp_path: Path) -> None:
     """As a Hub data set has them: bytes in parquet, or paths."""
     datasets = pytest.importorskip("datasets", reason="needs se_zoo[train]")
-    files = [write(tmp_path / f"{n}.mp4", 10 + n) for n in range(2)]
+    (tmp_path / "data").mkdir()
+    files = [write(tmp_path / "data" / f"{n}.mp4", 10 + n) for n in range(2)]
     cells = [{"bytes": files[0].read_bytes(), "path": None}, {"bytes": None, "path": str(files[1])}]
     rows = datasets.Dataset.from_dict({"video": cells, "label": ["a", "b"]})
-    (tmp_path / "data").mkdir()
     rows.to_parquet(tmp_path / "data" / "all.parquet")
     config = ClipDataConfig(str(tmp_path / "data"), label="label", splits=("all",) * 3)
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")

@@ -238,3 +238,52 @@ def test_celeba_option_names_the_config_on_the_hub() -> None:
     assert config.name == "img_align+identity+attr" and config.ignore == CELEBA_IGNORE
     assert config.attributes == CELEBA_ATTRIBUTES
     assert data_config(Check("folder", celeba=True)).name is None
+
+
+# ------------------------------------------------------------------------------ blind spots
+
+
+def test_check_names_the_endings_of_files_that_are_not_used(tmp_path: Path) -> None:
+    make_folders(tmp_path / "data")
+    folder = tmp_path / "data" / "train" / "cat"
+    for name in ("a.jfif", "b.JFIF", "c.HEIC", "d.jpe", "e.jp2", "f", "g.mat", "notes.txt", ".h"):
+        (folder / name).write_bytes(b"x")
+    (warning,) = check(DataConfig(str(tmp_path / "data")), workers=0, progress=False).warnings
+    assert "7 files" in warning and "because of their endings" in warning
+    for part in (".jfif (2)", ".heic (1)", ".jpe (1)", ".jp2 (1)", "no ending (1)", ".mat (1)"):
+        assert part in warning
+    assert "txt" not in warning
+
+
+def test_check_finds_an_image_under_two_labels(tmp_path: Path) -> None:
+    config, folder = make_folders(tmp_path / "data"), tmp_path / "data" / "train"
+    image = (folder / "cat" / "1.png").read_bytes()
+    (folder / "cat" / "again.png").write_bytes(image)  # the same label: no contradiction
+    (folder / "dog" / "again.png").write_bytes(image)
+    (warning,) = check(config, workers=0, progress=False).warnings
+    assert "1 images of the train split" in warning and "under another label" in warning
+    assert "dog and cat" in warning
+
+
+def test_check_says_that_a_double_in_another_split_has_another_label(tmp_path: Path) -> None:
+    config, folder = make_folders(tmp_path / "data"), tmp_path / "data"
+    image = (folder / "train" / "cat" / "1.png").read_bytes()
+    (folder / "test" / "cat" / "8.png").write_bytes(image)
+    (folder / "test" / "dog" / "9.png").write_bytes(image)
+    (warning, other) = check(config, workers=0, progress=False).warnings
+    assert "2 images" in warning and "1 of them under other labels" in warning
+    assert "in it under another label" in other
+
+
+def test_check_finds_attributes_that_contradict_each_other(tmp_path: Path, datasets: Any) -> None:
+    config = make_multi(tmp_path / "data")
+    content = multi_columns("train", 6)
+    content["image"][1] = content["image"][0]
+    write_parquet(tmp_path / "data", "train", content)
+    (warning,) = check(config, workers=0, progress=False).warnings
+    assert "row 1 = row 0, other labels" in warning
+
+
+def test_check_refuses_more_processes_than_the_machine_takes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="workers is 100000; it must be 0 or more, and at most"):
+        check(make_folders(tmp_path / "data"), workers=100_000)

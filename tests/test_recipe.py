@@ -243,8 +243,8 @@ def test_data_that_lacks_something_is_refused_with_both_lists(
 
 def test_parity_compares_weights_to_start_from_and_whole_batches() -> None:
     from recipes.celeba import DEFAULT
+    from se_zoo.train.options import plain
     from se_zoo.train.repeat import compared_options as compared
-    from se_zoo.train.run_folder import plain
 
     config = plain(asdict(DEFAULT))
     assert compared(config, 1) != compared({**config, "run": {**config["run"], "init": "x"}}, 1)

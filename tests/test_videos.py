@@ -75,6 +75,34 @@ def turned(mp4: bytes, degrees: int) -> bytes:
     return mp4[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + mp4[at + 36 :]
 
 
+#: (a, b, c, d) of a display matrix that mirrors, and what it does to a picture (H, W, 3).
+MIRRORED = {
+    "left and right": ((-1, 0, 0, 1), lambda picture: picture[:, ::-1]),
+    "up and down": ((1, 0, 0, -1), lambda picture: picture[::-1]),
+    "at the diagonal": ((0, 1, 1, 0), lambda picture: picture.transpose(1, 0, 2)),
+    "at the other diagonal": (
+        (0, -1, -1, 0),
+        lambda picture: picture.transpose(1, 0, 2)[::-1, ::-1],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MIRRORED)
+def test_mirrored_pictures_are_shown_as_the_file_says(tmp_path: Path, kind: str) -> None:
+    """As a front camera stores them; FFmpeg's angle alone would turn them upside down."""
+    path = write(tmp_path / "n.mp4", 3, bf="0")
+    stored = read_frames(open_video(path), [0, 2])
+    matrix, mirror = MIRRORED[kind]
+    mp4 = path.read_bytes()
+    at = mp4.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    path.write_bytes(
+        mp4[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + mp4[at + 36 :]
+    )
+    shown = read_frames(open_video(path), [0, 2])
+    assert all(np.array_equal(x, mirror(y)) for x, y in zip(shown, stored, strict=True))
+
+
 def test_long_gaps_are_sought_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a long video only what is asked for, and what it builds on, is decoded."""
     video = open_video(write(tmp_path / "n.mp4", 240, **KINDS["B-frames"]))
@@ -356,3 +384,17 @@ def test_real_clip(model: Path, data_dir: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(found[n], plain[i]) for n, i in enumerate((0, 37, 74)))
     explain(path, "--model", f"local-dir:{model}", "--out", tmp_path / "why.mp4")
     assert (tmp_path / "why.mp4").is_file()
+
+
+def test_damaged_headers_end_in_the_projects_error(tmp_path: Path) -> None:
+    """Every fifth byte of the tables of a file, one after the other, is changed."""
+    path = write(tmp_path / "n.mp4", 3, bf="0")
+    mp4 = path.read_bytes()
+    begin = mp4.index(b"moov")
+    for place in range(begin, len(mp4), 5):
+        path.write_bytes(mp4[:place] + bytes([mp4[place] ^ 255]) + mp4[place + 1 :])
+        try:
+            video = open_video(path)
+            read_frames(video, [0, len(video) - 1])
+        except DataError as error:
+            assert str(path) in str(error)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Callable, Dict, Optional, Sequence, Union
 
 import tyro
 
-from ..errors import SEZooError
+from ..console import one_line_errors, without_debug
 from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, run_explain
@@ -34,6 +34,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     Args:
         argv: Arguments of the command line; by default those of the process.
     """
+    words, debug = without_debug(sys.argv[1:] if argv is None else argv)
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
@@ -48,14 +49,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Export, tyro.conf.subcommand("export")],
         ],
         prog="se-zoo",
-        description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",
-        args=argv,
+        description="Classifiers with a Squeeze-and-Excitation head that explain themselves. An "
+        "error prints one line; --debug-errors shows where it occurred.",
+        args=words,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
-    try:
+    with one_line_errors("se-zoo", debug):
         COMMANDS[type(command)](command)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (SEZooError, OSError) as error:
-        sys.exit(f"se-zoo: {' '.join(str(error).split())}")

@@ -65,6 +65,9 @@ class Check:
     """Videos with fewer frames are errors."""
     workers: Optional[int] = None
     """Number of processes that decode; by default one for each CPU."""
+    outside: bool = False
+    """Read files outside the folder of the data, where a table or a link names some, and addresses
+    such as s3://. Give it only for data that you trust."""
     fast: bool = False
     """Decode 64 samples of every split instead of all."""
     every: bool = False
@@ -80,7 +83,7 @@ def data_config(args: Check) -> TableConfig:
     Raises:
         DataError: If options contradict each other.
     """
-    names = ("name", "csv", "splits", "label", "attributes", "ignore")
+    names = ("name", "csv", "splits", "label", "attributes", "ignore", "outside")
     given: Dict[str, Any] = {"path": args.data, **{n: getattr(args, n) for n in names}}
     if args.videos:
         if args.celeba:

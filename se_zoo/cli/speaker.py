@@ -32,6 +32,8 @@ class Speaker:
     names are replaced."""
     method: Literal["contribution", "gate", "activation"] = "contribution"
     """Which map is drawn on the faces."""
+    audio: int = 0
+    """Number of the sound track, from 0, if the video has several."""
     every: int = 3
     """Of so many frames one is searched for faces; between them, boxes are interpolated."""
 
@@ -43,6 +45,7 @@ def run_speaker(args: Speaker) -> None:
         InvalidInputError: For options that cannot work.
         DataError: If the video cannot be read, has no sound, or shows no face.
     """
+    from ..data.faces.sound import probe_sound
     from ..models import create_speaker_model
     from ..speaker import HaarDetector, find_tracks, score_tracks, sound_features
     from ..speaker.annotate import write_annotated, write_table
@@ -58,7 +61,8 @@ def run_speaker(args: Speaker) -> None:
     detector = HaarDetector()
     model = create_speaker_model(args.model, pretrained=True)
     pictures = Pictures(args.video)
-    sound = sound_features(args.video, str(args.video), pictures.begins)
+    print(probe_sound(args.video, str(args.video), args.audio))
+    sound = sound_features(args.video, str(args.video), pictures.begins, args.audio)
     stages: Dict[str, float] = {}
     with _stage("find faces", pictures, stages) as seen:
         tracks = find_tracks(pictures, detector, args.every, seen=seen)
@@ -68,7 +72,7 @@ def run_speaker(args: Speaker) -> None:
         scored = score_tracks(model, pictures, tracks, sound, args.method, seen)
     size = next(iter(pictures)).shape[1::-1]
     with _stage("draw", pictures, stages) as seen:
-        write_annotated(out, args.video, pictures, scored, pictures.begins, seen)
+        write_annotated(out, args.video, pictures, scored, pictures.begins, seen, args.audio)
     write_table(out.with_suffix(".csv"), args.video.stem, scored, size)
     for number, one in enumerate(scored):
         first, after = one.track.first / 25, one.track.after / 25

@@ -26,6 +26,8 @@ class Tracks:
     """Folder for the tracks; other splits in it are kept."""
     split: str = "train"
     """Name of the split."""
+    audio: int = 0
+    """Number of the videos' sound track, from 0, if they have several."""
     bodies: Optional[Path] = None
     """Table of the boxes of the bodies, with one row for every row of --boxes."""
 
@@ -45,7 +47,9 @@ def run_tracks(args: Tracks) -> None:
     from ..data.faces.ava import SPEAKING, read_ava
 
     bar: Any = tqdm(desc="cut faces", unit=" videos", disable=None)
-    table = build_tracks(args.videos, args.boxes, args.out, args.split, args.bodies, bar.update)
+    table = build_tracks(
+        args.videos, args.boxes, args.out, args.split, args.bodies, bar.update, args.audio
+    )
     bar.close()
     rows = read_ava(table, "label")
     share = sum(row.value == SPEAKING for row in rows) / len(rows)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, FrozenSet, Literal, Optional, Tuple
+from typing import Annotated, ClassVar, FrozenSet, Literal, Optional, Tuple
 
+from ..ranges import COUNT, Range
 from .images import IMAGE_SUFFIXES
 from .video.index import VIDEO_SUFFIXES
 
@@ -17,10 +18,13 @@ class SplitsConfig:
     splits: Tuple[str, str, str] = field(default=("train", "valid", "test"), kw_only=True)
     """Names of the splits for training, validation and test. A name may occur twice, for example
     train test test for a data set without a validation split."""
-    limit: Optional[int] = field(default=None, kw_only=True)
+    limit: Annotated[Optional[int], COUNT] = field(default=None, kw_only=True)
     """Train on this many samples, evenly spaced over the split."""
-    limit_eval: Optional[int] = field(default=None, kw_only=True)
+    limit_eval: Annotated[Optional[int], COUNT] = field(default=None, kw_only=True)
     """Validate and test on at most this many samples, evenly spaced over the split."""
+    outside: bool = field(default=False, kw_only=True)
+    """Read files outside the data's folder, where a table or a link names some, and addresses such
+    as s3://. Set it only for data that you trust: a row can name any file that you may read."""
 
     #: What messages call a sample.
     noun: ClassVar[str] = "sample"
@@ -81,9 +85,15 @@ class DataConfig(TableConfig):
     streaming: bool = False  # type: ignore[misc]
     """Read Hub data and parquet files during training instead of fetching them before. Limits then
     take the first images of a split."""
-    shuffle_buffer: int = 2000
+    shuffle_buffer: Annotated[int, Range(1, 100_000_000)] = 2000
     """Images among which a streamed training split is shuffled. For a split that is sorted by class
     set it to the size of the split, or do not stream."""
+
+    broken: Literal["error", "skip"] = "error"
+    """What to do with missing and corrupt images. error: stop at the first. skip: name them and go
+    on. Of the training split the next readable image takes their place, so the number of updates
+    stays the same; of validation and test they are left out, for which every image of these is
+    decoded before training."""
 
     noun = "image"
     suffixes: ClassVar[FrozenSet[str]] = IMAGE_SUFFIXES
@@ -109,15 +119,15 @@ class ClipDataConfig(TableConfig):
     ucfTrainTestlist or annotations in the data's folder, or that folder itself."""
     fold: Literal[1, 2, 3] = 1
     """Which of ucf101's three divisions into training and test to use."""
-    crop: Optional[Tuple[int, int, int, int]] = None
+    crop: Annotated[Optional[Tuple[int, int, int, int]], Range(0, 1_000_000)] = None
     """x0 y0 x1 y1 in pixels, cut out of every frame before any other step."""
-    clips: int = 1
+    clips: Annotated[int, Range(1, 10_000)] = 1
     """Validate and test on this many clips per video, evenly spaced, and average their
     probabilities."""
     crops: Literal[1, 3] = 1
     """3: validate and test on the two ends and the middle of the longer side of every clip, and
     average their probabilities."""
-    min_frames: int = 1
+    min_frames: Annotated[int, COUNT] = 1
     """Refuse or skip samples with fewer frames. Frames of other short samples are repeated to fill
     the clip."""
     broken: Literal["error", "skip"] = "error"
@@ -156,7 +166,7 @@ class TrackDataConfig(SplitsConfig):
     """Folder of the sound."""
     bodies: Optional[str] = None
     """Folder of the body crops, laid out as the faces, for models with a body stream."""
-    fps: Optional[float] = 25.0
+    fps: Annotated[Optional[float], Range(0, 1000, above=True)] = 25.0
     """Frames per second of all tracks: a frame shows the crop nearest in time, and a row gets the
     score of the frame nearest to it. None: every row is a frame, and the windows of the sound are
     scaled to the track's own rate, as for AVA's published figures."""

@@ -1,14 +1,81 @@
 """Reading image files as upright RGB images."""
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Tuple, Union
+from typing import BinaryIO, Iterator, List, Tuple, Union
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..files import check_regular
 
 #: Files with these endings, in any case, are images; other files in a data folder are not.
 IMAGE_SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
+#: Pillow's names of the formats that are read, whatever a file's ending. Pillow knows some thirty
+#: more, which run other programs (PostScript) or are too rare to be trusted.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
+#: Larger images are refused by their header, before memory is taken for them. A panorama of 100
+#: megapixels is smaller.
+MAX_PIXELS = 120_000_000
+#: Longest side of an image, in pixels: JPEG's own limit.
+MAX_SIDE = 65_535
+#: Largest file of an image, in bytes: MAX_PIXELS without compression.
+MAX_BYTES = 2**29
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse pictures that would take too much memory.
+
+    Args:
+        width: Width in pixels.
+        height: Height in pixels.
+
+    Raises:
+        ValueError: If there are more than MAX_PIXELS pixels, or a side is longer than MAX_SIDE.
+    """
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(
+            f"it has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,}, and {MAX_SIDE:,} a "
+            "side, are read. Make it smaller first"
+        )
+
+
+@contextmanager
+def open_image(file: Union[Path, BinaryIO]) -> Iterator[Image.Image]:
+    """Open an image of a known format and a sensible size, without decoding its pixels.
+
+    Args:
+        file: The file, or its bytes as a binary file object.
+
+    Yields:
+        The image as Pillow opened it.
+
+    Raises:
+        ValueError: If the file is not such an image, or an error of Pillow's occurs inside the
+            block. The message does not name the file.
+    """
+    try:
+        if isinstance(file, Path):
+            check_regular(file)
+            if (size := file.stat().st_size) > MAX_BYTES:
+                raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        with Image.open(file, formats=_known_formats()) as opened:
+            check_size(*opened.size)
+            yield opened
+    except UnidentifiedImageError:
+        raise ValueError(f"not an image ({', '.join(_known_formats())} are read)") from None
+    # Pillow's plugins raise many kinds of errors on damaged files (struct.error, EOFError,
+    # IndexError, SyntaxError, zlib.error, DecompressionBombError).
+    except Exception as error:
+        raise ValueError(f"cannot read the image: {str(error) or type(error).__name__}") from error
+
+
+def _known_formats() -> List[str]:
+    """Return the formats of FORMATS for which there is a plugin now."""
+    if "TIFF" not in Image.OPEN:
+        Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
@@ -25,23 +92,20 @@ def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
         The image, in mode RGB.
 
     Raises:
-        ValueError: If the file is not an image, truncated, corrupt or empty, or its pixels have an
-            unknown range (float, 16 and 32 bit). The message does not name the file.
+        ValueError: If the file is not an image of a known format, truncated, corrupt, empty or
+            larger than MAX_PIXELS, or its pixels have an unknown range (float, 16 and 32 bit). The
+            message does not name the file.
     """
+    with open_image(file) as opened:
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+    refusal = _refusal(image)
+    if refusal:
+        raise ValueError(refusal)
     try:
-        with Image.open(file) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-        refusal = _refusal(image)
-        if not refusal:
-            return _to_rgb(image)
-    except UnidentifiedImageError:
-        raise ValueError("not an image") from None
-    # Pillow's plugins raise many kinds of errors on damaged files (struct.error, EOFError,
-    # IndexError, SyntaxError, zlib.error, DecompressionBombError).
-    except Exception as error:
+        return _to_rgb(image)
+    except Exception as error:  # a damaged palette or profile shows only now
         raise ValueError(f"cannot read the image: {str(error) or type(error).__name__}") from error
-    raise ValueError(refusal)
 
 
 def _refusal(image: Image.Image) -> str:

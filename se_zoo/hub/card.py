@@ -20,6 +20,7 @@ from ..models.pretrained.manifest import cards_folder
 from .facts import Facts
 from .figures import TABLES, check_agreement, means_of
 from .formatting import FILTERS, labels_text, license_text, link_arxiv
+from .texts import fill_in
 
 #: Metrics that a card shows, in this order, as far as they were measured.
 METRICS = ("accuracy", "balanced_accuracy", "average_precision", "top5_accuracy")
@@ -91,7 +92,7 @@ def render(subject: Subject) -> ModelCard:
     context = _context(subject)
     try:
         body = environment.get_template("template.md").render(context)
-        license_id = environment.from_string(subject.facts.license.id).render(context)
+        license_id = fill_in(environment, subject.facts.license.id, context, FILTERS)
     except Exception as error:  # a template can raise whatever Python can
         kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
         raise InvalidInputError(
@@ -105,7 +106,7 @@ def render(subject: Subject) -> ModelCard:
 @pass_context
 def _text(context: Any, value: str) -> str:
     """Fill in the figures that a text quotes."""
-    return context.environment.from_string(value.strip()).render(context.get_all())
+    return fill_in(context.environment, value.strip(), context.get_all(), (*FILTERS, *TABLES))
 
 
 def _tidy(body: str) -> str:

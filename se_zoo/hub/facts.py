@@ -15,8 +15,13 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 
 from ..errors import InvalidInputError
+from ..files import read_regular
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+#: Largest file of facts, in bytes.
+_MAX_BYTES = 2**20
+#: Deepest nesting of facts; they need three levels.
+_DEPTH = 20
 #: Marks what a person still has to write in a draft.
 TODO = "TODO"
 
@@ -152,13 +157,47 @@ def read_raw(file: Path) -> Any:
     Raises:
         InvalidInputError: If it cannot be read.
     """
+    return _read_raw(file, ())
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML of little depth without aliases, which can make a few lines fill the memory."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node; refuse an alias, and one that lies too deep."""
+        if self.depth > _DEPTH:
+            raise yaml.composer.ComposerError(
+                None, None, "it is nested too deeply", self.peek_event().start_mark
+            )
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not read; write the text out", event.start_mark
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _read_raw(file: Path, before: Tuple[Path, ...]) -> Any:
+    """Read a file of facts as :func:`read_raw` does; ``before`` are those that led to it."""
     try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(read_regular(file, _MAX_BYTES).decode("utf-8"), _Loader)
+    # yaml raises ValueError for dates such as 2001-99-99.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InvalidInputError(f"{file} cannot be read: {error}") from error
     if isinstance(content, dict) and "like" in content:
         other = file.parent / str(content.pop("like"))
-        base = {} if other.resolve() == file.resolve() else read_raw(other)
+        above = file.resolve().parent.parent
+        if not other.resolve().is_relative_to(above) or other.suffix not in (".yaml", ".yml"):
+            raise InvalidInputError(
+                f"{file}: like: {other.name} must be a .yaml file in this folder or beside it."
+            )
+        again = other.resolve() in (*before, file.resolve())
+        base = {} if again else _read_raw(other, (*before, file.resolve()))
         if not isinstance(base, dict) or not base:
             raise InvalidInputError(
                 f"{file}: like: {other.name} holds no facts; name another file of facts."

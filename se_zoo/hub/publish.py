@@ -26,6 +26,7 @@ from ..models.names import PREFIX
 from .compare import differences
 from .publish_errors import PublishError, naming_the_step
 from .remote import Changes, Remote, foreign_files
+from .secrets import refuse_secrets
 from .stage import Staged, load_name
 
 #: Files of figures that every publication makes again.
@@ -118,6 +119,7 @@ def _prepare(
     if tag is not None and (_TAG.fullmatch(tag) is None or tag.endswith((".", ".lock"))):
         raise PublishError(f"--tag {tag!r} is no name for a tag; use letters, digits, . _ -")
     api, repo = HfApi(), staged.run.repo
+    refuse_secrets(staged.folder)
     api.whoami()
     _validate_card((staged.folder / "README.md").read_text("utf-8"))
     remote = Remote.look(api, repo)

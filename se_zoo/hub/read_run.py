@@ -1,6 +1,5 @@
 """Read and check what is to be published: a finished run, or a saved model."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InvalidInputError
+from ..files import read_json
 from ..models.load_model import load_any
 from ..models.pretrained.fetch import HUB_ORG, WEIGHTS_NAME
 from ..models.pretrained.manifest import cards_folder, manifest, sha256_of
@@ -168,7 +168,7 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
             "with se_zoo.save(model, folder)."
         )
     try:
-        config = json.loads((export / "config.json").read_text("utf-8"))
+        config = read_json(export / "config.json")
     except FileNotFoundError:
         raise InvalidInputError(
             f"{export} has no config.json: a run without the SE block (--model.no-se) is a control "

@@ -1,7 +1,6 @@
 """Read a repository on the Hub, change it, and undo the changes of a failed publication."""
 
 import hashlib
-import json
 import re
 import secrets
 import tempfile
@@ -19,6 +18,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from ..files import read_json
 from ..models.pretrained.errors import CONNECTION_ERROR
 from ..models.pretrained.manifest import sha256_of
 from .stage import MANIFEST, Staged
@@ -98,7 +98,7 @@ class Remote:
             return {}
         with tempfile.TemporaryDirectory(prefix="se-zoo-") as folder:
             try:
-                content = json.loads(self.download(MANIFEST, folder).read_text("utf-8"))
+                content = read_json(self.download(MANIFEST, folder))
                 return {str(k): str(v) for k, v in content["files"].items()}
             except (ValueError, KeyError, AttributeError, TypeError):
                 return {}  # no manifest of se-zoo: then no file counts as published by it

@@ -3,11 +3,11 @@
 Each file says how it was made.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Dict
 
 from ..errors import InvalidInputError
+from ..files import read_json
 
 #: Keys that every such file must have.
 PROVENANCE = ("command", "commit", "environment")
@@ -23,7 +23,7 @@ def read_source(file: Path) -> Dict[str, Any]:
         InvalidInputError: If it is missing or broken, or does not say how it was made.
     """
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{file} cannot be read: {error}") from error
     lacking = [k for k in PROVENANCE if not isinstance(content, dict) or k not in content]

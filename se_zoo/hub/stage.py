@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from .card import CURVES, GALLERY, Subject, base_model, render
 from .gallery import draw_gallery
 from .publish_errors import naming_the_step
 from .read_run import Run
+from .secrets import refuse_secrets, without_paths
 from .size import size_facts
 from .sources import PROVENANCE, read_source, read_sources
 from .zoo_cards import NOTICE
@@ -91,12 +91,14 @@ def stage(run: Run) -> Iterator[Staged]:
         The folder.
 
     Raises:
-        PublishError: If the card cannot be rendered, or the disk is full.
+        PublishError: If the card cannot be rendered, the files seem to hold secrets, or the disk is
+            full.
     """
     with tempfile.TemporaryDirectory(prefix="se-zoo-") as name:
         folder = Path(name)
         with naming_the_step("before anything was asked of the Hub", run.repo):
             _write(run, folder)
+            refuse_secrets(folder)
             staged = Staged(folder, run, {})
             staged.write_manifest()
         yield staged
@@ -237,18 +239,3 @@ def alike(old: Any, new: Any) -> bool:
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(alike, old, new))
     return bool(old == new)
-
-
-def without_paths(content: Any) -> Any:
-    """Return figures with absolute paths cut to their last part.
-
-    The rest of a path would tell names of users, projects and disks.
-
-    Args:
-        content: The content of a JSON file.
-    """
-    if isinstance(content, str):
-        return re.sub(r"(?<![\w.:~/-])/(?:[^\s/'\"=]+/)+", ".../", content)
-    if isinstance(content, dict):
-        return {key: without_paths(value) for key, value in content.items()}
-    return [without_paths(v) for v in content] if isinstance(content, list) else content

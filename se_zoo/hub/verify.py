@@ -1,6 +1,5 @@
 """Check that a model's files are those that were published: ``se-zoo verify``."""
 
-import json
 from pathlib import Path
 from typing import Dict, Mapping, NamedTuple, Optional, Set
 
@@ -8,6 +7,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from ..errors import SEZooError
+from ..files import read_json
 from ..models.load_model import load_any
 from ..models.names import PREFIX
 from ..models.pretrained.errors import CONNECTION_ERROR, as_sentence, next_step
@@ -95,7 +95,7 @@ def _of_hub(name: str) -> _Published:
     repo, _, revision = name.removeprefix("hf-hub:").partition("@")
     try:
         file = _fetch(repo, MANIFEST, revision or None)
-        hashes = {str(k): str(v) for k, v in json.loads(file.read_text("utf-8"))["files"].items()}
+        hashes = {str(k): str(v) for k, v in read_json(file)["files"].items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise VerifyError(
             f"The {MANIFEST} of {repo} was not written by se-zoo, so there is nothing to compare "

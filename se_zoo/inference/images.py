@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.images import read_rgb, seen_size
+from ..data.images import check_size, read_rgb, seen_size
 from ..errors import InvalidInputError
 from ..explanations import Explanation
 
@@ -74,6 +74,10 @@ def cut_box(image: Image.Image, box: Box, path: object) -> Image.Image:
             f"the crop {x0} {y0} {x1} {y1} shows nothing of {path} ({image.width} x "
             f"{image.height}); give x0 y0 x1 y1 with x0 < x1 and y0 < y1."
         )
+    try:
+        check_size(x1 - x0, y1 - y0)
+    except ValueError as error:
+        raise InvalidInputError(f"the crop {x0} {y0} {x1} {y1} is too large: {error}.") from None
     columns = np.clip(np.arange(x0, x1), 0, image.width - 1)
     rows = np.clip(np.arange(y0, y1), 0, image.height - 1)
     return Image.fromarray(np.asarray(image)[rows[:, None], columns])

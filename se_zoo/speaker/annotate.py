@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data.faces.ava import SPEAKING, write_rows
 from ..data.faces.sound import aligned_sound
-from ..data.video.index import pyav
+from ..data.video.index import open_container, pyav
 from ..errors import DataError
 from ..files import replacing
 from .scores import ScoredTrack
@@ -83,6 +83,7 @@ def write_annotated(
     scored: Sequence[ScoredTrack],
     begins: float = 0.0,
     seen: Callable[[], Any] = lambda: None,
+    audio: int = 0,
 ) -> None:
     """Write the annotated video, with the sound of the original; whole or not at all.
 
@@ -93,6 +94,7 @@ def write_annotated(
         scored: The tracks to draw.
         begins: Time at which the first picture is shown, in seconds of the source.
         seen: Called after every frame.
+        audio: Number of the source's sound track, from 0.
 
     Raises:
         DataError: If it cannot be encoded.
@@ -101,8 +103,11 @@ def write_annotated(
     here: List[ScoredTrack] = []
     try:
         with replacing(path) as made:
-            with av.open(str(made), "w", format="mp4") as out, av.open(str(source)) as original:
-                encoder = _Encoder(out, original, begins)
+            with (
+                av.open(str(made), "w", format="mp4") as out,
+                open_container(source) as original,
+            ):
+                encoder = _Encoder(out, original, begins, audio)
                 for frame, picture in enumerate(pictures):
                     here = [one for one in here if frame < one.track.after]
                     while coming and coming[-1].track.first <= frame:
@@ -117,7 +122,7 @@ def write_annotated(
 class _Encoder:
     """Encodes pictures as h264, and the original's sound as AAC up to the last picture."""
 
-    def __init__(self, out: Any, original: Any, begins: float):
+    def __init__(self, out: Any, original: Any, begins: float, audio: int):
         self.out = out
         self.video: Any = out.add_stream("libx264", FPS)
         self.video.pix_fmt = "yuv420p"
@@ -125,10 +130,10 @@ class _Encoder:
         self.audio: Any = None
         self.frames = self.samples = 0
         if original.streams.audio:
-            rate = original.streams.audio[0].rate
+            rate = original.streams.audio[audio].rate
             self.rate = rate if rate in _AAC_RATES else 48_000
             self.audio = out.add_stream("aac", self.rate)
-            self.sound = aligned_sound(original, begins, "fltp", "stereo", self.rate)
+            self.sound = aligned_sound(original, begins, "fltp", "stereo", self.rate, audio)
 
     def add(self, picture: np.ndarray) -> None:
         height, width = (size - size % 2 for size in picture.shape[:2])  # yuv420p needs even sizes

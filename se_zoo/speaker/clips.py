@@ -32,7 +32,10 @@ class SpeakerClip:
 
 
 def load_speakers(
-    video: Union[str, Path], detector: Optional[FaceDetector] = None, every: int = 3
+    video: Union[str, Path],
+    detector: Optional[FaceDetector] = None,
+    every: int = 3,
+    audio: int = 0,
 ) -> List[SpeakerClip]:
     """Find the faces of a video and load them as inputs of a speaker model.
 
@@ -42,6 +45,7 @@ def load_speakers(
         video: The file; it is resampled to 25 frames per second.
         detector: Face detector; OpenCV's Haar cascade by default.
         every: Detect faces in every so many frames.
+        audio: Number of the sound track, from 0.
 
     Returns:
         One clip per face, in the order in which they appear.
@@ -52,7 +56,7 @@ def load_speakers(
     """
     path = Path(video)
     pictures = Pictures(path)
-    sound = sound_features(path, str(path), pictures.begins)
+    sound = sound_features(path, str(path), pictures.begins, audio)
     tracks = find_tracks(pictures, detector or HaarDetector(), every)
     if not tracks:
         raise DataError(f"{path}: no face was found, or none for long enough.")

@@ -1,6 +1,7 @@
 """Training: the engine behind the recipes."""
 
-from .api import train
+from typing import TYPE_CHECKING, Any
+
 from .config import (
     AugmentConfig,
     ClipModelConfig,
@@ -12,6 +13,9 @@ from .config import (
     SpeakerConfig,
     SpeakerModelConfig,
 )
+
+if TYPE_CHECKING:
+    from .api import train
 
 __all__ = [
     "AugmentConfig",
@@ -25,3 +29,12 @@ __all__ = [
     "SpeakerModelConfig",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import :func:`train` when it is asked for, because it needs the extra ``train``."""
+    if name == "train":
+        from .api import train
+
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,6 +20,7 @@ from .metrics import thresholded
 from .model import build_model, model_args
 from .preflight import AnyTable, check_input, check_task, open_splits
 from .resume.order import Plan
+from .run_folder import REPLACED
 from .trainer import Trainer
 
 
@@ -84,7 +85,12 @@ class ClassifierTrainer(Trainer):
         if not isinstance(table, ImageTable):
             return table  # streams and videos
         if split not in self.decoded:
-            self.decoded[split] = loader.Decoded(table)
+            trains = split == self.config.data.splits[0]
+            replaces = trains and getattr(self.config.data, "broken", "") == "skip"
+            log = self.folder.path / REPLACED
+            self.decoded[split] = loader.Decoded(
+                loader.Replacing(table, log) if replaces else table
+            )
         return self.decoded[split]
 
     def batches(self, update: int) -> Iterator[Any]:

@@ -5,10 +5,16 @@ The text below a field is its help on the command line.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Literal, Optional, Tuple
+from typing import Annotated, Any, ClassVar, Dict, Literal, Optional, Tuple
 
 from ..data import SplitsConfig, TableConfig, TrackDataConfig
 from ..errors import InvalidInputError
+from ..ranges import COUNT, PIXELS, POSITIVE_SHARE, SHARE, Range
+
+#: A rate below 1, such as that of dropout.
+_RATE = Range(0, 1, below=True)
+#: Alpha of mixup and cutmix.
+_ALPHA = Range(0, 100)
 
 
 @dataclass(frozen=True)
@@ -54,31 +60,22 @@ class ModelConfig(AnyModelConfig):
     """timm name of the backbone, for timm_sehead."""
     pretrained: bool = False
     """Start from timm's pretrained weights of the backbone."""
-    input_size: Optional[Tuple[int, int]] = None
+    input_size: Annotated[Optional[Tuple[int, int]], PIXELS] = None
     """Height and width of the input, in pixels; by default the architecture's."""
-    mean: Optional[Tuple[float, float, float]] = None
+    mean: Annotated[Optional[Tuple[float, float, float]], Range(-100, 100)] = None
     """Mean of each colour channel, for normalisation; by default the architecture's."""
-    std: Optional[Tuple[float, float, float]] = None
+    std: Annotated[Optional[Tuple[float, float, float]], Range(0, 100, above=True)] = None
     """Standard deviation of each colour channel, for normalisation; by default the architecture's.
     """
-    crop_pct: Optional[float] = None
+    crop_pct: Annotated[Optional[float], POSITIVE_SHARE] = None
     """Size of the centre crop in evaluation, as a share of the image's shorter side; 1 keeps
     all of it. By default the architecture's."""
     args: Tuple[str, ...] = ()
     """Further arguments of the architecture, each as name=value."""
-    drop_rate: float = 0.0
+    drop_rate: Annotated[float, _RATE] = 0.0
     """Dropout rate before the classifier."""
-    drop_path_rate: float = 0.0
+    drop_path_rate: Annotated[float, _RATE] = 0.0
     """Stochastic depth rate, for backbones that support it."""
-
-    def check(self) -> None:
-        """Refuse values that no data could make valid; see :meth:`AnyModelConfig.check`."""
-        if min(self.input_size or (1,)) < 1:
-            raise InvalidInputError("--model.input-size must be a height and a width above 0.")
-        if not 0 < (self.crop_pct or 1) <= 1:
-            raise InvalidInputError(
-                f"--model.crop-pct is {self.crop_pct:g}; it must be above 0 and at most 1."
-            )
 
     def debug_variant(self) -> "ModelConfig":
         """Return timm's test_resnet at 32 px with random weights."""
@@ -102,11 +99,11 @@ class ClipModelConfig(ModelConfig):
 
     name: str = "framewise_sehead"
     """Clip architecture, a name that ends in _sehead; framewise_sehead needs --model.backbone."""
-    num_frames: Optional[int] = None
+    num_frames: Annotated[Optional[int], Range(1, 4096)] = None
     """Frames of a clip; by default the architecture's."""
-    frame_stride: Optional[int] = None
+    frame_stride: Annotated[Optional[int], COUNT] = None
     """Take every n-th frame of the video; by default the architecture's stride."""
-    fps: Optional[float] = None
+    fps: Annotated[Optional[float], Range(0, 1000)] = None
     """Frame rate to which videos are resampled first, in frames a second; 0 keeps each video's own
     rate. By default the architecture's."""
     sampling: Literal["dense", "segments", "uniform"] = "dense"
@@ -151,7 +148,7 @@ class SpeakerModelConfig(AnyModelConfig):
     whole clip, as in the paper."""
     body: bool = False
     """Add a third stream for the body; needs --data.bodies."""
-    norm_momentum: Optional[float] = None
+    norm_momentum: Annotated[Optional[float], POSITIVE_SHARE] = None
     """Momentum of the BatchNorms: the weight of a batch in their running statistics. By default 10
     divided by the number of updates, but at least 0.01 (LR-ASD's value) and at most 0.1: with 0.01,
     the statistics of a short run would stay dominated by their initial values."""
@@ -165,26 +162,29 @@ class SpeakerModelConfig(AnyModelConfig):
 class AugmentConfig:
     """Random changes of training samples, by timm's transforms; for clips by torchvision's."""
 
-    scale: Tuple[float, float] = (0.08, 1.0)
+    scale: Annotated[Tuple[float, float], Range(0, 1, above=True, ascending=True)] = (0.08, 1.0)
     """Smallest and largest area of the random crop, as a share of the image."""
-    ratio: Tuple[float, float] = (0.75, 1.3333)
+    ratio: Annotated[Tuple[float, float], Range(0, 100, above=True, ascending=True)] = (
+        0.75,
+        1.3333,
+    )
     """Smallest and largest width divided by height of the random crop."""
-    hflip: float = 0.5
+    hflip: Annotated[float, SHARE] = 0.5
     """Probability of a horizontal flip."""
-    color_jitter: Optional[float] = 0.4
+    color_jitter: Annotated[Optional[float], Range(0, 10)] = 0.4
     """Strength of random changes of brightness, contrast and saturation; None: no changes."""
     auto_augment: Optional[str] = None
     """timm's policy, such as rand-m9-mstd0.5; for clips rand-m9-n2 (torchvision's RandAugment). It
     replaces the colour jitter."""
-    reprob: float = 0.0
+    reprob: Annotated[float, SHARE] = 0.0
     """Probability of erasing a random rectangle."""
-    mixup: float = 0.0
+    mixup: Annotated[float, _ALPHA] = 0.0
     """Alpha of mixup; for single-label data only."""
-    cutmix: float = 0.0
+    cutmix: Annotated[float, _ALPHA] = 0.0
     """Alpha of cutmix; for single-label data only."""
-    smoothing: float = 0.0
+    smoothing: Annotated[float, _RATE] = 0.0
     """Label smoothing; for single-label data only."""
-    half_size_epochs: int = 0
+    half_size_epochs: Annotated[int, Range(0, 1_000_000)] = 0
     """Train the first N epochs at half the height and width, at about a quarter of the cost. For
     images only; the model must take inputs of any size."""
 
@@ -193,23 +193,23 @@ class AugmentConfig:
 class SpeakerAugmentConfig:
     """Random changes of a face track in training; all its frames are changed alike."""
 
-    frames: Optional[int] = None
+    frames: Annotated[Optional[int], COUNT] = None
     """Cut tracks to at most so many frames, from a random position; by default as many as its batch
     has room for."""
-    hflip: float = 0.5
+    hflip: Annotated[float, SHARE] = 0.5
     """Probability of a horizontal flip."""
-    scale: Tuple[float, float] = (0.5, 1.0)
+    scale: Annotated[Tuple[float, float], Range(0, 1, above=True, ascending=True)] = (0.5, 1.0)
     """Smallest and largest area of the random crop, as a share of the face crop."""
-    rotate: float = 15.0
+    rotate: Annotated[float, Range(0, 180)] = 15.0
     """Largest random rotation, in degrees."""
-    noise: float = 0.5
+    noise: Annotated[float, SHARE] = 0.5
     """Probability of mixing in another track's sound."""
-    snr: Tuple[float, float] = (-5.0, 5.0)
+    snr: Annotated[Tuple[float, float], Range(-200, 200, ascending=True)] = (-5.0, 5.0)
     """Lowest and highest ratio of the track's own sound to the sound mixed in, in dB."""
-    swap: float = 0.0
+    swap: Annotated[float, SHARE] = 0.0
     """Probability of replacing the sound by another track's; the frames then count as not speaking.
     """
-    mute: float = 0.0
+    mute: Annotated[float, SHARE] = 0.0
     """Probability of replacing the sound by silence; the frames then count as not speaking."""
 
 
@@ -217,24 +217,24 @@ class SpeakerAugmentConfig:
 class OptimConfig:
     """AdamW with a linear warm-up and a cosine schedule, which advances every update."""
 
-    epochs: int = 20
+    epochs: Annotated[int, Range(1, 1_000_000)] = 20
     """Passes over the training split."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Range(1, 1_000_000)] = 64
     """Samples per process and forward pass: images or clips; for speakers, frames."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1, 1_000_000)] = 1
     """Forward passes per update (optimiser step)."""
-    lr: float = 2e-3
+    lr: Annotated[float, Range(0, 1000, above=True)] = 2e-3
     """Highest learning rate of the schedule; it is not scaled with the batch size."""
-    weight_decay: float = 0.05
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.05
     """AdamW's weight decay; norms and biases have none."""
-    layer_decay: Optional[float] = None
+    layer_decay: Annotated[Optional[float], POSITIVE_SHARE] = None
     """Factor between the learning rates of a layer and of the layer above, such as 0.75; None: all
     layers have the same."""
-    warmup_epochs: float = 1.0
+    warmup_epochs: Annotated[float, Range(0, 1_000_000)] = 1.0
     """Epochs of linear warm-up."""
-    clip_grad: Optional[float] = None
+    clip_grad: Annotated[Optional[float], Range(0, 1e9, above=True)] = None
     """Largest norm of an update's gradient; None: no limit."""
-    ema_decay: Optional[float] = 0.998
+    ema_decay: Annotated[Optional[float], _RATE] = 0.998
     """Decay of the averaged weights (EMA), which are then evaluated and exported; None: the trained
     weights are evaluated and exported."""
     class_balance: bool = False
@@ -254,18 +254,18 @@ class RunConfig:
     """Folder of another run, whose last checkpoint is continued in this folder."""
     init: Optional[Path] = None
     """Weights to start from: a safetensors file, or the folder of a run or model."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Seed of all random numbers."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Precision of the forward pass in training and validation; fp16 needs a GPU."""
-    workers: int = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
     """Loader processes; 0 loads the data in the training process."""
-    save_every: Optional[int] = None
+    save_every: Annotated[Optional[int], COUNT] = None
     """Updates between two checkpoints. Every epoch ends with one; by default there are no others.
     """
-    keep: int = 2
+    keep: Annotated[int, COUNT] = 2
     """Number of checkpoints to keep."""
-    log_every: int = 10
+    log_every: Annotated[int, COUNT] = 10
     """Updates between two lines of metrics.jsonl."""
     best: str = "balanced_accuracy"
     """Validation metric that selects the best weights; the highest value wins."""
@@ -275,6 +275,9 @@ class RunConfig:
     """Use the channels_last memory format for images and 2-D convolutions."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    accept_changed_data: bool = False
+    """Continue an interrupted run although its data were changed since, for example to leave out
+    a corrupt file."""
     dry_run: bool = False
     """Print the configuration, the parameter groups and the size of an epoch, and stop."""
 

@@ -31,10 +31,13 @@ def run(config: AnyConfig, tag: str, trainer_class: Type[Trainer], last: bool = 
     if config.run.dry_run:
         accelerator.print(trainer.dry_run_report())
         return config.run.output
-    with Stop(accelerator) as stop:
-        trainer.restore()
-        TrainingLoop(trainer, stop).run()
-    trainer.export()
+    try:
+        with Stop(accelerator) as stop:
+            trainer.restore()
+            TrainingLoop(trainer, stop).run()
+        trainer.export()
+    finally:
+        trainer.folder.release()
     # Without this the other processes leave the gloo group at once, which can hang (torch 2.6).
     accelerator.wait_for_everyone()
     if last:

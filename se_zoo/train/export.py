@@ -17,9 +17,10 @@ from ..explanations import explain
 from ..files import write_json
 from ..models.save_model import fp16_state, write_export
 from .config import AnyConfig
+from .options import plain
 from .resume.order import Plan
 from .resume.state import Progress
-from .run_folder import RunFolder, plain, skipped_samples
+from .run_folder import RunFolder, skipped_samples
 
 
 class Export:
@@ -70,6 +71,8 @@ class Export:
             "labels": list(tables[splits[0]].labels),
             "samples": {name: len(table) for name, table in tables.items()},
             **({"skipped": skipped} if skipped else {}),
+            **({"replaced": replaced} if (replaced := self.folder.replaced()) else {}),
+            "data": progress.data,
             "updates": plan.total,
             "seconds": round(progress.seconds, 1),
             "weights": "after the last epoch, rounded to fp16, evaluated in fp32"

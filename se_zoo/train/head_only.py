@@ -17,12 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data import Table
+from ..data import ImageTable, Table
+from ..data.tables.parallel_check import without_broken
 from ..errors import InvalidInputError
 from ..files import write_json
 from ..models.save_model import fp16_state
 from . import loader
 from .classify import ClassifierTrainer, ClipTrainer
+from .preflight import AnyTable
 
 
 class _HeadOnly(nn.Module):
@@ -108,6 +110,14 @@ class HeadTrainer(ClassifierTrainer):
         model.load_state_dict(fp16_state(model))
         return _HeadOnly(model)
 
+    def open_tables(self) -> Dict[str, AnyTable]:
+        """Open the splits; with ``--data.broken skip`` without the images that cannot be read."""
+        tables, train = super().open_tables(), self.config.data.splits[0]
+        table, skips = tables[train], getattr(self.config.data, "broken", "") == "skip"
+        if skips and self.accelerator.is_main_process and isinstance(table, ImageTable):
+            tables[train] = without_broken(table)
+        return tables
+
     def unwrap(self, trained: nn.Module) -> nn.Module:
         """Return the model that takes images."""
         return trained.model  # type: ignore[return-value]
@@ -184,6 +194,7 @@ class HeadTrainer(ClassifierTrainer):
             "backbone": digest.hexdigest(),
             "images": self.tables[split].name,
             "count": len(self.tables[split]),
+            "data": self.tables[split].fingerprint(split),
             "transform": str(self.transforms[1]),
         }
 

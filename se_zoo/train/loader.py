@@ -1,7 +1,9 @@
 """Batches from a table: samples are transformed with random numbers of their own."""
 
+import sys
 from itertools import islice
-from typing import Any, Dict, Tuple, Union
+from pathlib import Path
+from typing import Any, Dict, Set, Tuple, Union
 
 import torch
 from timm.data.config import resolve_data_config
@@ -10,7 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import ClipDataConfig, ImageStream, ImageTable, Table
-from ..errors import InvalidInputError
+from ..errors import DataError, InvalidInputError
+from ..text import one_line
 from .config import AugmentConfig, Config
 from .resume.order import Batches, Key, Plan, seed_cpu
 from .streamed import streamed_evaluation, streamed_training
@@ -19,15 +22,67 @@ from .workers import loader_options
 #: Splits that take no more memory are decoded once, because decoding small images is a good part of
 #: an epoch's CPU work. PIL holds 4 bytes per pixel.
 _DECODED_BYTES_LIMIT = 2**30
+#: Broken images in a row after which there must be another reason than a few bad files.
+_REPLACED = 100
+
+
+class Replacing(Dataset[Tuple[Any, Any]]):
+    """A table in which the next readable image takes the place of a broken one, with its target.
+
+    So an epoch has as many samples as without broken images, and an interrupted run continues with
+    the same ones. Each broken image is named on stderr and in a file, once.
+
+    Args:
+        table: The table.
+        log: The file; lines are added to it.
+    """
+
+    table: ImageTable
+    log: Path
+    noted: Set[str]
+
+    def __init__(self, table: ImageTable, log: Path):
+        self.table, self.log = table, log
+        self.noted = set()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Tuple[Any, Any]:
+        """Return the first readable image from an index on.
+
+        Raises:
+            DataError: If the next hundred images are broken, too.
+        """
+        count = min(len(self), _REPLACED)
+        for row in range(index, index + count):
+            try:
+                return self.table[row % len(self)]
+            except DataError as error:
+                self._note(one_line(error))
+        raise DataError(
+            f"{count} images of {self.table.name} in a row cannot be read; see {self.log}"
+        )
+
+    def _note(self, line: str) -> None:
+        """Name a broken image, unless this run did so before."""
+        if line in self.noted:
+            return
+        self.noted.add(line)
+        print(f"replaced by the next image: {line}", file=sys.stderr)
+        known = self.log.read_text("utf-8").splitlines() if self.log.is_file() else []
+        if line not in known:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
 
 
 class Decoded(Dataset[Tuple[Any, Any]]):
     """A table's images and targets, kept decoded if they fit into memory."""
 
-    table: ImageTable
+    table: Union[ImageTable, Replacing]
     kept: Any
 
-    def __init__(self, table: ImageTable):
+    def __init__(self, table: Union[ImageTable, Replacing]):
         self.table = table
         width, height = table[0][0].size
         small = len(table) * width * height * 4 <= _DECODED_BYTES_LIMIT

@@ -1,5 +1,6 @@
 """The options of a run: which of them change its result, and how two sets of options differ."""
 
+import json
 from typing import Any, Collection, Dict, Mapping
 
 from ..provenance import options
@@ -7,7 +8,18 @@ from ..provenance import options
 #: Fields of ``RunConfig`` that do not change what a run computes. ``init`` is among them because an
 #: interrupted run continues from its checkpoint, not from the initial weights.
 FREE_OPTIONS = frozenset({"output", "overwrite", "resume", "workers", "save_every", "keep",
-                          "log_every", "trackers", "dry_run", "init"})  # fmt: skip
+                          "log_every", "trackers", "dry_run", "init",
+                          "accept_changed_data"})  # fmt: skip
+
+
+#: Fields of the data's configuration that do not change what a run computes, beyond what the
+#: fingerprints of the data tell.
+_FREE_DATA = frozenset({"outside", "broken"})
+
+
+def plain(value: Any) -> Any:
+    """Return a value in JSON's types, paths as text, as it would be read again from a file."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def result_options(
@@ -23,7 +35,8 @@ def result_options(
     """
     run = {name: value for name, value in config["run"].items() if name not in free}
     optim = {**config["optim"], "batch_size": config["optim"]["batch_size"] * processes}
-    return {**config, "run": run, "optim": optim}
+    data = {name: value for name, value in config["data"].items() if name not in _FREE_DATA}
+    return {**config, "data": data, "run": run, "optim": optim}
 
 
 def option_lines(config: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Dict, List, Sequence, Union
 
 import torch
@@ -15,6 +16,7 @@ from ..data import (
     ClipTable,
     DataConfig,
     ImageStream,
+    ImageTable,
     Table,
     TableConfig,
     TrackTable,
@@ -22,8 +24,10 @@ from ..data import (
     open_table,
 )
 from ..data import check as check_data
+from ..data.tables.parallel_check import most_processes
 from ..data.tables.stream import decode_first
 from ..errors import DataError, InvalidInputError
+from ..ranges import check_ranges
 from .config import AnyConfig, Config
 from .metrics import metric_names
 from .resume.order import Plan
@@ -107,26 +111,17 @@ def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
         InvalidInputError: If there are such options; the message names them.
     """
     optim, run = config.optim, config.run
-    if min(optim.epochs, optim.batch_size, optim.accumulate, run.keep, run.log_every) < 1:
+    check_ranges(config)
+    if run.workers > most_processes():
         raise InvalidInputError(
-            "--optim.epochs, --optim.batch-size, --optim.accumulate, --run.keep and "
-            "--run.log-every must be positive."
+            f"--run.workers is {run.workers}; this machine takes at most {most_processes()}."
         )
     if not 0 <= optim.warmup_epochs < optim.epochs:
         raise InvalidInputError(
             f"--optim.warmup-epochs is {optim.warmup_epochs:g}; it must be at least 0 and less "
             f"than --optim.epochs, which is {optim.epochs}."
         )
-    if optim.lr <= 0 or optim.weight_decay < 0:
-        raise InvalidInputError(
-            f"--optim.lr must be above 0 and is {optim.lr:g}; --optim.weight-decay must be 0 or "
-            f"more and is {optim.weight_decay:g}."
-        )
     config.model.check()
-    if run.save_every is not None and run.save_every < 1:
-        raise InvalidInputError(f"--run.save-every is {run.save_every}; it must be positive.")
-    if run.seed < 0:
-        raise InvalidInputError(f"--run.seed is {run.seed}; it must be 0 or more.")
     if run.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise InvalidInputError("--run.mixed-precision fp16 needs a GPU; on a CPU use bf16 or no.")
     check_launched(accelerator)
@@ -142,6 +137,8 @@ def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
         raise InvalidInputError(
             "FSDP does not take weights in channels_last; add --run.no-channels-last."
         )
+    if run.output == Path():
+        raise InvalidInputError("--run.output is empty; name a folder of its own for the run.")
     if run.output.is_file():
         raise InvalidInputError(f"--run.output {run.output} is a file; name a folder.")
 
@@ -168,12 +165,14 @@ def open_splits(config: TableConfig, first: bool) -> Dict[str, AnyTable]:
             training samples.
     """
     names = list(dict.fromkeys(config.splits))  # a split may be named twice
+    if config.streaming and getattr(config, "broken", "error") == "skip":
+        raise DataError("--data.broken skip needs all images at hand; leave --data.streaming out.")
     if first and not config.streaming:
         report = check_data(config, fast=True, progress=False)
         if not report.ok:
             first_error = report.errors[0].rstrip(".")
             raise DataError(f"{first_error}. To check all of it: {_check_command(config)}")
-    elif isinstance(config, ClipDataConfig):  # the first process reports what is skipped
+    elif isinstance(config, (DataConfig, ClipDataConfig)):  # the first process does the skipping
         config = replace(config, broken="error")
     tables = {name: open_split(config, name) for name in names}
     for table in tables.values():
@@ -213,7 +212,7 @@ def share_skipped(tables: Dict[str, AnyTable], accelerator: Accelerator) -> Dict
 
     Only that process has looked into every file.
     """
-    kinds = (ClipTable, TrackTable)
+    kinds = (ImageTable, ClipTable, TrackTable)
     mine = {n: (t.rows, t.skipped) for n, t in tables.items() if isinstance(t, kinds)}
     if not mine or accelerator.num_processes == 1:
         return tables
@@ -272,6 +271,10 @@ def check_task(config: Config, plan: Plan, labels: Sequence[str], multi_label: b
         raise InvalidInputError(
             f"--augment.half-size-epochs is {config.augment.half_size_epochs}; it must be between "
             f"0 and --optim.epochs, which is {plan.epochs}."
+        )
+    if len(labels) < 2 and not multi_label:
+        raise InvalidInputError(
+            f"the training split has the class {labels[0]} alone; a classifier needs two or more."
         )
     known = metric_names(len(labels), multi_label)
     if config.run.best not in known:

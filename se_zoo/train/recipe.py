@@ -3,15 +3,15 @@
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Callable, Iterator, Optional, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Type, TypeVar, Union
 
 import tyro
 
-from ..errors import SEZooError
-from .api import train
+from .. import console
 from .config import AnyConfig, Config
-from .preflight import open_split
-from .trainer import Trainer
+
+if TYPE_CHECKING:  # what needs se_zoo[train] is imported where its absence is one line
+    from .trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def in_debug_folder(config: AnyKind, default: AnyConfig) -> AnyKind:
 
 def _debug_config(config: Config) -> Config:
     """Return a configuration that runs in seconds on a CPU."""
+    from .preflight import open_split
+
     samples = len(open_split(replace(config.data, limit=None), config.data.splits[0]))
     return replace(
         config,
@@ -71,23 +73,23 @@ def read_options(default: AnyOptions, description: str) -> AnyOptions:
         default: The recipe's configuration; every field is an option.
         description: The recipe's docstring, for ``--help``.
     """
-    return tyro.cli(type(default), default=default, description=description)
+    words, _ = console.without_debug(sys.argv[1:])
+    about = f"{description}\nAn error prints one line; --debug-errors shows where it occurred."
+    return tyro.cli(type(default), default=default, description=about, args=words)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Print the package's own errors in one line, without a traceback, and exit with status 1."""
-    try:
+    """End the program after any error, with one line; see :mod:`se_zoo.console`."""
+    with console.one_line_errors(sys.argv[0]):
         yield
-    except SEZooError as error:
-        sys.exit(f"{sys.argv[0]}: {' '.join(str(error).split())}")
 
 
 def run_recipe(
     default: Config,
     description: str,
     tag: Union[str, Callable[[Config], str]] = "",
-    trainer_class: Optional[Type[Trainer]] = None,
+    trainer_class: Optional[Type["Trainer"]] = None,
 ) -> None:
     """Read the command line and train.
 
@@ -101,5 +103,7 @@ def run_recipe(
     options = Options(default.data, default.model, default.augment, default.optim, default.run)
     given = read_options(options, description)
     with one_line_errors():
+        from .api import train
+
         config = given.config(default)
         train(config, tag if isinstance(tag, str) else tag(config), trainer_class)

@@ -7,10 +7,8 @@ from dataclasses import asdict
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import InvalidInputError
-from .api import train
 from .config import AnyConfig, RunConfig
-from .options import FREE_OPTIONS, option_differences, result_options
-from .run_folder import plain
+from .options import FREE_OPTIONS, option_differences, plain, result_options
 
 
 def check_seeds(seeds: Sequence[int], run: RunConfig, seed: int) -> None:
@@ -58,6 +56,8 @@ def summary_of(config: AnyConfig, tag: str = "") -> Dict[str, Any]:
     """
     file = config.run.output / "summary.json"
     if not file.is_file():
+        from .api import train
+
         train(config, tag, last=False)
         if config.run.dry_run:
             return {}
@@ -70,6 +70,24 @@ def summary_of(config: AnyConfig, tag: str = "") -> Dict[str, Any]:
             f"{option_differences(before, now)}. Give the same options, or another --run.output."
         )
     return summary
+
+
+def check_same_data(summaries: Sequence[Dict[str, Any]]) -> None:
+    """Refuse to compare runs whose data differ, because they were changed between the runs.
+
+    Args:
+        summaries: What :func:`summary_of` returned; runs of older versions do not name their data.
+
+    Raises:
+        InvalidInputError: If the data of two runs differ.
+    """
+    known = [(s["config"]["run"]["output"], s["data"]) for s in summaries if s.get("data")]
+    for output, data in known[1:]:
+        if data != known[0][1]:
+            raise InvalidInputError(
+                f"the data were changed between the runs {known[0][0]} and {output}; delete the "
+                "older run's folder to train it again."
+            )
 
 
 def spread(values: List[float]) -> Optional[float]:

@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Mapping, Set, Union
 import accelerate
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 from safetensors.torch import save
 from torch import nn
 
@@ -15,12 +17,20 @@ from .. import provenance
 from ..data import ImageStream, Table
 from ..errors import InvalidInputError
 from ..files import name_without_tmp, replacing, write_json, write_text
+from ..text import one_line
 
 #: What a run writes into its folder. A run refuses a folder that holds anything else.
 _OWN = {
     "state", "best", "export", "metrics.jsonl", "summary.csv", "summary.json", "curves.png",
-    "samples.png", "samples.json", "predictions.csv", "logs", "features", "upload",
+    "samples.png", "samples.json", "predictions.csv", "logs", "features", "upload", "lock",
+    "replaced.txt",
 }  # fmt: skip
+#: File that names the broken training images, which others replaced.
+REPLACED = "replaced.txt"
+#: File that a run locks while it trains; the system frees the lock of a process that dies.
+_LOCK = "lock"
+#: Seconds to wait for the lock: loader processes of a killed run hold it until they notice.
+_PATIENCE = 10.0
 #: Folder in which a person writes the facts of the model's card; never removed.
 CARD = "card"
 
@@ -36,11 +46,6 @@ def save_weights(model: nn.Module, path: Path) -> None:
         temporary.write_bytes(save(weights, metadata={"format": "pt"}))
 
 
-def plain(value: Any) -> Any:
-    """Return a value in JSON's types, paths as text, as it would be read again from a file."""
-    return json.loads(json.dumps(value, default=str))
-
-
 class RunFolder:
     """The folder of a run; only the main process writes to it."""
 
@@ -48,10 +53,12 @@ class RunFolder:
     accelerator: Accelerator
     states: Path
     log_file: Path
+    locked: FileLock
 
     def __init__(self, path: Path, accelerator: Accelerator):
         self.path, self.accelerator = path, accelerator
         self.states, self.log_file = path / "state", path / "metrics.jsonl"
+        self.locked = FileLock(path / _LOCK)
 
     def check(self, overwrite: bool) -> None:
         """Refuse a folder that holds other files, or a run that is finished.
@@ -80,7 +87,7 @@ class RunFolder:
         return {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
 
     def claim(self, overwrite: bool) -> None:
-        """Make the folder, remove what an interrupted run left half-written, or empty the folder.
+        """Make and lock the folder, remove what an interrupted run left half-written, or empty it.
 
         Call it only when no other error can occur before the training starts.
 
@@ -88,22 +95,41 @@ class RunFolder:
             overwrite: Remove everything but the card's folder.
 
         Raises:
-            InvalidInputError: If the folder cannot be made.
+            InvalidInputError: If the folder cannot be made, or another run uses it.
         """
         self.accelerator.wait_for_everyone()  # all processes have looked before the main one writes
+        problem: Any = [self._lock() if self.accelerator.is_main_process else None]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(problem)
+        if problem[0]:
+            raise InvalidInputError(problem[0])
         if self.accelerator.is_main_process:
+            self.check(overwrite)  # a run that held the lock until now may have finished
             if overwrite:
-                for name in self._present() - {CARD}:
+                for name in self._present() - {CARD, _LOCK}:
                     path = self.path / name
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            try:
-                self.states.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InvalidInputError(
-                    f"--run.output {self.path} cannot be made: {error}"
-                ) from error
+            self.states.mkdir(exist_ok=True)
             self._remove_temporaries()
         self.accelerator.wait_for_everyone()
+
+    def _lock(self) -> str:
+        """Make and lock the folder; return what is wrong, or ""."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.locked.acquire(timeout=_PATIENCE)
+        except Timeout:
+            return (
+                f"another run trains in --run.output {self.path}; wait for its end, or name "
+                "another folder."
+            )
+        except (OSError, NotImplementedError) as error:
+            return f"--run.output {self.path} cannot be made or locked: {error}"
+        return ""
+
+    def release(self) -> None:
+        """Free the folder for other runs; the end of the process does the same."""
+        self.locked.release()
 
     def _remove_temporaries(self) -> None:
         """Remove files and checkpoints that a killed run left half-written."""
@@ -142,6 +168,11 @@ class RunFolder:
         kept = [row for row in self.rows() if row["update"] <= update]
         write_text(self.log_file, "".join(json.dumps(r) + "\n" for r in kept))
 
+    def replaced(self) -> List[str]:
+        """Return the broken training images that others replaced, with the reasons."""
+        file = self.path / REPLACED
+        return file.read_text("utf-8").splitlines() if file.is_file() else []
+
     def save_best(self, model: nn.Module, figures: Dict[str, Any]) -> None:
         """Store a model's weights and figures as the best so far."""
         if self.accelerator.is_main_process:
@@ -167,7 +198,7 @@ def describe_skipped(tables: Mapping[str, Union[Table, ImageStream]]) -> List[st
     """Return a line for each split with skipped samples: how many, and why the first was."""
     return [
         f"left out of the {name} split: {len(reasons)} of {len(reasons) + len(tables[name])}, "
-        f"the first: {reasons[0]}"
+        f"the first: {one_line(reasons[0])}"
         for name, reasons in skipped_samples(tables).items()
         if reasons
     ]

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 from ..data import open_tracks
-from .api import train
 from .config import SpeakerConfig
 from .recipe import in_debug_folder, one_line_errors, read_options
 
@@ -47,4 +46,6 @@ def run_speaker_recipe(default: SpeakerOptions, description: str) -> None:
     """
     given = read_options(default, description)
     with one_line_errors():
+        from .api import train
+
         train(given.config(default))

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast
+from accelerate.utils import DistributedType, broadcast, broadcast_object_list
 
 from .. import provenance
 from . import schedule
@@ -19,12 +19,12 @@ from .ema import EvalWeights, ShardedEvalWeights
 from .evaluate import convert_to_channels_last, full_precision
 from .export import Export
 from .model import load_init
-from .options import option_lines, result_options
+from .options import option_lines, plain, result_options
 from .preflight import AnyTable, share_skipped, start_trackers
 from .resume.checkpoints import Checkpoints
 from .resume.order import Plan, seed_all
 from .resume.state import Progress
-from .run_folder import RunFolder, describe_skipped, environment, plain
+from .run_folder import RunFolder, describe_skipped, environment
 
 
 class Trainer:
@@ -90,6 +90,7 @@ class Trainer:
             self.folder.states, accelerator, self.model, self.eval_weights, identity,
             config.run.keep,
         )  # fmt: skip
+        self._fingerprints: Dict[str, Dict[str, str]] = {}
         self.commit = provenance.commit()  # now, because the files may change during the run
 
     def _make_model(self) -> torch.nn.Module:
@@ -196,6 +197,15 @@ class Trainer:
         options = result_options(plain(asdict(self.config)), self.plan.processes)
         return {**options, "samples": self.plan.samples, "sharded": self.sharded}
 
+    def fingerprints(self) -> Dict[str, Dict[str, str]]:
+        """Return the fingerprint of each split; all processes must call it."""
+        if not self._fingerprints:
+            found: Any = [None]
+            if self.accelerator.is_main_process:
+                found = [{name: t.fingerprint(name) for name, t in self.tables.items()}]
+            (self._fingerprints,) = broadcast_object_list(found)
+        return self._fingerprints
+
     def dry_run_report(self) -> str:
         """Return what ``--run.dry-run`` prints."""
         plan, noun = self.plan, self.config.data.noun
@@ -222,9 +232,11 @@ class Trainer:
         """Continue from the run's own last checkpoint, or from that of ``--run.resume``."""
         self.folder.claim(self.config.run.overwrite)
         start_trackers(self.accelerator)
-        found = self.checkpoints.load(self.config.run.resume)
+        data, accept = self.fingerprints(), self.config.run.accept_changed_data
+        found = self.checkpoints.load(self.config.run.resume, data, accept)
         if found is not None:
             self.progress, self.source = found
+        self.progress = replace(self.progress, data=data)
         self.accelerator.print(f"starts from: {self.source}")
         self.folder.trim(self.progress.update)
         session = {

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from ...text import printable
+
 #: Most labels whose counts are listed one by one.
 _LISTED_LABELS = 60
 
@@ -67,7 +69,7 @@ class Report:
         total = sum(split.samples for split in self.counts.values())
         kind = "attributes" if self.multi_label else "classes"
         parts = [
-            f"{self.name}: {total:,} {self.noun}s, {len(self.labels):,} {kind}",
+            f"{printable(self.name)}: {total:,} {self.noun}s, {len(self.labels):,} {kind}",
             format_table(self._split_rows()),
             format_table(self._label_rows()),
         ]
@@ -94,13 +96,15 @@ class Report:
         if len(self.labels) <= _LISTED_LABELS:
             rows = [[kind, *self.counts]]
             for place, label in enumerate(self.labels):
-                rows.append([label, *(_share(n, place) for n in self.counts.values())])
+                rows.append([printable(label), *(_share(n, place) for n in self.counts.values())])
             return rows
         rows = [[f"{self.noun}s a {kind}", "fewest", "median", "most"]]
         for split, n in self.counts.items():
             order = sorted(range(len(n.labels)), key=n.labels.__getitem__)
             picked = [order[0], order[len(order) // 2], order[-1]]
-            rows.append([split, *(f"{n.labels[i]:,} ({self.labels[i][:30]})" for i in picked)])
+            rows.append(
+                [split, *(f"{n.labels[i]:,} ({printable(self.labels[i])[:30]})" for i in picked)]
+            )
         return rows
 
 
@@ -139,4 +143,4 @@ def format_problems(name: str, lines: Sequence[str], most: Optional[int]) -> str
     if len(shown) < len(lines):
         shown.append(f"... and {len(lines) - len(shown):,} more")
     head = f"{len(lines):,} {name}{'' if len(lines) == 1 else 's'}"
-    return "\n".join([head, *(f"  {line}" for line in shown)])
+    return "\n".join([head, *(f"  {printable(line)}" for line in shown)])

@@ -1,17 +1,18 @@
 """Check of images or videos before training: what would fail or mislead during a run."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import torch
 
 from ...errors import DataError
-from ..config import ClipDataConfig, TableConfig
+from ..config import TableConfig
 from ..tables.content import StoredFiles
 from ..tables.folder import is_sample
 from ..tables.open import open_split
-from ..tables.parallel_check import available_processes, decode
+from ..tables.parallel_check import available_processes, decode, most_processes
 from ..tables.table import Finding, Table
 from ..tables.validate import format_names
 from .report import Report, SplitCounts
@@ -20,6 +21,12 @@ from .report import Report, SplitCounts
 _FAST_SAMPLES = 64
 #: Most examples in a message.
 _EXAMPLES = 5
+
+#: Endings of texts and tables, which lie beside many data sets.
+_TEXT_SUFFIXES = frozenset(
+    (".csv", ".tsv", ".txt", ".md", ".rst", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".html",
+     ".pdf", ".log", ".parquet")
+)  # fmt: skip
 
 #: Tables by split.
 _Tables = Dict[str, Table]
@@ -35,8 +42,8 @@ def check(
 
     Errors are splits, columns and classes that are not as declared, missing and corrupt files,
     and classes that occur in an evaluation split only. Warnings are labels that never or always
-    occur, files without a row, samples that occur in two splits (the same bytes), and a split that
-    is used for two purposes.
+    occur, files without a row or with other endings, samples that occur in two splits or under two
+    labels (the same bytes), and a split that is used for two purposes.
 
     Args:
         config: The data set.
@@ -51,11 +58,10 @@ def check(
     Raises:
         DataError: If settings contradict each other, or the training split cannot be opened.
     """
-    if workers is not None and workers < 0:
-        raise DataError(f"workers is {workers}; it must be 0 or more.")
-    skips = isinstance(config, ClipDataConfig) and config.broken == "skip"
+    worker_count(workers, fast)  # refuses a wrong number before anything is read
+    skips = getattr(config, "broken", "error") == "skip"
     tables, errors = _open_all(config)
-    warnings = _shared_splits(config)
+    whole, warnings = dict(tables), _shared_splits(config)
     missing, unused = _compare_files(tables, config)
     findings = decode_all(tables, missing, worker_count(workers, fast), fast, progress, config.noun)
     unusable: List[str] = []
@@ -72,7 +78,7 @@ def check(
         warnings += [f"skipped: {reason}" for reason in unusable]
     else:
         errors += unusable
-    warnings += label_warnings + unused + ([] if fast else _duplicates(tables, findings))
+    warnings += label_warnings + unused + ([] if fast else _duplicates(whole, findings))
     train = tables[config.splits[0]]
     counts = {split: _counts(table, findings[split]) for split, table in tables.items()}
     return Report(
@@ -148,7 +154,7 @@ def _label_problems(tables: _Tables) -> Tuple[List[str], List[str]]:
 
 
 def _compare_files(tables: _Tables, config: TableConfig) -> Tuple[Dict[str, Set[int]], List[str]]:
-    """Return the rows of each split whose file is missing, and a warning about unused files."""
+    """Return the rows of each split whose file is missing, and warnings about unused files."""
     missing: Dict[str, Set[int]] = {split: set() for split in tables}
     sources = {s: t.stored for s, t in tables.items() if isinstance(t.stored, StoredFiles)}
     if not sources:
@@ -158,15 +164,39 @@ def _compare_files(tables: _Tables, config: TableConfig) -> Tuple[Dict[str, Set[
     for split, source in sources.items():
         for row, name in enumerate(source.names):
             path = os.path.normpath(name)
+            if os.path.isabs(path):
+                path = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
             used.add(path)
             # Names that lead out of the folder or through a link are not in the listing.
             if path not in present and not (root / name).is_file():
                 missing[split].add(row)
-    unused = sorted(path for path in present - used if is_sample(Path(path).name, config))
-    if not unused:
-        return missing, []
-    text = f"{len(unused):,} {config.noun}s in {root} belong to no row and are not used"
-    return missing, [f"{text}: {format_names(unused, _EXAMPLES)}"]
+    table = "" if config.csv is None else os.path.relpath(config.csv, root)
+    unused = [
+        path for path in sorted(present - used - {table}) if not Path(path).name.startswith(".")
+    ]
+    return missing, _unused_files(root, unused, config)
+
+
+def _unused_files(root: Path, unused: Sequence[str], config: TableConfig) -> List[str]:
+    """Return warnings about samples without a row, and about files with other endings."""
+    samples = [path for path in unused if is_sample(path, config)]
+    endings = Counter(
+        Path(path).suffix.lower() or "no ending"
+        for path in unused
+        if not (is_sample(path, config) or Path(path).suffix.lower() in _TEXT_SUFFIXES)
+    )
+    warnings = []
+    if samples:
+        text = f"{len(samples):,} {config.noun}s in {root} belong to no row and are not used"
+        warnings.append(f"{text}: {format_names(samples, _EXAMPLES)}")
+    if endings:
+        counts = [f"{ending} ({count:,})" for ending, count in endings.most_common()]
+        others = f"{sum(endings.values()):,} files in {root} are not used, because of their endings"
+        warnings.append(
+            f"{others}: {format_names(counts, 10)}. Endings of {config.noun}s are "
+            f"{' '.join(sorted(config.suffixes))}; rename or convert those that are {config.noun}s."
+        )
+    return warnings
 
 
 def _files(root: Path) -> Set[str]:
@@ -179,8 +209,17 @@ def _files(root: Path) -> Set[str]:
 
 
 def worker_count(workers: Optional[int], fast: bool) -> int:
-    """Return the number of processes that decode; the default (None) depends on ``fast``."""
+    """Return the number of processes that decode; the default (None) depends on ``fast``.
+
+    Raises:
+        DataError: If the number is negative, or too large for the machine.
+    """
     if workers is not None:
+        if not 0 <= workers <= most_processes():
+            raise DataError(
+                f"workers is {workers}; it must be 0 or more, and at most {most_processes()} on "
+                "this machine."
+            )
         return workers
     return 0 if fast else available_processes()
 
@@ -243,19 +282,52 @@ def _counts(table: Table, findings: List[Finding]) -> SplitCounts:
 
 
 def _duplicates(tables: _Tables, findings: Dict[str, List[Finding]]) -> List[str]:
-    """Return a warning for each two splits that share samples, which makes scores too high."""
+    """Return warnings about samples that are stored twice.
+
+    In two splits they make scores too high, and under two labels one of these is wrong.
+    """
     first: Dict[bytes, Tuple[str, int]] = {}
-    pairs: Dict[Tuple[str, str], List[str]] = {}
+    first_of_split: Dict[Tuple[str, bytes], int] = {}
+    shared: Dict[Tuple[str, str], List[str]] = {}
+    relabelled: Dict[Tuple[str, str], List[str]] = {}
     for split in tables:
-        for finding in findings[split]:
-            if finding.error:
-                continue
-            earlier, row = first.setdefault(finding.digest, (split, finding.row))
-            if earlier != split:
-                pair = f"row {finding.row} = row {row}"
-                pairs.setdefault((split, earlier), []).append(pair)
+        for finding in (f for f in findings[split] if not f.error):
+            earlier = first.setdefault(finding.digest, (split, finding.row))
+            own = split, first_of_split.setdefault((split, finding.digest), finding.row)
+            for pairs, other in ((shared, earlier), (relabelled, own)):
+                if other == (split, finding.row) or (pairs is shared and earlier[0] == split):
+                    continue
+                labels = _differing_labels(tables, (split, finding.row), other)
+                if labels or pairs is shared:
+                    pair = f"row {finding.row} = row {other[1]}{labels}"
+                    pairs.setdefault((split, other[0]), []).append(pair)
     return [
-        f"{len(rows):,} {tables[split].noun}s of {tables[split].name} are in {earlier} too (same "
-        f"bytes): {format_names(rows, _EXAMPLES)}"
-        for (split, earlier), rows in pairs.items()
+        *(
+            f"{len(rows):,} {tables[split].noun}s of {tables[split].name} are in {other} too (same "
+            f"bytes{_relabelled(rows)}): {format_names(rows, _EXAMPLES)}"
+            for (split, other), rows in shared.items()
+        ),
+        *(
+            f"{len(rows):,} {tables[split].noun}s of {tables[split].name} are in it under another "
+            f"label, too (same bytes): {format_names(rows, _EXAMPLES)}"
+            for (split, _), rows in relabelled.items()
+        ),
     ]
+
+
+def _differing_labels(tables: _Tables, one: Tuple[str, int], other: Tuple[str, int]) -> str:
+    """Return the labels of two samples as text; "" if they are the same."""
+    targets = [tables[split].targets[row] for split, row in (one, other)]
+    if torch.equal(*targets):
+        return ""
+    if tables[one[0]].multi_label:
+        return ", other labels"
+    mine, others = (
+        tables[split].labels[int(targets[i])] for i, (split, _) in enumerate((one, other))
+    )
+    return f", {mine} and {others}"
+
+
+def _relabelled(rows: Sequence[str]) -> str:
+    count = sum("," in row for row in rows)
+    return f", {count:,} of them under other labels" if count else ""

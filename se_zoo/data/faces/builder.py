@@ -28,6 +28,7 @@ def build_tracks(
     split: str = "train",
     bodies: Optional[Path] = None,
     seen: Callable[[], Any] = lambda: None,
+    audio: int = 0,
 ) -> Path:
     """Cut faces and their sound out of videos, for :func:`~se_zoo.data.open_tracks` to read.
 
@@ -43,6 +44,7 @@ def build_tracks(
         bodies: Table of body boxes, one for every row of ``boxes``; their crops go to
             clips_bodies/.
         seen: Called after every video.
+        audio: Number of the videos' sound track, from 0.
 
     Returns:
         The split's table. It is written last, so an interrupted build leaves no split behind.
@@ -67,7 +69,7 @@ def build_tracks(
     frames = {n: _nearest_frames(boxes, v, [rows[i] for i in by_video[n]])
               for n, v in opened.items()}  # fmt: skip
     for video in opened.values():
-        check_sound(video.source, video.name)
+        check_sound(video.source, video.name, audio)
     for name, video in opened.items():
         cuts = [
             (number, out / kind / split / name / table[i].key[0], table[i])
@@ -76,7 +78,7 @@ def build_tracks(
         ]
         _write_crops(video, cuts)
         rows_of_video = [rows[i] for i in by_video[name]]
-        _write_sounds(video, rows_of_video, out / "clips_audios" / split / name)
+        _write_sounds(video, rows_of_video, out / "clips_audios" / split / name, audio)
         seen()
     table_file.parent.mkdir(parents=True, exist_ok=True)
     write_ava(table_file, rows)
@@ -169,11 +171,11 @@ def _write_crops(video: Video, cuts: Sequence[Tuple[int, Path, Row]]) -> None:
             crop.save(folder / crop_name(float(row.key[1])), quality=_QUALITY)
 
 
-def _write_sounds(video: Video, rows: Sequence[Row], folder: Path) -> None:
+def _write_sounds(video: Video, rows: Sequence[Row], folder: Path, audio: int) -> None:
     """Write the sound of each entity of a video, from its first row to the end of its last."""
     assert isinstance(video.source, Path)
     begins = float(video.times[0] * video.time_base)
-    samples = read_sound(video.source, video.name, begins)
+    samples = read_sound(video.source, video.name, begins, audio)
     folder.mkdir(parents=True, exist_ok=True)
     for entity, first, last in _spans(rows):
         begin, end = (round(t * RATE) for t in (first, last + 1 / video.fps))

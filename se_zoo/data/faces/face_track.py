@@ -3,13 +3,13 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ...errors import DataError
+from ..images import open_image
 from .crops import as_crop
 from .mfcc import RATE, WINDOWS, mfcc, window_step
 from .sound import read_sound
@@ -89,12 +89,12 @@ class FaceTrack:
 
     def _crop(self, folder: Path, stamp: float) -> np.ndarray:
         file = folder / crop_name(stamp)
+        if not file.is_file():
+            raise DataError(f"{self.name}: no such file: {file}")
         try:
-            with Image.open(file) as image:
+            with open_image(file) as image:
                 return as_crop(image)
-        except FileNotFoundError:
-            raise DataError(f"{self.name}: no such file: {file}") from None
-        except (OSError, ValueError, SyntaxError) as error:
+        except ValueError as error:
             raise DataError(f"{self.name}: cannot read {file} as an image: {error}") from error
 
     def wave(self, first: int, count: int) -> torch.Tensor:
@@ -137,6 +137,12 @@ class FaceTrack:
             Four windows a frame, (4 count, 13) float32.
         """
         return mfcc(wave, self.fps)
+
+    def files(self) -> Iterator[Path]:
+        """Yield all files of the track: its sound and its crops, which may be missing."""
+        yield self.sound
+        for folder in (self.faces, *([] if self.bodies is None else [self.bodies])):
+            yield from (folder / crop_name(float(stamp)) for stamp in self.stamps)
 
     def gap(self) -> str:
         """Return a message if the track is interrupted for more than half a second, else "".

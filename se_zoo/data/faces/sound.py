@@ -1,5 +1,6 @@
 """Sound of a video: decoded, aligned to the pictures, and as MFCCs in constant memory."""
 
+from dataclasses import dataclass
 from typing import Any, Iterator, List
 
 import numpy as np
@@ -15,7 +16,98 @@ _STEP, WINDOW = RATE // 100, RATE // 40
 _BLOCK = 1000
 
 
-def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tensor:
+#: Two channels cancel each other if their mean has less than this share of their energy.
+_CANCELLED = 0.01
+#: Seconds of audible sound after which it is known whether the channels cancel each other.
+_PROBED = 30
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """One of the sound tracks of a file.
+
+    Attributes:
+        number: Its number, from 0.
+        count: Number of sound tracks.
+        kind: Codec, channels and sample rate, as text.
+        silent: Whether it is silent throughout.
+        cancels: Whether its two channels cancel each other; then the left one is taken.
+    """
+
+    number: int
+    count: int
+    kind: str
+    silent: bool
+    cancels: bool
+
+    def __str__(self) -> str:
+        """Return what is taken as sound, and what is strange about it."""
+        text = f"sound track {self.number} of {self.count} ({self.kind})"
+        if self.cancels:
+            text += ", of which the left channel alone, because the two cancel each other"
+        if self.silent:
+            other = "; --audio takes another track" if self.count > 1 else ""
+            text += f": it is silent{other}"
+        return text
+
+
+def probe_sound(source: Source, name: str, audio: int = 0) -> SoundTrack:
+    """Look at a sound track: decode it until it is audible, and half a minute more.
+
+    Args:
+        source: The file, or its bytes.
+        name: The file's name in messages.
+        audio: Number of the sound track, from 0.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DataError: If there is no such track, or it cannot be decoded.
+    """
+    av = pyav()
+    mixed = single = 0.0
+    heard = 0
+    try:
+        with open_container(source) as container:
+            stream = _stream(container, name, audio)
+            kind = f"{stream.codec_context.name}, {stream.layout.name}, {stream.rate} Hz"
+            count = len(container.streams.audio)
+            for part in aligned_sound(container, 0.0, "s16p", "stereo", RATE, audio):
+                left, right = part.astype(np.float64)
+                single += float((left**2 + right**2).sum()) / 2
+                mixed += float((((left + right) / 2) ** 2).sum())
+                heard += len(left) if single else 0
+                if heard > _PROBED * RATE:
+                    break
+            two = stream.layout.nb_channels == 2
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"the sound of {name} cannot be decoded: {error}") from error
+    cancels = two and single > 0 and mixed < _CANCELLED * single
+    return SoundTrack(audio, count, kind, not single, cancels)
+
+
+def _stream(container: Any, name: str, audio: int) -> Any:
+    """Return a sound track of an open file; refuse a number that it has not."""
+    found = container.streams.audio
+    if not found:
+        raise DataError(f"{name} has no sound; give a video with sound.")
+    if not 0 <= audio < len(found):
+        raise DataError(f"{name} has {len(found)} sound tracks, from 0; there is no track {audio}.")
+    if found[audio].codec_context is None:
+        raise DataError(f"the sound of {name} is in an unknown codec.")
+    return found[audio]
+
+
+def _left_alone(container: Any, source: Source, name: str, audio: int) -> bool:
+    """Return whether the left channel is taken, because the mean of both would be silence."""
+    two = _stream(container, name, audio).layout.nb_channels == 2
+    return two and probe_sound(source, name, audio).cancels
+
+
+def sound_features(source: Source, name: str, begins: float = 0.0, audio: int = 0) -> torch.Tensor:
     """Return the MFCCs of a video's sound, 100 windows per second from its first picture on.
 
     Only the MFCCs are kept in memory, never the whole sound.
@@ -24,6 +116,7 @@ def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tens
         source: The file, or its bytes.
         name: The video's name in messages.
         begins: Time at which the first picture is shown, in seconds of the file.
+        audio: Number of the sound track, from 0.
 
     Returns:
         (windows, 13) float32.
@@ -34,9 +127,8 @@ def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tens
     av = pyav()
     try:
         with open_container(source) as container:
-            if not container.streams.audio:
-                raise DataError(f"{name} has no sound; give a video with sound.")
-            blocks = list(_features(_samples(container, begins)))
+            left = _left_alone(container, source, name, audio)
+            blocks = list(_features(_samples(container, begins, audio, left)))
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -46,13 +138,14 @@ def sound_features(source: Source, name: str, begins: float = 0.0) -> torch.Tens
     return torch.cat(blocks)
 
 
-def read_sound(source: Source, name: str, begins: float = 0.0) -> np.ndarray:
+def read_sound(source: Source, name: str, begins: float = 0.0, audio: int = 0) -> np.ndarray:
     """Read a whole recording.
 
     Args:
         source: A file with sound, or its bytes.
         name: The recording's name in messages.
         begins: For a video, the time at which the first picture is shown, in seconds of the file.
+        audio: Number of the sound track, from 0.
 
     Returns:
         Mono samples at 16 kHz, int16 (N,).
@@ -63,9 +156,8 @@ def read_sound(source: Source, name: str, begins: float = 0.0) -> np.ndarray:
     av = pyav()
     try:
         with open_container(source) as container:
-            if not container.streams.audio:
-                raise DataError(f"{name} has no sound.")
-            parts = list(_samples(container, begins))
+            left = _left_alone(container, source, name, audio)
+            parts = list(_samples(container, begins, audio, left))
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -77,19 +169,21 @@ def read_sound(source: Source, name: str, begins: float = 0.0) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def check_sound(source: Source, name: str) -> None:
-    """Check that a file has sound, without decoding it.
+def check_sound(source: Source, name: str, audio: int = 0) -> None:
+    """Check that a file has a sound track, without decoding it.
 
     Raises:
-        DataError: If it has none.
+        DataError: If it has none of this number.
     """
-    with open_container(source) as container:
-        if not container.streams.audio:
-            raise DataError(f"{name} has no sound.")
+    try:
+        with open_container(source) as container:
+            _stream(container, name, audio)
+    except (pyav().FFmpegError, OSError) as error:
+        raise DataError(f"the sound of {name} cannot be read: {error}") from error
 
 
 def aligned_sound(
-    container: Any, begins: float, sample_format: str, layout: str, rate: int
+    container: Any, begins: float, sample_format: str, layout: str, rate: int, audio: int = 0
 ) -> Iterator[np.ndarray]:
     """Decode a file's sound, aligned to the pictures by its time stamps.
 
@@ -102,13 +196,14 @@ def aligned_sound(
         sample_format: FFmpeg's name of the sample format to return, such as ``s16``.
         layout: FFmpeg's name of the channel layout to return, such as ``mono``.
         rate: Sample rate to return, in Hz.
+        audio: Number of the sound track, from 0.
 
     Yields:
         Arrays in PyAV's layout: (channels, N), or (1, N) for packed formats.
     """
     resampler: Any = None
     kind, place = None, 0
-    for frame in container.decode(container.streams.audio[0]):
+    for frame in container.decode(container.streams.audio[audio]):
         own = (frame.format.name, frame.layout.name, frame.sample_rate)
         if own != kind:  # a recording may change its format
             resampler, kind = pyav().AudioResampler(sample_format, layout, rate), own
@@ -130,9 +225,13 @@ def aligned_sound(
             yield samples
 
 
-def _samples(container: Any, begins: float) -> Iterator[np.ndarray]:
-    """Decode 16-bit mono samples at 16 kHz from the first picture on, int16 (N,) at a time."""
-    return (part[0] for part in aligned_sound(container, begins, "s16", "mono", RATE))
+def _samples(container: Any, begins: float, audio: int, left: bool) -> Iterator[np.ndarray]:
+    """Decode 16-bit samples at 16 kHz from the first picture on, int16 (N,) at a time.
+
+    They are the mean of all channels, or the ``left`` one alone.
+    """
+    kind = ("s16p", "stereo") if left else ("s16", "mono")
+    return (part[0] for part in aligned_sound(container, begins, *kind, RATE, audio))
 
 
 def _features(parts: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:

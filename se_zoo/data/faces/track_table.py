@@ -10,6 +10,7 @@ import torch
 from ...errors import DataError
 from ..config import TrackDataConfig
 from ..tables.content import Content, StoredFiles
+from ..tables.fingerprint import digest_of, files_digest
 from ..tables.parallel_check import without_broken
 from ..tables.table import Finding, Table
 from ..video.sampling import at_rate
@@ -70,6 +71,15 @@ class TrackTable(Table):
     def rows_of(self, row: int) -> np.ndarray:
         """Return the numbers of a track's rows in the csv, from 0."""
         return self.csv_rows[self._stored(row)]
+
+    def fingerprint(self, split: str) -> Dict[str, str]:
+        """Return digests by which a change of the data is noticed; see Table.fingerprint."""
+        if self.unskipped is not None:
+            return self.unskipped.fingerprint(split)
+        tracks = [self.sample(row) for row in range(len(self))]
+        labels = (v for t in tracks for v in (t.name, t.stamps.tobytes(), t.speaking.tobytes()))
+        files = ((str(file), file) for track in tracks for file in track.files())
+        return {"labels": digest_of(*labels), "files": files_digest(files)}
 
     def inspect(self, row: int) -> Finding:
         """Decode all crops and the sound of a track."""

@@ -131,6 +131,8 @@ class ClipTable(Table):
         stored, where = self._stored(row), self.where(row)
         try:
             source = self.stored.source(stored)
+        except FileNotFoundError as error:
+            raise DataError(f"{where}: no such file") from error
         except (OSError, ValueError) as error:
             raise DataError(f"{where}: {error}") from error
         if isinstance(source, Path) and not source.is_file():

@@ -8,12 +8,14 @@ import torch
 
 from ...errors import DataError
 from ..config import ClipDataConfig, TableConfig
-from .content import Content, StoredFiles
+from .content import Content, StoredFiles, leads_out
 from .validate import check_columns, class_indices, class_names, format_names, split_name
 
 _SPLIT_COLUMN = "split"
 #: Start and end of a row's sample, in seconds of its video.
 _PART_COLUMNS = ("start", "end")
+#: More columns are no table of labels.
+_MAX_COLUMNS = 10_000
 #: Spellings of an attribute's values, in lower case.
 _ATTRIBUTE_VALUES = {"true": 1, "1": 1, "false": 0, "0": 0}
 
@@ -46,7 +48,7 @@ def read_listing(
         splits[split_of_row] = None
         if split_of_row != split:
             continue
-        names.append(cells[config.column])
+        names.append(_inside(config, line, cells[config.column]))
         if config.label is not None:
             values.append(cells[config.label])
         if _PART_COLUMNS[0] in cells:
@@ -58,7 +60,7 @@ def read_listing(
             f"{format_names(dict.fromkeys(config.splits))}; found: {format_names(splits)}. Name "
             f'the split of every row in a column "{_SPLIT_COLUMN}", or set splits to those found.'
         )
-    files = StoredFiles(Path(config.path), names)
+    files = StoredFiles(Path(config.path), names, config.outside)
     if config.attributes:
         targets = torch.frombuffer(truth, dtype=torch.uint8).float()
         return Content(files, config.attributes, targets.view(len(names), -1), parts or None)
@@ -74,14 +76,28 @@ def _rows(config: TableConfig) -> Iterator[Tuple[int, Dict[str, str]]]:
     try:
         # Spreadsheets write a byte order mark, which utf-8-sig skips.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             header = [cell.strip() for cell in next(reader, [])]
+            if len(header) > _MAX_COLUMNS:
+                raise DataError(
+                    f"{path} has {len(header):,} columns; at most {_MAX_COLUMNS:,} are read."
+                )
             check_columns(header, config, str(path), _optional(config, header))
             for row in reader:
                 if row:
                     yield reader.line_num, _cells(config, header, row, reader.line_num)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path} as csv in UTF-8: {error}") from error
+
+
+def _inside(config: TableConfig, line: int, name: str) -> str:
+    """Return a file name; refuse one that leads out of the data's folder."""
+    if not config.outside and leads_out(Path(config.path), name):
+        raise DataError(
+            f"{config.csv}, line {line}: {name!r} lies outside {config.path}; correct it, or set "
+            "outside (--data.outside, or --outside of se-zoo check) if you trust the table."
+        )
+    return name
 
 
 def _optional(config: TableConfig, header: List[str]) -> Tuple[str, ...]:

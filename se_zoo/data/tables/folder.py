@@ -65,4 +65,5 @@ def read_folder(
         files = sorted(e.name for e in inside if is_sample(e.name, config))
         names += [f"{split}/{label}/{file}" for file in files]
         targets += [place] * len(files)
-    return Content(StoredFiles(root, names), found, torch.tensor(targets, dtype=torch.long))
+    files = StoredFiles(root, names, config.outside)
+    return Content(files, found, torch.tensor(targets, dtype=torch.long))

@@ -1,6 +1,7 @@
 """Detecting the layout of a data set from its settings and its files."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -72,7 +73,7 @@ def _check_fields(config: TableConfig) -> None:
             "yes-or-no columns."
         )
     columns = [config.column, *config.attributes, *([config.label] if config.label else [])]
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(columns).items() if count > 1)
     if repeated:
         raise DataError(
             f"the settings name columns more than once: {format_names(repeated)}; give every "

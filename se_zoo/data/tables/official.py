@@ -74,8 +74,11 @@ def _lists_folder(config: ClipDataConfig, layout: str) -> Optional[Path]:
 def _is_kinetics(file: Path) -> bool:
     if not file.is_file():
         return False
-    with file.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
-        header = next(csv.reader(lines), [])
+    try:
+        with file.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+            header = next(csv.reader(lines), [])
+    except (OSError, csv.Error):
+        return False
     return set(_KINETICS_COLUMNS) <= {name.strip() for name in header}
 
 
@@ -109,7 +112,8 @@ def read_ucf101(
     values = [Path(file).parts[0] for file in files]
     root = Path(config.path)
     root = root / _UCF_VIDEOS if (root / _UCF_VIDEOS).is_dir() else root
-    return Content(StoredFiles(root, files), classes, class_indices(values, classes, str(listing)))
+    targets = class_indices(values, classes, str(listing))
+    return Content(StoredFiles(root, files, config.outside), classes, targets)
 
 
 def _lines(file: Path) -> List[str]:
@@ -121,7 +125,7 @@ def _lines(file: Path) -> List[str]:
 
 def _pair(line: str, file: Path) -> Tuple[str, str]:
     number, _, name = line.partition(" ")
-    if not number.isdigit() or not name:
+    if not number.isdecimal() or not name:
         raise DataError(f"{file}: the line {line!r} must be a number and a class.")
     return number, name
 
@@ -171,7 +175,9 @@ def read_kinetics(
     if not values:
         raise DataError(f"{file} has no rows; every split needs at least one.")
     classes = classes or class_names(values, where)
-    return Content(StoredFiles(root, names), classes, class_indices(values, classes, where))
+    return Content(
+        StoredFiles(root, names, config.outside), classes, class_indices(values, classes, where)
+    )
 
 
 def _stem(row: Dict[str, Optional[str]]) -> Optional[str]:

@@ -64,7 +64,8 @@ def open_table(config: TableConfig, split: str) -> Table:
     The classes are those of a ClassLabel, the sorted names of the class folders, or the values that
     occur in the training split: whole numbers keep their value, other values are sorted. The other
     splits must have the same classes. `limit` applies to the training split, `limit_eval` to the
-    others. Broken videos are skipped after the limit, so fewer samples may be left.
+    others. Broken videos, and broken images of an evaluation split, are skipped after the limit, so
+    fewer samples may be left.
 
     Args:
         config: The data set.
@@ -85,8 +86,18 @@ def open_table(config: TableConfig, split: str) -> Table:
     if split not in config.splits:
         raise DataError(f"there is no split {split}; splits is {format_names(config.splits)}")
     table = _limited(open_split(config, split, _training_classes(config, split)), config, split)
-    skips = isinstance(config, ClipDataConfig) and config.broken == "skip"
-    return without_broken(table) if skips else table
+    return without_broken(table) if _skips(config, split) else table
+
+
+def _skips(config: TableConfig, split: str) -> bool:
+    """Return whether the broken samples of a split are left out.
+
+    A training split of images keeps them: they are replaced when they are read.
+    """
+    if getattr(config, "broken", "error") != "skip":
+        return False
+    evaluated = split in config.splits[1:]
+    return evaluated or isinstance(config, ClipDataConfig)
 
 
 def _training_classes(config: TableConfig, split: str) -> Optional[Tuple[str, ...]]:

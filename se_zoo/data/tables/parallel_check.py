@@ -11,6 +11,8 @@ from .table import Finding, Table
 
 #: Rows that a process decodes before it returns their findings.
 _CHUNK = 16
+#: Most loader processes for each CPU.
+_PROCESSES_A_CPU = 16
 
 
 _TableKind = TypeVar("_TableKind", bound=Table)
@@ -40,6 +42,11 @@ def available_processes() -> int:
     """Return the number of CPUs that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # on Linux
     return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def most_processes() -> int:
+    """Return the most loader processes that this machine takes; more would only take memory."""
+    return _PROCESSES_A_CPU * available_processes()
 
 
 def decode(
@@ -98,6 +105,7 @@ def without_broken(table: _TableKind) -> _TableKind:
             f"{table.name} has no usable {table.noun}s; the first error: {findings[0].error}"
         )
     usable = table.of_rows(kept)
+    usable.unskipped = table
     usable.skipped = tuple(finding.error for finding in findings if finding.error)
     if not table.multi_label:
         gone = set(table.targets.tolist()) - set(usable.targets.tolist())

@@ -7,7 +7,7 @@ import torch
 
 from ...errors import DataError
 from ..config import ClipDataConfig, TableConfig
-from .content import Content, StoredRows
+from .content import Content, StoredRows, reach_of
 from .validate import (
     check_columns,
     check_same_classes,
@@ -35,7 +35,10 @@ def read_columns(
     where = split_name(split, config)
     rows = load_rows(config, split)
     check_columns(rows.column_names, config, where)
-    samples = StoredRows(_encoded(rows, config, where), config.column)
+    folder = Path(config.path)
+    file = folder / f"{split}.parquet" if folder.is_dir() else None
+    encoded = _encoded(rows, config, where)
+    samples = StoredRows(encoded, config.column, reach_of(config), file)
     if config.attributes:
         return Content(samples, config.attributes, _attributes(rows, config, where))
     return Content(samples, *_classes(rows, config.label or "", classes, where))

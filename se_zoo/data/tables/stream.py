@@ -3,6 +3,7 @@
 import io
 from inspect import signature
 from itertools import islice
+from pathlib import Path
 from typing import Any, Dict, Iterator, NamedTuple, Tuple
 
 import torch
@@ -11,7 +12,8 @@ from PIL import Image
 from ...errors import DataError
 from ..config import DataConfig
 from ..images import read_rgb
-from .content import read_cell
+from .content import reach_of, read_cell
+from .fingerprint import digest_of, files_digest
 from .layout import layout_of
 from .parquet import check_attribute_types, load_rows
 from .table import Target
@@ -53,6 +55,7 @@ class ImageStream:
     ):
         self.name, self.config, self.rows = name, config, rows
         self.labels, self.multi_label, self.size = labels, bool(config.attributes), size
+        self.reach = reach_of(config)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -106,11 +109,28 @@ class ImageStream:
             DataError: If the image is missing or corrupt; the message names split and row.
         """
         try:
-            return read_rgb(io.BytesIO(read_cell(row.cell)))
+            return read_rgb(io.BytesIO(read_cell(row.cell, self.reach)))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.name}, row {row.place} in the order of reading: {error}"
             ) from error
+
+    def fingerprint(self, split: str) -> Dict[str, str]:
+        """Return digests by which a change of the data is noticed.
+
+        Args:
+            split: Name of the split.
+
+        Returns:
+            Digests of the class names and of the file; for Hub data, of its description.
+        """
+        file = Path(self.config.path) / f"{split}.parquet"
+        if file.is_file():
+            content = files_digest([(file.name, file)])
+        else:
+            info = self.rows.info
+            content = digest_of(self.size, info.download_size, info.dataset_size, info.features)
+        return {"class names": digest_of(*self.labels), "files": content}
 
     def _read(self, rows: Any) -> Iterator[Row]:
         # In a loader process, plain iteration leaves out the rows that datasets assigns to other

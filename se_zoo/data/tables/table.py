@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from typing_extensions import Self
 from ...errors import DataError
 from ..images import read_rgb
 from .content import Content
+from .fingerprint import digest_of
 
 Target = Union[int, torch.Tensor]
 
@@ -43,6 +44,7 @@ class Table(Dataset[Tuple[Any, Target]]):
         rows: Place of each row in ``stored``; None if the table has all of them in order.
         skipped: Errors of the samples that were skipped (``broken="skip"``).
         lost: Classes without a sample left after skipping.
+        unskipped: The table before samples were skipped; None if none were looked for.
     """
 
     #: What messages call a sample.
@@ -64,6 +66,7 @@ class Table(Dataset[Tuple[Any, Target]]):
         self.size = len(self.targets)
         self.skipped: Tuple[str, ...] = ()
         self.lost: Tuple[str, ...] = ()
+        self.unskipped: Optional[Self] = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -127,6 +130,26 @@ class Table(Dataset[Tuple[Any, Target]]):
         stored = self._stored(row)
         file = self.stored.name(stored)
         return f"{self.name}, row {stored}{f' ({file})' if file else ''}"
+
+    def fingerprint(self, split: str) -> Dict[str, str]:
+        """Return digests by which a change of the data is noticed.
+
+        Args:
+            split: Name of the split.
+
+        Returns:
+            Digests of the class names, of the labels of all rows, and of the files: of their
+            contents, or for more than 2 GiB of their sizes and times of change.
+        """
+        if self.unskipped is not None:
+            return self.unskipped.fingerprint(split)
+        parts = digest_of(self.content.parts) if self.content.parts else ""
+        stored = [self._stored(row) for row in range(self.size)]
+        return {
+            "class names": digest_of(*self.labels),
+            "labels": digest_of(self.targets.numpy().tobytes(), parts),
+            "files": self.stored.fingerprint(stored),
+        }
 
     def spread(self, count: int) -> Self:
         """Return a table of evenly spaced rows; the first rows may all be of one class.

@@ -1,6 +1,8 @@
 """Checks of the columns and classes that are found against those that are declared."""
 
 import re
+from collections import Counter
+from itertools import islice
 from typing import Collection, Optional, Sequence, Tuple
 
 import torch
@@ -8,6 +10,8 @@ import torch
 from ...errors import DataError
 from ..config import TableConfig
 
+#: Most characters of a name in a list of names.
+_LONGEST = 200
 #: Larger numbers are identities or time stamps, not class indices.
 _MAX_CLASSES = 1_000_000
 
@@ -19,7 +23,7 @@ def split_name(split: str, config: TableConfig) -> str:
 
 def format_names(names: Collection[object], most: int = 60) -> str:
     """Return a list of names for a message, cut after ``most`` names."""
-    shown = [str(name) for name in names][:most]
+    shown = [str(name)[:_LONGEST] for name in islice(names, most)]
     rest = len(names) - len(shown)
     return f"[{', '.join(shown)}{f', ... and {rest} more' if rest else ''}]"
 
@@ -34,10 +38,11 @@ def check_columns(
     """
     task = config.attributes or (() if config.label is None else (config.label,))
     needed = [config.column, *task]
-    missing = [name for name in needed if name not in found]
+    counts = Counter(found)
+    missing = [name for name in needed if name not in counts]
     allowed = {*needed, *config.ignore, *optional}
     unexpected = [name for name in found if name not in allowed]
-    repeated = sorted({name for name in found if found.count(name) > 1})
+    repeated = sorted(name for name, count in counts.items() if count > 1)
     if not missing and not unexpected and not repeated:
         return
     problems = {"missing": missing, "unexpected": unexpected, "repeated": repeated}

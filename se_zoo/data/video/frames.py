@@ -104,7 +104,8 @@ def _inspect(video: Video, first: int, count: int, start: Optional[int]) -> Tupl
     try:
         with open_container(video.source) as container:
             stream = video_stream(container)
-            stream.codec_context.options = {"err_detect": "explode"}
+            options = stream.codec_context.options
+            stream.codec_context.options = {**options, "err_detect": "explode"}
             if start is not None:
                 container.seek(start, stream=stream)
             for place, frame in enumerate(_strict(container, stream, start)):
@@ -117,7 +118,7 @@ def _inspect(video: Video, first: int, count: int, start: Optional[int]) -> Tupl
                             f"{video.name} changes its size. Encode it anew in one size."
                         )
                     seen, height, width = seen + 1, frame.height, frame.width
-                    turned = round(getattr(frame, "rotation", 0) / 90) % 2 == 1
+                    turned = orientation(frame)[0]
     except (pyav().FFmpegError, OSError) as error:
         raise DataError(f"{video.name} is damaged: {error}") from error
     if seen < count:
@@ -261,8 +262,31 @@ class _Rgb:
         plane: Any = rgb.planes[0]
         lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # lines are padded
         picture = lines[: rgb.height, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3)
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        return np.rot90(picture, turns) if turns else picture
+        transposed, left_right, upside_down = orientation(frame)
+        if transposed:
+            picture = picture.transpose(1, 0, 2)
+        return picture[:: -1 if upside_down else 1, :: -1 if left_right else 1]
+
+
+def orientation(frame: Any) -> Tuple[bool, bool, bool]:
+    """Return how a decoded frame is made upright, by the file's display matrix.
+
+    PyAV's ``rotation`` takes a mirrored picture for a turned one.
+
+    Args:
+        frame: PyAV's frame.
+
+    Returns:
+        Whether rows and columns are exchanged first, then the columns and the rows reversed.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    # A point (x, y) is shown at (a x + c y, b x + d y); ISO 14496-12, section 8.3.2.
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
 
 
 _NO_TORCHCODEC = (

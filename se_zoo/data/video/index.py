@@ -16,11 +16,17 @@ from typing import Any, List, Tuple, Union
 import numpy as np
 
 from ...errors import DataError
+from ...files import check_regular
+from ..images import MAX_PIXELS, check_size
 
 #: Files with these endings, in any case, are videos.
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
 )
+#: FFmpeg's names of the container formats that are read, whatever a file's ending: those of
+#: VIDEO_SUFFIXES, and of files with sound alone.
+FORMATS = ("mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "m4v", "asf",
+           "flv", "ogg", "wav", "w64", "mp3", "flac", "aac", "aiff")  # fmt: skip
 #: A video: a file, or its bytes.
 Source = Union[Path, bytes]
 #: Files whose index stays in memory, so that the next epoch need not read their packets again.
@@ -87,16 +93,37 @@ def pyav() -> Any:
 
 
 def open_container(source: Source) -> Any:
-    """Open a file, or its bytes, with PyAV."""
-    return pyav().open(str(source) if isinstance(source, Path) else io.BytesIO(source))
+    """Open a file, or its bytes, with PyAV.
+
+    The content decides on the format, and only those of FORMATS are opened: FFmpeg also knows
+    playlists and other texts that name further files and addresses.
+
+    Raises:
+        OSError: If it is no regular file, or FFmpeg cannot open it.
+    """
+    if isinstance(source, Path):
+        check_regular(source)
+    allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+    file = str(source) if isinstance(source, Path) else io.BytesIO(source)
+    return pyav().open(file, options=allowed)
 
 
 def video_stream(container: Any) -> Any:
-    """Return a file's first video stream, set up for decoding in one thread."""
+    """Return a file's first video stream, set up for decoding in one thread.
+
+    Raises:
+        ValueError: If there is none, or its pictures are too large or in an unknown codec.
+    """
+    if not container.streams.video:
+        raise ValueError("it has no pictures")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise ValueError("its pictures are in an unknown codec")
+    check_size(stream.codec_context.width, stream.codec_context.height)
     # PyAV can deadlock when a file is closed while a decoder thread waits for the interpreter.
     # Loader processes decode in parallel instead.
     stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # a header may be wrong
     return stream
 
 
@@ -152,7 +179,7 @@ def _index(source: Source) -> _Index:
     with open_container(source) as container:
         if not container.streams.video:
             raise _NoFrames("has only sound, no pictures.")
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         base = Fraction(stream.time_base)
         for packet in container.demux(stream):
             discarded = getattr(packet, "is_discard", False)  # cut off by an edit list

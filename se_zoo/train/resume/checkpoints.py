@@ -1,7 +1,8 @@
 """The checkpoints of a run: which one it continues from, and how all processes write one."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast
@@ -43,18 +44,22 @@ class Checkpoints:
         self.folder, self.accelerator, self.keep = folder, accelerator, keep
         self.model, self.eval_weights, self.identity = model, eval_weights, identity
 
-    def load(self, resume: Optional[Path]) -> Optional[Tuple[state.Progress, str]]:
+    def load(
+        self, resume: Optional[Path], data: Dict[str, Dict[str, str]], accept_changed_data: bool
+    ) -> Optional[Tuple[state.Progress, str]]:
         """Load the run's own last complete checkpoint; if it has none, that of another folder.
 
         Args:
             resume: The other run's folder.
+            data: The fingerprint of each split.
+            accept_changed_data: Continue even if the checkpoint is of other data.
 
         Returns:
             The progress, and which checkpoint it is from; None if there is no checkpoint.
 
         Raises:
             StateError: If there are checkpoints and none is complete, if ``resume`` has none, or if
-                the checkpoint is of a run with another identity.
+                the checkpoint is of a run with another identity or with other data.
         """
         places = [("its own last checkpoint", self.folder)]
         if resume is not None:
@@ -69,24 +74,52 @@ class Checkpoints:
             for problem in problems:
                 self.accelerator.print(f"damaged checkpoint, an older one is used: {problem}")
             if step is not None:
-                return self._load(step), f"{name}, {step}"
+                return self._load(step, data, accept_changed_data), f"{name}, {step}"
         if resume is not None:
             raise state.StateError(f"--run.resume {resume} holds no complete checkpoint.")
         return None
 
-    def _load(self, step: Path) -> state.Progress:
-        """Load one checkpoint; refuse one of a run with another identity."""
+    def _load(
+        self, step: Path, data: Dict[str, Dict[str, str]], accept_changed_data: bool
+    ) -> state.Progress:
+        """Load one checkpoint; refuse one of a run with another identity, or with other data."""
         progress = state.read_progress(step)
-        if progress.config != self.identity:
+        # The number of samples is a property of the data, not an option.
+        before = {**progress.config, "samples": self.identity.get("samples")}
+        if before != self.identity:
             raise state.StateError(
                 f"{step} belongs to a run with other options: "
-                f"{option_differences(progress.config, self.identity)} (the batch size is that of "
+                f"{option_differences(before, self.identity)} (the batch size is that of "
                 "all processes). Give the same options, or another --run.output; --run.init starts "
                 "another run from these weights."
             )
+        changes = ", ".join(self._changes_of_data(progress, data))
+        if changes and not accept_changed_data:
+            raise state.StateError(
+                f"the data were changed since {step} was written: {changes}. Restore them, or add "
+                "--run.accept-changed-data to continue with them as they are, or --run.overwrite "
+                "to start anew."
+            )
+        if changes:
+            self.accelerator.print(f"continues with changed data: {changes}")
+        elif not progress.data:
+            self.accelerator.print(f"{step} does not say on which data it was trained")
         self.accelerator.load_state(str(step))
         self.eval_weights.load(step)
-        return progress
+        return replace(progress, config=self.identity, data=data)
+
+    def _changes_of_data(
+        self, progress: state.Progress, data: Dict[str, Dict[str, str]]
+    ) -> Iterator[str]:
+        """Yield what differs between the data of a checkpoint and those of this run."""
+        samples = progress.config.get("samples"), self.identity.get("samples")
+        if samples[0] != samples[1]:
+            yield f"{samples[0]} training samples have become {samples[1]}"
+        for split, now in data.items():
+            before = progress.data.get(split, now)
+            for name in now:
+                if before.get(name) != now[name]:
+                    yield f"{name} of {split}"
 
     def save(self, progress: state.Progress) -> None:
         """Write a checkpoint; all processes must call it."""

@@ -38,6 +38,7 @@ class Progress:
         seconds: Time spent in training and validation so far.
         sessions: For each start of the run: what it started from, after how many updates, with
             which commit and environment.
+        data: The fingerprint of each split; empty in checkpoints of older versions.
     """
 
     update: int
@@ -47,6 +48,7 @@ class Progress:
     config: Dict[str, Any]
     seconds: float = 0.0
     sessions: List[Dict[str, Any]] = field(default_factory=list)
+    data: Dict[str, Dict[str, str]] = field(default_factory=dict)
 
 
 def _files(folder: Path) -> List[Path]:

@@ -17,7 +17,7 @@ from ...errors import DataError, InvalidInputError
 from ...explanations import explain_speaker
 from ...models import create_speaker_model
 from ...models.zoo_speaker import SIZES
-from ..config import SpeakerAugmentConfig, SpeakerConfig
+from ..config import SpeakerConfig
 from ..model import pretrained_cfg_of_run
 from ..preflight import AnyTable
 from ..trainer import Trainer
@@ -234,7 +234,7 @@ class SpeakerTrainer(Trainer):
 
 
 def _check_options(config: SpeakerConfig) -> None:
-    """Refuse options of the run that cannot work together or are out of range."""
+    """Refuse options of the run that cannot work together."""
     model = config.model
     if config.run.best not in METRICS:
         raise InvalidInputError(
@@ -249,25 +249,9 @@ def _check_options(config: SpeakerConfig) -> None:
         raise InvalidInputError(
             "--model.body and --data.bodies go together; give both of them or neither."
         )
-    if not 0 < (model.norm_momentum or 1) <= 1 or model.norm_momentum == 0:
+    augment = config.augment
+    if augment.swap + augment.mute > 1:
         raise InvalidInputError(
-            f"--model.norm-momentum must be above 0 and at most 1; it is {model.norm_momentum:g}."
-        )
-    _check_augment(config.augment)
-
-
-def _check_augment(augment: SpeakerAugmentConfig) -> None:
-    """Refuse augmentation options that are out of range."""
-    if augment.frames is not None and augment.frames < 1:
-        raise InvalidInputError("--augment.frames must be 1 or more.")
-    low, high = augment.scale
-    if augment.rotate < 0 or not 0 < low <= high <= 1 or augment.snr[0] > augment.snr[1]:
-        raise InvalidInputError(
-            "--augment.rotate must not be negative, --augment.scale two numbers from 0 to 1, "
-            "and --augment.snr two numbers, the lower first."
-        )
-    chances = (augment.hflip, augment.noise, augment.swap, augment.mute)
-    if min(chances) < 0 or max(*chances, augment.swap + augment.mute) > 1:
-        raise InvalidInputError(
-            "--augment.hflip, noise and swap plus mute are probabilities, 0 to 1."
+            f"--augment.swap plus mute are probabilities of one change; {augment.swap:g} and "
+            f"{augment.mute:g} are more than 1 together."
         )

@@ -1,0 +1,88 @@
+"""Errors of commands and recipes: one line each, the traceback only where it is asked for."""
+
+import sys
+import traceback
+from contextlib import contextmanager
+from typing import Iterator, List, NoReturn, Optional, Sequence, Tuple
+
+from .errors import SEZooError
+from .text import one_line
+
+#: Option of every command and recipe that shows the traceback of an error.
+DEBUG_OPTION = "--debug-errors"
+#: The extra that installs a package, by the name under which it is imported.
+_EXTRAS = {
+    "accelerate": "train", "datasets": "train", "torchmetrics": "train", "tensorboard": "train",
+    "pyarrow": "train", "filelock": "train", "av": "video", "cv2": "speaker", "onnx": "export",
+    "onnxscript": "export", "onnxruntime": "export", "pytorch_grad_cam": "compare",
+    "captum": "compare", "torchcam": "compare", "scipy": "compare",
+}  # fmt: skip
+
+
+def without_debug(words: Sequence[str]) -> Tuple[List[str], bool]:
+    """Return arguments of the command line without ``--debug-errors``, and whether it was there.
+
+    Args:
+        words: The arguments.
+    """
+    rest = [word for word in words if word != DEBUG_OPTION]
+    return rest, len(rest) < len(words)
+
+
+@contextmanager
+def one_line_errors(program: str, debug: Optional[bool] = None) -> Iterator[None]:
+    """End the program after any error: with one line on stderr and exit status 1.
+
+    After Ctrl-C the status is 130. Names that the terminal's encoding lacks are printed escaped.
+
+    Args:
+        program: Its name, the beginning of the line.
+        debug: Print the traceback first; by default if ``--debug-errors`` is in the command line.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    except KeyboardInterrupt:
+        _end("interrupted", 130, debug)
+    except Exception as error:
+        _end(f"{program}: {one_line(explained(error))}", 1, debug)
+
+
+def _end(line: str, status: int, debug: Optional[bool]) -> NoReturn:
+    if DEBUG_OPTION in sys.argv if debug is None else debug:
+        traceback.print_exc()
+    if status == 1:
+        raise SystemExit(line)  # Python prints it
+    print(line, file=sys.stderr)
+    raise SystemExit(status)
+
+
+def explained(error: BaseException) -> str:
+    """Return the message of an error, with what to do where the message does not say it.
+
+    Args:
+        error: Any error.
+    """
+    kind, text = type(error).__name__, str(error)
+    if isinstance(error, SEZooError):
+        return text
+    if isinstance(error, ImportError):
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        install = f"pip install 'se_zoo[{extra}]'" if extra else "install the package it needs"
+        return f"{text}: {install}."
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError":
+        return f"out of memory ({text or kind}): use smaller batches, inputs or files."
+    if isinstance(error, RecursionError):
+        return f"a file is nested too deeply ({text})."
+    if isinstance(error, OSError):
+        return text or kind
+    if "DataLoader worker" in text:
+        return (
+            f"{text.splitlines()[0]} A loader process died, mostly for lack of memory: use fewer "
+            "--run.workers, then give the same command again."
+        )
+    if "PytorchStreamWriter" in text or "No space left" in text:
+        return f"{text.splitlines()[0]}: a file cannot be written; is the disk full?"
+    return f"{kind}: {text} ({DEBUG_OPTION} shows where)"

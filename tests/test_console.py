@@ -1,0 +1,103 @@
+"""Every error ends a command or recipe with one line; the traceback is shown if asked for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from se_zoo import cli
+from se_zoo.console import explained, one_line_errors, without_debug
+from se_zoo.errors import InvalidInputError
+
+ROOT = Path(__file__).parent.parent
+
+
+def named(name: str, message: str) -> ImportError:
+    return ModuleNotFoundError(message, name=name)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (InvalidInputError("wrong\n\x1b[31mvalue"), r"wrong \x1b[31mvalue"),
+        (named("accelerate", "No module named 'accelerate'"), "pip install 'se_zoo[train]'"),
+        (named("av.video", "No module named 'av'"), "pip install 'se_zoo[video]'"),
+        (OSError(28, "No space left on device", "x.png"), "No space left on device: 'x.png'"),
+        (MemoryError(), "out of memory"),
+        (RecursionError("maximum depth"), "nested too deeply"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "--run.workers"),
+        (RuntimeError("[enforce fail] PytorchStreamWriter failed writing"), "is the disk full?"),
+        (KeyError("x"), "KeyError: 'x' (--debug-errors shows where)"),
+        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), "surrogates"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_error_is_one_line_with_status_1(error: Exception, says: str) -> None:
+    with pytest.raises(SystemExit) as info, one_line_errors("program", debug=False):
+        raise error
+    line = str(info.value.code)
+    assert line.startswith("program: ") and says in line and "\n" not in line
+
+
+def test_torchs_lack_of_memory_is_explained() -> None:
+    import torch
+
+    assert "smaller batches" in explained(torch.OutOfMemoryError("CUDA out of memory"))
+
+
+def test_interruption_has_status_130(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as info, one_line_errors("program"):
+        raise KeyboardInterrupt
+    assert info.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_debug_option_shows_the_traceback_and_is_no_argument(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert without_debug(["a", "--debug-errors", "b"]) == (["a", "b"], True)
+    with pytest.raises(SystemExit), one_line_errors("program", debug=True):
+        raise KeyError("x")
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_command_turns_any_error_into_one_line(
+    debug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fails(args: Any) -> None:
+        raise ZeroDivisionError("in the middle")
+
+    monkeypatch.setitem(cli.COMMANDS, cli.Check, fails)
+    with pytest.raises(SystemExit, match="ZeroDivisionError: in the middle"):
+        cli.main(["check", "data", *(["--debug-errors"] if debug else [])])
+    assert ("Traceback" in capsys.readouterr().err) == debug
+
+
+#: Makes a package look as if it were not installed.
+HIDE = """
+import sys, runpy
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "accelerate":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+sys.argv = sys.argv[1:]
+sys.path.insert(0, "recipes")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["own_data", "squeeze_only", "speaker"])
+def test_recipe_without_its_extra_says_what_to_install(recipe: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HIDE, f"recipes/{recipe}.py", "--data.path", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()[-1:]
+    assert "pip install 'se_zoo[train]'" in line and "Traceback" not in done.stderr

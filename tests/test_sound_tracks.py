@@ -1,0 +1,72 @@
+"""Which sound of a file is taken: its track, and what two channels make together."""
+
+from pathlib import Path
+from typing import Any, List
+
+import numpy as np
+import pytest
+import torch
+
+av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
+
+from se_zoo.data.faces.sound import check_sound, probe_sound, read_sound, sound_features  # noqa: E402
+from se_zoo.errors import DataError  # noqa: E402
+
+RATE = 16_000
+
+
+def tone(hertz: float, seconds: float = 1.0) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (8000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16)
+
+
+def write(path: Path, tracks: List[np.ndarray]) -> Path:
+    """A .mkv with sound tracks of (channels, N) int16 samples."""
+    with av.open(str(path), "w") as container:
+        made: Any = []
+        for samples in tracks:
+            layout = ("mono", "stereo")[len(samples) - 1]
+            made.append((container.add_stream("pcm_s16le", RATE, layout=layout), samples, layout))
+        for stream, samples, layout in made:
+            packed = np.ascontiguousarray(samples.T.reshape(1, -1))
+            frame = av.AudioFrame.from_ndarray(packed, "s16", layout)
+            frame.sample_rate, frame.pts = RATE, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    return path
+
+
+def test_silent_first_track_is_named_and_the_other_can_be_taken(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.mkv", [np.zeros((1, RATE), np.int16), tone(440)[None]])
+    said = str(probe_sound(path, "v"))
+    assert said.startswith("sound track 0 of 2 (pcm_s16le, ") and "--audio" in said
+    other = probe_sound(path, "v", audio=1)
+    assert not other.silent and "silent" not in str(other)
+    assert np.abs(read_sound(path, "v")).max() == 0
+    assert np.abs(read_sound(path, "v", audio=1)).max() > 7000
+    assert not torch.equal(sound_features(path, "v"), sound_features(path, "v", audio=1))
+
+
+@pytest.mark.parametrize("number", [-1, 2])
+def test_track_that_does_not_exist_is_refused(tmp_path: Path, number: int) -> None:
+    path = write(tmp_path / "v.mkv", [tone(440)[None]] * 2)
+    for look in (probe_sound, read_sound, check_sound):
+        with pytest.raises(DataError, match=f"2 sound tracks, from 0; there is no track {number}"):
+            look(path, "v", audio=number)
+
+
+def test_channels_of_opposite_phase_do_not_become_silence(tmp_path: Path) -> None:
+    """As of a microphone with swapped wires: the mean of both channels is nothing."""
+    left = tone(440)
+    path = write(tmp_path / "v.mkv", [np.stack([left, -left])])
+    found = probe_sound(path, "v")
+    assert found.cancels and "left channel alone" in str(found)
+    assert np.abs(read_sound(path, "v").astype(int) - left).max() < 10
+
+
+def test_usual_stereo_is_mixed_as_before(tmp_path: Path) -> None:
+    left, right = tone(440), tone(660)
+    path = write(tmp_path / "v.mkv", [np.stack([left, right])])
+    assert not probe_sound(path, "v").cancels
+    mean = (left.astype(int) + right) / 2
+    assert np.abs(read_sound(path, "v") - mean).max() < 10
