@@ -14,7 +14,7 @@ from ..errors import InvalidInputError
 from ..layers.grid import Features, feature_map, in_dtype
 from . import heads, maps
 from .channel_selection import Selection, select_channels
-from .eval_mode import evaluating
+from .eval_mode import in_eval_mode
 from .explanation import Explanation
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, METHODS
 from .se_model import SEModel, backbone_features, check_images, check_model
@@ -90,8 +90,10 @@ def explain(
     """
     method = _check_method(model, method, versus)
     normalize = maps.check_normalize(normalize)
-    se_model, batch = check_model(model), check_images(model, images)
-    with torch.no_grad(), evaluating(model):
+    check_model(model)
+    batch = check_images(model, images)
+    with torch.no_grad(), in_eval_mode(model) as still:
+        se_model = check_model(still)
         state = _forward(se_model, batch)
         with torch.autocast(batch.device.type, enabled=False):
             rows = _target_rows(se_model, state, target, method)

@@ -12,7 +12,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from ...errors import InvalidInputError, SEZooError
-from ...explanations.eval_mode import evaluating
+from ...explanations.eval_mode import in_eval_mode
 from .._timm import save_config_for_hf
 from ..build import NOT_SAVED
 from ..sehead import NoGate
@@ -243,8 +243,8 @@ def _check_loads_again(model: Any, folder: Path, final: Path) -> None:
     other.to(first.device).load_state_dict(model.state_dict())
     inputs = {k: v.to(first.device) for k, v in other.example_inputs().items()}
     try:
-        with evaluating(model), torch.no_grad():
-            ours, theirs = (_logits(m(*inputs.values())) for m in (model, other))
+        with in_eval_mode(model) as still, torch.no_grad():
+            ours, theirs = (_logits(m(*inputs.values())) for m in (still, other))
     except Exception as error:  # a model may raise anything for an input that it does not take
         shapes = ", ".join(str(tuple(v.shape)) for v in inputs.values())
         raise InvalidInputError(
