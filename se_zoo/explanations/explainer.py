@@ -5,6 +5,7 @@ gradient through the backbone, so it is thread-safe, leaves nothing on the model
 than a forward pass.
 """
 
+import warnings
 from typing import NamedTuple, Optional, Tuple, Union, cast
 
 import torch
@@ -94,6 +95,8 @@ def explain(
     batch = check_images(model, images)
     with torch.no_grad(), in_eval_mode(model) as still:
         se_model = check_model(still)
+        if method == "gate" and not getattr(still, "gate_trained", True):
+            warn_untrained()
         state = _forward(se_model, batch)
         with torch.autocast(batch.device.type, enabled=False):
             rows = _target_rows(se_model, state, target, method)
@@ -104,6 +107,15 @@ def explain(
             heatmap = maps.to_heatmap(found.raw, from_zero, normalize, size)
     images = images.unsqueeze(2) if images.dim() < batch.dim() else images
     return _explanation(se_model, images, state, request, found, heatmap)
+
+
+def warn_untrained() -> None:
+    """Warn that the gate of a model cannot say anything yet."""
+    warnings.warn(
+        "The model's gate was never trained: it is 1 for every channel and selects none by itself. "
+        'Train the model, or use method="contribution" or "activation".',
+        stacklevel=4,
+    )
 
 
 def _check_method(model: nn.Module, method: Optional[str], versus: Union[int, str, None]) -> str:

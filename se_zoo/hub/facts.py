@@ -140,11 +140,12 @@ def _check(facts: Facts, file: Path) -> None:
         raise InvalidInputError(f"{file}: {'; '.join(wrong)}.")
 
 
-def read_raw(file: Path) -> Any:
+def read_raw(file: Path, seen: Tuple[Path, ...] = ()) -> Any:
     """Read a YAML file of facts, and the file that its key ``like`` names, without checks.
 
     Args:
         file: The file.
+        seen: Files that name this one.
 
     Returns:
         What the YAML holds; for facts a mapping.
@@ -154,11 +155,13 @@ def read_raw(file: Path) -> Any:
     """
     try:
         content = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # YAML raises ValueError for a date or a number that cannot be.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InvalidInputError(f"{file} cannot be read: {error}") from error
     if isinstance(content, dict) and "like" in content:
         other = file.parent / str(content.pop("like"))
-        base = {} if other.resolve() == file.resolve() else read_raw(other)
+        here = (*seen, file.resolve())
+        base = {} if other.resolve() in here else read_raw(other, here)
         if not isinstance(base, dict) or not base:
             raise InvalidInputError(
                 f"{file}: like: {other.name} holds no facts; name another file of facts."

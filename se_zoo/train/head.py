@@ -103,6 +103,9 @@ class HeadTrainer(ClassifierTrainer):
         model.load_state_dict(fp16_state(model))
         return _HeadOnly(model)
 
+    def _check_norms(self, model: nn.Module) -> None:
+        """Do nothing: the BatchNorms of the backbone are not trained."""
+
     def unwrap(self, trained: nn.Module) -> nn.Module:
         """Return the model that takes images."""
         return trained.model  # type: ignore[return-value]
