@@ -47,7 +47,8 @@ class Reader(NamedTuple):
 #: Values that stand where others belong.
 STRANGE: Tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2**31, 10**30, -0.5, 1e30, float("nan"), float("inf"), "", "a",
-    "\u202etxt", "a\nb", "../../x", "x" * 10_000, [], [1], [[]], [None] * 5, ["a"] * 3, {}, {"a": 1},
+    "\u202etxt", "a\nb", "../../x", "x" * 10_000, [], [1], [[]], [None] * 5, ["a"] * 3, {},
+    {"a": 1},
     [10**6] * 4, [20_000] * 3, [3, 20_000, 20_000], {"0": "a"},
 )  # fmt: skip
 

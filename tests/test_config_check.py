@@ -75,7 +75,7 @@ def test_error_quotes_a_long_value_in_part() -> None:
 )
 def test_file_that_is_no_object_is_one_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(UnknownModelError, match="config.json"):
+    with pytest.raises(UnknownModelError, match=r"config.json"):
         read_json(tmp_path / "config.json")
     for read in (described_model, timm.create_model):
         with pytest.raises(UnknownModelError, match=r"config\.json"):

@@ -50,8 +50,10 @@ def _view(module: nn.Module, made: Dict[int, nn.Module]) -> Optional[nn.Module]:
     state.pop("_compiled_call_impl", None)  # it calls the module itself
     own = ("_modules", "_parameters", "_buffers")
     # The class and hooks of a module know nothing of the instance; what is stored on it may.
-    if isinstance(module, torch.jit.ScriptModule) or "forward" in state or any(
-        _refers_to_module(value) for name, value in state.items() if name not in own
+    if (
+        isinstance(module, torch.jit.ScriptModule)
+        or "forward" in state
+        or any(_refers_to_module(value) for name, value in state.items() if name not in own)
     ):
         return None
     view: nn.Module = object.__new__(type(module))

@@ -256,8 +256,8 @@ def head_gradient(
             if not is_quantised(model):
                 raise
             raise InvalidInputError(
-                f"torch has no gradient of the quantised head of {type(model).__name__}, which this "
-                'map needs. Quantise the backbone alone, or use method="gate" or "activation". '
+                f"torch has no gradient of the quantised head of {type(model).__name__}, which "
+                'this map needs. Quantise the backbone alone, or use method="gate" or "activation". '
                 f"({error})"
             ) from error
     return gradient.detach()

@@ -97,8 +97,8 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
     if found:
         named = ", ".join(f"{labels[i]!r} ({i})" for i in found[:5])
         raise UnknownLabelError(
-            f"Label {label!r} names {len(found)} classes: {named}. Give one of these names as it is "
-            "written, or its index."
+            f"Label {label!r} names {len(found)} classes: {named}. Give one of these names as it "
+            "is written, or its index."
         )
     raise UnknownLabelError(_unknown_label(label, labels))
 

@@ -1,6 +1,5 @@
 """Read and check what is to be published: a finished run, or a saved model."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, UnknownModelError
+from ..models.pretrained.config_check import read_json
 from ..models.pretrained.fetch import HUB_ORG, WEIGHTS_NAME
 from ..models.pretrained.load import load_any
 from ..models.pretrained.manifest import cards_folder, manifest, sha256_of
@@ -168,15 +168,15 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
             "with se_zoo.save(model, folder)."
         )
     try:
-        config = json.loads((export / "config.json").read_text("utf-8"))
+        config = read_json(export / "config.json")
     except FileNotFoundError:
         raise InvalidInputError(
             f"{export} has no config.json: a run without the SE block (--model.no-se) is a control "
             "and explains nothing. Publish the run with the block."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, UnknownModelError) as error:
         raise InvalidInputError(f"{export / 'config.json'} cannot be read: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("pretrained_cfg", {}), dict):
+    if not isinstance(config.get("pretrained_cfg", {}), dict):
         raise InvalidInputError(
             f"{export / 'config.json'} is not a config of timm; save the model again."
         )

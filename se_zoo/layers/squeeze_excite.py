@@ -33,7 +33,7 @@ class SqueezeExcite(nn.Module):
     """
 
     gate_scale: torch.Tensor
-    __jit_unused_properties__ = ["trained"]
+    __jit_unused_properties__ = ("trained",)
 
     if TYPE_CHECKING:  # TorchScript reads the annotations that are there at run time
         fc1: nn.Linear

@@ -27,8 +27,8 @@ from .pretrained.config_check import check_config
 from .pretrained.errors import clear_errors
 from .pretrained.fetch import check_finite, local_source, restore_source, source_name
 from .pretrained.fit_check import check_before_building, is_described
-from .pretrained.weights_check import check_all_loaded
 from .pretrained.own_models import with_own_args
+from .pretrained.weights_check import check_all_loaded
 
 #: Beginnings of the arguments that model_args of a config.json leave out: they concern loading or
 #: one run, or config.json has them elsewhere.

@@ -24,9 +24,7 @@ def name_of(model: nn.Module) -> str:
     return cfg.get("architecture") or type(model).__name__
 
 
-def probe_layout(
-    model: nn.Module, img_size: ImageSize = None
-) -> Tuple[Layout, int]:
+def probe_layout(model: nn.Module, img_size: ImageSize = None) -> Tuple[Layout, int]:
     """Return the layout and number of channels of a model's features.
 
     A copy of the model runs on the meta device, which has shapes but no memory and no arithmetic.

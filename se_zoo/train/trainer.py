@@ -115,8 +115,9 @@ class Trainer:
             return
         done = self.unfold(model, folded)
         self.accelerator.print(
-            f"{self.source}: {len(folded)} of {len(batch_norms(model))} BatchNorms were folded into "
-            f"their convolutions (mean 0, variance 1), and training would start from chance; {done}",
+            f"{self.source}: {len(folded)} of {len(batch_norms(model))} BatchNorms were folded "
+            "into their convolutions (mean 0, variance 1), and training would start from chance; "
+            f"{done}",
             file=sys.stderr,
         )
         for tensor in model.state_dict().values():

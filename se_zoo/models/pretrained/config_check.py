@@ -23,6 +23,9 @@ MAX_ARGUMENT = 1_000_000
 #: How deep lists and objects of model arguments may lie in each other.
 _MAX_DEPTH = 8
 
+#: Largest share of labels that have another's name: ImageNet-1k has two cranes and two maillots.
+_EQUAL_NAMES = 0.01
+
 _INTERPOLATIONS = (
     "bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random",
 )  # fmt: skip
@@ -59,9 +62,7 @@ def read_json(file: Path) -> Dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UnknownModelError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise UnknownModelError(
-            f"{file} must hold a JSON object, not a {type(content).__name__}."
-        )
+        raise UnknownModelError(f"{file} must hold a JSON object, not a {type(content).__name__}.")
     return content
 
 
@@ -159,7 +160,8 @@ def check_label_names(names: Any, num_classes: Optional[int]) -> None:
         num_classes: Number of classes; with 0 or None any number of names will do.
 
     Raises:
-        ValueError: If they are not a list of different, non-empty texts, one for each class.
+        ValueError: If they are not a list of non-empty texts, one for each class, or more than one
+            in a hundred is the same as another.
     """
     if names is None:
         return
@@ -173,13 +175,13 @@ def check_label_names(names: Any, num_classes: Optional[int]) -> None:
                 f"label_names must be texts that are not empty; that of class {index} is "
                 f"{_short(name)}."
             )
-    if len(set(names)) < len(names):
+    if len(names) - len(set(names)) > _EQUAL_NAMES * len(names):
         first = next(name for i, name in enumerate(names) if name in names[:i])
         where = ", ".join(str(i) for i, name in enumerate(names) if name == first)
         raise ValueError(
             f"label_names must differ; {_short(first)} is the name of the classes {where}."
         )
-    if num_classes and names and len(names) != num_classes:
+    if num_classes and len(names) != num_classes:
         raise ValueError(
             f"label_names has {len(names)} names for {num_classes} classes; give one for each."
         )
@@ -226,9 +228,7 @@ def _check_texts(cfg: Mapping[str, Any]) -> None:
     """Check names and choices; raise ValueError."""
     for name, choices in (("interpolation", _INTERPOLATIONS), ("crop_mode", _CROP_MODES)):
         if (value := cfg.get(name)) and value not in choices:
-            raise ValueError(
-                f"{name} must be one of {', '.join(choices)}, not {_short(value)}."
-            )
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {_short(value)}.")
     for name in ("tag", "architecture", "file", "hf_hub_id", "hf_hub_filename", "source"):
         value = cfg.get(name)
         if value is not None and not isinstance(value, str):
@@ -290,9 +290,7 @@ def _whole(name: str, value: Any, low: int, high: int) -> None:
 def _number(name: str, value: Any, low: float, high: float) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(
-            f"{name} must be numbers from {low:g} to {high:g}, not {_short(value)}."
-        )
+        raise ValueError(f"{name} must be numbers from {low:g} to {high:g}, not {_short(value)}.")
 
 
 def _short(value: Any) -> str:
@@ -302,4 +300,3 @@ def _short(value: Any) -> str:
     except (RecursionError, ValueError):  # too deep, or an integer of too many digits
         text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
-

@@ -244,9 +244,7 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
             raise ValueError("give hf-hub:<repository> or local-dir:<folder>")
     except UNREADABLE as error:
         why = f"{error}" if isinstance(error, SEZooError) else f"{type(error).__name__}: {error}"
-        raise UnknownModelError(
-            f"{name} describes no model that timm can create. {why}"
-        ) from error
+        raise UnknownModelError(f"{name} describes no model that timm can create. {why}") from error
     return architecture, cfg, _check_model_args(args or {}, name)
 
 

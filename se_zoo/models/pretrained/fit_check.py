@@ -35,8 +35,8 @@ def check_before_building(
 ) -> Optional[Tensors]:
     """Check that weights fit their config, without building the model or reading a tensor.
 
-    Weights with a config.json must load strictly into the model that it describes: then a classifier
-    that timm drops is one that the caller replaces.
+    Weights with a config.json must load strictly into the model that it describes: then a
+    classifier that timm drops is one that the caller replaces.
 
     Args:
         pretrained: Whether weights will be loaded.

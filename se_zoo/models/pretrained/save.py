@@ -16,6 +16,7 @@ from ...explanations.eval_mode import in_eval_mode
 from .._timm import save_config_for_hf
 from ..build import NOT_SAVED
 from ..sehead import NoGate
+from .config_check import check_label_names
 from .errors import as_sentence
 from .fetch import WEIGHTS_NAME
 from .load import load_any
@@ -173,6 +174,10 @@ def check_labels(model: Any, labels: Optional[Sequence[str]]) -> Optional[List[s
         raise InvalidInputError(
             f"{len(names)} labels for {model.num_classes} classes; give a list with one for each."
         )
+    try:
+        check_label_names(names, model.num_classes)
+    except ValueError as error:
+        raise InvalidInputError(f"labels cannot be used: {error}") from None
     if model.fixed_labels is not None and names != list(model.fixed_labels):
         raise InvalidInputError(
             f"labels must be {list(model.fixed_labels)}: those of a {type(model).__name__} are "

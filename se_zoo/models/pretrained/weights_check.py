@@ -231,9 +231,7 @@ def check_classifier_name(model: Any, cfg: Mapping[str, Any], place: str) -> Non
             )
 
 
-def check_all_loaded(
-    model: Any, stored: Tensors, cfg: Mapping[str, Any], place: str
-) -> None:
+def check_all_loaded(model: Any, stored: Tensors, cfg: Mapping[str, Any], place: str) -> None:
     """Refuse a model with layers of its own that got no weights.
 
     With other classes than the config's, timm loads what fits and leaves the rest random.
