@@ -75,7 +75,7 @@ MISFITS: Dict[str, Any] = {
     r"input_size\[0\]=1|do not fit": cfg(input_size=[1, 160, 160]),
     r"classifier='layer4'": cfg(classifier="layer4"),
     r"more layers than can be meant": args(layers=[5000] * 4),
-    r"at most 1,000,000": args(layers=[10**9] * 4),
+    r"adds up to more than 1,000,000": args(layers=[10**9] * 4),
     r"from 1 to 4,096, not 20000": cfg(input_size=[3, 20000, 20000]),
 }
 

@@ -257,8 +257,8 @@ def head_gradient(
                 raise
             raise InvalidInputError(
                 f"torch has no gradient of the quantised head of {type(model).__name__}, which "
-                'this map needs. Quantise the backbone alone, or use method="gate" or "activation". '
-                f"({error})"
+                "this map needs. Quantise the backbone alone, or use "
+                f'method="gate" or "activation". ({error})'
             ) from error
     return gradient.detach()
 

@@ -157,7 +157,7 @@ def read_raw(file: Path, seen: Tuple[Path, ...] = ()) -> Any:
         content = yaml.safe_load(file.read_text("utf-8"))
     # YAML raises ValueError for a date or a number that cannot be.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InvalidInputError(f"{file} cannot be read: {error}") from error
+        raise InvalidInputError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     if isinstance(content, dict) and "like" in content:
         other = file.parent / str(content.pop("like"))
         here = (*seen, file.resolve())

@@ -52,7 +52,9 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
             if not is_described(cfg):
                 raise
             raise _not_described(cfg, error) from error
-        first = next(line.strip() for line in str(error).splitlines()[1:])
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        first = next((line for line in lines if "size mismatch" in line), lines[0])
+        first = first if len(first) <= 300 else f"{first[:297]}..."
         raise WeightsNotFoundError(
             f"The weights from {source_name(cfg)} do not fit {variant} as it is described by their "
             f"config.json or by the arguments given. {first}"
