@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from PIL import Image
 
 import se_zoo
 from se_zoo import ExplainedModel
+from se_zoo.inference.images import explain_photos
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,13 @@ def test_input_is_as_the_model_was_made(
     assert heatmaps.shape == (2, 3, *shape[1:])
     assert torch.allclose(logits, model(images), atol=1e-5)
     assert model.has_exact_maps()
+
+
+def test_photos_are_brought_to_the_size_that_the_model_was_made_for() -> None:
+    model: Any = se_zoo.squeeze("test_vit", num_classes=3, img_size=64, dynamic_img_size=False)
+    photo = Image.new("RGB", (90, 80))
+    explanation, _ = explain_photos(model.eval(), [photo])
+    assert explanation.heatmap.shape[-2:] == (64, 64)
 
 
 def test_set_input_size_is_followed() -> None:

@@ -122,6 +122,13 @@ def test_arguments_that_add_layers_are_refused_and_other_classes_are_not(saved: 
     assert timm.create_model(name, pretrained=True, in_chans=1).conv1[0].in_channels == 1
     with pytest.raises(WeightsNotFoundError, match="would stay random"):
         timm.create_model(name, pretrained=True, num_classes=7, layers=[2, 1, 1, 1])
+    with pytest.raises(WeightsNotFoundError, match="do not fit"):
+        timm.create_model(name, pretrained=True, num_classes=7, backbone="test_vit")
+    with pytest.raises(WeightsNotFoundError, match="would stay random"):
+        timm.create_model(
+            "timm_sehead", backbone="test_vit", pretrained=True, num_classes=7,
+            pretrained_cfg_overlay={"file": str(saved / "model.safetensors")},
+        )  # fmt: skip
 
 
 def test_file_given_to_timm_as_an_overlay_must_have_the_classes_it_claims(saved: Path) -> None:

@@ -1,8 +1,9 @@
 """Find out which inputs a model takes: as it was made, not as its config says of the weights."""
 
-from typing import Any, List, Tuple, Union
+from typing import Any, Dict, List, Tuple, Union
 
 import timm.models
+from timm.data.config import resolve_data_config
 from timm.layers import to_2tuple  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 
@@ -33,6 +34,21 @@ def input_size(model: nn.Module, img_size: ImageSize = None) -> Tuple[int, int]:
         img_size = kept[0].img_size
     height, width = to_2tuple(img_size or made_with.get("img_size") or size[1:])  # type: ignore[misc]
     return int(height), int(width)
+
+
+def data_config(model: nn.Module) -> Dict[str, Any]:
+    """Return timm's data config of a model, with the input that the model is made for.
+
+    timm's ``resolve_data_config`` takes the size that the weights had.
+
+    Args:
+        model: A timm model for images.
+
+    Returns:
+        ``input_size`` (C, H, W), ``mean``, ``std``, ``interpolation``, ``crop_pct``, ``crop_mode``.
+    """
+    size = (input_channels(model)[0], *input_size(model))
+    return {**resolve_data_config(model=model), "input_size": size}
 
 
 def input_channels(model: nn.Module) -> List[int]:

@@ -6,11 +6,11 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
-from timm.data.config import resolve_data_config
 
 from ..data import ClipDataConfig, ImageTable
 from ..errors import InvalidInputError
 from ..models import resolve_clip_config
+from ..models.input_size import data_config
 from ..statistics import best_thresholds
 from . import loader
 from .batch_norm import BATCHES, unfold_norms
@@ -72,7 +72,7 @@ class ClassifierTrainer(Trainer):
     def check_input(self, model: torch.nn.Module) -> None:
         """Check that the model takes images of half size, if it is to train on them."""
         if self.config.augment.half_size_epochs:
-            channels, height, width = resolve_data_config(model=model)["input_size"]
+            channels, height, width = data_config(model)["input_size"]
             half = torch.zeros(1, channels, height // 2, width // 2, device=self.accelerator.device)
             hint = "; --augment.half-size-epochs 0 leaves out the epochs at half size"
             check_input(model, half, self.config, "images", hint)
