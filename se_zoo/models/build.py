@@ -28,7 +28,7 @@ from .pretrained.errors import clear_errors
 from .pretrained.fetch import check_finite, local_source, restore_source, source_name
 from .pretrained.fit_check import check_before_building, is_described
 from .pretrained.own_models import with_own_args
-from .pretrained.weights_check import check_all_loaded
+from .pretrained.weights_check import check_all_loaded, check_dtypes
 
 #: Beginnings of the arguments that model_args of a config.json leave out: they concern loading or
 #: one run, or config.json has them elsewhere.
@@ -116,6 +116,7 @@ def build_and_load(
         model = build(local, args, pretrained)
     restore_source(model, cfg)
     if stored is not None:
+        check_dtypes(stored, model.state_dict(), place)
         if not args.get("features_only"):
             check_all_loaded(model, stored, cfg, place)
         check_finite(model, place)

@@ -9,6 +9,9 @@ from ..provenance import options
 FREE_OPTIONS = frozenset({"output", "overwrite", "resume", "workers", "save_every", "keep",
                           "log_every", "trackers", "dry_run", "init"})  # fmt: skip
 
+#: Options of the optimiser that came later; left out where they are not used.
+_LATER_OPTIONS = ("freeze_backbone", "freeze_norms")
+
 
 def result_options(
     config: Dict[str, Any], processes: int, free: Collection[str] = FREE_OPTIONS
@@ -23,6 +26,9 @@ def result_options(
     """
     run = {name: value for name, value in config["run"].items() if name not in free}
     optim = {**config["optim"], "batch_size": config["optim"]["batch_size"] * processes}
+    for name in _LATER_OPTIONS:  # so that runs of before continue
+        if not optim.get(name):
+            optim.pop(name, None)
     return {**config, "run": run, "optim": optim}
 
 
