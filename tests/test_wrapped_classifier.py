@@ -102,6 +102,19 @@ def test_model_of_inference_mode_is_explained_as_any_other(backbone: str, way: s
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_speaker_model_of_inference_mode_is_explained_as_any_other() -> None:
+    torch.manual_seed(0)
+    expected: Any = se_zoo.create_speaker_model("asd_tiny_sehead")
+    with torch.inference_mode():
+        model: Any = se_zoo.create_speaker_model("asd_tiny_sehead")
+        model.load_state_dict(expected.state_dict())
+    inputs = expected.example_inputs()
+    raw = expected.explain(**inputs).raw
+    assert torch.allclose(model.explain(**inputs).raw, raw, atol=1e-6)
+    with torch.inference_mode():
+        assert torch.allclose(expected.explain(**inputs).raw, raw, atol=1e-6)
+
+
 def load(model: nn.Module, other: nn.Module) -> nn.Module:
     with torch.inference_mode():
         model.load_state_dict(other.state_dict())

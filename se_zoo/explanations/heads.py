@@ -248,7 +248,7 @@ def head_gradient(
         chosen = take(gated, images)
         leaf = feature_map(chosen).clone().requires_grad_(True)
         try:
-            with _OutOfInferenceMode():
+            with OutOfInferenceMode():
                 logits = model.classify(with_feature_map(chosen, leaf))  # type: ignore[operator]
             rows = torch.arange(len(targets), device=targets.device)
             (gradient,) = torch.autograd.grad(logits[rows, targets.clone()].sum(), leaf)
@@ -263,7 +263,7 @@ def head_gradient(
     return gradient.detach()
 
 
-class _OutOfInferenceMode(TorchFunctionMode):
+class OutOfInferenceMode(TorchFunctionMode):
     """Give every call copies of its tensors that were made in inference mode.
 
     Autograd refuses such tensors. A model that was created, loaded or cast in inference mode has

@@ -10,6 +10,7 @@ import torch
 from ..errors import InvalidInputError
 from .channel_selection import select_channels
 from .eval_mode import in_eval_mode
+from .heads import OutOfInferenceMode
 from .maps import to_unit_range, upsample
 from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS
 
@@ -219,10 +220,14 @@ def _detect(
             fusion = model.fusion(joined)
             return model.detector(joined * fusion, lengths), fusion, None
     # cuDNN's recurrent layers have no backward pass in eval mode.
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        leaf = joined.detach().requires_grad_(True)
-        fusion = model.fusion(leaf)
-        logits = model.detector(leaf * fusion, lengths)
+    with (
+        torch.inference_mode(False), torch.enable_grad(),
+        torch.backends.cudnn.flags(enabled=False),
+    ):  # fmt: skip
+        leaf = joined.detach().clone().requires_grad_(True)
+        with OutOfInferenceMode():
+            fusion = model.fusion(leaf)
+            logits = model.detector(leaf * fusion, lengths)
         steps = torch.arange(logits.shape[1], device=logits.device)
         (slope,) = torch.autograd.grad((logits * (steps < lengths[:, None])).sum(), leaf)
     return logits.detach(), fusion.detach(), slope
