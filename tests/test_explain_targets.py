@@ -9,6 +9,7 @@ import torch
 
 import se_zoo
 from se_zoo import InvalidInputError, UnknownLabelError
+from se_zoo.explanations.target_classes import label_index, target_of
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES, imagenet_labels
 
 from .explain_models import (
@@ -253,3 +254,90 @@ def test_difference_needs_two_classes() -> None:
     with pytest.raises(InvalidInputError, match="two classes"):
         model.explain(images(), method="difference")
     assert model.explain(images()).target == (0, 0)
+
+
+# Labels that are alike, and one class per image by name
+
+
+@pytest.mark.parametrize(
+    ("labels", "target", "wanted"),
+    [
+        (["A", "a"], "a", 1), (["A", "a"], "A", 0), (["a", " a"], " a", 1), (["a ", "a"], "a ", 0),
+        (["cafe\u0301", "tea"], "caf\u00e9", 0), (["caf\u00e9", "tea"], "cafe\u0301", 0),
+        (["caf\u00e9", "cafe\u0301"], "cafe\u0301", 1), (["STRASSE", "x"], "stra\u00dfe", 0),
+        (["a b", "a_b"], "a_b", 1), (["a-b", "a_b"], "a-b", 0), (["\uff21", "b"], "a", 0),
+        (["cat, tom", "tom"], "tom", 1), (["x", "\u0130stanbul"], "\u0130STANBUL", 1),
+    ],
+)  # fmt: skip
+def test_label_that_exists_can_be_named_as_it_is_written(
+    labels: Any, target: str, wanted: int
+) -> None:
+    assert label_index(target, labels, len(labels)) == wanted
+    for index, label in enumerate(labels):
+        assert label_index(label, labels, len(labels)) == index
+        assert target_of(label, labels, len(labels)) == index
+
+
+def test_label_of_two_classes_names_both() -> None:
+    with pytest.raises(UnknownLabelError, match=r"2 classes: 'A' \(0\), 'a' \(1\)"):
+        label_index("\uff21", ["A", "a"], 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("7", 1), ("2", 2), ("-1", None), ("\u00b2", None), ("--5", None)]
+)
+def test_word_of_the_command_line_is_a_label_before_it_is_a_number(text: str, wanted: Any) -> None:
+    if wanted is not None:
+        assert target_of(text, ["a", "7", "c"], 3) == wanted
+        return
+    with pytest.raises(UnknownLabelError):
+        target_of(text, ["a", "7", "c"], 3)
+
+
+class Series:
+    """What pandas and polars columns have in common."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.array(values)
+
+    def to_numpy(self) -> Any:
+        return self.values
+
+    def __iter__(self) -> Any:
+        return iter(self.values)
+
+
+@pytest.mark.parametrize("kind", [Series, np.array, lambda v: np.array(v, dtype=object)])
+@pytest.mark.parametrize("values", [["Bald", "Smiling", "Bald"], [4, 31, 4]])
+def test_column_or_array_gives_one_target_per_image(celeba: Any, kind: Any, values: Any) -> None:
+    explanation = celeba.explain(images(3), kind(values))
+    assert explanation.target == (4, 31, 4)
+    with pytest.raises(InvalidInputError, match="one"):
+        celeba.explain(images(2), kind(values))
+
+
+def test_column_of_pandas_is_one_class_per_image(celeba: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    for values in (["Bald", "Smiling"], [4, 31]):
+        series = pandas.Series(values, index=[7, 3])
+        assert celeba.explain(images(2), series).target == (4, 31)
+
+
+# A gate that was never trained
+
+
+def test_untrained_identity_gate_is_said_and_warned_of() -> None:
+    model: Any = se_zoo.squeeze("test_resnet", num_classes=3).eval()
+    assert not model.gate_trained
+    for use in (
+        lambda: model.explain(images(), method="gate"),
+        lambda: se_zoo.ExplainedModel(model, "gate"),
+    ):
+        with pytest.warns(UserWarning, match="never trained"):
+            use()
+    with torch.no_grad():
+        model.se.fc2.weight[0, 0] = 0.1
+    assert model.gate_trained
+    model.explain(images(), method="gate")  # warnings are errors here
+    assert se_zoo.squeeze("test_resnet", gate="sigmoid").gate_trained
+    assert not se_zoo.create_speaker_model("asd_tiny_sehead").gate_trained

@@ -177,6 +177,7 @@ REFUSED: Dict[str, Any] = {
     "2 labels for 3 classes": (small, {"labels": ["cat", "dog"]}),
     "labels must be texts": (small, {"labels": ["cat", "dog", 3]}),
     "0 labels for 3 classes": (small, {"labels": "cat"}),
+    "must differ; 'cat'": (small, {"labels": ["cat", "cat", "dog"]}),
     "labels must be .'speaking'": (lambda: MODELS["speaker"](), {"labels": ["talking"]}),
     "was pruned": (lambda: pruned(MODELS["registered"]()), {}),
     "was not made by timm.create_model": (lambda: nameless(small()), {}),

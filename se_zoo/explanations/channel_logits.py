@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import InvalidInputError
-from .eval_mode import evaluating
+from .eval_mode import in_eval_mode
 from .se_model import backbone_features, check_images, check_model
 
 
@@ -35,9 +35,10 @@ def channel_logits(
     """
     if (keep is None) == (drop is None):
         raise InvalidInputError("Give exactly one of keep and drop.")
-    se_model = check_model(model)
+    check_model(model)
     batch = check_images(model, images)
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), in_eval_mode(model) as still:
+        se_model = check_model(still)
         native = backbone_features(se_model, batch)
         gate = se_model.gate(native)
         chosen = _channel_mask(keep if keep is not None else drop, gate)

@@ -1,10 +1,12 @@
-"""Eval mode during an explanation, restored afterwards, for several threads at once."""
+"""Eval mode during an explanation, for several threads at once, while another one may train."""
 
+import functools
 import threading
 from contextlib import contextmanager
-from typing import Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 _LOCK = threading.Lock()
@@ -14,12 +16,73 @@ _ACTIVE: "WeakKeyDictionary[nn.Module, Tuple[int, List[nn.Module]]]" = WeakKeyDi
 
 
 @contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield a model in eval mode that shares all tensors with the given one.
+
+    A model in eval mode is yielded as it is. Of a model in train mode, copies of its modules are
+    yielded: their parameters and buffers are the model's own, their mode is not. So the model stays
+    in train mode for a thread that trains it at the same time. Modules that cannot be copied so
+    (of TorchScript or torch.compile, or with a replaced ``forward``) are switched, as by
+    :func:`evaluating`.
+
+    Args:
+        model: The model; it is not changed.
+
+    Yields:
+        The model to use within the block.
+    """
+    if not any(module.training for module in model.modules()):
+        yield model
+        return
+    view = _view(model, {})
+    if view is not None:
+        yield view
+        return
+    with evaluating(model):
+        yield model
+
+
+def _view(module: nn.Module, made: Dict[int, nn.Module]) -> Optional[nn.Module]:
+    """Return a copy in eval mode that shares the tensors; None if there can be none."""
+    if id(module) in made:
+        return made[id(module)]
+    state = dict(vars(module))
+    state.pop("_compiled_call_impl", None)  # it calls the module itself
+    own = ("_modules", "_parameters", "_buffers")
+    # The class and hooks of a module know nothing of the instance; what is stored on it may.
+    if (
+        isinstance(module, torch.jit.ScriptModule)
+        or "forward" in state
+        or any(_refers_to_module(value) for name, value in state.items() if name not in own)
+    ):
+        return None
+    view: nn.Module = object.__new__(type(module))
+    made[id(module)] = view
+    children = {}
+    for name, child in module._modules.items():
+        children[name] = None if child is None else _view(child, made)
+        if child is not None and children[name] is None:
+            return None
+    vars(view).update(state, _modules=children, training=False)
+    return view
+
+
+def _refers_to_module(value: Any) -> bool:
+    """Return whether an attribute holds a module, or a function that is bound to one."""
+    if isinstance(value, functools.partial):
+        return any(map(_refers_to_module, (value.func, *value.args, *value.keywords.values())))
+    if isinstance(value, (list, tuple)):
+        return any(map(_refers_to_module, value))
+    return isinstance(value, nn.Module) or isinstance(getattr(value, "__self__", None), nn.Module)
+
+
+@contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module of a model into eval mode, and restore the mode of each at the end.
 
     The last of several concurrent explanations restores the modes, so that no thread switches
     dropout or batch statistics back on while another one runs. A model that is already in eval
-    mode is not changed.
+    mode is not changed. Nobody may train the model meanwhile; see :func:`in_eval_mode`.
     """
     with _LOCK:
         running, training = _ACTIVE.get(model, (0, []))

@@ -8,6 +8,7 @@ from torch import nn
 from ..errors import InvalidInputError
 from . import heads, maps
 from .channel_selection import selection_mask
+from .explainer import warn_untrained
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
 from .se_model import SEModel, backbone_features, check_images, check_model
 from .target_classes import label_index
@@ -69,6 +70,8 @@ class ExplainedModel(nn.Module):
         self.eval()
         self.method = method
         self.normalize = maps.check_normalize(normalize)
+        if method == "gate" and not getattr(model, "gate_trained", True):
+            warn_untrained()
         self.targets: Tuple[int, ...] = ()
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()

@@ -5,6 +5,7 @@ gradient through the backbone, so it is thread-safe, leaves nothing on the model
 than a forward pass.
 """
 
+import warnings
 from typing import NamedTuple, Optional, Tuple, Union, cast
 
 import torch
@@ -14,7 +15,7 @@ from ..errors import InvalidInputError
 from ..layers.grid import Features, feature_map, in_dtype
 from . import heads, maps
 from .channel_selection import Selection, select_channels
-from .eval_mode import evaluating
+from .eval_mode import in_eval_mode
 from .explanation import Explanation
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, METHODS
 from .se_model import SEModel, backbone_features, check_images, check_model
@@ -90,8 +91,12 @@ def explain(
     """
     method = _check_method(model, method, versus)
     normalize = maps.check_normalize(normalize)
-    se_model, batch = check_model(model), check_images(model, images)
-    with torch.no_grad(), evaluating(model):
+    check_model(model)
+    batch = check_images(model, images)
+    with torch.no_grad(), in_eval_mode(model) as still:
+        se_model = check_model(still)
+        if method == "gate" and not getattr(still, "gate_trained", True):
+            warn_untrained()
         state = _forward(se_model, batch)
         with torch.autocast(batch.device.type, enabled=False):
             rows = _target_rows(se_model, state, target, method)
@@ -102,6 +107,15 @@ def explain(
             heatmap = maps.to_heatmap(found.raw, from_zero, normalize, size)
     images = images.unsqueeze(2) if images.dim() < batch.dim() else images
     return _explanation(se_model, images, state, request, found, heatmap)
+
+
+def warn_untrained() -> None:
+    """Warn that the gate of a model cannot say anything yet."""
+    warnings.warn(
+        "The model's gate was never trained: it is 1 for every channel and selects none by itself. "
+        'Train the model, or use method="contribution" or "activation".',
+        stacklevel=4,
+    )
 
 
 def _check_method(model: nn.Module, method: Optional[str], versus: Union[int, str, None]) -> str:

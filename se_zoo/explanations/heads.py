@@ -10,12 +10,16 @@ reproduce the head's logits for probe features with known channel means (:func:`
 the model's logits for the batch at hand (:func:`find_folding`).
 """
 
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
+from ..errors import InvalidInputError
 from ..layers.grid import Features, feature_map, take, with_feature_map
+from .classifier_rows import is_quantised, linear_rows
 
 #: Number of probe features. With several, a model of one class is checked as safely as others.
 _PROBES = 4
@@ -39,21 +43,6 @@ class ChannelWeights(NamedTuple):
 
     weight: torch.Tensor
     constant: torch.Tensor
-
-
-def _linear_classifier(model: nn.Module, channels: int) -> Optional[nn.Module]:
-    """Return the model's classifier if it is one linear layer or 1x1 convolution, else None.
-
-    Args:
-        model: Model with ``get_classifier``.
-        channels: Number of channels that the classifier must take.
-    """
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
-    weight = getattr(classifier, "weight", None)
-    if not isinstance(classifier, (nn.Linear, nn.Conv2d, nn.Conv3d)) or weight is None:
-        return None
-    flat = weight.shape[0] * channels
-    return classifier if weight.shape[1] == channels and weight.numel() == flat else None
 
 
 def _candidate_norms(model: nn.Module, channels: int) -> Iterator[Optional[nn.Module]]:
@@ -164,19 +153,12 @@ def probe_head(
     return Probe(means, model.classify(with_feature_map(others, features)))  # type: ignore[operator]
 
 
-def _rows_of(
-    classifier: nn.Module, targets: torch.Tensor, dtype: torch.dtype
-) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return the classifier's weight (N, C) and bias (N,) for the targets."""
-    weight = classifier.weight.flatten(1)[targets].to(dtype)  # type: ignore[operator, union-attr]
-    bias = classifier.bias
-    return weight, weight.new_zeros(len(targets)) if bias is None else bias[targets].to(dtype)  # type: ignore[index]
-
-
-def _gives(folded: ChannelWeights, pooled: torch.Tensor, logits: torch.Tensor) -> bool:
-    """Return whether folded weights give the logits (N,), up to rounding in the logits' dtype."""
-    half = logits.dtype in (torch.float16, torch.bfloat16)
-    tolerance = 5e-2 if half else 5e-3  # TF32 products have a relative error of 1e-3
+def _gives(
+    folded: ChannelWeights, pooled: torch.Tensor, logits: torch.Tensor, rounded: bool
+) -> bool:
+    """Return whether folded weights give the logits (N,), up to the rounding of the classifier."""
+    rounded = rounded or logits.dtype in (torch.float16, torch.bfloat16)
+    tolerance = 5e-2 if rounded else 5e-3  # TF32 products have a relative error of 1e-3
     terms, logits = folded.weight * pooled, logits.to(pooled.dtype)
     error = (terms.sum(1) + folded.constant - logits).abs()
     # Rounding errors grow like the root of the summed squares.
@@ -219,21 +201,24 @@ def find_folding(
     Returns:
         The folding of the N rows, or None.
     """
-    classifier = _linear_classifier(model, pooled.shape[1])
-    if classifier is None or targets.numel() == 0:
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
+    all_rows = linear_rows(classifier, pooled.shape[1], pooled.dtype)
+    if all_rows is None or targets.numel() == 0:
         return None
-    rows = _rows_of(classifier, targets, pooled.dtype)
+    rows = all_rows.weight[targets], all_rows.bias[targets]
     means, probed = probe()
     means = means.to(pooled.dtype)
     step = -(-probed.shape[1] // _PROBED_CLASSES)
-    probed_rows = _rows_of(classifier, torch.arange(0, probed.shape[1], step), pooled.dtype)
+    if probed.shape[1] != len(all_rows.weight):
+        return None
+    probed_rows = all_rows.weight[::step], all_rows.bias[::step]
     for norm in _candidate_norms(model, pooled.shape[1]):
         fits_probes = all(
-            _gives(fold_norm(norm, *probed_rows, mean), mean, answer)
+            _gives(fold_norm(norm, *probed_rows, mean), mean, answer, all_rows.rounded)
             for mean, answer in zip(means.unsqueeze(1), probed[:, ::step], strict=True)
         )
         folded = fold_norm(norm, *rows, pooled)
-        if fits_probes and _gives(folded, pooled, logits):
+        if fits_probes and _gives(folded, pooled, logits, all_rows.rounded):
             return Folding(folded, norm, rows)
     return None
 
@@ -253,16 +238,46 @@ def head_gradient(
 
     Returns:
         The gradient, N rows of the feature map's shape, detached.
+
+    Raises:
+        InvalidInputError: If torch has no gradient of the head, because it is quantised.
     """
     # The caller may be inside no_grad or inference_mode. Only a copy made outside of them can
     # require a gradient.
     with torch.inference_mode(False), torch.enable_grad():
         chosen = take(gated, images)
         leaf = feature_map(chosen).clone().requires_grad_(True)
-        logits = model.classify(with_feature_map(chosen, leaf))  # type: ignore[operator]
-        rows = torch.arange(len(targets), device=targets.device)
-        (gradient,) = torch.autograd.grad(logits[rows, targets.clone()].sum(), leaf)
+        try:
+            with OutOfInferenceMode():
+                logits = model.classify(with_feature_map(chosen, leaf))  # type: ignore[operator]
+            rows = torch.arange(len(targets), device=targets.device)
+            (gradient,) = torch.autograd.grad(logits[rows, targets.clone()].sum(), leaf)
+        except RuntimeError as error:
+            if not is_quantised(model):
+                raise
+            raise InvalidInputError(
+                f"torch has no gradient of the quantised head of {type(model).__name__}, which "
+                "this map needs. Quantise the backbone alone, or use "
+                f'method="gate" or "activation". ({error})'
+            ) from error
     return gradient.detach()
+
+
+class OutOfInferenceMode(TorchFunctionMode):
+    """Give every call copies of its tensors that were made in inference mode.
+
+    Autograd refuses such tensors. A model that was created, loaded or cast in inference mode has
+    them as parameters; only those of the head are copied, and the model is not changed.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Optional[Dict[str, Any]] = None
+    ) -> Any:
+        def usable(value: Any) -> Any:
+            frozen = isinstance(value, torch.Tensor) and value.is_inference()
+            return value.clone() if frozen else value
+
+        return func(*tree_map(usable, args), **tree_map(usable, kwargs or {}))
 
 
 def reads_prefix_only(gradient_grid: torch.Tensor, gradient: torch.Tensor) -> bool:

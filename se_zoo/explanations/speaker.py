@@ -3,13 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Protocol, Tuple, Union
+from typing import Any, Dict, Optional, Protocol, Tuple, Union, cast
 
 import torch
 
 from ..errors import InvalidInputError
 from .channel_selection import select_channels
-from .eval_mode import evaluating
+from .eval_mode import in_eval_mode
+from .heads import OutOfInferenceMode
 from .maps import to_unit_range, upsample
 from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS
 
@@ -177,7 +178,8 @@ def explain_speaker(
         raise InvalidInputError("This speaker model has no SE block; create it with se=True.")
     lengths = model.lengths(audio, face, body, mask)
     padded = mask if mask is not None and not bool(mask.all()) else None
-    with evaluating(model):  # type: ignore[arg-type]
+    with in_eval_mode(model) as still:  # type: ignore[arg-type]
+        model = cast(SpeakerNet, still)
         with torch.no_grad():
             streams = model.forward_features(audio, face, body, padded)
             gate = model.gate(streams.visual, model.se, padded)
@@ -201,7 +203,7 @@ def explain_speaker(
         modalities=model.modalities,
         method=method,
         rule=rule,
-        gate_trained=bool(model.se.fc2.weight.any()) or model.se.gate_kind != "identity",
+        gate_trained=model.se.trained,
         lengths=lengths,
     )
 
@@ -218,10 +220,14 @@ def _detect(
             fusion = model.fusion(joined)
             return model.detector(joined * fusion, lengths), fusion, None
     # cuDNN's recurrent layers have no backward pass in eval mode.
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        leaf = joined.detach().requires_grad_(True)
-        fusion = model.fusion(leaf)
-        logits = model.detector(leaf * fusion, lengths)
+    with (
+        torch.inference_mode(False), torch.enable_grad(),
+        torch.backends.cudnn.flags(enabled=False),
+    ):  # fmt: skip
+        leaf = joined.detach().clone().requires_grad_(True)
+        with OutOfInferenceMode():
+            fusion = model.fusion(leaf)
+            logits = model.detector(leaf * fusion, lengths)
         steps = torch.arange(logits.shape[1], device=logits.device)
         (slope,) = torch.autograd.grad((logits * (steps < lengths[:, None])).sum(), leaf)
     return logits.detach(), fusion.detach(), slope

@@ -1,15 +1,17 @@
 """Resolving targets (names, indices, tensors) to rows, one per image and class."""
 
 import difflib
-from typing import Any, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+import re
+import unicodedata
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 
 from ..errors import InvalidInputError, UnknownLabelError
 
-#: A class index, a label name, a sequence of them (all for every image), or a tensor or array (one
-#: class per image).
+#: A class index, a label name, a sequence of them (all for every image), or a tensor, array or
+#: column of a table (one class per image).
 Target = Union[int, str, Sequence[Union[int, str]], torch.Tensor, None]
 
 
@@ -25,17 +27,49 @@ class Rows(NamedTuple):
     targets: torch.Tensor
 
 
+def _composed(name: str) -> str:
+    """Return a label name with accents as parts of their letters, however they were typed."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _plain(name: str) -> str:
-    """Return a label name for comparison: lower case, with underscores for spaces and dashes."""
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+    """Return a label name for comparison: no case, with underscores for spaces and dashes."""
+    name = unicodedata.normalize("NFKC", name).strip().casefold()
+    return unicodedata.normalize("NFKC", name).replace(" ", "_").replace("-", "_")
+
+
+def _parts(name: str) -> List[str]:
+    """Return the synonyms of a label name, for comparison."""
+    return [_plain(part) for part in name.split(",")]
+
+
+def _classes_named(label: str, labels: Sequence[str]) -> List[int]:
+    """Return the classes of a label name: those of the closest spelling that any of them has.
+
+    Each way of reading is looser than the one before: the same text, the same letters, the same but
+    for case and spaces, a synonym. So a label can be named however alike another one is.
+    """
+    plain = _plain(label)
+    ways: Tuple[Callable[[str], bool], ...] = (
+        lambda name: name == label,
+        lambda name: _composed(name) == _composed(label),
+        lambda name: _composed(name).strip() == _composed(label).strip(),
+        lambda name: _plain(name) == plain,
+        lambda name: plain in _parts(name),
+    )
+    for same in ways:
+        if found := [i for i, name in enumerate(labels) if same(name)]:
+            return found
+    return []
 
 
 def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_classes: int) -> int:
     """Return the class index of a label name or index.
 
     Args:
-        label: Index in [0, num_classes), or a label name. A label that lists synonyms ("tench,
-            Tinca tinca") is found by each of them.
+        label: Index in [0, num_classes), or a label name; case, spaces and dashes matter only where
+            two labels differ by nothing else. A label that lists synonyms ("tench, Tinca tinca")
+            is found by each of them.
         labels: Label names of the model, if it has any.
         num_classes: Number of classes of the model.
 
@@ -57,15 +91,14 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
             f"This model has no label names, so {label!r} is unknown; give a class index, or name "
             f"them: model.pretrained_cfg.update(num_classes={num_classes}, label_names=[...])."
         )
-    wanted = _plain(label)
-    exact = [i for i, name in enumerate(labels) if _plain(name) == wanted]
-    synonyms = [i for i, name in enumerate(labels) if wanted in map(_plain, name.split(","))]
-    found = exact or synonyms
+    found = _classes_named(label, labels)
     if len(found) == 1:
         return found[0]
     if found:
+        named = ", ".join(f"{labels[i]!r} ({i})" for i in found[:5])
         raise UnknownLabelError(
-            f"Label {label!r} names {len(found)} classes: {found}. Give an index."
+            f"Label {label!r} names {len(found)} classes: {named}. Give one of these names as it "
+            "is written, or its index."
         )
     raise UnknownLabelError(_unknown_label(label, labels))
 
@@ -79,7 +112,7 @@ def target_of(text: str, labels: Optional[Sequence[str]], num_classes: int) -> i
         UnknownLabelError: If there is no such class; the message has the closest labels.
     """
     value: Union[int, str] = text
-    if text.lstrip("-").isdigit() and text not in (labels or ()):
+    if re.fullmatch(r"-?[0-9]{1,18}", text) and not _classes_named(text, labels or ()):
         value = int(text)
     return label_index(value, labels, num_classes)
 
@@ -109,7 +142,8 @@ def resolve_rows(
 
     Args:
         target: Index or name: this class for every image. Sequence: each of these classes for
-            every image. Tensor or array (B,): one class per image. None: the top-1 class; for a
+            every image. Tensor, array or Series (B,): one class per image, as whole numbers or, of
+            an array or Series, label names. None: the top-1 class; for a
             multi-label model every label above its threshold, at least the one nearest to it.
         logits: (B, num_classes).
         labels: Label names or None.
@@ -121,15 +155,21 @@ def resolve_rows(
         The image and the class of each row.
 
     Raises:
-        InvalidInputError: If a tensor target does not have one integer per image, the sequence is
+        InvalidInputError: If a tensor or array does not have one class per image, the sequence is
             empty, or the model has no classifier.
         UnknownLabelError: If a class does not exist.
     """
     batch, device = logits.shape[0], logits.device
     num_classes = logits.shape[1]
     given: Any = _plain_value(target)
+    if hasattr(given, "to_numpy"):  # a column of pandas or polars
+        given = given.to_numpy()
     if isinstance(given, np.ndarray) and given.dtype.kind in "biufc":
-        given = torch.from_numpy(given.copy())  # torch takes no read-only or reversed arrays
+        # torch takes no read-only or reversed arrays, and no unsigned types of more than a byte
+        whole = given.dtype.kind in "iu"
+        given = torch.from_numpy(given.astype(np.int64) if whole else given.copy())
+    elif isinstance(given, np.ndarray):
+        given = _named_classes(given, batch, labels, num_classes)
     if isinstance(given, torch.Tensor):
         return _per_image_rows(given, batch, num_classes, device)
     if given is None:
@@ -146,6 +186,18 @@ def resolve_rows(
 def _plain_value(value: Any) -> Any:
     """Return a numpy number or zero-dimensional tensor as a Python number, others unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def _named_classes(
+    names: np.ndarray, batch: int, labels: Optional[Sequence[str]], num_classes: int
+) -> torch.Tensor:
+    """Return the classes of an array of label names, one per image, (B,)."""
+    if names.shape != (batch,):
+        raise InvalidInputError(
+            f"A target array must hold one class per image, shape ({batch},), not {names.shape}; "
+            "give a list to explain several classes of every image."
+        )
+    return torch.tensor([label_index(name, labels, num_classes) for name in names.tolist()])
 
 
 def _per_image_rows(

@@ -145,11 +145,12 @@ def _check(facts: Facts, file: Path) -> None:
         raise InvalidInputError(f"{file}: {'; '.join(wrong)}.")
 
 
-def read_raw(file: Path) -> Any:
+def read_raw(file: Path, seen: Tuple[Path, ...] = ()) -> Any:
     """Read a YAML file of facts, and the file that its key ``like`` names, without checks.
 
     Args:
         file: The file.
+        seen: Files that name this one.
 
     Returns:
         What the YAML holds; for facts a mapping.
@@ -188,7 +189,7 @@ def _read_raw(file: Path, before: Tuple[Path, ...]) -> Any:
         content = yaml.load(read_regular(file, _MAX_BYTES).decode("utf-8"), _Loader)
     # yaml raises ValueError for dates such as 2001-99-99.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InvalidInputError(f"{file} cannot be read: {error}") from error
+        raise InvalidInputError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     if isinstance(content, dict) and "like" in content:
         other = file.parent / str(content.pop("like"))
         above = file.resolve().parent.parent

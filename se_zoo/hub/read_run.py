@@ -9,9 +9,9 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..errors import InvalidInputError
-from ..files import read_json
+from ..errors import InvalidInputError, UnknownModelError
 from ..models.load_model import load_any
+from ..models.pretrained.config_check import read_config
 from ..models.pretrained.fetch import HUB_ORG, WEIGHTS_NAME
 from ..models.pretrained.manifest import cards_folder, manifest, sha256_of
 from .card import test_split
@@ -168,15 +168,15 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
             "with se_zoo.save(model, folder)."
         )
     try:
-        config = read_json(export / "config.json")
+        config = read_config(export / "config.json")
     except FileNotFoundError:
         raise InvalidInputError(
             f"{export} has no config.json: a run without the SE block (--model.no-se) is a control "
             "and explains nothing. Publish the run with the block."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, UnknownModelError) as error:
         raise InvalidInputError(f"{export / 'config.json'} cannot be read: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("pretrained_cfg", {}), dict):
+    if not isinstance(config.get("pretrained_cfg", {}), dict):
         raise InvalidInputError(
             f"{export / 'config.json'} is not a config of timm; save the model again."
         )

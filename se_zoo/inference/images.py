@@ -10,6 +10,7 @@ from PIL import Image
 from ..data.images import check_size, read_rgb, seen_size
 from ..errors import InvalidInputError
 from ..explanations import Explanation
+from ..models.input_size import data_config
 
 #: Least width of drawn pictures, in pixels, whatever the model's input size.
 DRAWN_WIDTH = 260
@@ -138,10 +139,9 @@ def explain_photos(
     Raises:
         InvalidInputError: If the model's crop mode is neither ``"center"`` nor ``"squash"``.
     """
-    from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
 
-    config: Dict[str, Any] = resolve_data_config(model=model)
+    config: Dict[str, Any] = data_config(model)
     size: Tuple[int, int] = config["input_size"][-2:]
     crop = config["crop_pct"], config.get("crop_mode") or "center"
     seen = [visible_region(photo, size, *crop) for photo in photos]

@@ -33,6 +33,7 @@ class SqueezeExcite(nn.Module):
     """
 
     gate_scale: torch.Tensor
+    __jit_unused_properties__ = ("trained",)
 
     if TYPE_CHECKING:  # TorchScript reads the annotations that are there at run time
         fc1: nn.Linear
@@ -116,6 +117,16 @@ class SqueezeExcite(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the gate can say anything: False for an identity gate that was never trained.
+
+        Such a gate is 1 for every channel. Of the weights of a sigmoid gate nobody can tell.
+        """
+        weight: Any = self.fc2.weight
+        weight = weight() if callable(weight) else weight  # torch's quantised layers have a method
+        return self.gate_kind != "identity" or bool(weight.detach().dequantize().any())
 
     def extra_repr(self) -> str:
         """Return the settings, for ``repr``."""

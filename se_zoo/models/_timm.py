@@ -49,11 +49,29 @@ __all__ = [
     "resolve_pretrained_cfg",
     "save_config_for_hf",
     "split_model_name_tag",
+    "wrap_config_readers",
     "wrap_parse_model_name",
 ]
 
 
 _Parse = Callable[[str], Any]
+_Read = Callable[..., Any]
+
+
+def wrap_config_readers(decorator: Callable[[_Read, bool], _Read]) -> None:
+    """Decorate the functions by which ``timm.create_model`` reads a config.json.
+
+    Calling this again changes nothing.
+
+    Args:
+        decorator: Makes the new function of timm's own, and of whether it reads a folder.
+    """
+    for name, of_folder in (
+        ("load_model_config_from_hf", False), ("load_model_config_from_path", True)
+    ):  # fmt: skip
+        original = getattr(_factory, name)
+        if not getattr(original, "_se_zoo", False):
+            setattr(_factory, name, decorator(original, of_folder))
 
 
 def wrap_parse_model_name(decorator: Callable[[_Parse], _Parse]) -> None:

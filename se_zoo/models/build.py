@@ -7,7 +7,7 @@ that take clips frame by frame.
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Callable, Dict, Mapping, Optional, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
 import timm
 import torch
@@ -23,9 +23,12 @@ from .backbones import OWN_BACKBONE_CFGS, OWN_BACKBONES
 from .clip.framewise import attach_framewise_se
 from .layout_probe import probe_layout
 from .names import closest_names
+from .pretrained.config_check import check_config
 from .pretrained.errors import clear_errors
 from .pretrained.fetch import check_finite, local_source, restore_source, source_name
+from .pretrained.fit_check import check_before_building, is_described
 from .pretrained.own_models import with_own_args
+from .pretrained.weights_check import check_all_loaded, check_dtypes
 
 #: Beginnings of the arguments that model_args of a config.json leave out: they concern loading or
 #: one run, or config.json has them elsewhere.
@@ -37,6 +40,8 @@ NOT_SAVED = (
 #: Arguments of timm's builder by which weights would be loaded less strictly.
 _LOADING = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load")
 
+#: Builds a model: (pretrained config, arguments of the model, whether to load weights) -> model.
+Build = Callable[[Dict[str, Any], Dict[str, Any], bool], nn.Module]
 #: Puts an SE head on a backbone: (backbone, arguments of the SE head, img_size) -> SE model.
 _Attach = Callable[[nn.Module, Dict[str, Any], Any], nn.Module]
 
@@ -54,8 +59,19 @@ def resolve_config(
 
     Returns:
         The config as a dictionary.
+
+    Raises:
+        UnknownModelError: If the config has a value that cannot be.
     """
-    cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay).to_dict()
+    place = f"The pretrained config of {variant}"
+    if isinstance(pretrained_cfg, dict) and is_described(pretrained_cfg):
+        place = f"The config.json of {source_name(pretrained_cfg)}"
+        check_config(pretrained_cfg, place)  # before timm copies it
+    try:
+        cfg = resolve_pretrained_cfg(variant, pretrained_cfg, overlay).to_dict()
+    except TypeError as error:
+        raise UnknownModelError(f"{place} is wrong: {error}") from error
+    check_config(cfg, place)
     if overlay and overlay.get("hf_hub_id") and "file" not in overlay:
         cfg.pop("file", None)
     return cfg
@@ -65,34 +81,45 @@ def build_and_load(
     variant: str,
     pretrained: bool,
     cfg: Dict[str, Any],
-    build: Callable[[Dict[str, Any]], nn.Module],
+    build: Build,
+    args: Dict[str, Any],
     cache_dir: Any = None,
     find_source: Callable[[Dict[str, Any], Any], Dict[str, Any]] = local_source,
+    taken: Sequence[str] = (),
 ) -> Any:
-    """Build a model, load its weights and check them.
+    """Compare weights with their config, build the model, load the weights and check them.
 
     Args:
         variant: Name of the model, for messages.
         pretrained: Load weights.
         cfg: Its pretrained config; see :func:`resolve_config`.
-        build: Makes the model of a config that names local weights, and loads these if
-            ``pretrained``.
+        build: Makes the model of a config that names local weights, and of arguments, and loads
+            the weights if it is told to.
+        args: Arguments of the model.
         cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
         find_source: Fetches the weights of a config, and returns the changes to the config by which
             timm loads them from this machine.
+        taken: Names of arguments of a config.json that ``build`` has already.
 
     Returns:
         The model. Its config names where the weights came from, not this machine's copy of them.
 
     Raises:
+        UnknownModelError: If a config.json describes no model that can be built.
         WeightsNotFoundError: If the weights cannot be fetched or read, do not fit, or are not
             finite.
     """
+    place = source_name(cfg)
     with clear_errors(variant, cfg, cache_dir):
-        model = build({**cfg, **(find_source(cfg, cache_dir) if pretrained else {})})
+        local = {**cfg, **(find_source(cfg, cache_dir) if pretrained else {})}
+        stored = check_before_building(pretrained, local, cfg, build, args, cache_dir, taken)
+        model = build(local, args, pretrained)
     restore_source(model, cfg)
-    if pretrained:
-        check_finite(model, source_name(cfg))
+    if stored is not None:
+        check_dtypes(stored, model.state_dict(), place)
+        if not args.get("features_only"):
+            check_all_loaded(model, stored, cfg, place)
+        check_finite(model, place)
     return model
 
 
@@ -224,7 +251,8 @@ def create_any(
     if clip is not None:
         clip = {name: kwargs.pop(name, default) for name, default in clip.items()}
         attach = partial(attach_framewise_se, clip)
-    model = _create(variant, pretrained, create, attach, cfg, feature_cfg, kwargs)
+    taken = ("backbone", *(clip or ()))
+    model = _create(variant, pretrained, create, attach, cfg, feature_cfg, kwargs, taken)
     if not kwargs.get("features_only"):
         model._model_args.update(backbone=backbone, **(clip or {}))
     return model
@@ -232,6 +260,8 @@ def create_any(
 
 def _find_backbone(backbone: str) -> Union[str, Callable[..., nn.Module]]:
     """Return timm's name of a backbone without its tag, or the function that makes one of ours."""
+    if not isinstance(backbone, str):
+        raise UnknownModelError(f"The backbone must be timm's name of one, not {backbone!r}.")
     if backbone in OWN_BACKBONES:
         return OWN_BACKBONES[backbone]
     name = split_model_name_tag(backbone)[0]
@@ -261,34 +291,37 @@ def _create(
     cfg: Dict[str, Any],
     feature_cfg: Optional[Dict[str, Any]],
     kwargs: Dict[str, Any],
+    taken: Sequence[str] = (),
 ) -> Any:
     """Create a backbone with an SE head and load weights into the backbone or the whole model."""
     check_arguments(variant, kwargs)
     model_args = dict(kwargs)
-    cache_dir, se_args = model_args.pop("cache_dir", None), take_se_args(model_args)
+    cache_dir = model_args.pop("cache_dir", None)
     into_backbone = isinstance(backbone, str) and _is_timms(backbone, cfg)
 
-    def build(local: Dict[str, Any]) -> nn.Module:
-        create = backbone
+    def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:
+        args, create = dict(args), backbone
+        se_args = take_se_args(args)
         if isinstance(create, str):
             own_cfg = {k: v for k, v in local.items() if k not in ("architecture", "tag")}
             create = partial(
                 model_entrypoint(create),
-                pretrained=pretrained and into_backbone,
+                pretrained=load and into_backbone,
                 pretrained_cfg=own_cfg if into_backbone else None,
             )
         of_backbone = bool(cfg.get("file") and not cfg.get("source"))
         return build_model_with_cfg(
             partial(_build, create, attach, se_args),
             variant,
-            pretrained and not into_backbone,
+            load and not into_backbone,
             pretrained_cfg=local,
             pretrained_filter_fn=partial(fill_se, of_backbone=of_backbone),
             feature_cfg=dict(feature_cfg or {}),
-            **model_args,
+            **args,
         )
 
-    model = build_and_load(variant, pretrained, cfg, build, cache_dir)
+    model = build_and_load(variant, pretrained, cfg, build, model_args, cache_dir, taken=taken)
+    take_se_args(model_args)
     if not model_args.get("features_only"):
         # Saving needs these; timm itself records them from 1.0.29 on.
         kept = {k: v for k, v in model_args.items() if not k.startswith(NOT_SAVED)}

@@ -2,16 +2,15 @@
 
 import copy
 import itertools
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-import timm.models
 import torch
-from timm.layers import to_2tuple  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 
 from ..errors import UnsupportedBackboneError
 from ..layers import Layout
 from ..layers.grid import Features, cell_aspect, feature_map, token_grid
+from .input_size import ImageSize, input_channels, input_size
 
 #: timm classes that return a list of features, and the layout of the feature map, its last entry.
 #: CoaT's scales follow one another, and of EfficientViM's entries only the last lies on a grid. A
@@ -25,9 +24,7 @@ def name_of(model: nn.Module) -> str:
     return cfg.get("architecture") or type(model).__name__
 
 
-def probe_layout(
-    model: nn.Module, img_size: Union[int, Tuple[int, int], None] = None
-) -> Tuple[Layout, int]:
+def probe_layout(model: nn.Module, img_size: ImageSize = None) -> Tuple[Layout, int]:
     """Return the layout and number of channels of a model's features.
 
     A copy of the model runs on the meta device, which has shapes but no memory and no arithmetic.
@@ -47,24 +44,41 @@ def probe_layout(
     name = name_of(model)
     if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
         raise UnsupportedBackboneError(f"{name} lacks timm's forward_features and forward_head.")
-    size = _input_size(model, img_size)
-    twin, features = _features(name, model, size)
+    size = input_size(model, img_size)
+    twin, features = _features(name, model, size, (_meta_twin, copy.deepcopy))
     layout, channels = _layout_of(name, model, features, size)
-    _attempt(name, twin, "forward_head", features)  # timm's encoders have none that works
+    try:
+        _attempt(name, twin, "forward_head", features)  # timm's encoders have none that works
+    except UnsupportedBackboneError:
+        if not feature_map(features).is_meta:
+            raise
+        # Quantised layers have no function on the meta device.
+        twin, features = _features(name, model, size, (copy.deepcopy,))
+        _attempt(name, twin, "forward_head", features)
     return layout, channels
 
 
-def _features(name: str, model: nn.Module, size: Tuple[int, int]) -> Tuple[nn.Module, Features]:
+def _features(
+    name: str,
+    model: nn.Module,
+    size: Tuple[int, int],
+    copies: Sequence[Callable[[nn.Module], nn.Module]],
+) -> Tuple[nn.Module, Features]:
     """Return a copy of the model and its ``forward_features``, in the cheapest way that works.
 
     A real copy runs where the meta device lacks a function of torch (autocast in torch 2.6).
     """
-    ways = itertools.product((_meta_twin, copy.deepcopy), _input_channels(model))
+    ways = itertools.product(copies, input_channels(model))
     failures: List[UnsupportedBackboneError] = []
     for copied, channels in ways:
-        twin = copied(model).eval()
+        try:
+            twin = copied(model).eval()
+        except NotImplementedError as error:  # of quantised weights on the meta device
+            failures.append(UnsupportedBackboneError(f"{name} cannot be squeezed: {error}"))
+            continue
         parameter = next(twin.parameters())
-        images = torch.zeros(1, channels, *size, device=parameter.device, dtype=parameter.dtype)
+        dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
+        images = torch.zeros(1, channels, *size, device=parameter.device, dtype=dtype)
         try:
             return twin, _attempt(name, twin, "forward_features", images)
         except UnsupportedBackboneError as error:
@@ -132,38 +146,6 @@ def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -
         if tokens - prefix >= 4:
             aspects[prefix] = cell_aspect(grid, image_size)
     return min(aspects, key=lambda prefix: aspects[prefix], default=None)
-
-
-def _input_size(model: nn.Module, img_size: Union[int, Tuple[int, int], None]) -> Tuple[int, int]:
-    """Return the (H, W) that the model takes: as it was created, else as its config says.
-
-    Most models store the size in the module that cuts the image into patches, the first one with an
-    ``img_size``. timm itself records it from 1.0.31 on.
-    """
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    size = tuple(cfg.get("input_size") or (3, 224, 224))
-    if hasattr(timm.models, "get_model_input_config"):
-        size = timm.models.get_model_input_config(model)["input_size"]
-    kept = [m.img_size for m in model.modules() if getattr(m, "img_size", None)]
-    height, width = to_2tuple(img_size or (kept[0] if kept else size[1:]))  # type: ignore[misc]
-    return int(height), int(width)
-
-
-def _input_channels(model: nn.Module) -> List[int]:
-    """Return the possible numbers of input channels, the likeliest first.
-
-    Before timm 1.0.31 many models have no ``in_chans``. Then the config tells, or the first
-    convolution, which may come after a rearrangement of the image, as in TResNet.
-    """
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    declared, first = getattr(model, "in_chans", None), cfg.get("first_conv")
-    if declared:
-        return [int(declared)]
-    found = [int((cfg.get("input_size") or (3,))[0])]
-    layer = model.get_submodule(first) if isinstance(first, str) else None
-    if isinstance(layer, nn.Conv2d) and layer.in_channels not in found:
-        found.append(layer.in_channels)
-    return found
 
 
 def _meta_twin(model: nn.Module) -> nn.Module:

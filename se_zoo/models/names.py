@@ -11,7 +11,8 @@ import timm.models
 from timm.models import is_model
 
 from ..errors import UnknownModelError
-from ._timm import get_arch_pretrained_cfgs, wrap_parse_model_name
+from ._timm import get_arch_pretrained_cfgs, wrap_config_readers, wrap_parse_model_name
+from .pretrained.config_check import checked
 from .pretrained.own_models import own_models
 from .sehead import SEHeadMixin
 
@@ -103,12 +104,13 @@ def list_models(pretrained: bool = False) -> List[str]:
 
 
 def install_alias() -> None:
-    """Make ``timm.create_model`` take names that start with ``se_zoo/``.
+    """Make ``timm.create_model`` take names that start with ``se_zoo/``, and check configs.
 
     By itself timm drops such a prefix (up to 1.0.28) or refuses the slash (from 1.0.29 on).
     Calling this again changes nothing.
     """
     wrap_parse_model_name(_knowing_the_prefix)
+    wrap_config_readers(checked)
 
 
 def _knowing_the_prefix(parse: Callable[[str], Any]) -> Callable[[str], Any]:

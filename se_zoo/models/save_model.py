@@ -12,10 +12,11 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from ..errors import InvalidInputError, SEZooError
-from ..explanations.eval_mode import evaluating
+from ..explanations.eval_mode import in_eval_mode
 from ._timm import save_config_for_hf
 from .build import NOT_SAVED
 from .load_model import load_any
+from .pretrained.config_check import check_label_names
 from .pretrained.errors import as_sentence
 from .pretrained.fetch import WEIGHTS_NAME
 from .sehead import NoGate
@@ -173,6 +174,10 @@ def check_labels(model: Any, labels: Optional[Sequence[str]]) -> Optional[List[s
         raise InvalidInputError(
             f"{len(names)} labels for {model.num_classes} classes; give a list with one for each."
         )
+    try:
+        check_label_names(names, model.num_classes)
+    except ValueError as error:
+        raise InvalidInputError(f"labels cannot be used: {error}") from None
     if model.fixed_labels is not None and names != list(model.fixed_labels):
         raise InvalidInputError(
             f"labels must be {list(model.fixed_labels)}: those of a {type(model).__name__} are "
@@ -243,8 +248,8 @@ def _check_loads_again(model: Any, folder: Path, final: Path) -> None:
     other.to(first.device).load_state_dict(model.state_dict())
     inputs = {k: v.to(first.device) for k, v in other.example_inputs().items()}
     try:
-        with evaluating(model), torch.no_grad():
-            ours, theirs = (_logits(m(*inputs.values())) for m in (model, other))
+        with in_eval_mode(model) as still, torch.no_grad():
+            ours, theirs = (_logits(m(*inputs.values())) for m in (still, other))
     except Exception as error:  # a model may raise anything for an input that it does not take
         shapes = ", ".join(str(tuple(v.shape)) for v in inputs.values())
         raise InvalidInputError(

@@ -11,6 +11,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
+from ..errors import InvalidInputError
 from ..explanations import Explanation
 from ..explanations import channel_logits as _channel_logits
 from ..explanations import explain as _explain
@@ -18,7 +19,9 @@ from ..explanations.target_classes import Target
 from ..layers import FrameLayout, Layout
 from ..layers.grid import Features
 from ._timm import TimmModel
+from .input_size import input_channels, input_size
 from .label_lists import imagenet_labels
+from .pretrained.config_check import check_label_names
 
 #: Arguments of the SE head and their defaults.
 SE_DEFAULTS: Dict[str, Any] = {
@@ -33,6 +36,8 @@ SE_ATTRIBUTES = ("se_args", "multi_label", "thresholds", "map_offset", "map_meth
 
 class NoGate(nn.Module):
     """Take the place of a pruned SE block and pass every channel unchanged."""
+
+    trained = False
 
     def excite(self, squeezed: torch.Tensor) -> torch.Tensor:
         """Return a gate of ones, (B, C)."""
@@ -78,6 +83,7 @@ class SEHeadMixin(TimmModel):
         thresholds: Optional[Tuple[float, ...]]
         map_offset: Tuple[float, float]
         map_method: Optional[str]
+    __jit_unused_properties__ = ("gate_trained",)
     explains = True
     takes_clips = False
     noun = "image"
@@ -140,11 +146,20 @@ class SEHeadMixin(TimmModel):
     def class_labels(self) -> Optional[Sequence[str]]:
         """Return the label names of the classes in order, or None.
 
-        They are those of the config. A model with 1,000 classes and without names has ImageNet-1k's
-        if its config names that as the training set (tag ``*in1k``).
+        They are those of the config, if it is of as many classes as the model has. A model with
+        1,000 classes and without names has ImageNet-1k's if its config names that as the training
+        set (tag ``*in1k``).
+
+        Raises:
+            InvalidInputError: If the config's names are not one text for each class.
         """
         cfg = self._config()
         names = cfg.get("label_names")
+        if names is not None and cfg.get("num_classes") == self.num_classes:
+            try:
+                check_label_names(names, self.num_classes)
+            except ValueError as error:
+                raise InvalidInputError(f"model.pretrained_cfg is wrong: {error}") from None
         if isinstance(names, (list, tuple)) and 0 < len(names) == self.num_classes:
             return tuple(names)
         tag = cfg.get("tag") or ""
@@ -153,15 +168,27 @@ class SEHeadMixin(TimmModel):
     def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
         """Return mean and standard deviation of the normalisation, of each channel.
 
-        They are those of the config, or ImageNet's, as in timm's ``resolve_data_config``.
+        They are those of the config, or ImageNet's, as in timm's ``resolve_data_config``. A model
+        that was made for another number of channels has their mean for each channel.
         """
-        cfg = self._config()
+        cfg, channels = self._config(), input_channels(self)[0]
         mean, std = cfg.get("mean"), cfg.get("std")
-        return tuple(mean or IMAGENET_DEFAULT_MEAN), tuple(std or IMAGENET_DEFAULT_STD)
+        stats = (tuple(mean or IMAGENET_DEFAULT_MEAN), tuple(std or IMAGENET_DEFAULT_STD))
+        fit = (v if len(v) == channels else (sum(v) / len(v),) * channels for v in stats)
+        return next(fit), next(fit)
 
     def input_shape(self) -> Tuple[int, ...]:
-        """Return the shape of one input: (C, H, W), of clip models (C, T, H, W)."""
-        return tuple(self._config()["input_size"])
+        """Return the shape of one input: (C, H, W), of clip models (C, T, H, W).
+
+        It is that of the model as it was made (``in_chans``, ``img_size``, ``set_input_size``). The
+        config describes the weights, and counts only where the model takes any size.
+        """
+        return (input_channels(self)[0], *input_size(self))
+
+    @property
+    def gate_trained(self) -> bool:
+        """Whether the gate can say anything: False for an identity gate that was never trained."""
+        return self.se.trained
 
     def example_inputs(self, count: int = 1, seed: int = 0) -> Dict[str, torch.Tensor]:
         """Return random inputs of the size that the model is made for.

@@ -77,13 +77,11 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
     if not timm.is_model(architecture):
         raise UnknownModelError(f"timm has no model {architecture!r}.{closest_names(architecture)}")
 
-    def build(local: Dict[str, Any]) -> nn.Module:
-        return timm.create_model(
-            architecture, pretrained=pretrained, pretrained_cfg=local, **kwargs
-        )
+    def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:
+        return timm.create_model(architecture, pretrained=load, pretrained_cfg=local, **args)
 
     cfg = resolve_config(architecture, cfg, overlay)
-    model = build_and_load(name, pretrained, cfg, build, cache_dir)
+    model = build_and_load(name, pretrained, cfg, build, kwargs, cache_dir)
     if not hasattr(model, "_model_args"):  # timm records it from 1.0.29 on
         model._model_args = dict(kwargs)
     return model

@@ -178,7 +178,7 @@ def timm_sehead(
         UnknownModelError: If timm does not know the backbone.
         UnsupportedBackboneError: If it cannot be squeezed.
     """
-    named = backbone and split_model_name_tag(backbone)[0]
+    named = split_model_name_tag(backbone)[0] if isinstance(backbone, str) else None
     features = None
     if kwargs.get("features_only") and named and timm.is_model(named):
         features = _feature_cfg(named)

@@ -71,16 +71,18 @@ def _create(
             "lr-asd` makes a folder of them. Use pretrained=False for random weights."
         )
 
-    def build(local: Dict[str, Any]) -> nn.Module:
-        make: Any = partial(SpeakerModel, **SIZES[variant], **model_args, se=se)
+    def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:
+        place = args.get("device")
+        own = {**_DEFAULTS, **{k: v for k, v in args.items() if k != "device"}}
+        make: Any = partial(SpeakerModel, **SIZES[variant], **own, se=se)
         not_taken: Any = ("num_classes", "in_chans", "global_pool")
-        with nullcontext() if device is None else torch.device(device):
+        with nullcontext() if place is None else torch.device(place):
             return build_model_with_cfg(
-                make, variant, pretrained, pretrained_cfg=local, kwargs_filter=not_taken,
-                **builder_args,
-            )  # fmt: skip
+                make, variant, load, pretrained_cfg=local, kwargs_filter=not_taken, **builder_args
+            )
 
-    model = build_and_load(variant, pretrained, cfg, build, cache_dir)
+    args = {**model_args, "device": device}
+    model = build_and_load(variant, pretrained, cfg, build, args, cache_dir)
     model._model_args = model_args
     return model if dtype is None else model.to(dtype)
 

@@ -182,16 +182,17 @@ def _create(
         raise ValueError(f"{variant} has no feature pyramid; call forward_features.")
     cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     kwargs = with_own_args(cfg, kwargs)
-    make = partial(_make, backbone, take_se_args(kwargs))
     fill = partial(fill_se, of_backbone=_is_torchvisions(backbone, cfg))
 
-    def build(local: Dict[str, Any]) -> nn.Module:
+    def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:
+        args = dict(args)
+        make = partial(_make, backbone, take_se_args(args))
         return build_model_with_cfg(
-            make, variant, pretrained, pretrained_cfg=local, pretrained_filter_fn=fill, **kwargs
+            make, variant, load, pretrained_cfg=local, pretrained_filter_fn=fill, **args
         )
 
     find_source = partial(_find_source, backbone)
-    model = build_and_load(variant, pretrained, cfg, build, cache_dir, find_source)
+    model = build_and_load(variant, pretrained, cfg, build, kwargs, cache_dir, find_source)
     model._model_args = {**model.clip_args, **model.head_args()}
     return model
 

@@ -1,16 +1,19 @@
 """Training of classifiers: images or clips in, classes or attributes out."""
 
-from typing import Any, Dict, Iterator, Optional, Tuple
+import functools
+import itertools
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
-from timm.data.config import resolve_data_config
 
 from ..data import ClipDataConfig, ImageTable
 from ..errors import InvalidInputError
 from ..models import resolve_clip_config
+from ..models.input_size import data_config
 from ..statistics import best_thresholds
 from . import loader
+from .batch_norm import BATCHES, unfold_norms
 from .clip_samples import clip_transforms
 from .config import Config
 from .evaluate import evaluate, in_memory_format
@@ -70,10 +73,20 @@ class ClassifierTrainer(Trainer):
     def check_input(self, model: torch.nn.Module) -> None:
         """Check that the model takes images of half size, if it is to train on them."""
         if self.config.augment.half_size_epochs:
-            channels, height, width = resolve_data_config(model=model)["input_size"]
+            channels, height, width = data_config(model)["input_size"]
             half = torch.zeros(1, channels, height // 2, width // 2, device=self.accelerator.device)
             hint = "; --augment.half-size-epochs 0 leaves out the epochs at half size"
             check_input(model, half, self.config, "images", hint)
+
+    def unfold(self, model: torch.nn.Module, folded: Sequence[Any]) -> str:
+        """Measure the statistics of folded BatchNorms on the first training batches."""
+        batches = itertools.islice(self.batches(0), BATCHES)
+        place = self.accelerator.device
+        shape = functools.partial(in_memory_format, config=self.config)
+        unfold_norms(model, folded, (shape(images.to(place)) for images, *_ in batches))
+        return (
+            f"their statistics were measured on {BATCHES} batches, and the predictions are the same"
+        )
 
     def sample_transforms(self) -> Tuple[Any, Any]:
         """Return the transforms of what :meth:`samples` holds, for training and for evaluation."""

@@ -237,6 +237,10 @@ class OptimConfig:
     ema_decay: Annotated[Optional[float], _RATE] = 0.998
     """Decay of the averaged weights (EMA), which are then evaluated and exported; None: the trained
     weights are evaluated and exported."""
+    freeze_backbone: bool = False
+    """Train the SE block and the classifier alone; the rest stays as it was loaded."""
+    freeze_norms: bool = False
+    """Keep the BatchNorms in eval mode, with the statistics that were loaded."""
     class_balance: bool = False
     """Give rare labels more weight, at most tenfold: the positives of an attribute by the ratio of
     negatives to positives, a class by the inverse of its frequency."""

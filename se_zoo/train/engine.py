@@ -114,7 +114,7 @@ class TrainingLoop:
             SystemExit: After a signal, when the checkpoint is written.
             InvalidInputError: If the loss is not finite.
         """
-        self.trainer.model.train()
+        self.trainer.train_mode()
         while self.trainer.progress.update < self.plan.total:
             loss, lr = self._train_step(self.trainer.progress.update)
             self.loss_sum += loss
@@ -193,7 +193,7 @@ class TrainingLoop:
             f"epoch {row['epoch']}/{self.plan.epochs}: loss {mean:.4f}, "
             f"valid {trainer.format_figures(scores)}"
         )
-        trainer.model.train()
+        trainer.train_mode()
 
     def _save(self) -> None:
         """Write a checkpoint."""

@@ -118,6 +118,9 @@ class HeadTrainer(ClassifierTrainer):
             tables[train] = without_broken(table)
         return tables
 
+    def _check_norms(self, model: nn.Module) -> None:
+        """Do nothing: the BatchNorms of the backbone are not trained."""
+
     def unwrap(self, trained: nn.Module) -> nn.Module:
         """Return the model that takes images."""
         return trained.model  # type: ignore[return-value]

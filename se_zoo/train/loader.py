@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Dict, Set, Tuple, Union
 
 import torch
-from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import ClipDataConfig, ImageStream, ImageTable, Table
 from ..errors import DataError, InvalidInputError
+from ..models.input_size import data_config
 from ..text import one_line
 from .config import AugmentConfig, Config
 from .resume.order import Batches, Key, Plan, seed_cpu
@@ -149,7 +149,7 @@ def image_transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any
     Raises:
         InvalidInputError: If timm does not know the augmentation.
     """
-    config: Dict[str, Any] = resolve_data_config(model=model)
+    config: Dict[str, Any] = data_config(model)
     options = {
         **config,
         "is_training": True,
@@ -176,7 +176,7 @@ def evaluation_transform(model: nn.Module) -> Any:
 
     The config.json of the export leads to the same transform, so the figures hold for its users.
     """
-    return create_transform(**resolve_data_config(model=model))
+    return create_transform(**data_config(model))
 
 
 def training_batches(

@@ -1,7 +1,6 @@
 """The model of a run, and the weights that it starts from."""
 
 import ast
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -10,9 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..errors import InvalidInputError, WeightsNotFoundError
+from ..errors import InvalidInputError, UnknownModelError, WeightsNotFoundError
 from ..models import unsqueeze
 from ..models.label_lists import LABELS_OF
+from ..models.pretrained.config_check import read_config
+from ..models.pretrained.fetch import check_finite
+from ..models.pretrained.weights_check import check_dtypes, read_header
 from .config import AnyModelConfig, ModelConfig
 
 #: Entries of a pretrained configuration that describe timm's weights.
@@ -135,6 +137,21 @@ def _check_architecture(config: ModelConfig, architecture: str) -> None:
         )
 
 
+def freeze_backbone(model: nn.Module) -> None:
+    """Leave gradients to the SE block and the classifier; of speakers, to all but the encoders.
+
+    Args:
+        model: The model of the run.
+    """
+    if not hasattr(model, "se_layout"):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("_encoder." not in name)
+        return
+    model.requires_grad_(False)
+    for part in (model.se, model.get_classifier()):  # type: ignore[operator]
+        part.requires_grad_(True)  # type: ignore[union-attr]
+
+
 def load_init(model: nn.Module, path: Path) -> str:
     """Load weights to start from; a classifier for other labels keeps its random weights.
 
@@ -150,10 +167,12 @@ def load_init(model: nn.Module, path: Path) -> str:
     """
     file = _weights_file(path)
     try:
+        read_header(file)  # before any tensor is read
         state = load_file(file)
     except (OSError, SafetensorError) as error:
         raise WeightsNotFoundError(f"--run.init {file} cannot be read: {error}") from error
     own = model.state_dict()
+    check_dtypes(state, own, f"--run.init {file}")
     classifier = tuple(
         f"{name}."
         for name, module in model.named_modules()
@@ -167,6 +186,7 @@ def load_init(model: nn.Module, path: Path) -> str:
         skipped = [k for k in state if k.startswith(classifier)]  # other labels, maybe as many
     kept = {k: v for k, v in state.items() if k not in skipped}
     missing, unexpected = model.load_state_dict(kept, strict=False)
+    check_finite(model, f"--run.init {file}")
     # The weights of a backbone have no SE block; then it is new.
     new = () if any(k.startswith("se.") for k in state) else ("se.",)
     lacking = [k for k in missing if k not in skipped and not k.startswith(new)]
@@ -207,5 +227,12 @@ def _labels_beside(file: Path) -> Optional[List[str]]:
     config = file.with_name("config.json")
     if not config.is_file():
         return None
-    content = json.loads(config.read_text("utf-8"))
-    return content.get("label_names") or content.get("pretrained_cfg", {}).get("label_names")
+    try:
+        content = read_config(config)
+    except UnknownModelError as error:
+        raise WeightsNotFoundError(f"--run.init {file}: {error}") from error
+    nested = content.get("pretrained_cfg")
+    named = content.get("label_names") or (nested if isinstance(nested, dict) else {}).get(
+        "label_names"
+    )
+    return named

@@ -22,6 +22,10 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
+#: Options of the optimiser that came later; left out where they are not used.
+_LATER_OPTIONS = ("freeze_backbone", "freeze_norms")
+
+
 def result_options(
     config: Dict[str, Any], processes: int, free: Collection[str] = FREE_OPTIONS
 ) -> Dict[str, Any]:
@@ -35,6 +39,9 @@ def result_options(
     """
     run = {name: value for name, value in config["run"].items() if name not in free}
     optim = {**config["optim"], "batch_size": config["optim"]["batch_size"] * processes}
+    for name in _LATER_OPTIONS:  # so that runs of before continue
+        if not optim.get(name):
+            optim.pop(name, None)
     data = {name: value for name, value in config["data"].items() if name not in _FREE_DATA}
     return {**config, "data": data, "run": run, "optim": optim}
 

@@ -6,7 +6,7 @@ a checkpoint (:mod:`.resume.state`) of weights, optimizer and counters is enough
 
 import sys
 from dataclasses import asdict, replace
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import torch
 from accelerate import Accelerator
@@ -14,11 +14,12 @@ from accelerate.utils import DistributedType, broadcast, broadcast_object_list
 
 from .. import provenance
 from . import schedule
+from .batch_norm import batch_norms, folded_norms, freeze_norms
 from .config import AnyConfig
 from .ema import EvalWeights, ShardedEvalWeights
 from .evaluate import convert_to_channels_last, full_precision
 from .export import Export
-from .model import load_init
+from .model import freeze_backbone, load_init
 from .options import option_lines, plain, result_options
 from .preflight import AnyTable, share_skipped, start_trackers
 from .resume.checkpoints import Checkpoints
@@ -101,7 +102,37 @@ class Trainer:
         if self.config.run.channels_last:
             convert_to_channels_last(model)
         self.prepare_inputs(model)
+        if self.config.run.init is not None or self.config.model.pretrained:
+            self._check_norms(model)
+        if self.config.optim.freeze_backbone:
+            freeze_backbone(model)
         return self.wrap(model)
+
+    def _check_norms(self, model: torch.nn.Module) -> None:
+        """Say that loaded BatchNorms were folded, and measure their statistics if possible."""
+        optim = self.config.optim
+        folded = [] if optim.freeze_norms or optim.freeze_backbone else folded_norms(model)
+        if not folded:
+            return
+        done = self.unfold(model, folded)
+        self.accelerator.print(
+            f"{self.source}: {len(folded)} of {len(batch_norms(model))} BatchNorms were folded "
+            "into their convolutions (mean 0, variance 1), and training would start from chance; "
+            f"{done}",
+            file=sys.stderr,
+        )
+        for tensor in model.state_dict().values():
+            broadcast(tensor)  # each process measured its own samples
+
+    def unfold(self, model: torch.nn.Module, folded: Sequence[Any]) -> str:
+        """Give folded BatchNorms statistics; return what was done, or what to do."""
+        return "--optim.freeze-norms keeps them as they are"
+
+    def train_mode(self) -> None:
+        """Put the model into train mode, but for BatchNorms that are frozen."""
+        self.model.train()
+        if self.config.optim.freeze_norms or self.config.optim.freeze_backbone:
+            freeze_norms(self.raw_model)
 
     def _prepare(self, model: torch.nn.Module) -> None:
         """Make the averaged weights and the optimizer, and let Accelerate prepare all."""

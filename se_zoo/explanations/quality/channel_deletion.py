@@ -8,7 +8,7 @@ from torch import nn
 from ...errors import InvalidInputError
 from ...layers.grid import in_dtype
 from .. import heads
-from ..eval_mode import evaluating
+from ..eval_mode import in_eval_mode
 from ..se_model import backbone_features, check_images, check_model
 from .pixels import image_seeds
 
@@ -33,9 +33,10 @@ def channel_contributions(
     Raises:
         InvalidInputError: For images or a model that cannot be explained.
     """
-    se_model = check_model(model)
+    check_model(model)
     batch = check_images(model, images)
-    with evaluating(model):
+    with in_eval_mode(model) as model:
+        se_model = check_model(model)
         native = in_dtype(backbone_features(se_model, batch), batch.dtype)
         gated = se_model.gated(native)
         rows = torch.arange(len(batch), device=batch.device)
@@ -98,10 +99,11 @@ def channel_deletion(
         InvalidInputError: For images or a model that cannot be explained, or if ``selected`` does
             not have the model's channels.
     """
-    se_model = check_model(model)
+    check_model(model)
     batch = check_images(model, images)
     rows = torch.arange(len(batch), device=batch.device)
-    with evaluating(model):
+    with in_eval_mode(model) as model:
+        se_model = check_model(model)
         native = backbone_features(se_model, batch)
         gate = se_model.gate(native)
         if selected.shape != gate.shape or selected.dtype != torch.bool:

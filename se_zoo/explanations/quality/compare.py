@@ -8,7 +8,7 @@ from torch import nn
 
 from ...errors import InvalidInputError
 from .. import maps, quality
-from ..eval_mode import evaluating
+from ..eval_mode import in_eval_mode
 from ..explainer import explain
 from ..methods import SINGLE_CLASS_METHODS
 from ..se_model import check_images
@@ -246,8 +246,8 @@ def score(
     images = check_images(model, cases.images)
     cases = cases.to(images.device)._replace(images=images)
     random_models = random_copies(model) if random_models is None else random_models
-    with evaluating(model):
-        return _score(model, cases, methods, settings, pixels, slow, random_models)
+    with in_eval_mode(model) as still:
+        return _score(still, cases, methods, settings, pixels, slow, random_models)
 
 
 def _score(

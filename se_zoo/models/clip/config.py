@@ -54,9 +54,10 @@ def resolve_clip_config(model: nn.Module) -> ClipConfig:
             "(r3d_18_sehead, ..., framewise_sehead)."
         )
     cfg: Any = model.pretrained_cfg
+    height, width = model.input_shape()[-2:]  # type: ignore[operator]
     mean, std = model.image_stats()  # type: ignore[operator]
     return ClipConfig(
-        size=tuple(cfg["input_size"][-2:]),
+        size=(height, width),
         num_frames=int(model.num_frames),  # type: ignore[arg-type]
         frame_stride=int(model.frame_stride),  # type: ignore[arg-type]
         fps=float(model.fps) or None,  # type: ignore[arg-type]

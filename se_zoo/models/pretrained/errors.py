@@ -18,8 +18,9 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 
-from ...errors import WeightsNotFoundError
+from ...errors import SEZooError, UnknownModelError, WeightsNotFoundError
 from .fetch import WEIGHTS_NAME, source_name
+from .fit_check import is_described
 
 #: Error of the client's HTTP library for broken connections; the library differs by version.
 CONNECTION_ERROR: Type[Exception] = HfHubHTTPError.__mro__[1]
@@ -40,13 +41,20 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
     Raises:
         WeightsNotFoundError: If a download fails, or a file cannot be read or does not fit; it
             quotes the original error.
+        UnknownModelError: If a config.json describes no model that can be built.
     """
     try:
         yield
+    except (SEZooError, torch.OutOfMemoryError):
+        raise
     except RuntimeError as error:
-        if isinstance(error, WeightsNotFoundError) or "loading state_dict" not in str(error):
-            raise
-        first = next(line.strip() for line in str(error).splitlines()[1:])
+        if "loading state_dict" not in str(error):
+            if not is_described(cfg):
+                raise
+            raise _not_described(cfg, error) from error
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        first = next((line for line in lines if "size mismatch" in line), lines[0])
+        first = first if len(first) <= 300 else f"{first[:297]}..."
         raise WeightsNotFoundError(
             f"The weights from {source_name(cfg)} do not fit {variant} as it is described by their "
             f"config.json or by the arguments given. {first}"
@@ -68,6 +76,18 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
             f"se_zoo loads {WEIGHTS_NAME} only."
             " Use pretrained=False for random weights."
         ) from error
+    except Exception as error:  # a builder of timm raises anything for arguments out of a file
+        if not is_described(cfg):
+            raise
+        raise _not_described(cfg, error) from error
+
+
+def _not_described(cfg: Dict[str, Any], error: Exception) -> UnknownModelError:
+    """Return the error for a config.json of which no model can be built."""
+    return UnknownModelError(
+        f"The config.json of {source_name(cfg)}, or an argument given, describes no model that "
+        f"can be built. {type(error).__name__}: {as_sentence(error)}"
+    )
 
 
 def as_sentence(error: BaseException) -> str:

@@ -12,8 +12,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from timm.models import build_model_with_cfg
 
-from ...errors import UnknownModelError, WeightsNotFoundError
+from ...errors import SEZooError, UnknownModelError, WeightsNotFoundError
 from .._timm import load_model_config_from_hf, load_model_config_from_path
+from .config_check import checked
 from .manifest import packaged_sha256, published, sha256_of
 
 #: The organisation on the Hugging Face Hub; ``SE_ZOO_HUB_ORG`` overrides it.
@@ -93,6 +94,22 @@ def _expected_hash(repo: str, revision: str, path: Path) -> Optional[str]:
     return blob if len(blob) == 64 else None
 
 
+def config_file(cfg: Dict[str, Any], cache_dir: Any = None) -> Path:
+    """Return the config.json that a pretrained config was read from; it is on this machine.
+
+    Args:
+        cfg: Config of a folder or repository.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+    """
+    if cfg["source"] == "local-dir":
+        return Path(str(cfg["file"])) / "config.json"
+    name, _, revision = str(cfg["hf_hub_id"]).partition("@")
+    found = hf_hub_download(
+        name, "config.json", revision=revision or None, cache_dir=cache_dir, local_files_only=True
+    )
+    return Path(found)
+
+
 def check_finite(model: torch.nn.Module, source: str) -> None:
     """Refuse weights with NaN or infinite values.
 
@@ -161,7 +178,7 @@ def local_source(cfg: Dict[str, Any], cache_dir: Any = None) -> Dict[str, Any]:
             + " Use pretrained=False for random weights."
         )
     # custom_load: a ViT's own loader reads only JAX's .npz, and timm 1.0.21 gives it any file.
-    return {"file": str(path), "source": "local-file", "custom_load": False}
+    return {"file": str(path), "source": "local-file", "custom_load": False, "state_dict": None}
 
 
 #: Arguments about loading, which a config.json must not set.
@@ -218,17 +235,16 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
                 repo, "config.json", revision=revision or None, cache_dir=cache_dir
             )
             place = f"{repo}@{Path(file).parent.name}"
-            cfg, architecture, args = load_model_config_from_hf(place, cache_dir=cache_dir)
+            read = checked(load_model_config_from_hf, read_first=False)
+            cfg, architecture, args = read(place, cache_dir=cache_dir)
         elif scheme == "local-dir":
-            cfg, architecture, args = load_model_config_from_path(place)
+            read = checked(load_model_config_from_path, read_first=True)
+            cfg, architecture, args = read(place)
         else:
             raise ValueError("give hf-hub:<repository> or local-dir:<folder>")
-        if not isinstance(cfg, dict) or not isinstance(architecture, str):
-            raise TypeError("its config.json is not one that timm wrote")
     except UNREADABLE as error:
-        raise UnknownModelError(
-            f"{name} describes no model that timm can create. {type(error).__name__}: {error}"
-        ) from error
+        why = f"{error}" if isinstance(error, SEZooError) else f"{type(error).__name__}: {error}"
+        raise UnknownModelError(f"{name} describes no model that timm can create. {why}") from error
     return architecture, cfg, _check_model_args(args or {}, name)
 
 

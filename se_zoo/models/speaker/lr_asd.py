@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from ...errors import InvalidInputError, WeightsNotFoundError
 from ..pretrained.fetch import check_finite
 from ..pretrained.manifest import cards_folder
+from ..pretrained.weights_check import check_dtypes, read_header
 from ..save_model import move, nearest, write_export
 from .model import SpeakerModel
 
@@ -90,6 +91,7 @@ def convert_lr_asd(file: Path) -> SpeakerModel:
             f"{file} is not LR-ASD's: missing are {_some(missing)}, unknown are {_some(strange)}, "
             f"of other shapes are {_some(shapes)}."
         )
+    check_dtypes(found, own, str(file))
     model.load_state_dict({**own, **found})
     check_finite(model, str(file))
     return model
@@ -99,8 +101,11 @@ def _read(file: Path) -> Dict[str, torch.Tensor]:
     """Read a state dict, without running any code of the file."""
     try:
         if file.suffix == ".safetensors":
+            read_header(file)  # before any tensor is read
             return load_file(file)
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsNotFoundError:
+        raise
     # torch.load raises nearly any error for a file that it did not write.
     except Exception as error:
         if isinstance(error, OSError):

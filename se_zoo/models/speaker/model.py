@@ -97,6 +97,11 @@ class SpeakerModel(nn.Module):
         """Whether the model has an SE block, so that it can be explained and saved."""
         return self.se is not None
 
+    @property
+    def gate_trained(self) -> bool:
+        """Whether the gate can say anything: False for an identity gate that was never trained."""
+        return self.se is not None and self.se.trained
+
     def save_args(self) -> Dict[str, Any]:
         """Return the arguments of the architecture that make the model again."""
         return dict(getattr(self, "_model_args", {}))
