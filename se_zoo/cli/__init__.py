@@ -6,6 +6,7 @@ from typing import Annotated, Any, Callable, Dict, Optional, Sequence, Union
 import tyro
 
 from ..errors import SEZooError
+from ..version import __version__
 from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, run_explain
@@ -31,9 +32,15 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run a command of ``se-zoo``; an error prints one line and gives exit status 1.
 
+    Help and version import neither torch nor timm: a command's function imports what it needs.
+
     Args:
         argv: Arguments of the command line; by default those of the process.
     """
+    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if words == ["--version"]:
+        print(f"se_zoo {__version__}")
+        return
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
@@ -48,8 +55,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Export, tyro.conf.subcommand("export")],
         ],
         prog="se-zoo",
-        description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",
-        args=argv,
+        description="Classifiers with a Squeeze-and-Excitation head that explain themselves. "
+        "se-zoo --version prints the version.",
+        args=words,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
     try:
