@@ -34,7 +34,13 @@ def _is_command_line() -> bool:
 
 
 if TYPE_CHECKING or not _is_command_line():
-    from .explanations import ExplainedModel, Explanation, SpeakerExplanation, channel_logits, explain
+    from .explanations import (
+        ExplainedModel,
+        Explanation,
+        SpeakerExplanation,
+        channel_logits,
+        explain,
+    )
     from .inference.clips import load_clip
     from .layers import SqueezeExcite
     from .models import (

@@ -9,7 +9,7 @@ from ..errors import SEZooError
 from ..version import __version__
 from .check import Check, run_check
 from .convert import Convert, run_convert
-from .explain import Explain, run_explain
+from .explain import Explain, run_explain, sources_first
 from .export import Export, run_export
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
@@ -41,6 +41,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if words == ["--version"]:
         print(f"se_zoo {__version__}")
         return
+    if words[0] == "explain":
+        words = ["explain", *sources_first(words[1:])]
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
@@ -66,4 +68,6 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (SEZooError, OSError) as error:
-        sys.exit(f"se-zoo: {' '.join(str(error).split())}")
+        from .printed import printable
+
+        sys.exit(f"se-zoo: {printable(' '.join(str(error).split()))}")
