@@ -148,10 +148,14 @@ def write_picture(path: Path, explained: Explained, alpha: float, cmap: Optional
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             if path.suffix.lower() == ".mp4":
-                frames = side_by_side(explained.explanation, explained.drawn, alpha, cmap)
+                frames = side_by_side(
+                    explained.explanation, explained.drawn, alpha=alpha, cmap=cmap
+                )
                 write_video(temporary, frames, explained.fps)
             else:
-                picture: Image.Image = explained.explanation.grid(explained.drawn, alpha, cmap)
+                picture: Image.Image = explained.explanation.grid(
+                    explained.drawn, alpha=alpha, cmap=cmap
+                )
                 picture.save(temporary, "PNG")
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be written: {error}") from error

@@ -147,7 +147,7 @@ def _of_kind(sources: Sequence[Source], model: Any, name: str) -> List[Path]:
         )
     if wrong:
         kind = "photos" if clips else "videos"
-        print(f"{len(wrong):,} {kind} are left out: {name} does not take them", file=sys.stderr)
+        print(f"{name} takes no {kind}: {len(wrong):,} left out", file=sys.stderr)
     return files
 
 
@@ -168,7 +168,7 @@ def _explain_one(
     (one,) = explain_read(model, [content], question)
     facts = {**_facts(args, [name], question.crop), **one.facts}
     with _writing(out):
-        one.explanation.save(out, one.drawn, facts, one.fps, args.alpha, args.cmap)
+        one.explanation.save(out, one.drawn, facts, fps=one.fps, alpha=args.alpha, cmap=args.cmap)
     shown = f"{printable(str(out))}: {args.method} map"
     if isinstance(content, Clip):
         shown += f" of second {content.seconds[0]:.2f} to {content.seconds[-1]:.2f}"

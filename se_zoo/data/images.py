@@ -7,8 +7,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: Files with these endings, in any case, are images; other files in a data folder are not.
 IMAGE_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+    (
+        ".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff",
+        ".webp",
+    )
+)  # fmt: skip
+#: Kinds of HEIF files that hold HEIC photos, as bytes 8 to 12 of the file say.
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 
 
 def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
@@ -17,6 +22,8 @@ def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
     The whole file is decoded, and the image is rotated by its EXIF orientation. Grey, palette and
     CMYK images are converted, transparent images get a white background, and animated images are
     reduced to their first frame.
+
+    HEIC photos need the extra ``heif``.
 
     Args:
         file: The file, or its bytes as a binary file object.
@@ -29,7 +36,7 @@ def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
             unknown range (float, 16 and 32 bit). The message does not name the file.
     """
     try:
-        with Image.open(file) as opened:
+        with _open(file) as opened:
             opened.load()
             image = ImageOps.exif_transpose(opened)
         refusal = _refusal(image)
@@ -37,11 +44,44 @@ def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
             return _to_rgb(image)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
+    except _NoHeifReader:
+        raise ValueError('a HEIC photo; to read these, pip install "se_zoo[heif]"') from None
     # Pillow's plugins raise many kinds of errors on damaged files (struct.error, EOFError,
     # IndexError, SyntaxError, zlib.error, DecompressionBombError).
     except Exception as error:
         raise ValueError(f"cannot read the image: {str(error) or type(error).__name__}") from error
     raise ValueError(refusal)
+
+
+class _NoHeifReader(Exception):
+    """The file is a HEIC photo, and pillow-heif is not installed."""
+
+
+def _open(file: Union[Path, BinaryIO]) -> Image.Image:
+    """Open an image; Pillow learns to read HEIC when the first such photo comes."""
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        if not _is_heic(file):
+            raise
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise _NoHeifReader from None
+    register_heif_opener()
+    return Image.open(file)
+
+
+def _is_heic(file: Union[Path, BinaryIO]) -> bool:
+    """Return whether a file begins as HEIC photos do."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            head = opened.read(12)
+    else:
+        file.seek(0)
+        head = file.read(12)
+        file.seek(0)
+    return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
 
 
 def _refusal(image: Image.Image) -> str:
