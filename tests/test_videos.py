@@ -313,8 +313,10 @@ def test_explains_a_video(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert len(open_video(out)) == 4
     content = json.loads(out.with_suffix(".json").read_text())
     assert content["frames"] == clip_indices(60, 4, 4) and content["rows"][0]["label"] == "jump"
-    explain(video, "--model", f"local-dir:{model}", "--out", tmp_path / "why.png", "--start", "1.0")
-    content = json.loads((tmp_path / "why.json").read_text())
+    explain(
+        video, "--model", f"local-dir:{model}", "--out", tmp_path / "strip.png", "--start", "1.0"
+    )
+    content = json.loads((tmp_path / "strip.json").read_text())
     assert content["frames"] == [25, 29, 33, 37]
 
 

@@ -35,7 +35,9 @@ class Explain:
     chin inside. Cut other photos with --crop.
     """
 
-    sources: tyro.conf.Positional[Tuple[str, ...]] = ()
+    sources: Annotated[
+        Tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[SOURCES ...]")
+    ] = ()
     """Photos; for a clip model videos. Files, folders with all folders below them, or quoted
     patterns such as "photos/**/*.jpg"."""
     model: Optional[str] = None
