@@ -203,12 +203,12 @@ def test_killed_run_leaves_whole_pictures_and_rows(tmp_path: Path) -> None:
     process = subprocess.Popen([*command, "--batch-size", "2"], cwd=tmp_path)
     part = out / "explanations.csv.part"
     begun = time.monotonic()
-    while process.poll() is None and time.monotonic() - begun < 240:
+    while process.poll() is None and time.monotonic() - begun < 400:
         if part.is_file() and part.read_bytes().count(b"\n") > 4:
             process.send_signal(signal.SIGKILL)
             process.wait()
         time.sleep(0.01)
-    assert process.returncode == -signal.SIGKILL, "the run was over before it was killed"
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed, or never began"
     assert not (out / "explanations.csv").exists()
     text = part.read_text("utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
