@@ -75,7 +75,7 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
     with ExitStack() as stack:
         write_row = stack.enter_context(writing_table(table))
         hidden = True if settings.quiet else None  # None: hidden where stderr is no terminal
-        unit = "file" if settings.clip_config is None else "video"
+        unit = "photo" if settings.clip_config is None else "video"
         bar: Any = stack.enter_context(tqdm(total=len(jobs), unit=f" {unit}s", disable=hidden))
         pool = stack.enter_context(ThreadPoolExecutor(settings.workers))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
@@ -93,7 +93,8 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
                 bar.update()
 
         for batch in _batches(_read_ahead(jobs, settings, pool), settings.batch_size):
-            waiting.append((batch, *_explain_batch(batch, settings, pool.submit)))
+            rows, drawn = _explain_batch(batch, settings, pool.submit)
+            waiting.append(([one._replace(content=None) for one in batch], rows, drawn))
             if len(waiting) > 1:
                 settle()
         while waiting:
