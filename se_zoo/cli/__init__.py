@@ -9,11 +9,23 @@ from ..errors import SEZooError
 from ..version import __version__
 from .check import Check, run_check
 from .convert import Convert, run_convert
-from .explain import Explain, run_explain, sources_first
+from .explain import Explain, sources_first
 from .export import Export, run_export
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
+
+
+def run_explain(args: Explain) -> None:
+    """Run ``se-zoo explain``, which needs torch: it is imported when it runs.
+
+    Args:
+        args: The options.
+    """
+    from .forms import run_explain
+
+    run_explain(args)
+
 
 COMMANDS: Dict[type, Callable[[Any], None]] = {
     Explain: run_explain,

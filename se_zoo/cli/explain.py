@@ -1,13 +1,10 @@
-"""Predict, explain and draw photos or videos: ``se-zoo explain``."""
+"""The options of ``se-zoo explain``; :mod:`.forms` runs it."""
 
 import os
-import warnings
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, List, Literal, Optional, Sequence, Tuple
 
 import tyro
-
-from ..errors import InvalidInputError
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 
@@ -128,42 +125,3 @@ def _value_count(name: str, kind: Any) -> int:
 def _is_option(word: str) -> bool:
     """Return whether a word is an option, and not a source or a negative number."""
     return word.startswith("-") and not word[1:2].isdigit() and word != "-"
-
-
-def run_explain(args: Explain) -> None:
-    """Run ``se-zoo explain``; exits with status 2 if some of the files cannot be read.
-
-    Args:
-        args: The options.
-
-    Raises:
-        InvalidInputError: If options, files and model do not fit together.
-    """
-    from PIL import Image
-
-    from .forms import explain_portrait, explain_sources
-
-    _check_options(args)
-    with warnings.catch_warnings():
-        # Pillow warns of photos above 89 megapixels, and refuses those above twice as many.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        if args.sources:
-            explain_sources(args)
-        else:
-            explain_portrait(args)
-
-
-def _check_options(args: Explain) -> None:
-    """Check values before anything is read or loaded."""
-    import matplotlib
-
-    for name in ("batch_size", "workers", "top"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InvalidInputError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
-    if not 0 <= args.alpha <= 1:
-        raise InvalidInputError(f"--alpha must be from 0 to 1, not {args.alpha}")
-    if args.cmap is not None and args.cmap not in matplotlib.colormaps:
-        raise InvalidInputError(
-            f"--cmap {args.cmap} is no colour map of matplotlib; try bwr, RdBu_r, turbo or viridis"
-        )

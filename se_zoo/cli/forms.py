@@ -4,9 +4,13 @@ import glob
 import json
 import os
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+import matplotlib
+from PIL import Image
 
 from .. import __version__
 from ..data.video.index import is_video
@@ -28,8 +32,8 @@ from .tables import check_table, part_of
 SHEET_LIMIT = 20
 
 
-def explain_sources(args: Explain) -> None:
-    """Explain what the user named, in one picture or in a folder.
+def run_explain(args: Explain) -> None:
+    """Run ``se-zoo explain``; exits with status 2 if some of the files cannot be read.
 
     Args:
         args: The options.
@@ -37,6 +41,32 @@ def explain_sources(args: Explain) -> None:
     Raises:
         InvalidInputError: If options, files and model do not fit together.
     """
+    _check_options(args)
+    with warnings.catch_warnings():
+        # Pillow warns of photos above 89 megapixels, and refuses those above twice as many.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if args.sources:
+            _explain_sources(args)
+        else:
+            _explain_portrait(args)
+
+
+def _check_options(args: Explain) -> None:
+    """Check values before anything is read or loaded."""
+    for name in ("batch_size", "workers", "top"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InvalidInputError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
+    if not 0 <= args.alpha <= 1:
+        raise InvalidInputError(f"--alpha must be from 0 to 1, not {args.alpha}")
+    if args.cmap is not None and args.cmap not in matplotlib.colormaps:
+        raise InvalidInputError(
+            f"--cmap {args.cmap} is no colour map of matplotlib; try bwr, RdBu_r, turbo or viridis"
+        )
+
+
+def _explain_sources(args: Explain) -> None:
+    """Explain what the user named, in one picture or in a folder."""
     folder = _out_folder(args)
     sources, root = find_sources(args.sources, folder)
     video = any(is_video(source.path) for source in sources)
@@ -70,15 +100,8 @@ def explain_sources(args: Explain) -> None:
         _explain_one(args, model, files[0], str(files[0]), question, out)
 
 
-def explain_portrait(args: Explain) -> None:
-    """Explain the portrait that comes with matplotlib.
-
-    Args:
-        args: The options. If one of them names a model, labels or a crop, one model explains it.
-
-    Raises:
-        InvalidInputError: If options and model do not fit together.
-    """
+def _explain_portrait(args: Explain) -> None:
+    """Explain the portrait, with one model if an option names a model, labels or a crop."""
     if args.start is not None:
         raise InvalidInputError("--start is for videos.")
     out = _out_picture(args)
