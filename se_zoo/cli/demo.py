@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from .. import __version__
 from ..explanations.draw.save import save_together
 from ..explanations.methods import CLASSLESS_METHODS
 from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
+from .device import load_on
 from .explain import DEFAULT_MODEL
+from .explained import seen_region
 from .printed import row_of, text_of, what_it_shows
 
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
@@ -58,21 +61,20 @@ def explain_demo(
         top: How many labels to list; see ``se-zoo explain``.
         device: Where the models run; see :func:`~se_zoo.cli.device.load_on`.
     """
-    from .. import __version__
-    from .device import load_on
-
     parts, printed, rows = [], [DEMO_PHOTO], []
     for question, name, crop, labels in DEMO:
         model = load_on(name, device)
         classes = [target_of(label, model.class_labels(), model.num_classes) for label in labels]
         asked = None if method in CLASSLESS_METHODS else classes
-        explanation, drawn = explain_photos(model, [load_photo(demo_photo(), crop)], asked, method)
+        photo = load_photo(demo_photo(), crop)
+        explanation, drawn = explain_photos(model, [photo], asked, method)
         facts = {
             "se_zoo": __version__, "model": name, "photos": [DEMO_PHOTO], "crop": list(crop)
         }  # fmt: skip
         parts.append((explanation, drawn, facts))
         printed.append(text_of(f"{question} ({name})", explanation[0], classes, top))
         printed.append(f"  {method} map, {what_it_shows(explanation)}\n")
-        rows.append({"model": name, **row_of(explanation[0], DEMO_PHOTO, str(out), crop, top)})
+        region = seen_region(model, photo.size, crop)
+        rows.append({"model": name, **row_of(explanation[0], DEMO_PHOTO, str(out), region, top)})
     save_together(out, parts, alpha=alpha, cmap=cmap)
     return DemoResult("\n".join([*printed, str(out)]), rows)

@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import InvalidInputError, SEZooError
 from .explained import Clip, Explained, Question, explain_read, read, write_picture
@@ -93,7 +93,7 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
                 bar.update()
 
         for batch in _batches(_read_ahead(jobs, settings, pool), settings.batch_size):
-            rows, drawn = _explain_batch(batch, settings, pool.submit)
+            rows, drawn = _explain_batch(batch, settings, pool)
             waiting.append(([one._replace(content=None) for one in batch], rows, drawn))
             if len(waiting) > 1:
                 settle()
@@ -147,7 +147,7 @@ def _batches(opened: Iterator[_Opened], size: int) -> Iterator[List[_Opened]]:
 
 
 def _explain_batch(
-    batch: Sequence[_Opened], settings: Settings, submit: Callable[..., "Future[None]"]
+    batch: Sequence[_Opened], settings: Settings, pool: ThreadPoolExecutor
 ) -> Tuple[List[Dict[str, Any]], List["Future[None]"]]:
     """Explain a batch; return a row for each file, and the drawings that threads work on."""
     contents = [opened.content for opened in batch if not opened.error]
@@ -160,7 +160,9 @@ def _explain_batch(
             continue
         one: Explained = next(explained)
         rows.append(row_of(one.explanation, file, opened.job.name, one.region, settings.top))
-        drawn.append(submit(write_picture, opened.job.picture, one, settings.alpha, settings.cmap))
+        drawn.append(
+            pool.submit(write_picture, opened.job.picture, one, settings.alpha, settings.cmap)
+        )
     return rows, drawn
 
 

@@ -71,9 +71,11 @@ def _rounded(values: Any) -> List[float]:
     return [round(value, 6) for value in values.tolist()]
 
 
-def _names(explanation: Any) -> Sequence[str]:
+def _names(explanation: Any) -> List[str]:
     """Return the names of all classes; their indices where the model has no names."""
-    return explanation.label_names or [str(i) for i in range(explanation.logits.shape[1])]
+    return list(explanation.label_names or []) or [
+        str(i) for i in range(explanation.logits.shape[1])
+    ]
 
 
 def text_of(

@@ -65,7 +65,7 @@ def _open(file: Union[Path, BinaryIO]) -> Image.Image:
         if not _is_heic(file):
             raise
     try:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
     except ImportError:
         raise _NoHeifReader from None
     register_heif_opener()
