@@ -40,6 +40,8 @@ class Bench:
     """Folder of the photos that are copied; by default face_parts/images of SE_ZOO_DATA."""
     model: str = DEFAULT_MODEL
     """Model that explains them."""
+    target: Optional[str] = None
+    """Label to explain; by default those that are predicted."""
     batch_size: int = 8
     """Photos that the model takes at once."""
     workers: int = 2
@@ -76,6 +78,7 @@ def _fill(folder: Path, photos: List[Path], count: int) -> None:
 def _run(folder: Path, out: Path, bench: Bench) -> Tuple[float, float]:
     """Explain a folder; return the seconds, and the peak of the resident memory in MB."""
     options = ["--model", bench.model, "--batch-size", bench.batch_size, "--workers", bench.workers]
+    options += [] if bench.target is None else ["--target", bench.target]
     command = [sys.executable, "-m", "se_zoo.cli", "explain", folder, "--out", out, *options]
     begun = time.perf_counter()
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
