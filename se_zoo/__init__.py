@@ -6,6 +6,8 @@
     explanation = model.explain(images, target="Smiling")
 """
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -16,21 +18,42 @@ from .errors import (
     UnsupportedBackboneError,
     WeightsNotFoundError,
 )
-from .explanations import ExplainedModel, Explanation, SpeakerExplanation, channel_logits, explain
-from .inference.clips import load_clip
-from .layers import SqueezeExcite
-from .models import (
-    ClipConfig,
-    SEHeadMixin,
-    create_model,
-    create_speaker_model,
-    list_models,
-    resolve_clip_config,
-    save,
-    squeeze,
-    unsqueeze,
-)
 from .version import __version__
+
+
+def _is_command_line() -> bool:
+    """Return whether this process is ``se-zoo``, whose help needs neither torch nor timm.
+
+    Its commands import what they need. Elsewhere an import of the package registers the models.
+    """
+    if "timm" in sys.modules:
+        return False
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    as_module = program == "-m" and "se_zoo.cli" in sys.orig_argv
+    return as_module or program in ("se-zoo", "se-zoo.exe")
+
+
+if TYPE_CHECKING or not _is_command_line():
+    from .explanations import (
+        ExplainedModel,
+        Explanation,
+        SpeakerExplanation,
+        channel_logits,
+        explain,
+    )
+    from .inference.clips import load_clip
+    from .layers import SqueezeExcite
+    from .models import (
+        ClipConfig,
+        SEHeadMixin,
+        create_model,
+        create_speaker_model,
+        list_models,
+        resolve_clip_config,
+        save,
+        squeeze,
+        unsqueeze,
+    )
 
 if TYPE_CHECKING:
     from .hub import push_to_hub
@@ -63,10 +86,24 @@ __all__ = [
 ]
 
 
+#: Rooms of the names that the command line does not import at once.
+_ROOMS = ("explanations", "inference.clips", "layers", "models")
+
+
 def __getattr__(name: str) -> Any:
-    """Import ``push_to_hub`` on first use: it needs jinja2 and yaml, which import slowly."""
+    """Import a name on first use.
+
+    ``push_to_hub`` needs jinja2 and yaml, which import slowly. The others are imported late in the
+    command line alone.
+    """
     if name == "push_to_hub":
         from .hub import push_to_hub
 
         return push_to_hub
+    if name in __all__:
+        from importlib import import_module
+
+        for room in (import_module(f".{room}", __name__) for room in _ROOMS):
+            if hasattr(room, name):
+                return getattr(room, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

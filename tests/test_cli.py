@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, get_args, get_type_hints
 
@@ -13,9 +14,10 @@ from PIL import Image
 
 import se_zoo
 from se_zoo import InvalidInputError, cli
-from se_zoo.cli import explain
+from se_zoo.cli import demo
+from se_zoo.cli.demo import DEMO, DEMO_TARGETS, OBJECTS_MODEL
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
-from se_zoo.cli.explain import DEMO, DEMO_TARGETS, OBJECTS_MODEL, Explain
+from se_zoo.cli.explain import Explain
 from se_zoo.cli.export import Export
 from se_zoo.cli.speaker import Speaker
 from se_zoo.explanations.methods import METHODS, SINGLE_CLASS_METHODS, SPEAKER_METHODS
@@ -69,7 +71,7 @@ def untrained_objects_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def untrained_demo(untrained_objects_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objects, face = DEMO
-    monkeypatch.setattr(explain, "DEMO", (objects._replace(model=untrained_objects_model), face))
+    monkeypatch.setattr(demo, "DEMO", (objects._replace(model=untrained_objects_model), face))
 
 
 def lines_between(text: str, start: str, end: str) -> List[str]:
@@ -183,18 +185,19 @@ def test_table_has_every_predicted_label_where_none_was_asked_for(
 
 
 @pytest.mark.parametrize("method", ["contribution", "gate", "difference", "activation"])
-def test_own_photos(
+def test_contact_sheet_has_all_photos(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture, method: str
 ) -> None:
     out = tmp_path / "out.png"
     versus = ["--versus", "Male"] if method == "difference" else []
-    run("explain", photo, photo, "--target", "Smiling", "31", "--method", method, *versus,
-        "--out", out)  # fmt: skip
+    copy = Path(shutil.copy(photo, tmp_path / "copy.png"))
+    run("explain", photo, copy, "--target", "Smiling", "31", "--method", method, *versus,
+        "--contact-sheet", "--out", out)  # fmt: skip
     assert ("against Male" in capsys.readouterr().out) == (method == "difference")
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["method"] == method
     assert [r["image"] for r in report["rows"]] == [0, 0, 1, 1]
-    assert len({str(r["map"]) for r in report["rows"]}) == 1  # label 31 is Smiling, twice one photo
+    assert len({str(r["map"]) for r in report["rows"]}) == 1  # of equal photos; 31 is Smiling
 
 
 def test_prediction_is_that_of_the_usual_preprocessing(photo: Path, tmp_path: Path) -> None:
@@ -268,8 +271,8 @@ def test_truncated_image(photo: Path, capsys: pytest.CaptureFixture) -> None:
     assert "cannot read" in fails(capsys, "explain", photo)
 
 
-def test_folder_instead_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "is a folder" in fails(capsys, "explain", tmp_path)
+def test_folder_without_photos(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "no photo or video" in fails(capsys, "explain", tmp_path)
 
 
 def test_unknown_model_names_the_closest(capsys: pytest.CaptureFixture) -> None:
@@ -313,7 +316,13 @@ def test_json_says_what_was_explained(photo: Path, tmp_path: Path) -> None:
 
 def test_bad_output_is_noticed_before_the_work(photo: Path, capsys: pytest.CaptureFixture) -> None:
     assert ".png" in fails(capsys, "explain", photo, "--out", photo.parent / "x.jpg")
-    assert "existing folder" in fails(capsys, "explain", photo, "--out", "no/such/folder/x.png")
+    assert "needs a folder" in fails(capsys, "explain", photo, "--table", "x.csv")
+
+
+def test_folder_of_the_picture_is_made(photo: Path) -> None:
+    out = photo.parent / "no" / "such" / "x.png"
+    run("explain", photo, "--out", out)
+    assert out.is_file() and out.with_suffix(".json").is_file()
 
 
 def test_unknown_option_is_an_error(photo: Path) -> None:

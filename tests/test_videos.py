@@ -1,5 +1,6 @@
 """Video files: every frame is the one that was asked for, and broken files say so."""
 
+import csv
 import json
 import struct
 from pathlib import Path
@@ -340,9 +341,35 @@ def test_explains_a_video(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert len(open_video(out)) == 4
     content = json.loads(out.with_suffix(".json").read_text())
     assert content["frames"] == clip_indices(60, 4, 4) and content["rows"][0]["label"] == "jump"
-    explain(video, "--model", f"local-dir:{model}", "--out", tmp_path / "why.png", "--start", "1.0")
-    content = json.loads((tmp_path / "why.json").read_text())
+    explain(
+        video, "--model", f"local-dir:{model}", "--out", tmp_path / "strip.png", "--start", "1.0"
+    )
+    content = json.loads((tmp_path / "strip.json").read_text())
     assert content["frames"] == [25, 29, 33, 37]
+
+
+def test_folder_of_videos_gives_a_video_and_a_row_for_each(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    videos = tmp_path / "videos"
+    (videos / "more").mkdir(parents=True)
+    write(videos / "a.mp4", 12)
+    write(videos / "more" / "a.mp4", 12)
+    (videos / "broken.mp4").write_bytes(b"no video")
+    (videos / "photo.jpg").touch()  # left out: the model takes clips
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        explain(videos, "--model", f"local-dir:{model}", "--target", "jump", "--out", out)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "takes no photos: 1 left out" in said and "broken.mp4" in said
+    with open(out / "explanations.csv", newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    done = [str(videos / "a.mp4"), str(videos / "more" / "a.mp4")]
+    assert [bool(row["error"]) for row in rows.values()] == [False, True, False]
+    assert [rows[name]["picture"] for name in done] == ["a.mp4", "more/a.mp4"]
+    assert all(rows[name]["label"] == "jump" for name in done)
+    assert all(len(open_video(out / rows[name]["picture"])) == 4 for name in done)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +377,7 @@ def test_explains_a_video(model: Path, tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["VIDEO", "--model", "MODEL", "--start", "9"], "outside the video"),
         (["VIDEO", "--model", "MODEL", "--start", "-1"], "outside the video"),
-        (["VIDEO", "VIDEO", "--model", "MODEL"], "one video"),
+        (["VIDEO", "VIDEO", "--model", "MODEL", "--contact-sheet", "--out", "x.png"], "for photos"),
         (["VIDEO", "--model", "se_zoo/resnet18_slim_celeba"], "takes images"),
         (["VIDEO", "--model", "MODEL", "--target", "walk"], "walk"),
         (["VIDEO", "--model", "MODEL", "--out", "why.gif"], ".mp4 or .png"),

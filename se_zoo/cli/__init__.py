@@ -6,13 +6,26 @@ from typing import Annotated, Any, Callable, Dict, Optional, Sequence, Union
 import tyro
 
 from ..console import one_line_errors, without_debug
+from ..version import __version__
 from .check import Check, run_check
 from .convert import Convert, run_convert
-from .explain import Explain, run_explain
+from .explain import Explain, sources_first
 from .export import Export, run_export
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
+
+
+def run_explain(args: Explain) -> None:
+    """Run ``se-zoo explain``, which needs torch: it is imported when it runs.
+
+    Args:
+        args: The options.
+    """
+    from .forms import run_explain
+
+    run_explain(args)
+
 
 COMMANDS: Dict[type, Callable[[Any], None]] = {
     Explain: run_explain,
@@ -31,10 +44,18 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run a command of ``se-zoo``; an error prints one line and gives exit status 1.
 
+    Help and version import neither torch nor timm: a command's function imports what it needs.
+
     Args:
         argv: Arguments of the command line; by default those of the process.
     """
     words, debug = without_debug(sys.argv[1:] if argv is None else argv)
+    words = words or ["--help"]
+    if words == ["--version"]:
+        print(f"se_zoo {__version__}")
+        return
+    if words[0] == "explain":
+        words = ["explain", *sources_first(words[1:])]
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
@@ -50,7 +71,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves. An "
-        "error prints one line; --debug-errors shows where it occurred.",
+        "error prints one line; --debug-errors shows where it occurred. se-zoo --version prints "
+        "the version.",
         args=words,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Literal, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Literal, Optional, Sequence, Tuple
 
 import tyro
 
-from ..data.celeba import CELEBA_HUB, CELEBA_HUB_CONFIG, CELEBA_IGNORE
-from ..data.config import ClipDataConfig, DataConfig, TableConfig, TrackDataConfig
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    from ..data.config import TableConfig
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Check:
     """Print every error and warning, not the first 20."""
 
 
-def data_config(args: Check) -> TableConfig:
+def data_config(args: Check) -> "TableConfig":
     """Return the configuration of the data that the options describe.
 
     Args:
@@ -83,6 +84,9 @@ def data_config(args: Check) -> TableConfig:
     Raises:
         DataError: If options contradict each other.
     """
+    from ..data.celeba import CELEBA_HUB, CELEBA_HUB_CONFIG, CELEBA_IGNORE
+    from ..data.config import ClipDataConfig, DataConfig
+
     names = ("name", "csv", "splits", "label", "attributes", "ignore", "outside")
     given: Dict[str, Any] = {"path": args.data, **{n: getattr(args, n) for n in names}}
     if args.videos:
@@ -133,6 +137,7 @@ def _check_tracks(args: Check) -> Sequence[str]:
     """Check face tracks, print the report and return the errors."""
     from ..data.checks.report import format_problems
     from ..data.checks.track_check import check_tracks
+    from ..data.config import TrackDataConfig
 
     config = TrackDataConfig(args.data, splits=args.splits, bodies=args.bodies)
     text, errors = check_tracks(config, args.workers, args.fast)

@@ -10,8 +10,13 @@ from ..files import check_regular
 
 #: Files with these endings, in any case, are images; other files in a data folder are not.
 IMAGE_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+    (
+        ".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff",
+        ".webp",
+    )
+)  # fmt: skip
+#: Kinds of HEIF files that hold HEIC photos, as bytes 8 to 12 of the file say.
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 #: Pillow's names of the formats that are read, whatever a file's ending. Pillow knows some thirty
 #: more, which run other programs (PostScript) or are too rare to be trusted.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
@@ -60,9 +65,13 @@ def open_image(file: Union[Path, BinaryIO]) -> Iterator[Image.Image]:
             check_regular(file)
             if (size := file.stat().st_size) > MAX_BYTES:
                 raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        if _is_heic(file):
+            _read_heic()
         with Image.open(file, formats=_known_formats()) as opened:
             check_size(*opened.size)
             yield opened
+    except _NoHeifReader:
+        raise ValueError('a HEIC photo; to read these, pip install "se_zoo[heif]"') from None
     except UnidentifiedImageError:
         raise ValueError(f"not an image ({', '.join(_known_formats())} are read)") from None
     # Pillow's plugins raise many kinds of errors on damaged files (struct.error, EOFError,
@@ -85,6 +94,8 @@ def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
     CMYK images are converted, transparent images get a white background, and animated images are
     reduced to their first frame.
 
+    HEIC photos need the extra ``heif``.
+
     Args:
         file: The file, or its bytes as a binary file object.
 
@@ -106,6 +117,31 @@ def read_rgb(file: Union[Path, BinaryIO]) -> Image.Image:
         return _to_rgb(image)
     except Exception as error:  # a damaged palette or profile shows only now
         raise ValueError(f"cannot read the image: {str(error) or type(error).__name__}") from error
+
+
+class _NoHeifReader(Exception):
+    """The file is a HEIC photo, and pillow-heif is not installed."""
+
+
+def _read_heic() -> None:
+    """Teach Pillow to read HEIC photos, when the first one comes."""
+    try:
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
+    except ImportError:
+        raise _NoHeifReader from None
+    register_heif_opener()
+
+
+def _is_heic(file: Union[Path, BinaryIO]) -> bool:
+    """Return whether a file begins as HEIC photos do."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            head = opened.read(12)
+    else:
+        file.seek(0)
+        head = file.read(12)
+        file.seek(0)
+    return head[4:8] == b"ftyp" and head[8:] in _HEIC_BRANDS
 
 
 def _refusal(image: Image.Image) -> str:

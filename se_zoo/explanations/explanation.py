@@ -294,6 +294,8 @@ class Explanation:
         images: "Optional[Pictures]" = None,
         facts: Optional[Dict[str, Any]] = None,
         fps: float = 25.0,
+        alpha: float = 0.6,
+        cmap: Optional[str] = None,
     ) -> None:
         """Write the picture, and :meth:`to_dict` as JSON beside it.
 
@@ -305,6 +307,8 @@ class Explanation:
             images: Pictures to draw on, as in :meth:`overlay`.
             facts: Further JSON entries, such as the model's name.
             fps: Frames per second of a video.
+            alpha: Opacity of the strongest spots, in [0, 1].
+            cmap: Name of a matplotlib colour map, as in :meth:`overlay`.
 
         Raises:
             InvalidInputError: If the path has another ending, its folder does not exist, the
@@ -312,7 +316,7 @@ class Explanation:
         """
         from .draw.save import save
 
-        save(self, path, images, facts, fps)
+        save(self, path, images, facts, fps, alpha, cmap)
 
     def to_dict(self) -> Dict[str, Any]:
         """Return everything but pixels, ready for JSON.

@@ -55,13 +55,18 @@ def strip_lines(
     return lines
 
 
-def side_by_side(explanation: "Explanation", images: "Optional[Pictures]" = None) -> np.ndarray:
+def side_by_side(
+    explanation: "Explanation",
+    images: "Optional[Pictures]" = None,
+    alpha: float = 0.6,
+    cmap: Optional[str] = None,
+) -> np.ndarray:
     """Draw the frames of a video, (T, H', W', 3) uint8.
 
     Each clip stands in a line with its overlays to its right and captions above.
     """
     pixels = to_pixels(explanation, images)
-    overlays, titles = overlay(explanation, pixels), explanation.titles()
+    overlays, titles = overlay(explanation, pixels, alpha, cmap), explanation.titles()
     rows = explanation.image_index.tolist()
     frames = []
     for t in range(pixels.shape[1]):

@@ -53,6 +53,8 @@ def save(
     images: "Optional[Pictures]" = None,
     facts: Optional[Dict[str, Any]] = None,
     fps: float = 25.0,
+    alpha: float = 0.6,
+    cmap: Optional[str] = None,
 ) -> None:
     """Write the picture or video and the JSON beside it; see :meth:`Explanation.save`."""
     known = (".png", ".mp4") if explanation.is_clip else (".png",)
@@ -61,9 +63,9 @@ def save(
 
     def draw(file: Path) -> None:
         if target.suffix.lower() == ".mp4":
-            write_video(file, side_by_side(explanation, images), fps)
+            write_video(file, side_by_side(explanation, images, alpha, cmap), fps)
         else:
-            grid(explanation, images).save(file, "PNG")
+            grid(explanation, images, alpha, cmap).save(file, "PNG")
 
     _write_both(target, draw, content)
 
@@ -72,6 +74,8 @@ def save_together(
     path: Union[str, "os.PathLike[str]"],
     parts: Sequence[Tuple["Explanation", "Optional[Pictures]", Dict[str, Any]]],
     facts: Optional[Dict[str, Any]] = None,
+    alpha: float = 0.6,
+    cmap: Optional[str] = None,
 ) -> None:
     """Write several explanations as one PNG, and one JSON beside it.
 
@@ -82,6 +86,8 @@ def save_together(
         path: Picture to write, ``.png``.
         parts: Each explanation, the pictures to draw it on, and further entries of its JSON.
         facts: Further entries of the whole JSON.
+        alpha: Opacity of the strongest spots, in [0, 1].
+        cmap: Name of a matplotlib colour map, as in :meth:`Explanation.overlay`.
 
     Raises:
         InvalidInputError: If the path has another ending, or its folder does not exist.
@@ -90,8 +96,8 @@ def save_together(
     entries = [{**own, **explanation.to_dict()} for explanation, _, own in parts]
 
     def draw(file: Path) -> None:
-        lines = [line for explanation, images, _ in parts for line in _lines(explanation, images)]
-        draw_tiles(lines).save(file, "PNG")
+        lines = [_lines(explanation, images, alpha, cmap) for explanation, images, _ in parts]
+        draw_tiles([line for part in lines for line in part]).save(file, "PNG")
 
     _write_both(target, draw, {**(facts or {}), "parts": entries})
 
