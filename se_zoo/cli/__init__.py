@@ -10,12 +10,14 @@ from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, run_explain
 from .export import Export, run_export
+from .predict import Predict, run_predict
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
 
 COMMANDS: Dict[type, Callable[[Any], None]] = {
     Explain: run_explain,
+    Predict: run_predict,
     Check: run_check,
     Card: run_card,
     Publish: run_publish,
@@ -37,6 +39,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
+            Annotated[Predict, tyro.conf.subcommand("predict")],
             Annotated[Check, tyro.conf.subcommand("check")],
             Annotated[Card, tyro.conf.subcommand("card")],
             Annotated[Publish, tyro.conf.subcommand("publish")],

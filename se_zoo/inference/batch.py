@@ -30,6 +30,7 @@ class BatchExplainer:
             with independent labels.
         gate: Whether rows keep the SE vector.
         device: Where the model runs; by default the GPU if there is one, else the CPU.
+        name: What the model is called in :meth:`facts`; by default its name or class.
 
     Example:
         >>> explain = se_zoo.BatchExplainer("se_zoo/resnet18_slim_celeba", target="Smiling")
@@ -46,14 +47,15 @@ class BatchExplainer:
         top: Optional[int] = None,
         gate: bool = False,
         device: Optional[str] = None,
+        name: Optional[str] = None,
     ):
         if top is not None and top < 1:
             raise InvalidInputError(f"top must be at least 1, not {top}.")
         schema()  # without pyarrow, refuse before a model is loaded
-        self.name = model if isinstance(model, str) else type(model).__name__
+        self.name = name or (model if isinstance(model, str) else type(model).__name__)
         self.target, self.method, self.versus = target, method, versus
         self.top, self.gate, self.device = top, gate, device
-        self._given = None if isinstance(model, str) else model
+        self._given = model
         self._ready: Optional[Tuple[Any, Preprocess]] = None
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -62,7 +64,8 @@ class BatchExplainer:
 
     def _load(self) -> Tuple[Any, Preprocess]:
         if self._ready is None:
-            model = load_model(self.name) if self._given is None else self._given
+            model = self._given
+            model = load_model(model) if isinstance(model, str) else model
             if model.takes_clips:
                 raise InvalidInputError(f"{self.name} takes clips, not photos.")
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")

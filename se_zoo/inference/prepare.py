@@ -52,7 +52,7 @@ class Preprocess:
             )
         self.size: Tuple[int, int] = (size[0], size[1])
         options = {**config, "crop_pct": 1.0, "crop_mode": "squash"}
-        # With timm's prefetcher in mind, pixels stay uint8: a quarter of what the workers hand over.
+        # Meant for timm's prefetcher, pixels stay uint8: a quarter of the bytes to hand over.
         self.transform: Any = create_transform(**options, use_prefetcher=True)
 
     def __call__(self, ids: Sequence[str], images: Sequence[Any]) -> Prepared:

@@ -1,0 +1,10 @@
+"""Predict and explain data sets of any size: sources, the run, and its manifest."""
+
+from ..rows import schema
+
+schema()  # where pyarrow is missing, say how to get it before it is imported
+
+from .run import Summary, predict  # noqa: E402
+from .sources import Source, open_source  # noqa: E402
+
+__all__ = ["Source", "Summary", "open_source", "predict"]
