@@ -34,8 +34,11 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .hub import push_to_hub
+    from .inference.batch import BatchExplainer
+    from .inference.predictions import load_predictions
 
 __all__ = [
+    "BatchExplainer",
     "ClipConfig",
     "ExplainedModel",
     "Explanation",
@@ -55,6 +58,7 @@ __all__ = [
     "explain",
     "list_models",
     "load_clip",
+    "load_predictions",
     "push_to_hub",
     "resolve_clip_config",
     "save",
@@ -64,9 +68,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``push_to_hub`` on first use: it needs jinja2 and yaml, which import slowly."""
+    """Import on first use what needs packages that import slowly, such as jinja2 and Pillow."""
     if name == "push_to_hub":
         from .hub import push_to_hub
 
         return push_to_hub
+    if name == "BatchExplainer":
+        from .inference.batch import BatchExplainer
+
+        return BatchExplainer
+    if name == "load_predictions":
+        from .inference.predictions import load_predictions
+
+        return load_predictions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,12 @@ from .manifest import begin
 from .sources import Records, Source
 
 COMPLETE = "complete.json"
+#: Columns whose values repeat. Dictionaries of the others, random floats, would only cost space.
+_REPEATED = [
+    "error", "region.list.element", "top.list.element.class", "top.list.element.label",
+    "target.list.element", "label.list.element", "versus.list.element", "grid.list.element",
+    "exact", "weights",
+]  # fmt: skip
 
 
 class Summary(NamedTuple):
@@ -257,7 +263,7 @@ def write_rows(file: Path, table: Any) -> None:
         table: A ``pyarrow.Table`` in the columns of :func:`se_zoo.inference.rows.schema`.
     """
     with replacing(file) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=_REPEATED)
 
 
 def _bar(run: Run, progress: bool) -> Any:
