@@ -1,7 +1,7 @@
 """Predict and explain batches of photos, columns in and columns out, for any engine."""
 
 import hashlib
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 import torch
 
@@ -141,6 +141,19 @@ class BatchExplainer:
             table = table.add_column(place, field, pa.array(values, field.type))
         return table.combine_chunks()
 
+    def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return prepared pixels as the model's input, on its device.
+
+        Args:
+            pixels: uint8 (B, 3, H, W).
+
+        Returns:
+            float32 (B, 3, H, W).
+        """
+        device = next(self.model.parameters()).device
+        mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in self.model.image_stats())
+        return pixels.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
+
     def _found(self, pixels: torch.Tensor) -> List[Tuple[slice, Any]]:
         """Return tables of slices of a batch; a batch that the model refuses, photo by photo."""
         if not len(pixels):
@@ -155,13 +168,8 @@ class BatchExplainer:
 
     def _table(self, pixels: torch.Tensor) -> Any:
         """Return the columns that the model gives for uint8 pixels (B, 3, H, W)."""
-        model = self.model
-        mean, std = (
-            torch.tensor(v, device=_device(model)).view(1, 3, 1, 1) for v in model.image_stats()
-        )
-        images = pixels.to(mean.device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
-        target: Any = self.target
-        found = raw_maps(model, images, target, self.method, self.versus)
+        model, target = self.model, cast(Any, self.target)
+        found = raw_maps(model, self.normalized(pixels), target, self.method, self.versus)
         if float(found.raw.abs().amax()) > torch.finfo(torch.float16).max:
             raise InvalidInputError("the map has values that 16-bit floats cannot hold")
         return columns_of(model, found, self.top, self.gate)
@@ -216,7 +224,3 @@ def weights_sha256(model: torch.nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _device(model: torch.nn.Module) -> torch.device:
-    return next(model.parameters()).device

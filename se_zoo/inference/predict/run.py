@@ -161,12 +161,11 @@ class Run:
             yield Task(part, unit, start, stop, ends_unit, last, batch)
             start = stop
 
-    def work(self, workers: int, bar: Any = None) -> None:
-        """Make the files that are missing.
+    def batches(self, workers: int) -> Iterable[Tuple[Task, Prepared]]:
+        """Return a loader of the batches that this process has to do, in their sequence.
 
         Args:
             workers: Number of loader processes; 0 reads in this one.
-            bar: A tqdm bar that counts photos.
         """
         loader: Any = DataLoader(
             _Batches(self.source, self.explainer.preprocess),
@@ -176,8 +175,17 @@ class Run:
             collate_fn=_as_it_is,
             pin_memory=next(self.explainer.model.parameters()).is_cuda,
         )
+        return loader
+
+    def work(self, workers: int, bar: Any = None) -> None:
+        """Make the files that are missing.
+
+        Args:
+            workers: As for :meth:`batches`.
+            bar: A tqdm bar that counts photos.
+        """
         tables: List[Any] = []
-        for task, photos in loader:
+        for task, photos in self.batches(workers):
             tables.append(self.explainer.explain(photos))
             if task.ends_unit:
                 write_rows(self.file(task.part, task.unit), pa.concat_tables(tables))
@@ -204,7 +212,7 @@ class Run:
         write_json(self.out / COMPLETE, summary._asdict())
         return summary
 
-    def _files(self) -> Iterable[Path]:
+    def _files(self) -> List[Path]:
         return sorted(self.out.glob("part-*.parquet"))
 
 
