@@ -11,6 +11,7 @@ from .convert import Convert, run_convert
 from .explain import Explain, run_explain
 from .export import Export, run_export
 from .predict import Predict, run_predict
+from .report import Report, run_report
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
@@ -18,6 +19,7 @@ from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publ
 COMMANDS: Dict[type, Callable[[Any], None]] = {
     Explain: run_explain,
     Predict: run_predict,
+    Report: run_report,
     Check: run_check,
     Card: run_card,
     Publish: run_publish,
@@ -40,6 +42,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
             Annotated[Predict, tyro.conf.subcommand("predict")],
+            Annotated[Report, tyro.conf.subcommand("report")],
             Annotated[Check, tyro.conf.subcommand("check")],
             Annotated[Card, tyro.conf.subcommand("card")],
             Annotated[Publish, tyro.conf.subcommand("publish")],
