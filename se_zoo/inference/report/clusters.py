@@ -1,8 +1,8 @@
 """Clusters of a label's maps, and the maps that are most unlike the others.
 
-As in spectral relevance analysis (SpRAy; Lapuschkin et al., arXiv 1902.10178): maps are brought to a
-small grid, spectral clustering groups them by their nearest neighbours, and the gap between the
-eigenvalues of the graph's Laplacian says how many groups there are.
+As in spectral relevance analysis (SpRAy, arXiv 1902.10178), maps are brought to a small grid,
+spectral clustering groups them by their nearest neighbours, and the gap between the eigenvalues of
+the graph's Laplacian says how many groups there are.
 """
 
 from typing import List, NamedTuple, Sequence
