@@ -115,6 +115,8 @@ def test_unknown_class_columns_and_options_are_refused(name: str) -> None:
         se_zoo.BatchExplainer(name, target="cow")(batch)
     with pytest.raises(InvalidInputError, match="columns image, and id or path; it has image"):
         se_zoo.BatchExplainer(name)({"image": encoded(1)})
+    with pytest.raises(InvalidInputError, match="versus is for"):
+        se_zoo.BatchExplainer(name, versus="cat")(batch)  # not a row with an error
     with pytest.raises(InvalidInputError, match="top must be at least 1, not 0"):
         se_zoo.BatchExplainer(name, top=0)
     clip: Any = timm.create_model("framewise_sehead", backbone="test_resnet", num_classes=2)

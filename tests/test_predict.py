@@ -15,7 +15,7 @@ pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra: predict)")
 import pyarrow.parquet as pq  # noqa: E402
 
 import se_zoo  # noqa: E402
-from se_zoo import InvalidInputError  # noqa: E402
+from se_zoo import InvalidInputError, cli  # noqa: E402
 from se_zoo.inference.predict import open_source, predict  # noqa: E402
 from se_zoo.inference.predict.run import Run  # noqa: E402
 from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
@@ -317,6 +317,27 @@ def test_linked_folders_are_followed_once(folder: Path, tmp_path: Path) -> None:
     assert [name for name, _ in source.read(0, 7, 9)] == ["a/0021.png", "gone.png"]
 
 
+def test_command_predicts_and_says_what_is_there(
+    done: Path, folder: Path, name: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    out = tmp_path / "out"
+    command = ["predict", str(folder), "--out", str(out), "--model", name, "--workers", "0",
+               "--batch-size", "3", "--rows-per-file", "8", "--device", "cpu"]  # fmt: skip
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    cli.main([*command, "--quiet"])
+    assert "process 1 of 2 is done" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    cli.main(command)
+    printed = capsys.readouterr()
+    assert "23 photos in 3 files, 1 of them could not be read" in printed.out
+    assert "15/15" in printed.err, "the bar counts what is left to do"
+    assert content(out) == content(done)
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(SystemExit, match="RANK is 2 and WORLD_SIZE 2"):
+        cli.main(command)
+
+
 def test_every_file_is_made_by_one_process(folder: Path, explainer: Any, tmp_path: Path) -> None:
     source = open_source(str(folder))
     runs = [Run(source, tmp_path, explainer, 3, 2, (rank, 5)) for rank in range(5)]
@@ -329,7 +350,8 @@ def test_predictions_load_as_explanations(done: Path, folder: Path, explainer: A
     predictions = se_zoo.load_predictions(done)
     assert len(predictions) == COUNT and predictions.facts["model"]["method"] == "contribution"
     row = predictions[-1]
-    assert row.id == [r.id for r in predictions][-1] and predictions[0].map.shape == (1, 2, 2)
+    assert row.id == [r.id for r in predictions][-1] == predictions.at((0, COUNT - 1)).id
+    assert predictions[0].map.shape == (1, 2, 2)
     explanation = predictions.explanation(row)
     with Image.open(folder / row.id) as photo:
         same = predictions.explanation(row, photo)
@@ -344,6 +366,8 @@ def test_predictions_load_as_explanations(done: Path, folder: Path, explainer: A
         predictions.explanation(bad)
     with pytest.raises(IndexError):
         predictions[COUNT]
+    with pytest.raises(InvalidInputError, match=f"no row {COUNT} of part 0"):
+        predictions.at((0, COUNT))
     with pytest.raises(InvalidInputError, match=r"no predict\.json"):
         se_zoo.load_predictions(folder)
 

@@ -71,7 +71,8 @@ def run_predict(args: Predict) -> None:
     from ..inference.batch import BatchExplainer
     from ..inference.predict import open_source, predict
     from ..inference.predict.manifest import MANIFEST, read_manifest
-    from ..inference.predict.sources import HUB, SourceOptions
+    from ..inference.predict.open import HUB
+    from ..inference.predict.sources import SourceOptions
     from ..models.pretrained.load import load_model
 
     rank, world, local, beside = _process()

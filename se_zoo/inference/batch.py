@@ -69,15 +69,27 @@ class BatchExplainer:
             if model.takes_clips:
                 raise InvalidInputError(f"{self.name} takes clips, not photos.")
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            self._ready = model.eval().to(device), Preprocess(data_config(model))
+            model = model.eval().to(device)
+            self.method = self._check_options(model)
+            self._ready = model, Preprocess(data_config(model))
         return self._ready
+
+    def _check_options(self, model: Any) -> str:
+        """Return the method; options that do not fit the model must not become errors of rows."""
+        target: Any = self.target
+        if target is None and self.versus is not None:
+            other = label_index(self.versus, model.class_labels(), model.num_classes)
+            target = 0 if other else min(1, model.num_classes - 1)
+        blank = torch.zeros(1, *data_config(model)["input_size"])
+        return raw_maps(model, blank, target, self.method, self.versus).method
 
     @property
     def model(self) -> Any:
         """The model, in eval mode on the device; loaded on first use.
 
         Raises:
-            InvalidInputError: If it takes clips.
+            InvalidInputError: If it takes clips, or the options do not fit it.
+            UnknownLabelError: If it has no such class.
             UnknownModelError: If there is no such model.
             WeightsNotFoundError: If the weights cannot be loaded.
         """
@@ -189,14 +201,10 @@ class BatchExplainer:
         several = isinstance(self.target, (list, tuple))
         asked: Any = [] if self.target is None else self.target if several else [self.target]
         versus = None if self.versus is None else label_index(self.versus, labels, classes)
-        config = data_config(model)
-        method = raw_maps(
-            model, torch.zeros(1, *config["input_size"]), self.target, self.method, self.versus
-        ).method
         return {
             "model": self.name,
             "weights_sha256": weights_sha256(model),
-            "method": method,
+            "method": self.method,
             "target": [label_index(t, labels, classes) for t in asked] or None,
             "versus": versus,
             "top": kept_classes(model, self.top),
@@ -205,7 +213,7 @@ class BatchExplainer:
             "label_names": None if labels is None else list(labels),
             "multi_label": model.is_multi_label(),
             "thresholds": None if model.thresholds is None else list(model.thresholds),
-            "preprocessing": config,
+            "preprocessing": data_config(model),
         }
 
 

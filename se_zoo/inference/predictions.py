@@ -77,6 +77,7 @@ class Predictions:
         self.facts, self._info = manifest["facts"], manifest["info"]
         self.files: List[Path] = sorted(self.folder.glob("part-*.parquet"))
         self._source: Any = None
+        self._preprocess: Optional[Preprocess] = None
 
     def __len__(self) -> int:
         """Return the number of rows that are there."""
@@ -104,6 +105,26 @@ class Predictions:
                 return self._read(file)[left]
             left -= rows
         raise IndexError(f"There is no row {index}; {self.folder} has {len(self)}.")
+
+    def at(self, place: Tuple[int, int]) -> Prediction:
+        """Return the row of a place.
+
+        Args:
+            place: Part of the data set, and number in it, as :attr:`Prediction.place`.
+
+        Returns:
+            The row.
+
+        Raises:
+            InvalidInputError: If it is not there.
+        """
+        import pyarrow.parquet as pq
+
+        unit, number = divmod(place[1], self.facts["rows"]["rows_per_file"])
+        file = self.folder / f"part-{place[0]:05d}-{unit:06d}.parquet"
+        if not file.is_file() or number >= (table := pq.read_table(file)).num_rows:
+            raise InvalidInputError(f"{self.folder} has no row {place[1]} of part {place[0]}.")
+        return _prediction(table.slice(number, 1).to_pylist()[0], place)
 
     def photo(self, row: Prediction) -> Image.Image:
         """Return the photo of a row, from the data set.
@@ -158,7 +179,9 @@ class Predictions:
         model = self.facts["model"]
         config = {k: tuple(v) if isinstance(v, list) else v
                   for k, v in model["preprocessing"].items()}  # fmt: skip
-        prepared = Preprocess(config)([row.id], [self.photo(row) if photo is None else photo])
+        self._preprocess = self._preprocess or Preprocess(config)
+        given = self.photo(row) if photo is None else photo
+        prepared = self._preprocess([row.id], [given])
         if prepared.errors[0] is not None:
             raise InvalidInputError(f"{row.id}: {prepared.errors[0]}")
         mean, std = (torch.tensor(config[k]).view(3, 1, 1) for k in ("mean", "std"))

@@ -279,7 +279,7 @@ def _bar(run: Run, progress: bool) -> Any:
     from tqdm import tqdm
 
     total = None if run.streamed() else sum(len(photos) for _, _, photos in run.missing())
-    return tqdm(total=total, unit=" photos", disable=not progress, smoothing=0.05)
+    return tqdm(total=total, unit=" photos", disable=not progress or total == 0, smoothing=0.05)
 
 
 def _rows_of(file: Path) -> Tuple[Path, int]:

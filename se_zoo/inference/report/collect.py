@@ -34,14 +34,14 @@ class Sampled(NamedTuple):
     Attributes:
         order: The hash, negative.
         id: Name of the photo.
-        share: The map's evidence, (rows, columns), with the sum 1.
-        row: The prediction.
+        share: The map's evidence, float16 (rows, columns), with the sum 1.
+        place: Where the row is, see :class:`se_zoo.inference.predictions.Prediction`.
     """
 
     order: int
     id: str
     share: np.ndarray
-    row: Prediction
+    place: Tuple[int, int]
 
     def __lt__(self, other: Any) -> bool:
         return (self.order, self.id) < (other.order, other.id)
@@ -103,7 +103,7 @@ class LabelMaps:
         self.lead[order[-1]] += found[order[-1]] - found[order[-2]]
         # The photos with the lowest hashes: a random sample that is the same every time.
         number = -int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:8], "big")
-        kept = Sampled(number, row.id, share, row)
+        kept = Sampled(number, row.id, share.astype(np.float16), row.place)
         if len(self.sample) < SAMPLE:
             heapq.heappush(self.sample, kept)
         elif self.sample[0] < kept:

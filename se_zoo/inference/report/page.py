@@ -108,12 +108,12 @@ def _section(
 ) -> Dict[str, Any]:
     """Return a label's pictures: its mean map, its clusters, and the maps unlike the others."""
     sample = sorted(label.sample, reverse=True)
-    shares = [kept.share for kept in sample]
+    shares = [kept.share.astype(np.float32) for kept in sample]
     groups = group_maps(shares)
     size = model["preprocessing"]["input_size"][-2:]
 
     def drawn(number: int) -> Dict[str, Any]:
-        row = sample[number].row
+        row = predictions.at(sample[number].place)
         probability = row.probability[row.target.index(label.index)]
         url = overlay(predictions, row, label.index) if photos else mean_map(shares[number], size)
         return {"url": url, "id": row.id, "probability": probability}
