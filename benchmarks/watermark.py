@@ -35,7 +35,7 @@ from se_zoo.inference.report.regions import CORNERS
 from se_zoo.inference.report.suspects import find_suspects
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-SIDE, SHARE = 4, 0.3
+SIDE, SHARE, BATCH = 4, 0.3, 32
 
 
 def read(count: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -69,12 +69,13 @@ def train(images: np.ndarray, classes: np.ndarray, epochs: int, seed: int) -> An
     )  # fmt: skip
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
     targets = torch.from_numpy(classes.astype(np.int64))
-    steps = epochs * (len(pixels) // 128)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    whole = len(pixels) // BATCH * BATCH
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    steps = epochs * whole // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     model.train()
     for _ in range(epochs):
-        for batch in torch.randperm(len(pixels))[: len(pixels) // 128 * 128].split(128):
+        for batch in torch.randperm(len(pixels))[:whole].split(BATCH):
             loss = F.cross_entropy(model(pixels[batch]), targets[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -125,7 +126,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run each")
     parser.add_argument("--images", type=int, default=8000, help="training images")
-    parser.add_argument("--epochs", type=int, default=3, help="passes over them")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over them")
     parser.add_argument("--keep", type=Path, help="folder to keep the predictions in, for a look")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()

@@ -56,7 +56,7 @@ def run_report(args: Report) -> None:
     for suspect in found.suspects:
         print(
             f"suspicious: {suspect.label}, {suspect.corner} corner ({suspect.lead:.1%} of the "
-            "evidence more than any other corner)"
+            f"evidence more than usual, {suspect.spreads:.0f} times the spread)"
         )
     named = "" if found.suspects else "; no label is explained by one corner"
     print(f"{out}: {found.photos} photos, {found.labels} labels{named}")

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import InvalidInputError
 from ...explanations.methods import SIGNED_METHODS
 from ..predictions import Prediction
-from .regions import CORNERS, fixed_regions
+from .regions import fixed_regions
 
 #: Maps that are kept of each label, for clusters and pictures.
 SAMPLE = 400
@@ -58,7 +58,6 @@ class LabelMaps:
         total: Sum of the maps' shares of evidence, (rows, columns).
         regions: Sum of the share of evidence in each region, and the number of maps it is over.
         area: Sum of each region's share of the picture.
-        lead: For each corner, sum of what it has more than any other corner.
         sample: Some of the maps.
     """
 
@@ -68,7 +67,6 @@ class LabelMaps:
     total: Any = 0.0
     regions: Dict[str, List[float]] = field(default_factory=dict)
     area: Dict[str, float] = field(default_factory=dict)
-    lead: Dict[str, float] = field(default_factory=lambda: dict.fromkeys(CORNERS, 0.0))
     sample: List[Sampled] = field(default_factory=list)
 
     @property
@@ -86,21 +84,14 @@ class LabelMaps:
         count = self.regions.get(region, (0.0, 0))[1]
         return self.area[region] / count if count else None
 
-    def lead_of(self, corner: str) -> float:
-        """Return the mean of what a corner has more than any other corner, in [0, 1]."""
-        return self.lead[corner] / max(1, self.count)
-
     def add(self, row: Prediction, share: np.ndarray, regions: Mapping[str, np.ndarray]) -> None:
         """Count a map in."""
         self.count += 1
         self.total = self.total + share
-        found = {name: float((share * weights).sum()) for name, weights in regions.items()}
-        for name, value in found.items():
+        for name, weights in regions.items():
             total, count = self.regions.get(name, (0.0, 0))
-            self.regions[name] = [total + value, count + 1]
-            self.area[name] = self.area.get(name, 0.0) + float(regions[name].mean())
-        order = sorted(CORNERS, key=lambda corner: found[corner])
-        self.lead[order[-1]] += found[order[-1]] - found[order[-2]]
+            self.regions[name] = [total + float((share * weights).sum()), count + 1]
+            self.area[name] = self.area.get(name, 0.0) + float(weights.mean())
         # The photos with the lowest hashes: a random sample that is the same every time.
         number = -int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:8], "big")
         kept = Sampled(number, row.id, share.astype(np.float16), row.place)

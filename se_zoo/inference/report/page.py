@@ -57,7 +57,7 @@ def write_report(
         InvalidInputError: If there are no predictions, no label has enough maps, or the photos are
             not where they were.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     predictions = Predictions(folder)
     model = predictions.facts["model"]
@@ -72,7 +72,7 @@ def write_report(
     shown = _first(judged, named, most_labels)
     regions = [*FIXED, *sorted({r for label in judged for r in label.regions} - {*FIXED})]
     environment = Environment(
-        loader=PackageLoader("se_zoo.inference.report", "."), autoescape=True,
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     complete = (folder / "complete.json").is_file()
