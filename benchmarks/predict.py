@@ -9,9 +9,10 @@ Result: printed as JSON.
 
 The data set is made of links to the photos of a folder, as many as asked for. `throughput` feeds
 the model's plain forward by the same loader; both sides take turns, and the ratio is the median of
-the rounds; on a busy machine, look at that of CPU time. `memory` adds up the peaks of all processes of a command, for some photos and for many
-times as many. `processes` times the whole command with one process and with two, of one thread
-each, less the time of the command when nothing is left to do.
+the rounds. On a busy machine, look at the ratio of CPU times. `memory` adds up the peaks of all
+processes of a command, for some photos and for many times as many. `processes` times the whole
+command with one process and with two, of one thread each, less the time of the command when
+nothing is left to do.
 """
 
 import argparse
