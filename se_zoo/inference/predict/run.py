@@ -310,7 +310,7 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _read_ahead(items: Iterator[Task], depth: int = 8) -> Iterator[Task]:
+def _read_ahead(items: Iterator[Task], depth: int = 2) -> Iterator[Task]:
     """Read an iterator in a thread, so that a network does not hold up the model."""
     ready: queue.Queue[Any] = queue.Queue(depth)
 
