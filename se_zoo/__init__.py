@@ -7,6 +7,7 @@
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,11 @@ if TYPE_CHECKING or not _is_command_line():
 
 if TYPE_CHECKING:
     from .hub import push_to_hub
+    from .inference.batch import BatchExplainer
+    from .inference.predictions import load_predictions
 
 __all__ = [
+    "BatchExplainer",
     "ClipConfig",
     "ExplainedModel",
     "Explanation",
@@ -78,6 +82,7 @@ __all__ = [
     "explain",
     "list_models",
     "load_clip",
+    "load_predictions",
     "push_to_hub",
     "resolve_clip_config",
     "save",
@@ -86,6 +91,12 @@ __all__ = [
 ]
 
 
+#: Modules of the names that need packages which import slowly: jinja2 and yaml, Pillow.
+_LATE = {
+    "BatchExplainer": "inference.batch",
+    "load_predictions": "inference.predictions",
+    "push_to_hub": "hub",
+}
 #: Rooms of the names that the command line does not import at once.
 _ROOMS = ("explanations", "inference.clips", "layers", "models")
 
@@ -93,16 +104,12 @@ _ROOMS = ("explanations", "inference.clips", "layers", "models")
 def __getattr__(name: str) -> Any:
     """Import a name on first use.
 
-    ``push_to_hub`` needs jinja2 and yaml, which import slowly. The others are imported late in the
-    command line alone.
+    Those of ``_LATE`` need packages that import slowly. The others are imported late in the command
+    line alone.
     """
-    if name == "push_to_hub":
-        from .hub import push_to_hub
-
-        return push_to_hub
+    if name in _LATE:
+        return getattr(import_module(f".{_LATE[name]}", __name__), name)
     if name in __all__:
-        from importlib import import_module
-
         for room in (import_module(f".{room}", __name__) for room in _ROOMS):
             if hasattr(room, name):
                 return getattr(room, name)

@@ -11,6 +11,8 @@ from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, sources_first
 from .export import Export, run_export
+from .predict import Predict, run_predict
+from .report import Report, run_report
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
@@ -29,6 +31,8 @@ def run_explain(args: Explain) -> None:
 
 COMMANDS: Dict[type, Callable[[Any], None]] = {
     Explain: run_explain,
+    Predict: run_predict,
+    Report: run_report,
     Check: run_check,
     Card: run_card,
     Publish: run_publish,
@@ -59,6 +63,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     command = tyro.cli(
         Union[  # type: ignore[arg-type]
             Annotated[Explain, tyro.conf.subcommand("explain")],
+            Annotated[Predict, tyro.conf.subcommand("predict")],
+            Annotated[Report, tyro.conf.subcommand("report")],
             Annotated[Check, tyro.conf.subcommand("check")],
             Annotated[Card, tyro.conf.subcommand("card")],
             Annotated[Publish, tyro.conf.subcommand("publish")],

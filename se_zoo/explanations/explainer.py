@@ -320,3 +320,65 @@ def _square_cells(state: _ForwardPass) -> Tuple[int, int]:
     """
     rows, columns = state.features.shape[-2:]
     return rows, columns
+
+
+class RawMaps(NamedTuple):
+    """Prediction and maps of a batch at the backbone's grid, before anything is drawn.
+
+    Attributes:
+        logits: (B, num_classes).
+        gate: SE vectors, (B, C).
+        rows: Image and target of each row.
+        versus: Class that each row is compared with, (N,); None unless it is a difference.
+        raw: (N, *grid).
+        constant: (N,); see :class:`se_zoo.Explanation`.
+        exact: Whether the maps add up to the logits.
+        weights: Where the channel weights come from.
+        method: Which map it is.
+    """
+
+    logits: torch.Tensor
+    gate: torch.Tensor
+    rows: Rows
+    versus: Optional[torch.Tensor]
+    raw: torch.Tensor
+    constant: torch.Tensor
+    exact: bool
+    weights: str
+    method: str
+
+
+def raw_maps(
+    model: nn.Module,
+    images: torch.Tensor,
+    target: Target = None,
+    method: Optional[str] = None,
+    versus: Union[int, str, None] = None,
+) -> RawMaps:
+    """Predict and explain a batch like :func:`explain`, without resizing the maps to the images.
+
+    Args:
+        model: As for :func:`explain`.
+        images: As for :func:`explain`.
+        target: As for :func:`explain`.
+        method: As for :func:`explain`.
+        versus: As for :func:`explain`.
+
+    Returns:
+        Prediction and maps, on the model's device.
+
+    Raises:
+        InvalidInputError: As :func:`explain`.
+        UnknownLabelError: As :func:`explain`.
+    """
+    method = _check_method(model, method, versus)
+    check_model(model)
+    batch = check_images(model, images)
+    with torch.no_grad(), in_eval_mode(model) as still:
+        se_model = check_model(still)
+        state = _forward(se_model, batch)
+        with torch.autocast(batch.device.type, enabled=False):
+            rows = _target_rows(se_model, state, target, method)
+            other = _other_class(se_model, state, rows, method, versus)
+            found = _compute_maps(se_model, state, _Request(method, "image", rows, other))
+    return RawMaps(state.logits, state.model_gate, rows, other, *found, method)

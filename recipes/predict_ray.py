@@ -1,0 +1,85 @@
+"""Predict and explain photos on a cluster, with Ray Data.
+
+    python recipes/predict_ray.py photos/ --out predictions --concurrency 2
+    python recipes/predict_ray.py shards/ --id name --out predictions --num-gpus 0.5 \
+        --checkpoint /mnt/shared/checkpoint
+
+Run time: that of `se-zoo predict` on one of the workers, divided by their number.
+Result: parquet files in the columns of `se-zoo predict`; the id keeps the name it has in the data.
+Data: a folder of photos, or of parquet files with a column of encoded images.
+Needs `pip install 'se_zoo[ray]'`. A worker that dies is started again and its batches are done
+again; with `--checkpoint`, the same command leaves out the photos that are done. One machine needs
+no engine: `se-zoo predict` is faster there, and its files are the same to the bit each time.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.data import DataContext
+
+from se_zoo import BatchExplainer
+from se_zoo.data.images import IMAGE_SUFFIXES
+
+
+class Explainer(BatchExplainer):
+    """Keep the name of the id column: Ray's checkpoints compare it with the data's."""
+
+    def __call__(self, batch: Any) -> Any:
+        """Predict and explain an Arrow table; see :class:`se_zoo.BatchExplainer`."""
+        name = next(name for name in batch.column_names if name != "image")
+        return super().__call__(batch.rename_columns({name: "id"})).rename_columns({"id": name})
+
+
+def read(args: argparse.Namespace) -> Any:
+    """Return the data set, with the column ``image`` and one of ids."""
+    if any(Path(args.source).glob("*.parquet")):
+        rows = ray.data.read_parquet(args.source, columns=[args.image, args.id])
+        return rows if args.image == "image" else rows.rename_columns({args.image: "image"})
+    suffixes = [suffix.lstrip(".") for suffix in sorted(IMAGE_SUFFIXES)]
+    files = ray.data.read_binary_files(
+        args.source, include_paths=True, file_extensions=suffixes, override_num_blocks=args.blocks
+    )
+    return files.rename_columns({"bytes": "image"})
+
+
+def main() -> None:
+    """Read the command line and run the pipeline."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="folder of photos or of parquet files")
+    parser.add_argument("--out", required=True, help="folder of the results")
+    parser.add_argument("--model", default="se_zoo/resnet18_slim_celeba", help="name of the model")
+    parser.add_argument("--target", nargs="*", help="labels to explain; by default the predicted")
+    parser.add_argument("--image", default="image", help="parquet: column of the images")
+    parser.add_argument("--id", default="id", help="parquet: column of the ids")
+    parser.add_argument("--batch-size", type=int, default=64, help="photos at a time")
+    parser.add_argument("--concurrency", type=int, default=1, help="workers, a model each")
+    parser.add_argument("--num-gpus", type=float, default=0, help="GPUs of a worker, 0.5 for half")
+    parser.add_argument("--blocks", type=int, help="photos: parts that Ray makes of the data")
+    parser.add_argument("--checkpoint", help="folder for Ray's checkpoints, seen by all machines")
+    args = parser.parse_args()
+    ray.init()
+    if args.checkpoint:
+        from ray.data.checkpoint import CheckpointConfig
+
+        id_column = args.id if any(Path(args.source).glob("*.parquet")) else "path"
+        DataContext.get_current().checkpoint_config = CheckpointConfig(
+            id_column=id_column, checkpoint_path=args.checkpoint, delete_checkpoint_on_success=False
+        )
+    rows = read(args).map_batches(
+        Explainer,
+        fn_constructor_args=(args.model, args.target or None),
+        batch_format="pyarrow",
+        batch_size=args.batch_size,
+        concurrency=args.concurrency,
+        num_gpus=args.num_gpus,
+        num_cpus=1,
+    )
+    rows.write_parquet(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Predict and explain a data set of any size: ``se-zoo predict``."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Optional, Tuple
+
+import tyro
+
+from ..errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict and explain a data set of any size into parquet files.
+
+    A photo is a row: id, probabilities, map, error. A run that was stopped or killed goes on with
+    the same command. Several processes share the work: torchrun --nproc-per-node 2 --no-python
+    se-zoo predict ...
+    """
+
+    source: tyro.conf.Positional[str]
+    """A folder of photos, of parquet files or of tars; a file or a quoted glob of these; or
+    hf-hub:<data set>."""
+    out: Path
+    """Folder of the results: part-*.parquet, predict.json and, when all is there, complete.json."""
+    model: str = "se_zoo/resnet18_slim_celeba"
+    """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
+    target: Tuple[str, ...] = ()
+    """Labels or class indices to explain; by default what the model predicts."""
+    method: Optional[Literal["contribution", "support", "gate", "difference", "activation"]] = None
+    """Which map; by default the model's own."""
+    versus: Optional[str] = None
+    """The other class of --method difference; by default the runner-up, if classes compete."""
+    top: Optional[int] = None
+    """Classes that a row keeps, most probable first; by default 5, and all independent labels."""
+    gate: bool = False
+    """Keep the SE vector of each photo."""
+    image: Optional[str] = None
+    """Column of the images, of parquet files and data sets of the Hub."""
+    id: Optional[str] = None
+    """Column of the ids; by default file and row."""
+    split: str = "train"
+    """Split of a data set of the Hub."""
+    subset: Optional[str] = None
+    """Configuration of a data set of the Hub."""
+    device: Optional[str] = None
+    """cpu, cuda, cuda:1; by default a GPU for each process if there are any, else the CPU."""
+    batch_size: int = 64
+    """Photos that the model gets at a time."""
+    workers: Optional[int] = None
+    """Processes that read and decode; by default one a CPU core, at most 8."""
+    rows_per_file: int = 1024
+    """Rows of a parquet file."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+def run_predict(args: Predict) -> None:
+    """Run ``se-zoo predict``.
+
+    Args:
+        args: The options.
+
+    Raises:
+        InvalidInputError: If options, data set and model do not fit together, or the folder holds
+            predictions of something else.
+    """
+    from ..explanations.target_classes import target_of
+    from ..inference.batch import BatchExplainer
+    from ..inference.predict import open_source, predict
+    from ..inference.predict.manifest import MANIFEST, read_manifest
+    from ..inference.predict.open import HUB
+    from ..inference.predict.sources import SourceOptions
+    from ..models.load_model import load_model
+
+    rank, world, local, beside = _process()
+    options = SourceOptions(args.image, args.id, args.split, args.subset)
+    if args.source.startswith(HUB) and (args.out / MANIFEST).exists():
+        options = options._replace(revision=_recorded_revision(read_manifest(args.out)))
+    source = open_source(args.source, options)
+    model = load_model(args.model)
+    labels, classes = model.class_labels(), model.num_classes
+    target = [target_of(text, labels, classes) for text in args.target] or None
+    versus = None if args.versus is None else target_of(args.versus, labels, classes)
+    explainer = BatchExplainer(
+        model, target, args.method, versus=versus, top=args.top, gate=args.gate,
+        device=args.device or _device(local), name=args.model,
+    )  # fmt: skip
+    where = args.source if args.source.startswith(HUB) else os.path.abspath(args.source)
+    workers = args.workers
+    if workers is None:
+        workers = min(8, max(1, (os.cpu_count() or 1) // beside))
+    summary = predict(
+        source,
+        args.out,
+        explainer,
+        batch_size=args.batch_size,
+        rows_per_file=args.rows_per_file,
+        workers=workers,
+        process=(rank, world),
+        info={"source": where, "source_options": options._asdict()},
+        progress=not args.quiet and rank == 0,
+    )
+    if summary is None:
+        print(f"process {rank} of {world} is done", file=sys.stderr)
+    else:
+        print(
+            f"{args.out}: {summary.rows} photos in {summary.files} files, {summary.errors} of them "
+            "could not be read (column error)"
+        )
+
+
+def _process() -> Tuple[int, int, int, int]:
+    """Return rank, world size, and both among the processes of this machine."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    found = [os.environ.get(name, default) for name, default in zip(names, "0101", strict=True)]
+    try:
+        rank, world, local, beside = map(int, found)
+    except ValueError:
+        raise InvalidInputError(
+            f"{', '.join(names)} must be whole numbers, not {', '.join(found)}."
+        ) from None
+    if not 0 <= rank < world:
+        raise InvalidInputError(f"RANK is {rank} and WORLD_SIZE {world}: ranks go from 0.")
+    return rank, world, local, max(1, beside)
+
+
+def _device(local: int) -> str:
+    import torch
+
+    return f"cuda:{local % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+
+
+def _recorded_revision(manifest: dict) -> Optional[str]:
+    """Return the commit that a run to go on with has read; a newer one would be other rows."""
+    return manifest["facts"].get("source", {}).get("revision")

@@ -1,0 +1,62 @@
+"""Show what a model looks at over a data set: ``se-zoo report``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, List, Optional
+
+import tyro
+
+from ..errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Report:
+    """Show what a model looks at over a whole data set, as one HTML page.
+
+    For every label: the mean map, the share of evidence in corners, border and centre, clusters of
+    maps, and the photos that are explained most unlike the others. A label that is explained by
+    one corner, as by a watermark, is named first.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """A folder of se-zoo predict."""
+    out: Optional[Path] = None
+    """The page; by default report.html in the folder."""
+    labels: int = 12
+    """Labels with pictures: the suspicious ones, then the most frequent."""
+    boxes: Optional[Path] = None
+    """A csv with the columns id, region, x0, y0, x1, y1 in pixels: regions of each photo."""
+    masks: Optional[Path] = None
+    """A folder of PNGs of class indices, named like the photos: regions of each photo."""
+    photos: bool = True
+    """Show photos; they are read from where the data set was."""
+
+
+def run_report(args: Report) -> None:
+    """Run ``se-zoo report``.
+
+    Args:
+        args: The options.
+
+    Raises:
+        InvalidInputError: If there are no predictions, or the page cannot be written.
+    """
+    from ..inference.report import write_report
+    from ..inference.report.regions import Boxes, Masks
+
+    regions: List[Any] = []
+    if args.boxes is not None:
+        regions.append(Boxes(args.boxes))
+    if args.masks is not None:
+        regions.append(Masks(args.masks))
+    out = args.out or args.folder / "report.html"
+    if not out.parent.is_dir():
+        raise InvalidInputError(f"--out {out} must be in an existing folder.")
+    found = write_report(args.folder, out, args.labels, regions, args.photos)
+    for suspect in found.suspects:
+        print(
+            f"suspicious: {suspect.label}, {suspect.corner} corner ({suspect.lead:.1%} of the "
+            f"evidence more than usual, {suspect.spreads:.0f} times the spread)"
+        )
+    named = "" if found.suspects else "; no label is explained by one corner"
+    print(f"{out}: {found.photos} photos, {found.labels} labels{named}")

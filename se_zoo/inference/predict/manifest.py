@@ -1,0 +1,85 @@
+"""The record of what predictions are of, so that only the same command goes on with them."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Tuple
+
+import torch
+
+from ...errors import InvalidInputError
+from ...files import write_json
+from ...version import __version__
+
+MANIFEST = "predict.json"
+#: Version of the columns and of the manifest.
+FORMAT = 1
+
+
+def read_manifest(folder: Path) -> Dict[str, Any]:
+    """Return the manifest of a folder of predictions.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        ``facts``, which decide about the rows, and ``info``.
+
+    Raises:
+        InvalidInputError: If there is none, or it cannot be read.
+    """
+    file = folder / MANIFEST
+    try:
+        found: Dict[str, Any] = json.loads(file.read_text("utf-8"))
+        return {"facts": found["facts"], "info": found["info"]}
+    except FileNotFoundError:
+        raise InvalidInputError(
+            f"{folder} has no {MANIFEST}: it is no folder of se-zoo predict."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{file} cannot be read: {error}") from error
+
+
+def begin(folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    """Write the manifest of a new folder, or compare that of a folder to go on with.
+
+    Several processes may do so at the same time.
+
+    Args:
+        folder: Where the predictions go; it is made if it does not exist.
+        facts: What decides about the rows, as JSON can store it.
+        info: What does not, such as where the source lies.
+
+    Raises:
+        InvalidInputError: If the folder holds other files, or predictions of something else.
+    """
+    facts = json.loads(json.dumps({"format": FORMAT, **facts}))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MANIFEST).exists():
+        foreign = sorted(p.name for p in folder.iterdir() if not p.name.endswith(".tmp"))
+        if foreign and not (folder / MANIFEST).exists():  # another process may have written it
+            raise InvalidInputError(
+                f"{folder} holds {foreign[0]} and no {MANIFEST}; give --out a new folder."
+            )
+        versions = {"se_zoo": __version__, "torch": torch.__version__}
+        write_json(folder / MANIFEST, {"facts": facts, "info": {**info, **versions}})
+    before, now = dict(_flat(read_manifest(folder)["facts"])), dict(_flat(facts))
+    for name in [*now, *before]:
+        if before.get(name) != now.get(name):
+            raise InvalidInputError(
+                f"{folder} holds predictions with {name} {_short(before.get(name))}, and this "
+                f"command has {_short(now.get(name))}: give --out another folder, or the options "
+                "of then."
+            )
+
+
+def _flat(facts: Mapping[str, Any], above: str = "") -> Iterator[Tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

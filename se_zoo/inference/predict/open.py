@@ -1,0 +1,93 @@
+"""Find out what a data set consists of, and open it."""
+
+import glob
+import hashlib
+import os
+from pathlib import Path
+from typing import FrozenSet, Iterator, List, Optional, Tuple
+
+from ...data.images import IMAGE_SUFFIXES
+from ...errors import InvalidInputError
+from .hub import HubSource
+from .parquet import ParquetSource
+from .sources import FolderSource, Names, Source, SourceOptions
+from .tars import TarSource
+
+HUB = "hf-hub:"
+
+
+def open_source(given: str, options: Optional[SourceOptions] = None) -> Source:
+    """Open a data set.
+
+    Args:
+        given: A folder with photos, parquet files or tars at any depth; a file or a glob of these;
+            or ``hf-hub:<data set>``.
+        options: How it is read.
+
+    Returns:
+        The source. Its photos are listed, and none is read.
+
+    Raises:
+        InvalidInputError: If there are no photos, or files of several kinds.
+    """
+    options = options or SourceOptions()
+    if given.startswith(HUB):
+        return HubSource(given[len(HUB) :], options)
+    root, photos, others, digest = _list_files(given)
+    kinds = sorted({path.suffix.lower() for path in others} | ({"photos"} if photos else set()))
+    if not kinds:
+        what = "no photos, parquet files or tars in" if Path(given).exists() else "no such file:"
+        raise InvalidInputError(f"{what} {given}. A data set of the Hub is {HUB}<name>.")
+    if len(kinds) > 1:
+        raise InvalidInputError(
+            f"{given} holds {' and '.join(kinds)}; name one kind with a quoted glob, such as "
+            f"'{root}/**/*{next(k for k in kinds if k != 'photos')}'."
+        )
+    if photos:
+        return FolderSource(root, photos, digest)
+    if kinds == [".tar"]:
+        return TarSource(root, others, digest)
+    return ParquetSource(root, others, digest, options)
+
+
+def _list_files(given: str) -> Tuple[Path, Names, List[Path], str]:
+    """Return the root, the photos, the other data files, and a digest of names and sizes."""
+    root, photos, others, digest = Path(given), Names(), [], hashlib.sha256()
+    if root.is_dir():
+        found: Iterator[Tuple[bytes, int]] = _walk(os.fsencode(root), b"", frozenset())
+    else:
+        files = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
+        files = [path for path in files if path.is_file()]
+        root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else root
+        found = ((os.fsencode(p.absolute().relative_to(root)), p.stat().st_size) for p in files)
+    for name, size in found:
+        suffix = os.path.splitext(os.fsdecode(name))[1].lower()
+        if suffix in (".parquet", ".tar"):
+            others.append(root / os.fsdecode(name))
+        elif suffix in IMAGE_SUFFIXES:
+            photos.append(name)
+        else:
+            continue
+        digest.update(b"%b\0%d\0" % (name, size))
+    return root.absolute(), photos, others, digest.hexdigest()
+
+
+def _walk(
+    folder: bytes, relative: bytes, above: FrozenSet[Tuple[int, int]]
+) -> Iterator[Tuple[bytes, int]]:
+    """Yield relative path and size of the files below a folder, sorted by name in each folder.
+
+    Hidden ones are left out. Links are followed, but not back to a folder above.
+    """
+    status = os.stat(folder)
+    place = status.st_dev, status.st_ino
+    if place in above:
+        return
+    with os.scandir(folder) as entries:
+        shown = sorted((e for e in entries if not e.name.startswith(b".")), key=lambda e: e.name)
+    for entry in shown:
+        if entry.is_dir():
+            yield from _walk(entry.path, relative + entry.name + b"/", above | {place})
+        else:
+            # A broken link is a photo that cannot be read; it becomes a row with an error.
+            yield relative + entry.name, entry.stat().st_size if entry.is_file() else -1

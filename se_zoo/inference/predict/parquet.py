@@ -1,0 +1,150 @@
+"""Photos in parquet files."""
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...errors import InvalidInputError
+from .sources import Records, SourceOptions, readable
+
+#: Rows that are held at a time.
+_ROWS = 64
+
+
+class ParquetSource:
+    """The rows of parquet files, in their order.
+
+    An id is the file's relative path and the row's number, ``a.parquet#17``, or the value of a
+    column.
+
+    Args:
+        root: Folder that ids are relative to.
+        files: The files.
+        digest: SHA-256 of their names and sizes.
+        options: Which columns are read.
+
+    Raises:
+        InvalidInputError: If a file is damaged, or has not the columns.
+    """
+
+    def __init__(self, root: Path, files: List[Path], digest: str, options: SourceOptions):
+        self.files, self.digest = files, digest
+        self.prefixes = [readable(os.fsencode(file.relative_to(root))) for file in files]
+        self.counts: List[Optional[int]] = []
+        schema = None
+        for file in files:
+            try:
+                footer = pq.read_metadata(file)
+                schema = schema or footer.schema.to_arrow_schema()
+            except (OSError, pa.ArrowException) as error:
+                raise InvalidInputError(f"{file} is not a parquet file: {error}") from error
+            self.counts.append(footer.num_rows)
+        assert schema is not None
+        self.image = image_column(schema, options.image, str(files[0]))
+        self.id = options.id
+        if self.id is not None and self.id not in schema.names:
+            raise InvalidInputError(
+                f"{files[0]} has no column {self.id!r}; it has {', '.join(schema.names)}."
+            )
+        self._open: Optional[_Rows] = None
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """Leave out the open file."""
+        return {**self.__dict__, "_open": None}
+
+    def read(self, part: int, start: int, stop: int) -> Records:
+        """Return ids and encoded images; see :class:`Source`.
+
+        Rows that cannot be read come with the error in place of the image.
+        """
+        file = self.files[part]
+        columns = [self.image] if self.id is None else [self.image, self.id]
+        names = [f"{self.prefixes[part]}#{row}" for row in range(start, stop)]
+        try:
+            if self._open is None or self._open.path != file:
+                self._open = _Rows(file, columns)
+            rows = self._open.read(start, stop)
+        except (OSError, pa.ArrowException) as error:
+            self._open = None
+            # Without the file's name, which is no fact of the row.
+            reason = ValueError(f"rows {start} to {stop} of the file are damaged: {error}")
+            return [(name, reason) for name in names]
+        cells = [_located(cell, file.parent) for cell in rows.column(self.image).to_pylist()]
+        if self.id is not None:
+            names = [str(value) for value in rows.column(self.id).to_pylist()]
+        return list(zip(names, cells, strict=True))
+
+    def facts(self) -> Dict[str, Any]:
+        """Return files, rows and columns; see :class:`Source`."""
+        rows = sum(count or 0 for count in self.counts)
+        columns = {"image": self.image, "id": self.id}
+        return {"kind": "parquet", "files": len(self.files), "rows": rows, **columns,
+                "sha256": self.digest}  # fmt: skip
+
+
+def image_column(schema: Any, given: Optional[str], where: str) -> str:
+    """Return the name of the column with the images.
+
+    Args:
+        schema: A ``pyarrow.Schema``.
+        given: The column that was asked for.
+        where: Name of the data, for messages.
+
+    Raises:
+        InvalidInputError: If there is no such column, or none or several hold bytes.
+    """
+
+    def holds_bytes(kind: Any) -> bool:
+        inner = [field.type for field in kind] if pa.types.is_struct(kind) else [kind]
+        return any(pa.types.is_binary(k) or pa.types.is_large_binary(k) for k in inner)
+
+    found = [field.name for field in schema if holds_bytes(field.type)]
+    name = given or ("image" if "image" in schema.names else found[0] if len(found) == 1 else None)
+    if name is None or name not in schema.names:
+        raise InvalidInputError(
+            f"{where} has no column {given or 'image'!r}; name the images' with --image. It has "
+            f"{', '.join(schema.names)}."
+        )
+    return name
+
+
+def _located(cell: Any, folder: Path) -> Any:
+    """Return an image's cell; a path without bytes is relative to the file's folder."""
+    if isinstance(cell, dict) and not cell.get("bytes") and cell.get("path"):
+        return folder / cell["path"]
+    return ValueError("the row has no image") if cell is None else cell
+
+
+class _Rows:
+    """A parquet file that is read forwards, a few rows at a time, whatever its row groups."""
+
+    def __init__(self, path: Path, columns: List[str]):
+        self.path, self.columns = path, columns
+        self.file = pq.ParquetFile(path, buffer_size=1 << 20)
+        groups = range(self.file.metadata.num_row_groups)
+        sizes = [self.file.metadata.row_group(group).num_rows for group in groups]
+        self.first = np.concatenate([[0], np.cumsum(sizes)])  # row that each group begins with
+        self.group, self.at = -1, 0
+        self.held: Any = None
+        self.batches: Any = None
+
+    def read(self, start: int, stop: int) -> Any:
+        """Return rows as a table."""
+        pieces = []
+        while start < stop:
+            group = int(np.searchsorted(self.first, start, side="right")) - 1
+            if group != self.group or start < self.at:
+                self.batches = self.file.iter_batches(
+                    _ROWS, row_groups=[group], columns=self.columns, use_threads=False
+                )
+                self.group, self.at, self.held = group, int(self.first[group]), None
+            while self.held is None or self.at + len(self.held) <= start:
+                self.at += 0 if self.held is None else len(self.held)
+                self.held = pa.Table.from_batches([next(self.batches)])
+            pieces.append(self.held.slice(start - self.at, stop - start))
+            start += len(pieces[-1])
+        return pa.concat_tables(pieces)

@@ -1,0 +1,274 @@
+"""Read predictions back: rows, their photos, and explanations that can be drawn."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import InvalidInputError
+from ..explanations import Explanation
+from ..explanations.channel_selection import select_channels
+from ..explanations.maps import to_heatmap
+from ..explanations.methods import FROM_ZERO_METHODS
+from .prepare import Preprocess, open_photo
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Prediction and maps of one photo, as ``se-zoo predict`` stores them.
+
+    Attributes:
+        id: Name of the photo.
+        error: Why it could not be read; None if it could. Then all that follows is empty.
+        region: Part of the upright photo that the model saw, (x0, y0, x1, y1) in pixels.
+        top: The most probable classes, (class, label, probability) each.
+        target: Classes that are explained.
+        label: Their label names.
+        probability: Their probabilities.
+        versus: Classes that they are compared with (difference maps).
+        map: float32 (number of targets, *grid).
+        constant: float32 (number of targets,); where ``exact``, a map's mean plus its constant is
+            the logit.
+        exact: Whether the maps add up to the logits.
+        weights: Where the channel weights come from, see :class:`se_zoo.Explanation`.
+        gate: The SE vector, float32 (C,); None if it was not kept.
+        place: Part of the data set, and number in it.
+    """
+
+    id: str
+    error: Optional[str]
+    region: Optional[Tuple[int, ...]]
+    top: Tuple[Tuple[int, str, float], ...]
+    target: Tuple[int, ...]
+    label: Tuple[str, ...]
+    probability: Tuple[float, ...]
+    versus: Optional[Tuple[int, ...]]
+    map: np.ndarray
+    constant: np.ndarray
+    exact: bool
+    weights: str
+    gate: Optional[np.ndarray]
+    place: Tuple[int, int]
+
+
+class Predictions:
+    """The rows of a folder of ``se-zoo predict``, in the order of the data set.
+
+    Args:
+        folder: The folder. It may still lack rows.
+
+    Attributes:
+        facts: What the predictions are of: model, source, options.
+        files: The parquet files.
+
+    Raises:
+        InvalidInputError: If it is no such folder.
+    """
+
+    def __init__(self, folder: Union[str, Path]):
+        from .predict.manifest import read_manifest
+
+        self.folder = Path(folder)
+        manifest = read_manifest(self.folder)
+        self.facts, self._info = manifest["facts"], manifest["info"]
+        self.files: List[Path] = sorted(self.folder.glob("part-*.parquet"))
+        self._source: Any = None
+        self._preprocess: Optional[Preprocess] = None
+
+    def __len__(self) -> int:
+        """Return the number of rows that are there."""
+        import pyarrow.parquet as pq
+
+        return sum(pq.read_metadata(file).num_rows for file in self.files)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        """Read the rows, one file at a time."""
+        for file in self.files:
+            yield from self._read(file)
+
+    def __getitem__(self, index: int) -> Prediction:
+        """Return a row.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        import pyarrow.parquet as pq
+
+        left = index if index >= 0 else len(self) + index
+        for file in self.files if left >= 0 else []:
+            rows = pq.read_metadata(file).num_rows
+            if left < rows:
+                return self._read(file)[left]
+            left -= rows
+        raise IndexError(f"There is no row {index}; {self.folder} has {len(self)}.")
+
+    def at(self, place: Tuple[int, int]) -> Prediction:
+        """Return the row of a place.
+
+        Args:
+            place: Part of the data set, and number in it, as :attr:`Prediction.place`.
+
+        Returns:
+            The row.
+
+        Raises:
+            InvalidInputError: If it is not there.
+        """
+        import pyarrow.parquet as pq
+
+        unit, number = divmod(place[1], self.facts["rows"]["rows_per_file"])
+        file = self.folder / f"part-{place[0]:05d}-{unit:06d}.parquet"
+        if not file.is_file() or number >= (table := pq.read_table(file)).num_rows:
+            raise InvalidInputError(f"{self.folder} has no row {place[1]} of part {place[0]}.")
+        return _prediction(table.slice(number, 1).to_pylist()[0], place)
+
+    def photo(self, row: Prediction) -> Image.Image:
+        """Return the photo of a row, from the data set.
+
+        Args:
+            row: A row of these predictions.
+
+        Returns:
+            The upright RGB photo.
+
+        Raises:
+            InvalidInputError: If the data set is not where it was, or has changed.
+        """
+        from .predict import open_source
+        from .predict.sources import SourceOptions
+
+        if self._source is None:
+            options = SourceOptions(**self._info["source_options"])
+            options = options._replace(revision=self.facts["source"].get("revision"))
+            source = open_source(self._info["source"], options)
+            if source.facts() != self.facts["source"]:
+                raise InvalidInputError(
+                    f"{self._info['source']} has changed since {self.folder} was made."
+                )
+            self._source = source
+        part, number = row.place
+        [(_, image)] = self._source.read(part, number, number + 1)
+        try:
+            return open_photo(image)
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"{row.id}: {error}") from error
+
+    def explanation(self, row: Prediction, photo: Any = None) -> Explanation:
+        """Return a row as an explanation, to draw and to save.
+
+        The map has 16-bit precision. Where a row keeps the most probable classes only, the others
+        share what remains of the probability.
+
+        Args:
+            row: A row of these predictions.
+            photo: The photo, as a path, bytes, PIL image or uint8 array; by default it is read from
+                the data set.
+
+        Returns:
+            An explanation of one photo.
+
+        Raises:
+            InvalidInputError: If the row has an error, or the photo cannot be read.
+        """
+        if row.error is not None:
+            raise InvalidInputError(f"{row.id} has no explanation: {row.error}")
+        model = self.facts["model"]
+        config = {k: tuple(v) if isinstance(v, list) else v
+                  for k, v in model["preprocessing"].items()}  # fmt: skip
+        self._preprocess = self._preprocess or Preprocess(config)
+        given = self.photo(row) if photo is None else photo
+        prepared = self._preprocess([row.id], [given])
+        if prepared.errors[0] is not None:
+            raise InvalidInputError(f"{row.id}: {prepared.errors[0]}")
+        mean, std = (torch.tensor(config[k]).view(3, 1, 1) for k in ("mean", "std"))
+        images = prepared.pixels.float().div(255).sub(mean).div(std)
+        raw = torch.from_numpy(row.map.copy())
+        from_zero = model["method"] in FROM_ZERO_METHODS
+        gate = torch.zeros(1, 0) if row.gate is None else torch.from_numpy(row.gate.copy())[None]
+        chosen = None if row.gate is None else select_channels(gate)
+        names, thresholds = model["label_names"], model["thresholds"]
+        return Explanation(
+            heatmap=to_heatmap(raw, from_zero, "image", tuple(images.shape[2:])),
+            raw=raw,
+            constant=torch.from_numpy(row.constant.copy()),
+            logits=_logits(row, model)[None],
+            gate=gate,
+            selected=torch.zeros(1, 0, dtype=torch.bool) if chosen is None else chosen.mask,
+            rule=("",) if chosen is None else chosen.rule,
+            image_index=torch.zeros(len(row.target), dtype=torch.long),
+            target=row.target,
+            versus=row.versus,
+            method=model["method"],
+            normalize="image",
+            exact=row.exact,
+            weights=row.weights,
+            label_names=None if names is None else tuple(names),
+            multi_label=model["multi_label"],
+            thresholds=None if thresholds is None else tuple(thresholds),
+            images=images,
+            mean=config["mean"],
+            std=config["std"],
+        )
+
+    def _read(self, file: Path) -> List[Prediction]:
+        import pyarrow.parquet as pq
+
+        part, unit = map(int, file.stem.split("-")[1:])
+        first = unit * self.facts["rows"]["rows_per_file"]
+        rows = pq.read_table(file).to_pylist()
+        return [_prediction(cells, (part, first + i)) for i, cells in enumerate(rows)]
+
+
+def load_predictions(folder: Union[str, Path]) -> Predictions:
+    """Open a folder of ``se-zoo predict``.
+
+    Args:
+        folder: The folder. It may still lack rows.
+
+    Returns:
+        Its rows: iterate over them, or take one by its number.
+
+    Raises:
+        InvalidInputError: If it is no such folder.
+    """
+    return Predictions(folder)
+
+
+def _prediction(cells: Dict[str, Any], place: Tuple[int, int]) -> Prediction:
+    """Return a row of a parquet file."""
+    target, grid = cells["target"] or [], cells["grid"] or [0, 0]
+    flat = np.asarray(cells["map"] or [], dtype=np.float32)
+    gate = cells["gate"]
+    return Prediction(
+        id=cells["id"],
+        error=cells["error"],
+        region=None if cells["region"] is None else tuple(cells["region"]),
+        top=tuple((t["class"], t["label"], t["probability"]) for t in cells["top"] or []),
+        target=tuple(target),
+        label=tuple(cells["label"] or []),
+        probability=tuple(cells["probability"] or []),
+        versus=None if cells["versus"] is None else tuple(cells["versus"]),
+        map=flat.reshape(len(target), *grid),
+        constant=np.asarray(cells["constant"] or [], dtype=np.float32),
+        exact=bool(cells["exact"]),
+        weights=cells["weights"] or "",
+        gate=None if gate is None else np.asarray(gate, dtype=np.float32),
+        place=place,
+    )
+
+
+def _logits(row: Prediction, model: Mapping[str, Any]) -> torch.Tensor:
+    """Return logits that give the probabilities of a row, (num_classes,)."""
+    known = {index: probability for index, _, probability in row.top}
+    known.update(zip(row.target, row.probability, strict=True))
+    count = model["num_classes"]
+    rest = max(0.0, 1 - sum(known.values())) / max(1, count - len(known))
+    found = torch.full((count,), 0.5 if model["multi_label"] else rest, dtype=torch.float64)
+    found[list(known)] = torch.tensor(list(known.values()), dtype=torch.float64)
+    if model["multi_label"]:
+        return found.logit(1e-7).float()
+    return found.clamp(min=math.exp(-80)).log().float()

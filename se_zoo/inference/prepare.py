@@ -1,0 +1,136 @@
+"""Prepare photos of any kind for a model, in any process."""
+
+import io
+from pathlib import Path
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from ..data.images import read_rgb, seen_size
+from ..errors import InvalidInputError
+from .images import Box
+
+
+class Prepared(NamedTuple):
+    """Photos of a batch, ready for the model.
+
+    Attributes:
+        ids: Name of each photo.
+        errors: Why a photo cannot be used, or None.
+        regions: Part of each photo that the model sees, (x0, y0, x1, y1) in its upright pixels.
+        pixels: uint8 (n, 3, H, W), the photos that can be used.
+    """
+
+    ids: List[str]
+    errors: List[Optional[str]]
+    regions: List[Optional[Box]]
+    pixels: torch.Tensor
+
+
+class Preprocess:
+    """Read, cut and resize photos as a model's config says. It can be pickled.
+
+    Args:
+        config: The model's, of ``timm.data.resolve_data_config``.
+
+    Raises:
+        InvalidInputError: If its crop mode is neither ``"center"`` nor ``"squash"``, or its input
+            has not three channels.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        from timm.data.transforms_factory import create_transform
+
+        self.crop_pct, self.crop_mode = config["crop_pct"], config.get("crop_mode") or "center"
+        channels, *size = config["input_size"]
+        if self.crop_mode not in ("center", "squash") or channels != 3:
+            raise InvalidInputError(
+                f"photos are not prepared for a model with crop mode {self.crop_mode!r} and "
+                f"{channels} input channels; transform them with timm and call model.explain."
+            )
+        self.size: Tuple[int, int] = (size[0], size[1])
+        options = {**config, "crop_pct": 1.0, "crop_mode": "squash"}
+        # Meant for timm's prefetcher, pixels stay uint8: a quarter of the bytes to hand over.
+        self.transform: Any = create_transform(**options, use_prefetcher=True)
+
+    def __call__(self, ids: Sequence[str], images: Sequence[Any]) -> Prepared:
+        """Prepare photos; those that cannot be read come back as errors.
+
+        Args:
+            ids: Name of each photo.
+            images: Encoded bytes, paths, PIL images, uint8 arrays (H, W, 3) or (H, W), dicts with
+                ``bytes`` or ``path`` as in data sets of the Hub, or an exception to hand on.
+
+        Returns:
+            The prepared photos.
+        """
+        errors: List[Optional[str]] = []
+        regions: List[Optional[Box]] = []
+        pixels: List[torch.Tensor] = []
+        for image in images:
+            try:
+                photo = open_photo(image)
+            except (OSError, ValueError) as error:
+                errors.append(str(error) or type(error).__name__)
+                regions.append(None)
+                continue
+            region = self.region(photo.size)
+            pixels.append(torch.as_tensor(self.transform(photo.crop(region))))
+            errors.append(None)
+            regions.append(region)
+        batch = torch.stack(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8)
+        return Prepared(list(ids), errors, regions, batch)
+
+    def region(self, photo: Tuple[int, int]) -> Box:
+        """Return the part of a photo that the model sees.
+
+        Args:
+            photo: Width and height, in pixels.
+
+        Returns:
+            (x0, y0, x1, y1) in pixels.
+        """
+        if self.crop_mode == "center":
+            width, height = seen_size(photo, self.size, self.crop_pct)
+        else:
+            width, height = (max(1, round(side * self.crop_pct)) for side in photo)
+        left, top = (photo[0] - width) // 2, (photo[1] - height) // 2
+        return left, top, left + width, top + height
+
+
+def open_photo(image: Any) -> Image.Image:
+    """Open a photo of any kind as an upright RGB image.
+
+    Args:
+        image: One of the images that :class:`Preprocess` takes.
+
+    Returns:
+        The image.
+
+    Raises:
+        ValueError: If it cannot be read, or is none of these.
+        OSError: If its file cannot be opened.
+    """
+    if isinstance(image, Exception):
+        raise ValueError(str(image))
+    if isinstance(image, Mapping):
+        given = image.get("bytes") or image.get("path")
+        if not given:
+            raise ValueError("the row has neither the bytes nor the path of an image")
+        image = given
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return read_rgb(io.BytesIO(image))
+    if isinstance(image, (str, Path)):
+        return read_rgb(Path(image))
+    if isinstance(image, Image.Image):
+        return ImageOps.exif_transpose(image).convert("RGB")
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        if image.size and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+            return Image.fromarray(image).convert("RGB")
+    shape = f" {image.dtype} {image.shape}" if isinstance(image, np.ndarray) else ""
+    raise ValueError(
+        f"an image must be bytes, a path, a PIL image or a uint8 array (H, W, 3), not "
+        f"{type(image).__name__}{shape}"
+    )

@@ -1,0 +1,165 @@
+"""Sums over all maps of a data set, in one pass and in constant memory."""
+
+import hashlib
+import heapq
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Protocol, Tuple
+
+import numpy as np
+
+from ...errors import InvalidInputError
+from ...explanations.methods import SIGNED_METHODS
+from ..predictions import Prediction
+from .regions import fixed_regions
+
+#: Maps that are kept of each label, for clusters and pictures.
+SAMPLE = 400
+#: Labels with fewer maps are counted and not judged.
+FEWEST = 20
+
+
+class RegionsOfPhotos(Protocol):
+    """Regions that differ from photo to photo."""
+
+    def of(
+        self, name: str, seen: Tuple[int, ...], grid: Tuple[int, int]
+    ) -> Mapping[str, np.ndarray]:
+        """Return the regions of a photo on the cells of its map."""
+        ...
+
+
+class Sampled(NamedTuple):
+    """A map that is kept, in the order of a hash of its photo's id.
+
+    Attributes:
+        order: The hash, negative.
+        id: Name of the photo.
+        share: The map's evidence, float16 (rows, columns), with the sum 1.
+        place: Where the row is, see :class:`se_zoo.inference.predictions.Prediction`.
+    """
+
+    order: int
+    id: str
+    share: np.ndarray
+    place: Tuple[int, int]
+
+    def __lt__(self, other: Any) -> bool:
+        return (self.order, self.id) < (other.order, other.id)
+
+
+@dataclass
+class LabelMaps:
+    """What is known of a label's maps.
+
+    Attributes:
+        index: The class.
+        label: Its name.
+        count: Number of maps with evidence.
+        total: Sum of the maps' shares of evidence, (rows, columns).
+        regions: Sum of the share of evidence in each region, and the number of maps it is over.
+        area: Sum of each region's share of the picture.
+        sample: Some of the maps.
+    """
+
+    index: int
+    label: str
+    count: int = 0
+    total: Any = 0.0
+    regions: Dict[str, List[float]] = field(default_factory=dict)
+    area: Dict[str, float] = field(default_factory=dict)
+    sample: List[Sampled] = field(default_factory=list)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean share of evidence of each cell, (rows, columns)."""
+        return self.total / max(1, self.count)
+
+    def share(self, region: str) -> Optional[float]:
+        """Return the mean share of evidence in a region; None without a map that has it."""
+        total, count = self.regions.get(region, (0.0, 0))
+        return total / count if count else None
+
+    def area_of(self, region: str) -> Optional[float]:
+        """Return the mean share of the picture that a region takes."""
+        count = self.regions.get(region, (0.0, 0))[1]
+        return self.area[region] / count if count else None
+
+    def add(self, row: Prediction, share: np.ndarray, regions: Mapping[str, np.ndarray]) -> None:
+        """Count a map in."""
+        self.count += 1
+        self.total = self.total + share
+        for name, weights in regions.items():
+            total, count = self.regions.get(name, (0.0, 0))
+            self.regions[name] = [total + float((share * weights).sum()), count + 1]
+            self.area[name] = self.area.get(name, 0.0) + float(weights.mean())
+        # The photos with the lowest hashes: a random sample that is the same every time.
+        number = -int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:8], "big")
+        kept = Sampled(number, row.id, share.astype(np.float16), row.place)
+        if len(self.sample) < SAMPLE:
+            heapq.heappush(self.sample, kept)
+        elif self.sample[0] < kept:
+            heapq.heapreplace(self.sample, kept)
+
+
+def evidence_share(raw: np.ndarray, signed: bool) -> Optional[np.ndarray]:
+    """Return where the evidence for a class lies, with the sum 1.
+
+    Args:
+        raw: A map, (rows, columns).
+        signed: Whether negative values speak against the class; they are left out. Other maps
+            begin at their lowest value.
+
+    Returns:
+        (rows, columns); None if there is no evidence for the class.
+    """
+    positive = np.clip(raw, 0, None) if signed else raw - raw.min()
+    total = float(positive.sum(dtype=np.float64))
+    return positive / total if total > 0 else None
+
+
+def collect(
+    rows: Iterable[Prediction],
+    model: Mapping[str, Any],
+    of_photos: Iterable[RegionsOfPhotos] = (),
+) -> List[LabelMaps]:
+    """Sum up the maps of each label, over the photos for which it is predicted.
+
+    Args:
+        rows: Predictions.
+        model: Facts of the model, from the manifest.
+        of_photos: Boxes and masks.
+
+    Returns:
+        What is known of each label that has a map, in the order of the classes.
+
+    Raises:
+        InvalidInputError: If the maps have a time axis.
+    """
+    signed, found = model["method"] in SIGNED_METHODS, {}
+    fixed: Dict[Tuple[int, int], Dict[str, np.ndarray]] = {}
+    for row in rows:
+        for n, index in enumerate(row.target):
+            if not _predicted(row, n, model):
+                continue
+            share = evidence_share(row.map[n], signed)
+            if share is None:
+                continue
+            if share.ndim != 2:
+                raise InvalidInputError("a report is of photos; these maps have a time axis.")
+            grid = (share.shape[0], share.shape[1])
+            if grid not in fixed:
+                fixed[grid] = fixed_regions(grid)
+            regions = dict(fixed[grid])
+            for given in of_photos:
+                regions.update(given.of(row.id, row.region or (), grid))
+            label = found.setdefault(index, LabelMaps(index, row.label[n]))
+            label.add(row, share, regions)
+    return [found[index] for index in sorted(found)]
+
+
+def _predicted(row: Prediction, n: int, model: Mapping[str, Any]) -> bool:
+    """Return whether the model predicts the class of a row's map."""
+    if not model["multi_label"]:
+        return bool(row.top) and row.top[0][0] == row.target[n]
+    limits = model["thresholds"]
+    return row.probability[n] > (0.5 if limits is None else limits[row.target[n]])

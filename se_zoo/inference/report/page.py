@@ -1,0 +1,138 @@
+"""Write the report of a folder of predictions as one HTML page."""
+
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple
+
+import numpy as np
+
+from ...errors import InvalidInputError
+from ...files import write_text
+from ...version import __version__
+from ..predictions import Predictions
+from .clusters import group_maps
+from .collect import FEWEST, LabelMaps, RegionsOfPhotos, collect
+from .pictures import mean_map, overlay
+from .regions import FIXED
+from .suspects import SPREADS, Suspect, find_suspects
+
+#: Pictures of a cluster, and of the photos most unlike the others.
+OF_CLUSTER, UNLIKE = 4, 6
+
+
+class Findings(NamedTuple):
+    """What a report says in short.
+
+    Attributes:
+        photos: Number of photos.
+        labels: Number of labels with maps.
+        suspects: Labels and corners that are suspicious, the most suspicious first.
+    """
+
+    photos: int
+    labels: int
+    suspects: List[Suspect]
+
+
+def write_report(
+    folder: Path,
+    out: Path,
+    most_labels: int = 12,
+    of_photos: Iterable[RegionsOfPhotos] = (),
+    photos: bool = True,
+) -> Findings:
+    """Write what a model looks at over a data set, as one page without scripts.
+
+    Args:
+        folder: Predictions, of ``se-zoo predict``.
+        out: The page to write.
+        most_labels: Labels that are shown with pictures: the suspicious ones, then the most
+            frequent. The table has all labels.
+        of_photos: Boxes and masks of the photos.
+        photos: Whether to show photos. They are read from where the data set was.
+
+    Returns:
+        What the page says in short.
+
+    Raises:
+        InvalidInputError: If there are no predictions, no label has enough maps, or the photos are
+            not where they were.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    predictions = Predictions(folder)
+    model = predictions.facts["model"]
+    labels = collect(predictions, model, of_photos)
+    judged = [label for label in labels if label.count >= FEWEST]
+    if not judged:
+        raise InvalidInputError(
+            f"no label of {folder} is predicted for {FEWEST} photos or more; predict more of them."
+        )
+    suspects = find_suspects(judged)
+    named = [suspect for suspect in suspects if suspect.suspicious]
+    shown = _first(judged, named, most_labels)
+    regions = [*FIXED, *sorted({r for label in judged for r in label.regions} - {*FIXED})]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    complete = (folder / "complete.json").is_file()
+    text = environment.get_template("template.html").render(
+        folder=str(folder), facts=predictions.facts, rows=len(predictions), complete=complete,
+        version=__version__, named=named, first=suspects[0], spreads=SPREADS, fewest=FEWEST,
+        regions=regions, table=[_line(label, regions) for label in judged],
+        few=[label.label for label in labels if label.count < FEWEST],
+        sections=[_section(predictions, label, model, photos) for label in shown], photos=photos,
+    )  # fmt: skip
+    write_text(out, text)
+    return Findings(len(predictions), len(judged), named)
+
+
+def _first(judged: List[LabelMaps], named: List[Suspect], most: int) -> List[LabelMaps]:
+    """Return the labels to show: the suspicious ones, then the most frequent."""
+    suspicious = list(dict.fromkeys(suspect.label for suspect in named))
+    by_name = {label.label: label for label in judged}
+    others = sorted(judged, key=lambda label: -label.count)
+    order = [by_name[name] for name in suspicious]
+    order += [label for label in others if label.label not in suspicious]
+    return order[:most]
+
+
+def _line(label: LabelMaps, regions: List[str]) -> Dict[str, Any]:
+    """Return a label's line of the table: the share of evidence and of area in each region."""
+    cells = [(label.share(region), label.area_of(region)) for region in regions]
+    return {"label": label.label, "count": label.count, "cells": cells}
+
+
+def _section(
+    predictions: Predictions, label: LabelMaps, model: Mapping[str, Any], photos: bool
+) -> Dict[str, Any]:
+    """Return a label's pictures: its mean map, its clusters, and the maps unlike the others."""
+    sample = sorted(label.sample, reverse=True)
+    shares = [kept.share.astype(np.float32) for kept in sample]
+    groups = group_maps(shares)
+    size = model["preprocessing"]["input_size"][-2:]
+
+    def drawn(number: int) -> Dict[str, Any]:
+        row = predictions.at(sample[number].place)
+        probability = row.probability[row.target.index(label.index)]
+        url = overlay(predictions, row, label.index) if photos else mean_map(shares[number], size)
+        return {"url": url, "id": row.id, "probability": probability}
+
+    clusters = []
+    for cluster in groups.clusters:
+        mean = np.mean([shares[n] for n in cluster], axis=0)
+        distance = [float(np.abs(shares[n] - mean).sum()) for n in cluster]
+        nearest = cluster[np.argsort(distance, kind="stable")][:OF_CLUSTER]
+        clusters.append({
+            "share": len(cluster) / len(sample),
+            "mean": mean_map(mean, size),
+            "pictures": [drawn(int(n)) for n in nearest],
+        })  # fmt: skip
+    return {
+        "label": label.label,
+        "count": label.count,
+        "sampled": len(sample),
+        "mean": mean_map(label.mean, size),
+        "clusters": clusters,
+        "unlike": [drawn(int(n)) for n in groups.unlike[:UNLIKE]],
+    }

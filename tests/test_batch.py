@@ -1,0 +1,124 @@
+"""BatchExplainer: columns in, columns out, and no photo that fails its batch."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra: predict)")
+
+import se_zoo  # noqa: E402
+from se_zoo import InvalidInputError, UnknownLabelError  # noqa: E402
+from se_zoo.inference.rows import schema  # noqa: E402
+from se_zoo.models.load_model import load_model  # noqa: E402
+
+from .predicting import encoded, tiny_model  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def name(tmp_path_factory: Any) -> str:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def test_every_kind_of_image_gives_the_same_row(name: str, tmp_path: Path) -> None:
+    explain = se_zoo.BatchExplainer(name, target=["cat", 0])
+    png = encoded(1)[0]
+    file = tmp_path / "a.png"
+    file.write_bytes(png)
+    with Image.open(file) as photo:
+        array = np.asarray(photo)
+        images = [png, file, str(file), photo, array, {"bytes": png, "path": None},
+                  {"bytes": None, "path": str(file)}]  # fmt: skip
+        found = explain({"id": range(7), "image": images})
+    assert found["id"] == list("0123456") and found["error"] == [None] * 7
+    assert found["label"] == [["cat", "ant"]] * 7
+    assert all(row == found["map"][0] for row in found["map"]) and len(found["map"][0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (b"", "not an image"),
+        ("/nowhere/a.png", "No such file"),
+        (None, "not NoneType"),
+        (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+        ({"bytes": None, "path": None}, "neither"),
+    ],
+)
+def test_bad_image_is_a_row_with_an_error(name: str, image: Any, message: str) -> None:
+    import re
+
+    explain = se_zoo.BatchExplainer(name)
+    good = encoded(2)
+    found = explain({"path": ["a", "b", "c"], "image": [good[0], image, good[1]]})
+    alone = explain({"id": ["a", "c"], "image": good})
+    assert [e is None for e in found["error"]] == [True, False, True]
+    assert re.search(message, found["error"][1])
+    assert [found["map"][0], found["map"][2]] == alone["map"] and found["map"][1] is None
+    only = explain({"id": ["b"], "image": [image]})
+    assert only["error"] == [found["error"][1]] and only["target"] == [None]
+
+
+def test_photo_that_the_model_fails_on_is_a_row_with_an_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model gives NaN for one photo of the batch."""
+    model = load_model(name)
+    forward = model.forward_features
+
+    def sometimes(x: Any) -> Any:
+        features = forward(x)
+        features[x.amin((1, 2, 3)) == 1] = float("nan")  # a white photo
+        return features
+
+    monkeypatch.setattr(model, "forward_features", sometimes)
+    good, white = encoded(2), np.full((9, 9, 3), 255, np.uint8)
+    found = se_zoo.BatchExplainer(model)({"id": "abc", "image": [good[0], white, good[1]]})
+    assert [e is None for e in found["error"]] == [True, False, True]
+    assert "NaN" in found["error"][1]
+    assert found["map"][0] and found["map"][2] and found["map"][1] is None
+
+
+def test_arrow_table_in_gives_an_arrow_table_of_the_schema(name: str) -> None:
+    explain = se_zoo.BatchExplainer(name, gate=True, top=2)
+    found = explain(pa.table({"id": ["a", "b"], "image": [encoded(1)[0], b""]}))
+    assert found.schema == schema() and found.num_rows == 2
+    gate, top = found["gate"].to_pylist(), found["top"].to_pylist()
+    expected = load_model(name).explain(torch.zeros(1, 3, 64, 64)).gate.shape[1]
+    assert len(gate[0]) == expected and gate[1] is None and len(top[0]) == 2
+
+
+def test_pickle_holds_the_name_and_not_the_loaded_model(name: str) -> None:
+    explain = se_zoo.BatchExplainer(name, target="cat")
+    batch = {"id": ["a"], "image": encoded(1)}
+    before = explain(batch)
+    sent = pickle.dumps(explain)
+    assert len(sent) < 1000 and pickle.loads(sent)(batch) == before
+
+
+def test_difference_keeps_the_other_class(name: str) -> None:
+    batch = {"id": ["a"], "image": encoded(1)}
+    found = se_zoo.BatchExplainer(name, "cat", "difference", versus="dog")(batch)
+    assert found["target"] == [[2]] and found["versus"] == [[3]]
+    assert se_zoo.BatchExplainer(name, "cat")(batch)["versus"] == [None]
+
+
+def test_unknown_class_columns_and_options_are_refused(name: str) -> None:
+    batch = {"id": ["a"], "image": encoded(1)}
+    with pytest.raises(UnknownLabelError, match="cow"):
+        se_zoo.BatchExplainer(name, target="cow")(batch)
+    with pytest.raises(InvalidInputError, match="columns image, and id or path; it has image"):
+        se_zoo.BatchExplainer(name)({"image": encoded(1)})
+    with pytest.raises(InvalidInputError, match="versus is for"):
+        se_zoo.BatchExplainer(name, versus="cat")(batch)  # not a row with an error
+    with pytest.raises(InvalidInputError, match="top must be at least 1, not 0"):
+        se_zoo.BatchExplainer(name, top=0)
+    clip: Any = timm.create_model("framewise_sehead", backbone="test_resnet", num_classes=2)
+    with pytest.raises(InvalidInputError, match="takes clips"):
+        se_zoo.BatchExplainer(clip)(batch)

@@ -1,0 +1,388 @@
+"""Predicting data sets: every layout, any number of processes, and going on where a run stopped."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra: predict)")
+import pyarrow.parquet as pq  # noqa: E402
+
+import se_zoo  # noqa: E402
+from se_zoo import InvalidInputError, cli  # noqa: E402
+from se_zoo.inference.predict import open_source, predict  # noqa: E402
+from se_zoo.inference.predict.run import Run  # noqa: E402
+from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
+from se_zoo.models.load_model import load_model  # noqa: E402
+
+from .predicting import LABELS, encoded, tiny_model, write_folder, write_parquet, write_tars  # noqa: E402
+
+COUNT, BAD = 23, 7
+SMALL: Any = {"batch_size": 3, "rows_per_file": 8}
+
+
+@pytest.fixture(scope="module")
+def name(tmp_path_factory: Any) -> str:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def explainer(name: str) -> Any:
+    return se_zoo.BatchExplainer(name, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: Any) -> Path:
+    return write_folder(tmp_path_factory.mktemp("photos"), encoded(COUNT, BAD))
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, explainer: Any, tmp_path_factory: Any) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("runs") / "done"
+    summary = predict(open_source(str(folder)), out, explainer, **SMALL, info=where(folder))
+    assert summary == (COUNT, 1, 3)
+    return out
+
+
+def where(source: Path) -> Dict[str, Any]:
+    return {"source": str(source), "source_options": SourceOptions()._asdict()}
+
+
+def content(out: Path) -> Dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(out.glob("part-*"))}
+
+
+def rows(out: Path) -> Any:
+    return [
+        row for file in sorted(out.glob("*.parquet")) for row in pq.read_table(file).to_pylist()
+    ]
+
+
+def test_rows_are_what_the_model_says_of_each_photo(done: Path, folder: Path, name: str) -> None:
+    found, model = rows(done), load_model(name)
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png"))
+    assert [row["id"] for row in found] == names
+    bad = [row for row in found if row["error"]]
+    assert [row["id"] for row in bad] == [f"{BAD % 3}/{BAD:04d}.png"]
+    assert bad[0]["error"] == "not an image"
+    assert bad[0]["map"] is bad[0]["top"] is bad[0]["region"] is None
+    row = found[0]
+    with Image.open(folder / row["id"]) as photo:
+        seen = photo.crop(row["region"])
+    from se_zoo.inference.images import explain_photos
+
+    with Image.open(folder / row["id"]) as photo:
+        explanation, _ = explain_photos(model, [photo.convert("RGB")])
+    assert seen.width == seen.height < photo.width
+    assert row["target"] == list(explanation.target) and row["label"] == list(explanation.labels)
+    assert row["grid"] == list(explanation.native_grid) == [2, 2]
+    assert row["map"][0] == pytest.approx(explanation.raw.flatten().tolist(), rel=2e-3, abs=2e-3)
+    assert row["constant"] == pytest.approx(explanation.constant.tolist(), abs=1e-4)
+    best = explanation.probabilities[0].sort(descending=True)
+    assert [t["class"] for t in row["top"]] == best.indices[:5].tolist()
+    assert [t["label"] for t in row["top"]] == [LABELS[i] for i in best.indices[:5]]
+    kept = [t["probability"] for t in row["top"]]
+    assert kept == pytest.approx(best.values[:5].tolist(), abs=1e-5)
+
+
+def test_rows_are_read_by_datasets(done: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs datasets (extra: predict)")
+    found = datasets.load_dataset(
+        "parquet", data_files=f"{done}/*.parquet", split="train", cache_dir=str(tmp_path)
+    )
+    assert len(found) == COUNT and found.to_list() == rows(done)
+
+
+@pytest.mark.parametrize(
+    ("missing", "workers"), [((0,), 0), ((0,), 1), ((1, 2), 0), ((0, 1, 2), 0)]
+)
+def test_missing_files_are_made_again_equal_to_the_bit(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path, missing: Any, workers: int
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    (out / "complete.json").unlink()
+    for unit in missing:
+        (out / f"part-00000-{unit:06d}.parquet").unlink()
+    (out / "part-00000-000001.parquet.77.tmp").write_bytes(b"of a killed process")
+    kept = {p: p.stat().st_mtime_ns for p in out.glob("*.parquet")}
+    summary = predict(open_source(str(folder)), out, explainer, **SMALL, workers=workers)
+    assert summary == (COUNT, 1, 3) and content(out) == content(done)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept, "finished files are not made again"
+    assert json.loads((out / "complete.json").read_text())["rows"] == COUNT
+
+
+def test_damaged_file_is_made_again(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    (out / "part-00000-000001.parquet").write_bytes(b"PAR1")
+    predict(open_source(str(folder)), out, explainer, **SMALL)
+    assert content(out) == content(done)
+
+
+def test_processes_share_the_files_and_the_last_one_completes(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    source, out = open_source(str(folder)), tmp_path / "out"
+    assert predict(source, out, explainer, **SMALL, process=(1, 2)) is None
+    assert list(content(out)) == ["part-00000-000001.parquet"]
+    assert not (out / "complete.json").exists()
+    assert predict(source, out, explainer, **SMALL, process=(0, 2)) == (COUNT, 1, 3)
+    assert content(out) == content(done)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 4}, r"rows.batch_size 3, and this command has 4"),
+        ({"rows_per_file": 9}, r"rows.rows_per_file 8"),
+        ({"target": "cat"}, r"model.target null, and this command has \[2\]"),
+        ({"gate": True}, "model.gate false"),
+        ({"method": "gate"}, 'model.method "contribution", and this command has "gate"'),
+        ({"photo": b"more"}, "source.photos 23, and this command has 24"),
+    ],
+)
+def test_another_command_does_not_go_on(
+    done: Path, folder: Path, name: str, tmp_path: Path, change: Dict[str, Any], message: str
+) -> None:
+    before, source = content(done), folder
+    if "photo" in change:
+        source = tmp_path / "more"
+        shutil.copytree(folder, source)
+        (source / "0" / "x.png").write_bytes(change["photo"])
+    options = {k: change[k] for k in ("target", "gate", "method") if k in change}
+    other = se_zoo.BatchExplainer(name, **options)
+    sizes = {**SMALL, **{k: v for k, v in change.items() if k in SMALL}}
+    with pytest.raises(InvalidInputError, match=message):
+        predict(open_source(str(source)), done, other, **sizes)
+    assert content(done) == before
+
+
+def test_changed_photos_and_other_weights_are_noticed(
+    done: Path, folder: Path, name: str, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    (changed / "0" / "0000.png").write_bytes(encoded(1)[0] + b"+")
+    with pytest.raises(InvalidInputError, match=r"source\.sha256"):
+        predict(open_source(str(changed)), done, se_zoo.BatchExplainer(name), **SMALL)
+    model = load_model(name)
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-6)
+    with pytest.raises(InvalidInputError, match=r"weights_sha256"):
+        other = se_zoo.BatchExplainer(model, name=name)
+        predict(open_source(str(folder)), done, other, **SMALL)
+
+
+def test_folder_with_foreign_files_is_not_touched(
+    folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InvalidInputError, match=r"holds thesis\.txt"):
+        predict(open_source(str(folder)), tmp_path, explainer)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("layout", ["parquet", "tars", "file", "glob"])
+def test_layouts_give_the_rows_of_the_folder(
+    done: Path, explainer: Any, tmp_path: Path, layout: str
+) -> None:
+    photos, data, out = encoded(COUNT, BAD), tmp_path / "data", tmp_path / "out"
+    options, expected = None, {row["id"]: row for row in rows(done)}
+    if layout == "tars":
+        given = str(write_tars(data, photos))
+        ids = [f"{i // 11 if i < 11 else 1}.tar/{i:06d}.png" for i in range(COUNT)]
+    elif layout == "parquet":
+        given, options = str(write_parquet(data, photos)), SourceOptions(id="name")
+        ids = [f"{int(i >= 11)}/{i if i < 11 else i - 11}" for i in range(COUNT)]
+    elif layout == "file":
+        write_parquet(data, photos, files=1)
+        given, ids = str(data / "0.parquet"), [f"0.parquet#{i}" for i in range(COUNT)]
+    else:
+        write_folder(data, photos)
+        given = f"{data}/*/*.png"
+        ids = sorted(f"{i % 3}/{i:04d}.png" for i in range(COUNT))
+    source = open_source(given, options)
+    assert pickle.loads(pickle.dumps(source)).facts() == source.facts()
+    summary = predict(source, out, explainer, **SMALL, workers=int(layout == "parquet"))
+    assert summary is not None and summary[:2] == (COUNT, 1)
+    found = rows(out)
+    assert [row["id"] for row in found] == ids
+    numbers = range(COUNT) if layout != "glob" else [int(name[2:6]) for name in ids]
+    for i, row in zip(numbers, found, strict=True):
+        same = expected[f"{i % 3}/{i:04d}.png"]
+        assert (row["error"], row["region"], row["target"]) == (
+            same["error"], same["region"], same["target"]
+        )  # fmt: skip
+        for a, b in zip(row["map"] or [], same["map"] or [], strict=True):
+            assert a == pytest.approx(b, rel=2e-3, abs=2e-3)  # other batches, other rounding
+
+
+def test_hub_data_set_is_streamed_and_goes_on(
+    explainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second file has as many rows as two files of results, the end of which is not known."""
+    datasets = pytest.importorskip("datasets", reason="needs datasets (extra: predict)")
+    from se_zoo.inference.predict import hub
+
+    data, asked = write_parquet(tmp_path / "data", encoded(32, BAD)), []
+    load = datasets.load_dataset
+
+    def fake(name: str, subset: Optional[str], **options: Any) -> Any:
+        asked.append((name, subset, options.pop("revision")))
+        features = datasets.Features(image=datasets.Image(), name=datasets.Value("string"))
+        files = sorted(map(str, data.glob("*.parquet")))
+        return load("parquet", data_files=files, features=features, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", fake)
+    monkeypatch.setattr(hub, "latest_revision", lambda name: "c0ffee")
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    source = open_source("hf-hub:some/photos")
+    assert source.facts()["revision"] == "c0ffee" and source.counts == [None, None]
+    assert predict(source, whole, explainer, **SMALL) == (32, 1, 4)
+    assert [row["id"] for row in rows(whole)[15:17]] == ["train/0#15", "train/1#0"]
+    assert asked == [("some/photos", None, "c0ffee")]
+    made = content(whole)
+    assert made["part-00000.end"] == b"16\n"
+    files = [n for n in made if n.endswith("parquet")]
+    for left in (
+        [],
+        files[:1],
+        files[2:],
+        files,
+    ):  # what a killed run left, without records of ends
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        for name in [*left, "predict.json"]:
+            shutil.copy(whole / name, out)
+        again = open_source("hf-hub:some/photos")
+        assert predict(again, out, explainer, **SMALL, process=(1, 2)) in (None, (32, 1, 4))
+        assert predict(again, out, explainer, **SMALL, process=(0, 2)) == (32, 1, 4)
+        assert content(out) == made
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda d: None, "no photos, parquet files or tars in"),
+        (lambda d: (write_tars(d, encoded(2)), write_folder(d, encoded(2))), "quoted glob"),
+        (lambda d: (d / "a.tar").write_bytes(b"x" * 2000), "not an uncompressed tar"),
+        (lambda d: (d / "a.parquet").write_bytes(b"x" * 2000), "is not a parquet file"),
+        (lambda d: pq.write_table(pa.table({"a": [1]}), d / "a.parquet"), "no column 'image'"),
+    ],
+)
+def test_source_that_cannot_be_used_is_refused(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path)
+    with pytest.raises(InvalidInputError, match=message):
+        open_source(str(tmp_path))
+
+
+def test_missing_file_and_column_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no such file"):
+        open_source(str(tmp_path / "none"))
+    write_parquet(tmp_path, encoded(2))
+    with pytest.raises(InvalidInputError, match="no column 'nr'; it has image, name"):
+        open_source(str(tmp_path), SourceOptions(id="nr"))
+
+
+def test_rows_of_damaged_parquet_pages_are_errors(explainer: Any, tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "data", encoded(10), files=1, group=5) / "0.parquet"
+    chunk = pq.read_metadata(file).row_group(1).column(0)
+    damaged = bytearray(file.read_bytes())
+    damaged[chunk.data_page_offset : chunk.data_page_offset + 40] = b"\xff" * 40
+    file.write_bytes(damaged)
+    predict(open_source(str(file)), tmp_path / "out", explainer, batch_size=5)
+    errors = [row["error"] for row in rows(tmp_path / "out")]
+    assert errors[:5] == [None] * 5 and all("damaged" in error for error in errors[5:])
+
+
+def test_linked_folders_are_followed_once(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(folder / "0")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    (tmp_path / ".hidden").mkdir()
+    shutil.copy(folder / "0" / "0000.png", tmp_path / ".hidden")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    source = open_source(str(tmp_path))
+    assert source.counts == [9]
+    assert [name for name, _ in source.read(0, 7, 9)] == ["a/0021.png", "gone.png"]
+
+
+def test_command_predicts_and_says_what_is_there(
+    done: Path, folder: Path, name: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    out = tmp_path / "out"
+    command = ["predict", str(folder), "--out", str(out), "--model", name, "--workers", "0",
+               "--batch-size", "3", "--rows-per-file", "8", "--device", "cpu"]  # fmt: skip
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    cli.main([*command, "--quiet"])
+    assert "process 1 of 2 is done" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    cli.main(command)
+    printed = capsys.readouterr()
+    assert "23 photos in 3 files, 1 of them could not be read" in printed.out
+    assert "15/15" in printed.err, "the bar counts what is left to do"
+    assert content(out) == content(done)
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(SystemExit, match="RANK is 2 and WORLD_SIZE 2"):
+        cli.main(command)
+
+
+def test_every_file_is_made_by_one_process(folder: Path, explainer: Any, tmp_path: Path) -> None:
+    source = open_source(str(folder))
+    runs = [Run(source, tmp_path, explainer, 3, 2, (rank, 5)) for rank in range(5)]
+    shares = [[unit for _, unit, _ in run.missing()] for run in runs]
+    assert sorted(unit for share in shares for unit in share) == list(range(12))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_predictions_load_as_explanations(done: Path, folder: Path, explainer: Any) -> None:
+    predictions = se_zoo.load_predictions(done)
+    assert len(predictions) == COUNT and predictions.facts["model"]["method"] == "contribution"
+    row = predictions[-1]
+    assert row.id == [r.id for r in predictions][-1] == predictions.at((0, COUNT - 1)).id
+    assert predictions[0].map.shape == (1, 2, 2)
+    explanation = predictions.explanation(row)
+    with Image.open(folder / row.id) as photo:
+        same = predictions.explanation(row, photo)
+    assert torch.equal(explanation.heatmap, same.heatmap)
+    assert explanation.heatmap.shape == (1, 64, 64) and explanation.images.shape == (1, 3, 64, 64)
+    assert explanation.row_probability.tolist() == pytest.approx(row.probability, abs=1e-4)
+    assert explanation.labels == row.label and explanation.grid().width > 64
+    expected = explainer.model.explain(explanation.images)
+    assert torch.allclose(explanation.heatmap, expected.heatmap, atol=5e-3)
+    bad = next(r for r in predictions if r.error)
+    with pytest.raises(InvalidInputError, match="has no explanation: not an image"):
+        predictions.explanation(bad)
+    with pytest.raises(IndexError):
+        predictions[COUNT]
+    with pytest.raises(InvalidInputError, match=f"no row {COUNT} of part 0"):
+        predictions.at((0, COUNT))
+    with pytest.raises(InvalidInputError, match=r"no predict\.json"):
+        se_zoo.load_predictions(folder)
+
+
+def test_photos_come_from_the_data_set_unless_it_has_changed(
+    done: Path, folder: Path, tmp_path: Path
+) -> None:
+    predictions = se_zoo.load_predictions(done)
+    row = predictions[3]
+    with Image.open(folder / row.id) as expected:
+        assert np.array_equal(np.asarray(predictions.photo(row)), np.asarray(expected))
+    moved = tmp_path / "out"
+    shutil.copytree(done, moved)
+    manifest = json.loads((moved / "predict.json").read_text())
+    manifest["info"]["source"] = str(folder / "1")
+    (moved / "predict.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidInputError, match="has changed since"):
+        se_zoo.load_predictions(moved).photo(row)

@@ -1,0 +1,219 @@
+"""The report of a data set: regions, clusters, suspicious corners, and the page."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra: predict)")
+pytest.importorskip("sklearn", reason="needs scikit-learn (extra: report)")
+import pyarrow.parquet as pq  # noqa: E402
+
+from se_zoo import InvalidInputError, cli  # noqa: E402
+from se_zoo.inference.predict import open_source  # noqa: E402
+from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
+from se_zoo.inference.report import write_report  # noqa: E402
+from se_zoo.inference.report.clusters import group_maps  # noqa: E402
+from se_zoo.inference.report.collect import evidence_share  # noqa: E402
+from se_zoo.inference.report.regions import Boxes, Masks, box_weights, fixed_regions  # noqa: E402
+from se_zoo.inference.rows import schema  # noqa: E402
+
+LABELS, EACH, GRID = ("ant", "bee", "cat", "dog"), 60, (8, 8)
+
+
+def maps(marked: str, seed: int = 0) -> List[Tuple[str, np.ndarray]]:
+    """A label and a map for each photo: a blob near the centre, and noise.
+
+    In three photos of ten of one label, the bottom right cell has most of the evidence.
+    """
+    rng, found = np.random.default_rng(seed), []
+    rows, columns = np.mgrid[:8, :8]
+    for label in LABELS:
+        for i in range(EACH):
+            y, x = 3.5 + rng.normal(0, 1, 2)
+            blob = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 4)
+            cells = blob + rng.normal(0, 0.15, GRID)
+            if label == marked and i % 10 < 3:
+                cells[7, 7] += 12
+            found.append((label, cells.astype(np.float32)))
+    return found
+
+
+def write_predictions(folder: Path, marked: str) -> Path:
+    """Predictions as ``se-zoo predict`` would write them, and their photos."""
+    photos, out = folder / "photos", folder / "out"
+    photos.mkdir(parents=True)
+    out.mkdir()
+    rows = []
+    for i, (label, cells) in enumerate(maps(marked)):
+        Image.fromarray(np.full((40, 40, 3), i % 256, np.uint8)).save(photos / f"{i:04d}.png")
+        index = LABELS.index(label)
+        rows.append({
+            "id": f"{i:04d}.png", "error": None, "region": [4, 4, 36, 36],
+            "top": [{"class": index, "label": label, "probability": 0.75}],
+            "target": [index], "label": [label], "probability": [0.75], "versus": None,
+            "constant": [0.0], "map": [cells.ravel().astype(np.float16).tolist()],
+            "grid": list(GRID), "exact": True, "weights": "folded", "gate": None,
+        })  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, schema()), out / "part-00000-000000.parquet")
+    model = {
+        "model": "a model", "method": "contribution", "label_names": list(LABELS),
+        "multi_label": False, "thresholds": None, "num_classes": 4,
+        "preprocessing": {"input_size": [3, 32, 32], "interpolation": "bicubic", "crop_pct": 0.8,
+                          "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3},
+    }  # fmt: skip
+    facts = {"format": 1, "model": model, "rows": {"batch_size": 64, "rows_per_file": 1024},
+             "source": open_source(str(photos)).facts()}  # fmt: skip
+    info = {"source": str(photos), "source_options": SourceOptions()._asdict()}
+    (out / "predict.json").write_text(json.dumps({"facts": facts, "info": info}))
+    (out / "complete.json").write_text("{}")
+    return out
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: Any) -> Path:
+    return write_predictions(tmp_path_factory.mktemp("marked"), "cat")
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: Any) -> Path:
+    return write_predictions(tmp_path_factory.mktemp("clean"), "")
+
+
+class Page(HTMLParser):
+    """Headings, pictures and everything that a page would load."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.images: List[str] = []
+        self.tags: List[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: List[Tuple[str, Any]]) -> None:
+        found: Dict[str, Any] = dict(attrs)
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(found["src"])
+        assert tag != "link" and not found.get("href", "").startswith("http")
+
+
+def test_planted_corner_is_named_first_with_its_cluster(marked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    found = write_report(marked, out)
+    assert [(s.label, s.corner) for s in found.suspects] == [("cat", "bottom right")]
+    assert found.photos == 240 and found.labels == 4
+    text = out.read_text("utf-8")
+    page = Page(text)
+    assert "cat: bottom right corner." in text and "script" not in page.tags
+    sections = re.findall(r"<h2>(.*?)</h2>", text)
+    assert sections[1] == "cat" and sorted(sections[1:]) == list(LABELS)
+    cat = text.split("<h2>cat</h2>")[1].split("<h2>")[0]
+    assert re.search(r"Cluster \d of \d: 30 %", cat), "the marked photos are a cluster"
+    assert len(page.images) > 4 * 10
+    assert all(url.startswith("data:image/png;base64,") for url in page.images)
+
+
+def test_clean_maps_name_no_label(clean: Path, tmp_path: Path) -> None:
+    found = write_report(clean, tmp_path / "report.html", most_labels=1, photos=False)
+    assert not found.suspects
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "No label is explained by one corner" in text and text.count("<h2>") == 2
+
+
+def test_photos_that_moved_are_an_error_and_maps_alone_are_not(clean: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "out"
+    shutil.copytree(clean, moved)
+    manifest = json.loads((moved / "predict.json").read_text())
+    manifest["info"]["source"] = str(tmp_path / "gone")
+    (moved / "predict.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidInputError, match="no such file"):
+        write_report(moved, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+    write_report(moved, tmp_path / "report.html", photos=False)
+
+
+def test_command_writes_the_page_and_prints_the_suspect(
+    marked: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("id,region,x0,y0,x1,y1\n0000.png,wing,4,4,20,36\n")
+    cli.main(["report", str(marked), "--out", str(tmp_path / "r.html"), "--boxes", str(boxes),
+              "--no-photos"])  # fmt: skip
+    assert "suspicious: cat, bottom right corner" in capsys.readouterr().out
+    assert "<th>wing</th>" in (tmp_path / "r.html").read_text("utf-8")
+
+
+def test_labels_with_few_photos_are_not_judged(clean: Path, tmp_path: Path) -> None:
+    few = tmp_path / "out"
+    shutil.copytree(clean, few)
+    table = pq.read_table(few / "part-00000-000000.parquet")
+    pq.write_table(table.slice(0, 70), few / "part-00000-000000.parquet")
+    found = write_report(few, tmp_path / "report.html", photos=False)
+    assert found.labels == 1 and "left out: bee" in (tmp_path / "report.html").read_text("utf-8")
+    pq.write_table(table.slice(0, 9), few / "part-00000-000000.parquet")
+    with pytest.raises(InvalidInputError, match="20 photos or more"):
+        write_report(few, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (7, 7), (16, 13)])
+def test_regions_have_their_areas_on_every_grid(grid: Tuple[int, int]) -> None:
+    areas = {name: weights.mean() for name, weights in fixed_regions(grid).items()}
+    expected = dict.fromkeys(["top left", "top right", "bottom left", "bottom right"], 1 / 16)
+    assert areas == pytest.approx({**expected, "border": 7 / 16, "centre": 1 / 4})
+    corner = fixed_regions(grid)["bottom left"]
+    assert corner[-1, 0] == pytest.approx(1) and corner[0].sum() == 0 and corner[:, -1].sum() == 0
+
+
+def test_evidence_is_what_speaks_for_the_class() -> None:
+    raw = np.array([[1.0, -5.0], [3.0, 0.0]])
+    share = evidence_share(raw, signed=True)
+    assert share is not None and share.tolist() == [[0.25, 0], [0.75, 0]]
+    unsigned = evidence_share(raw, signed=False)
+    assert unsigned is not None and unsigned[0, 1] == 0 and unsigned.sum() == pytest.approx(1)
+    assert evidence_share(-np.ones((2, 2)), signed=True) is None
+
+
+def test_boxes_and_masks_are_laid_on_what_the_model_saw(tmp_path: Path) -> None:
+    """The model saw the right half of a photo of 8 x 4 pixels."""
+    (tmp_path / "b.csv").write_text("id,region,x0,y0,x1,y1\na,dog,6,0,8,2\na,dog,6,2,8,4\n")
+    boxes = Boxes(tmp_path / "b.csv")
+    assert boxes.of("a", (4, 0, 8, 4), (2, 2))["dog"].tolist() == [[0, 1], [0, 1]]
+    assert boxes.of("b", (4, 0, 8, 4), (2, 2)) == {}
+    pixels = np.zeros((4, 8), np.uint8)
+    pixels[:, 6:] = 1
+    (tmp_path / "masks" / "x").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "masks" / "x" / "a.png")
+    (tmp_path / "masks" / "classes.json").write_text('{"0": "other", "1": "dog"}')
+    found = Masks(tmp_path / "masks").of("x/a.jpg", (4, 0, 8, 4), (2, 2))
+    assert {k: v.tolist() for k, v in found.items()} == {
+        "other": [[1, 0], [1, 0]], "dog": [[0, 1], [0, 1]]
+    }  # fmt: skip
+    assert box_weights((0, 0, 0.25, 1), (1, 2)).tolist() == [[0.5, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a,b\n1,2\n", "must be a csv with the columns"), (None, "No such file")]
+)
+def test_bad_boxes_are_refused(tmp_path: Path, text: Any, message: str) -> None:
+    if text:
+        (tmp_path / "b.csv").write_text(text)
+    with pytest.raises(InvalidInputError, match=message):
+        Boxes(tmp_path / "b.csv")
+    with pytest.raises(InvalidInputError, match="no folder of masks"):
+        Masks(tmp_path / "none")
+
+
+def test_groups_find_the_odd_maps(marked: Path) -> None:
+    shares = [evidence_share(cells, True) for label, cells in maps("cat") if label == "cat"]
+    groups = group_maps([s for s in shares if s is not None])
+    odd = {i for i in range(EACH) if i % 10 < 3}
+    assert any(set(cluster.tolist()) == odd for cluster in groups.clusters)
+    assert sorted(np.concatenate(groups.clusters).tolist()) == list(range(EACH))
+    alone = [s for s in shares[3:10] if s is not None] + [np.eye(8) / 8]
+    assert group_maps(alone).unlike[0] == 7
