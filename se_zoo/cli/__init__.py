@@ -10,6 +10,7 @@ from .check import Check, run_check
 from .convert import Convert, run_convert
 from .explain import Explain, run_explain
 from .export import Export, run_export
+from .space import Space, run_space
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
@@ -25,6 +26,7 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
     Speaker: run_speaker,
     Tracks: run_tracks,
     Export: run_export,
+    Space: run_space,
 }
 
 
@@ -46,6 +48,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Speaker, tyro.conf.subcommand("speaker")],
             Annotated[Tracks, tyro.conf.subcommand("tracks")],
             Annotated[Export, tyro.conf.subcommand("export")],
+            Annotated[Space, tyro.conf.subcommand("space")],
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",

@@ -1,0 +1,431 @@
+// The page: photos in, labels and maps out. The work is done by engine.js in a worker.
+
+import { evidence, enlarged, legend, overlay, place, probabilities } from "./draw.js";
+
+const LARGEST_FILE = 64e6; // bytes
+const SHOWN_LABELS = 12;
+const MOVE = 0.05; // of the photo, for an arrow key
+
+const element = (id) => document.getElementById(id);
+const frameAtStart = () => ({ zoom: 1, x: 0, y: 0 });
+
+let config, worker;
+let photo = null; // ImageBitmap
+let photoName = "";
+let frame = frameAtStart();
+let result = null; // the worker's answer, with probabilities
+let chosen = 0;
+let versus = null;
+let maps = []; // what is drawn: {title, text, map, raw}
+let running = false;
+let waiting = false; // a run was asked for while another was on its way
+let camera = null;
+
+// ---- words ----
+
+const say = (text) => { element("status").textContent = text; };
+
+function problem(text) {
+  element("problem").hidden = !text;
+  element("problem").textContent = text;
+}
+
+/** Return a label as it is shown: the first of its synonyms, without underscores. */
+const nameOf = (index) => config.labels[index].split(",")[0].replaceAll("_", " ");
+
+function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+}
+
+// ---- start ----
+
+/** Start a worker from a blob: unlike one from a file, it is bound by the page's own rules. */
+function startWorker() {
+  const script = `import ${JSON.stringify(new URL("engine.js", import.meta.url).href)};`;
+  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const started = new Worker(url, { type: "module" });
+  started.onmessage = ({ data }) => HANDLERS[data.kind](data);
+  started.onerror = () => HANDLERS.error({ during: "load", text: "its worker did not start" });
+  return started;
+}
+
+const HANDLERS = {
+  progress({ share }) {
+    element("progress").value = share;
+  },
+  ready() {
+    element("progress").hidden = true;
+    for (const id of ["choose", "camera", "example"]) element(id).disabled = false;
+    element("choose-label").classList.remove("disabled");
+    say("The model is ready.");
+    document.body.dataset.ready = "yes";
+  },
+  result(answer) {
+    running = false;
+    if (waiting) return run();
+    show(answer);
+  },
+  error({ during, text }) {
+    running = false;
+    element("progress").hidden = true;
+    say("");
+    problem(during === "load"
+      ? `The model cannot be loaded: ${text}. Reload the page, or use a newer browser.`
+      : `This photo cannot be explained: ${text}. Choose another one.`);
+  },
+};
+
+async function start() {
+  say("Loading the model ...");
+  element("progress").hidden = false;
+  element("choose-label").classList.add("disabled");
+  const answer = await fetch("config.json");
+  if (!answer.ok) throw new Error(`config.json is missing (${answer.status})`);
+  config = await answer.json();
+  document.title = `Why this label? ${config.model}`;
+  element("about").textContent = `${config.model} gives photos ${config.labels.length} ` +
+    "labels. Choose a photo: see what it says, and which parts of the photo speak for a label.";
+  element("kind").textContent = config.multi_label
+    ? "Each label is a question of its own, answered with yes or no."
+    : "The model chooses one label; the shares of all labels add up to 100 %.";
+  element("use").textContent = config.intended_use || "";
+  credits();
+  element("strength").value = config.palette.strength;
+  legend(element("colours"), config.palette, 1);
+  worker = startWorker();
+  worker.postMessage({ kind: "load", base: new URL(".", location.href).href, config });
+}
+
+function credits() {
+  const line = element("credits");
+  line.textContent = `Made with se_zoo ${config.se_zoo} and onnxruntime-web ` +
+    `${config.onnxruntime} (Microsoft, MIT licence). The example is a portrait of Grace Hopper ` +
+    `(US Navy, public domain).${config.terms ? ` Terms of the model: ${config.terms}.` : ""} `;
+  if (!config.link) return;
+  const link = document.createElement("a");
+  link.href = config.link;
+  link.textContent = "About the model";
+  line.append(link);
+}
+
+// ---- photos ----
+
+async function open(blob, name) {
+  problem("");
+  if (!blob.size) return problem(`${name} is empty. Choose another photo.`);
+  if (blob.size > LARGEST_FILE) {
+    return problem(`${name} is larger than ${LARGEST_FILE / 1e6} MB. Choose a smaller photo.`);
+  }
+  let opened;
+  try {
+    // Upright, and with the pixels as they are in the file, as Pillow reads them.
+    const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+    opened = await createImageBitmap(blob, options);
+  } catch {
+    return problem(`${name} is not a photo that this browser can read. Choose a JPEG, PNG or ` +
+      "WebP file.");
+  }
+  photo?.close();
+  photo = opened;
+  photoName = name;
+  frame = frameAtStart();
+  element("zoom").value = 1;
+  result = null;
+  versus = null;
+  run();
+}
+
+async function run() {
+  waiting = running;
+  if (running || !photo) return;
+  running = true;
+  if (!result) say("Looking at the photo ...");
+  const copy = await createImageBitmap(photo);
+  worker.postMessage({ kind: "run", photo: copy, frame }, [copy]);
+}
+
+function show(answer) {
+  const first = !result;
+  const shares = probabilities(answer.logits, config.multi_label);
+  result = { ...answer, shares, order: shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a]) };
+  if (first) chosen = result.order[0];
+  element("drop").hidden = true;
+  element("result").hidden = false;
+  element("labels-section").hidden = false;
+  listLabels();
+  makeMaps();
+  say(`${photoName}: ${answer.seconds.toFixed(2)} seconds.`);
+}
+
+// ---- maps ----
+
+const rawOf = (index) => {
+  const places = result.grid[0] * result.grid[1];
+  return result.raw.slice(index * places, (index + 1) * places);
+};
+
+function makeMaps() {
+  const added = (title, raw) => {
+    const map = evidence(raw, result.grid, [config.height, config.width]);
+    return { title, raw, map, large: enlarged(map, [config.height, config.width], config.drawn) };
+  };
+  const titled = (index) => `${nameOf(index)} ${percent(result.shares[index])}`;
+  maps = [added(titled(chosen), rawOf(chosen))];
+  if (versus !== null) {
+    const other = rawOf(versus);
+    maps.push(added(titled(versus), other));
+    maps.push(added(`${nameOf(chosen)} rather than ${nameOf(versus)}`,
+      rawOf(chosen).map((x, i) => x - other[i])));
+  }
+  element("meaning").textContent = "Strong colours mark the parts of the photo that count most, " +
+    "for the label or against it; parts without colour hardly count. Every map is scaled to its " +
+    "own strongest spot." + (versus === null ? "" : ` In the last map, "for" speaks for ` +
+    `${nameOf(chosen)}, "against" for ${nameOf(versus)}.`);
+  const figures = element("figures");
+  while (figures.children.length > maps.length) figures.lastChild.remove();
+  while (figures.children.length < maps.length) figures.append(newFigure());
+  draw();
+}
+
+function newFigure() {
+  const figure = document.createElement("figure");
+  const canvas = document.createElement("canvas");
+  [canvas.height, canvas.width] = config.drawn;
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "img");
+  canvas.addEventListener("keydown", moveByKey);
+  canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
+  canvas.addEventListener("pointermove", moveByPointer);
+  figure.append(canvas, document.createElement("figcaption"));
+  return figure;
+}
+
+function draw() {
+  const strength = Number(element("strength").value);
+  maps.forEach(({ title, large }, number) => {
+    const [canvas, caption] = element("figures").children[number].children;
+    canvas.getContext("2d").putImageData(
+      overlay(result.drawn, large, config.palette, strength), 0, 0);
+    canvas.setAttribute("aria-label", described(title, large));
+    canvas.style.touchAction = frame.zoom > 1 ? "none" : "pan-y";
+    caption.textContent = title;
+  });
+}
+
+function described(title, map) {
+  const spots = [["for", 1], ["against", -1]].flatMap(([word, sign]) => {
+    const spot = place(map, config.drawn, sign);
+    return spot ? [`strongest ${word} it: ${spot}`] : [];
+  });
+  return `The photo with the map of ${title}; ${spots.join("; ") || "no evidence anywhere"}.`;
+}
+
+// ---- framing ----
+
+function move(x, y) {
+  frame = { ...frame, x: frame.x + x, y: frame.y + y };
+  keepInside();
+  run();
+}
+
+/** Do not let the frame's offset grow where the part that is seen has reached the edge. */
+function keepInside() {
+  const { width, height } = result.region;
+  const room = (whole, part) => Math.max(0, (whole - part) / 2 / whole);
+  const clip = (offset, most) => Math.min(most, Math.max(-most, offset));
+  frame.x = clip(frame.x, room(photo.width, width));
+  frame.y = clip(frame.y, room(photo.height, height));
+}
+
+function moveByKey(event) {
+  const steps = { ArrowLeft: [-MOVE, 0], ArrowRight: [MOVE, 0], ArrowUp: [0, -MOVE], ArrowDown: [0, MOVE] };
+  if (!(event.key in steps)) return;
+  event.preventDefault();
+  move(...steps[event.key].map((step) => step / frame.zoom));
+}
+
+function moveByPointer(event) {
+  if (!event.buttons) return;
+  const scale = result.region.width / event.target.clientWidth; // pixels of the photo a CSS pixel
+  move((-event.movementX * scale) / photo.width, (-event.movementY * scale) / photo.height);
+}
+
+// ---- labels ----
+
+function listLabels() {
+  const words = element("filter").value.trim().toLowerCase();
+  const found = result.order.filter(
+    (index) => config.labels[index].replaceAll("_", " ").toLowerCase().includes(words));
+  const shown = found.slice(0, SHOWN_LABELS);
+  for (const index of [chosen, versus]) {
+    if (!words && index !== null && !shown.includes(index)) shown.push(index);
+  }
+  element("labels").replaceChildren(...shown.map(row));
+  markLabels();
+  element("more").textContent = found.length
+    ? shown.length < found.length ? `${shown.length} of ${found.length} labels are shown; type to find others.` : ""
+    : `No label contains "${words}".`;
+}
+
+function row(index) {
+  const share = result.shares[index];
+  const item = document.createElement("li");
+  const label = document.createElement("button");
+  label.type = "button";
+  label.className = "label";
+  label.dataset.index = index;
+  label.title = config.labels[index].replaceAll("_", " ");
+  const parts = ["bar", "name", "share"].map((name) => {
+    const part = document.createElement("span");
+    part.className = name;
+    return part;
+  });
+  parts[0].style.width = `${100 * share}%`;
+  parts[1].textContent = nameOf(index);
+  const yes = config.multi_label && share > (config.thresholds?.[index] ?? 0.5);
+  parts[2].textContent = `${yes ? "yes, " : ""}${percent(share)}`;
+  label.append(...parts);
+  label.addEventListener("click", () => choose(index, versus === index ? null : versus));
+  const compare = document.createElement("button");
+  compare.type = "button";
+  compare.className = "versus";
+  compare.dataset.index = index;
+  compare.textContent = "compare";
+  compare.setAttribute("aria-label", `Compare with ${nameOf(index)}`);
+  compare.addEventListener("click", () => choose(chosen, versus === index ? null : index));
+  item.append(label, compare);
+  return item;
+}
+
+function choose(label, other) {
+  chosen = label;
+  versus = other;
+  markLabels();
+  makeMaps();
+}
+
+function markLabels() {
+  for (const button of element("labels").querySelectorAll("button")) {
+    const index = Number(button.dataset.index);
+    const second = button.classList.contains("versus");
+    button.setAttribute("aria-pressed", String(index === (second ? versus : chosen)));
+    button.disabled = second && index === chosen;
+  }
+}
+
+// ---- camera ----
+
+async function openCamera() {
+  problem("");
+  try {
+    camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" } });
+  } catch (error) {
+    return problem(error.name === "NotFoundError"
+      ? "No camera was found. Choose a photo instead."
+      : "The camera cannot be used: allow it in the browser's settings (pages need https for it), or choose a photo.");
+  }
+  element("video").srcObject = camera;
+  await element("video").play();
+  element("live").hidden = false;
+  element("shoot").focus();
+}
+
+function closeCamera() {
+  camera?.getTracks().forEach((track) => track.stop());
+  camera = null;
+  element("video").srcObject = null;
+  element("live").hidden = true;
+}
+
+async function shoot() {
+  const video = element("video");
+  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  const blob = await canvas.convertToBlob({ type: "image/png" });
+  closeCamera();
+  open(blob, "Photo of the camera");
+}
+
+// ---- files out ----
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+function savePicture() {
+  const [height, width] = config.drawn;
+  const canvas = new OffscreenCanvas(width * maps.length, height + 30);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = "black";
+  context.font = "16px system-ui, sans-serif";
+  maps.forEach(({ title }, number) => {
+    context.drawImage(element("figures").children[number].firstChild, number * width, 30);
+    context.fillText(title, number * width + 4, 20, width - 8);
+  });
+  canvas.convertToBlob({ type: "image/png" }).then((blob) => save(blob, "explanation.png"));
+}
+
+function saveNumbers() {
+  const numbers = {
+    model: config.model, photo: photoName, region: result.region,
+    target: config.labels[chosen], versus: versus === null ? null : config.labels[versus],
+    probabilities: Object.fromEntries(config.labels.map((label, i) => [label, result.shares[i]])),
+    logits: Array.from(result.logits), grid: result.grid,
+    maps: maps.map(({ title, raw }) => ({ title, raw: Array.from(raw) })),
+  };
+  save(new Blob([JSON.stringify(numbers, null, 2)], { type: "application/json" }), "explanation.json");
+}
+
+// ---- events ----
+
+element("choose").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // the same file may be chosen again
+  if (file) open(file, file.name);
+});
+element("example").addEventListener("click", async () => {
+  const answer = await fetch("example.png");
+  if (!answer.ok) return problem("The example is missing. Choose a photo instead.");
+  open(await answer.blob(), "The example");
+});
+element("camera").addEventListener("click", openCamera);
+element("shoot").addEventListener("click", shoot);
+element("stop").addEventListener("click", closeCamera);
+element("strength").addEventListener("input", () => result && draw());
+element("zoom").addEventListener("input", ({ target }) => {
+  frame.zoom = Number(target.value);
+  run();
+});
+element("filter").addEventListener("input", listLabels);
+element("save-picture").addEventListener("click", savePicture);
+element("save-numbers").addEventListener("click", saveNumbers);
+for (const kind of ["dragenter", "dragover"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    document.body.classList.add("dragging");
+  });
+}
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  const file = event.dataTransfer.files[0];
+  if (!document.body.dataset.ready) return problem("The model is still loading. Drop the photo again in a moment.");
+  if (file) open(file, file.name);
+  else problem("That was not a file. Save the picture first, then drop its file here.");
+});
+document.addEventListener("paste", (event) => {
+  const file = event.clipboardData.files[0];
+  if (file && document.body.dataset.ready) open(file, file.name || "The pasted picture");
+});
+
+start().catch((error) => HANDLERS.error({ during: "load", text: String(error.message || error) }));
