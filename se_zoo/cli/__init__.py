@@ -8,6 +8,7 @@ import tyro
 from ..errors import SEZooError
 from .check import Check, run_check
 from .convert import Convert, run_convert
+from .demo import Demo, run_demo
 from .explain import Explain, run_explain
 from .export import Export, run_export
 from .space import Space, run_space
@@ -27,6 +28,7 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
     Tracks: run_tracks,
     Export: run_export,
     Space: run_space,
+    Demo: run_demo,
 }
 
 
@@ -49,6 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Tracks, tyro.conf.subcommand("tracks")],
             Annotated[Export, tyro.conf.subcommand("export")],
             Annotated[Space, tyro.conf.subcommand("space")],
+            Annotated[Demo, tyro.conf.subcommand("demo")],
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves.",

@@ -32,8 +32,9 @@ def run_space(args: Space) -> None:
         args: The options.
 
     Raises:
-        InvalidInputError: If the folder is taken, onnxruntime-web cannot be fetched, or the page
-            cannot show the model.
+        InvalidInputError: If onnxruntime-web cannot be fetched, or the page cannot show the
+            model.
+        FileExistsError: If the folder is taken.
         UnknownModelError: With the closest names.
     """
     from ..demo.runtime import fetch_runtime

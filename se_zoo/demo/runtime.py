@@ -14,7 +14,9 @@ from ..files import replacing
 
 VERSION = "1.30.0"
 #: Hash of the tarball, as npm's lock files write it.
-INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+INTEGRITY = (
+    "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+)
 #: What the page needs of the tarball: the interface, and the WebAssembly with its loader.
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _TARBALL = f"onnxruntime-web-{VERSION}.tgz"
@@ -111,3 +113,7 @@ def _cache_folder() -> Path:
 
 def _integrity(content: bytes) -> str:
     return base64.b64encode(hashlib.sha512(content).digest()).decode()
+
+
+if __name__ == "__main__":
+    print(fetch_runtime())

@@ -1,16 +1,14 @@
 """Write a static page that predicts and explains in the browser: a Hugging Face static Space."""
 
 import shutil
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from string import Template
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Optional
 
 from ..errors import InvalidInputError
 from ..explanations.explained_model import ExplainedModel
 from ..explanations.onnx_export import write_onnx
-from ..files import write_json, write_text
+from ..files import new_folder, write_json, write_text
 from ..hub.facts import read_facts
 from ..hub.zoo import FACTS, NOTICE, own_name
 from ..inference.images import demo_photo, load_photo
@@ -41,11 +39,12 @@ def write_space(model: Any, name: str, out: Path, tarball: Path) -> Dict[str, fl
         :func:`write_onnx`.
 
     Raises:
-        InvalidInputError: If the folder is taken, the model has no exact contribution maps or a
-            preprocessing that the page does not know, or the extra ``export`` is missing.
+        InvalidInputError: If the model has no exact contribution maps or a preprocessing that the
+            page does not know, or the extra ``export`` is missing.
+        FileExistsError: If the folder is taken.
     """
     settings = _preprocessing(model, name)
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         differences = write_onnx(ExplainedModel(model, raw=True), folder / "model.onnx")
         for file in _PAGE.iterdir():
             if file.name != _README:
@@ -64,24 +63,6 @@ def write_space(model: Any, name: str, out: Path, tarball: Path) -> Dict[str, fl
         })  # fmt: skip
         write_text(folder / _README, _readme(name, own, settings["license"]))
     return differences
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Make a folder elsewhere on the same disk, and move it to its place at the end."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InvalidInputError(f"{out} exists already; remove it, or name another folder.")
-    if not out.resolve().parent.is_dir():
-        raise InvalidInputError(f"{out.parent} is no folder; make it first.")
-    temporary = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _preprocessing(model: Any, name: str) -> Dict[str, Any]:
@@ -125,6 +106,7 @@ def _about(model: Any, name: str, own: Optional[str], license_id: Optional[str])
         "terms": facts.license.name or facts.license.id if facts else license_id,
         "intended_use": _plain(facts.intended_use) if facts else None,
         "labels": list(labels),
+        "example_labels": list(facts.gallery.targets) if facts and facts.gallery else [],
         "multi_label": model.is_multi_label(),
         "thresholds": None if model.thresholds is None else list(model.thresholds),
         "se_zoo": __version__,

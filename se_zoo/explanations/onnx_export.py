@@ -27,9 +27,9 @@ def check_path(path: Path) -> None:
 def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
     """Write an ONNX graph, after comparing onnxruntime's outputs with torch's.
 
-    The graph has the input ``images`` and the outputs ``logits``, ``heatmap`` (``raw`` for raw maps)
-    and ``gate``, and takes any batch size. The file's metadata hold labels, targets and method, and how images are
-    resized, cropped and normalised.
+    The graph has the input ``images`` and the outputs ``logits``, ``heatmap`` and ``gate``, and
+    takes any batch size. For raw maps ``heatmap`` is called ``raw``. The file's metadata hold
+    labels, targets and method, and how images are resized, cropped and normalised.
 
     Args:
         explained: Module to write, on the CPU.
@@ -60,8 +60,8 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
         try:
             program: Any = torch.onnx.export(
                 explained, (images,), dynamo=True, input_names=["images"],
-                output_names=list(explained.outputs), dynamic_shapes=({0: torch.export.Dim("batch")},),
-                verbose=False,
+                output_names=list(explained.outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
             )  # fmt: skip
         except Exception as error:  # torch's error classes differ between versions
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

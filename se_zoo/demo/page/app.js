@@ -12,6 +12,7 @@ const frameAtStart = () => ({ zoom: 1, x: 0, y: 0 });
 let config, worker;
 let photo = null; // ImageBitmap
 let photoName = "";
+let asked = new Set(); // labels of which the likeliest is shown first; of all labels if empty
 let frame = frameAtStart();
 let result = null; // the worker's answer, with probabilities
 let chosen = 0;
@@ -111,7 +112,7 @@ function credits() {
 
 // ---- photos ----
 
-async function open(blob, name) {
+async function open(blob, name, labels = []) {
   problem("");
   if (!blob.size) return problem(`${name} is empty. Choose another photo.`);
   if (blob.size > LARGEST_FILE) {
@@ -129,6 +130,7 @@ async function open(blob, name) {
   photo?.close();
   photo = opened;
   photoName = name;
+  asked = new Set(labels);
   frame = frameAtStart();
   element("zoom").value = 1;
   result = null;
@@ -149,13 +151,14 @@ function show(answer) {
   const first = !result;
   const shares = probabilities(answer.logits, config.multi_label);
   result = { ...answer, shares, order: shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a]) };
-  if (first) chosen = result.order[0];
+  if (first) chosen = result.order.find((index) => asked.has(config.labels[index])) ?? result.order[0];
   element("drop").hidden = true;
   element("result").hidden = false;
   element("labels-section").hidden = false;
+  element("settings").hidden = false;
   listLabels();
   makeMaps();
-  say(`${photoName}: ${answer.seconds.toFixed(2)} seconds.`);
+  say(`${photoName}: predicted and explained in ${answer.seconds.toFixed(2)} seconds, on this device.`);
 }
 
 // ---- maps ----
@@ -303,6 +306,7 @@ function choose(label, other) {
   versus = other;
   markLabels();
   makeMaps();
+  element("figures").scrollIntoView({ block: "nearest" });
 }
 
 function markLabels() {
@@ -393,7 +397,7 @@ element("choose").addEventListener("change", ({ target }) => {
 element("example").addEventListener("click", async () => {
   const answer = await fetch("example.png");
   if (!answer.ok) return problem("The example is missing. Choose a photo instead.");
-  open(await answer.blob(), "The example");
+  open(await answer.blob(), "The example", config.example_labels);
 });
 element("camera").addEventListener("click", openCamera);
 element("shoot").addEventListener("click", shoot);
