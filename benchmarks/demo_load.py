@@ -8,18 +8,21 @@ answer with the model's. Run time: a minute or two on two cores. Result: docs/de
 extra demo.
 """
 
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import tyro
 from PIL import Image
 
-from se_zoo.demo.server import serve
 from se_zoo.inference.images import demo_photo, explain_photos, load_photo
 from se_zoo.models.pretrained.load import load_model
 
@@ -80,7 +83,6 @@ def measure(load: Load) -> Counted:
     seconds: List[float] = []
     lost: List[str] = []
     answers: List[Tuple[Path, Any]] = []
-    app, address = serve([load.model], block=False)
     start = threading.Barrier(load.users + 1)
 
     def use(client: Any, files: List[Path]) -> None:
@@ -97,24 +99,50 @@ def measure(load: Load) -> Counted:
             seconds.append(time.perf_counter() - begin)
             answers.append((file, answer[0]["confidences"]))
 
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            photos = _write_photos(Path(folder), load)
-            clients = [Client(address, verbose=False) for _ in range(load.users)]
-            pairs = zip(clients, photos, strict=True)
-            users = [threading.Thread(target=use, args=pair) for pair in pairs]
-            for user in users:
-                user.start()
-            start.wait()
-            begin = time.perf_counter()
-            for user in users:
-                user.join()
-            total = time.perf_counter() - begin
-            model: Any = load_model(load.model)
-            wrong = sum(not _is_of(model, *answer) for answer in answers)
-    finally:
-        app.close(verbose=False)
+    with served_demo(load.model) as address, tempfile.TemporaryDirectory() as folder:
+        photos = _write_photos(Path(folder), load)
+        clients = [Client(address, verbose=False) for _ in range(load.users)]
+        pairs = zip(clients, photos, strict=True)
+        users = [threading.Thread(target=use, args=pair) for pair in pairs]
+        for user in users:
+            user.start()
+        start.wait()
+        begin = time.perf_counter()
+        for user in users:
+            user.join()
+        total = time.perf_counter() - begin
+        for client in clients:
+            client.close()
+        model: Any = load_model(load.model)
+        wrong = sum(not _is_of(model, *answer) for answer in answers)
     return Counted(seconds, lost, wrong, total)
+
+
+@contextmanager
+def served_demo(*models: str) -> Iterator[str]:
+    """Serve the demo in a process of its own.
+
+    Args:
+        models: Models that it offers.
+
+    Yields:
+        Its address.
+
+    Raises:
+        RuntimeError: If it ends before it serves.
+    """
+    command = [sys.executable, "-m", "se_zoo.cli", "demo", *models]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"runs at (\S+);", line):
+                break
+        else:
+            raise RuntimeError("The demo ended before it served; its message is above.")
+        try:
+            yield found[1]
+        finally:
+            process.terminate()
 
 
 def _is_of(model: Any, file: Path, confidences: List[Dict[str, Any]]) -> bool:

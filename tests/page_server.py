@@ -44,14 +44,16 @@ def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     named = os.environ.get("SE_ZOO_CHROMIUM")
     system = named or next(filter(None, map(shutil.which, _NAMES)), None)
+    # Root, as in a container, cannot start Chromium's sandbox.
+    options = ["--no-sandbox", "--use-fake-device-for-media-stream",
+               "--use-fake-ui-for-media-stream"]  # fmt: skip
     with playwright.sync_playwright() as started:
-        own = started.chromium.executable_path
-        if system is None and not Path(own).is_file():
+        try:
+            opened = started.chromium.launch(executable_path=system, args=options)
+        except playwright.Error as error:
+            if named or "Executable doesn't exist" not in str(error):
+                raise
             pytest.skip("no Chromium: apt install chromium, or playwright install chromium")
-        # Root, as in a container, cannot start Chromium's sandbox.
-        options = ["--no-sandbox", "--use-fake-device-for-media-stream",
-                   "--use-fake-ui-for-media-stream"]  # fmt: skip
-        opened = started.chromium.launch(executable_path=system or own, args=options)
         yield opened
         opened.close()
 

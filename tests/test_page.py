@@ -37,7 +37,7 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Site]:  # noqa: F811
+def site(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Site]:
     import warnings
 
     tmp = tmp_path_factory.mktemp("site")
@@ -49,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Sit
 
 
 @pytest.fixture(scope="module")
-def page(site: Site, browser: Any) -> Iterator[Any]:  # noqa: F811
+def page(site: Site, browser: Any) -> Iterator[Any]:
     """The page, once for all tests; ``page.requests`` lists the addresses that it asked."""
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
     opened.requests = []
@@ -154,17 +154,15 @@ def pixels(page: Any, number: int = 0) -> np.ndarray:
 
 def test_the_map_is_drawn_as_the_library_draws_it(site: Site, page: Any, tmp_path: Path) -> None:
     file = tmp_path / "as_drawn.png"  # of the drawn size, so that both draw on the same pixels
-    Image.open(demo_photo()).resize((416, 512)).save(file)
+    photo = Image.open(demo_photo()).resize((416, 512))
+    photo.save(file)
     show(page, file)
     choose(page, "Eyeglasses")
-    explanation, drawn = explain_photos(
-        site.model, [load_photo(file)], ["Eyeglasses"], "contribution"
-    )
-    assert drawn[0].size == (416, 512)
-    wanted = explanation.overlay(drawn)[0].astype(int)
+    explanation, _ = explain_photos(site.model, [photo], ["Eyeglasses"], "contribution")
+    wanted = explanation.overlay([photo])[0].astype(int)
     assert np.abs(pixels(page) - wanted).max() <= 4
     page.locator("#strength").fill("0")
-    assert np.abs(pixels(page) - np.asarray(drawn[0]).astype(int)).max() <= 1
+    assert np.abs(pixels(page) - np.asarray(photo).astype(int)).max() <= 1
     page.locator("#strength").fill("0.6")
 
 
@@ -214,7 +212,9 @@ def test_zoom_and_arrow_keys_choose_the_part(site: Site, page: Any, tmp_path: Pa
 
 
 def wait_for_answer(page: Any) -> None:
-    page.wait_for_function("document.getElementById('status').textContent !== ''", timeout=WAIT)
+    page.wait_for_function(
+        "() => document.getElementById('status').textContent !== ''", timeout=WAIT
+    )
 
 
 def test_wrong_files_give_a_sentence(page: Any, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_the_camera_gives_a_photo(page: Any) -> None:
     page.evaluate("document.getElementById('status').textContent = ''")
     page.click("#shoot")
     page.wait_for_function(
-        "document.getElementById('status').textContent.startsWith('Photo of the camera:')",
+        "() => document.getElementById('status').textContent.startsWith('Photo of the camera:')",
         timeout=WAIT,
     )
     assert page.is_hidden("#live") and page.evaluate("video.srcObject") is None
@@ -278,9 +278,7 @@ SIZES = {"desktop": (1200, 900), "phone": (390, 844)}
 
 
 @pytest.mark.parametrize("device", SIZES)
-def test_it_fits_the_screen(
-    device: str, site: Site, browser: Any, tmp_path: Path  # noqa: F811
-) -> None:
+def test_it_fits_the_screen(device: str, site: Site, browser: Any, tmp_path: Path) -> None:
     width, height = SIZES[device]
     phone = device == "phone"
     opened = browser.new_page(
@@ -302,9 +300,7 @@ def test_it_fits_the_screen(
     opened.close()
 
 
-def test_a_damaged_model_gives_a_sentence(
-    site: Site, browser: Any, tmp_path: Path  # noqa: F811
-) -> None:
+def test_a_damaged_model_gives_a_sentence(site: Site, browser: Any, tmp_path: Path) -> None:
     import shutil
 
     damaged = tmp_path / "damaged"

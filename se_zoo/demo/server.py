@@ -103,20 +103,14 @@ def serve(
     names: Sequence[str],
     host: str = "127.0.0.1",
     port: Optional[int] = None,
-    *,
-    block: bool = True,
-) -> Tuple[Any, str]:
-    """Load models and serve the demo.
+) -> None:
+    """Load models, and serve the demo until the process is interrupted.
 
     Args:
         names: Models, as :class:`Explainers` takes them.
         host: Address to listen on. Users may name further timm models on loopback only, because
             each is downloaded to the server.
         port: Port to listen on; by default the first free one from 7860.
-        block: Whether to serve until the process is interrupted.
-
-    Returns:
-        The app and its address.
 
     Raises:
         InvalidInputError: If the extra ``demo`` is not installed, or a model takes clips.
@@ -132,10 +126,8 @@ def serve(
         server_name=host, server_port=port, share=False, max_file_size=MAX_FILE, show_error=True,
         prevent_thread_lock=True, quiet=True, ssr_mode=False, enable_monitoring=False, theme=theme,
     )  # fmt: skip
-    print(f"The demo runs at {address}; stop it with Ctrl+C.")
-    if block:
-        app.block_thread()
-    return app, address
+    print(f"The demo runs at {address}; stop it with Ctrl+C.", flush=True)
+    app.block_thread()
 
 
 def _gradio() -> Any:

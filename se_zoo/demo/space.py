@@ -1,5 +1,6 @@
 """Write a static page that predicts and explains in the browser: a Hugging Face static Space."""
 
+import re
 import shutil
 from pathlib import Path
 from string import Template
@@ -104,7 +105,8 @@ def _about(model: Any, name: str, own: Optional[str], license_id: Optional[str])
         "model": name,
         "link": f"https://huggingface.co/se-zoo/{own}" if own else None,
         "terms": facts.license.name or facts.license.id if facts else license_id,
-        "intended_use": _plain(facts.intended_use) if facts else None,
+        "limit": _first_sentence(facts.limits[0]) if facts else "",
+        "intended_use": " ".join(facts.intended_use.split()) if facts else "",
         "labels": list(labels),
         "example_labels": list(facts.gallery.targets) if facts and facts.gallery else [],
         "multi_label": model.is_multi_label(),
@@ -114,9 +116,9 @@ def _about(model: Any, name: str, own: Optional[str], license_id: Optional[str])
     }
 
 
-def _plain(text: str) -> str:
-    """Return a text in one line."""
-    return " ".join(text.split())
+def _first_sentence(text: str) -> str:
+    """Return the first sentence of a text, in one line."""
+    return re.split(r"(?<=\.)\s", " ".join(text.split()))[0]
 
 
 def _example(own: Optional[str]) -> Any:

@@ -34,6 +34,8 @@ function problem(text) {
 /** Return a label as it is shown: the first of its synonyms, without underscores. */
 const nameOf = (index) => config.labels[index].split(",")[0].replaceAll("_", " ");
 
+const count = (number) => number.toLocaleString("en");
+
 function percent(share) {
   if (share > 0 && share < 0.001) return "< 0.1 %";
   return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
@@ -85,12 +87,13 @@ async function start() {
   if (!answer.ok) throw new Error(`config.json is missing (${answer.status})`);
   config = await answer.json();
   document.title = `Why this label? ${config.model}`;
-  element("about").textContent = `${config.model} gives photos ${config.labels.length} ` +
-    "labels. Choose a photo: see what it says, and which parts of the photo speak for a label.";
+  element("about").textContent = `${config.model} knows ${count(config.labels.length)} labels. ` +
+    `Choose a photo: see what the model says, and which parts of the photo speak for a label. ` +
+    config.limit;
   element("kind").textContent = config.multi_label
     ? "Each label is a question of its own, answered with yes or no."
     : "The model chooses one label; the shares of all labels add up to 100 %.";
-  element("use").textContent = config.intended_use || "";
+  element("use").textContent = config.intended_use;
   credits();
   element("strength").value = config.palette.strength;
   legend(element("colours"), config.palette, 1);
@@ -143,8 +146,12 @@ async function run() {
   if (running || !photo) return;
   running = true;
   if (!result) say("Looking at the photo ...");
-  const copy = await createImageBitmap(photo);
-  worker.postMessage({ kind: "run", photo: copy, frame }, [copy]);
+  try {
+    const copy = await createImageBitmap(photo);
+    worker.postMessage({ kind: "run", photo: copy, frame }, [copy]);
+  } catch {
+    HANDLERS.error({ during: "run", text: "there is not enough memory for it" });
+  }
 }
 
 function show(answer) {
@@ -197,6 +204,7 @@ function newFigure() {
   [canvas.height, canvas.width] = config.drawn;
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-describedby", "framing");
   canvas.addEventListener("keydown", moveByKey);
   canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
   canvas.addEventListener("pointermove", moveByPointer);
@@ -227,6 +235,7 @@ function described(title, map) {
 // ---- framing ----
 
 function move(x, y) {
+  if (!result) return;
   frame = { ...frame, x: frame.x + x, y: frame.y + y };
   keepInside();
   run();
@@ -250,6 +259,7 @@ function moveByKey(event) {
 
 function moveByPointer(event) {
   if (!event.buttons) return;
+  if (!result) return;
   const scale = result.region.width / event.target.clientWidth; // pixels of the photo a CSS pixel
   move((-event.movementX * scale) / photo.width, (-event.movementY * scale) / photo.height);
 }
@@ -267,7 +277,7 @@ function listLabels() {
   element("labels").replaceChildren(...shown.map(row));
   markLabels();
   element("more").textContent = found.length
-    ? shown.length < found.length ? `${shown.length} of ${found.length} labels are shown; type to find others.` : ""
+    ? shown.length < found.length ? `${shown.length} of ${count(found.length)} labels are shown; type to find others.` : ""
     : `No label contains "${words}".`;
 }
 
@@ -302,6 +312,7 @@ function row(index) {
 }
 
 function choose(label, other) {
+  if (!result) return; // the next photo's is on its way
   chosen = label;
   versus = other;
   markLabels();
@@ -407,9 +418,9 @@ element("zoom").addEventListener("input", ({ target }) => {
   frame.zoom = Number(target.value);
   run();
 });
-element("filter").addEventListener("input", listLabels);
-element("save-picture").addEventListener("click", savePicture);
-element("save-numbers").addEventListener("click", saveNumbers);
+element("filter").addEventListener("input", () => result && listLabels());
+element("save-picture").addEventListener("click", () => result && savePicture());
+element("save-numbers").addEventListener("click", () => result && saveNumbers());
 for (const kind of ["dragenter", "dragover"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();

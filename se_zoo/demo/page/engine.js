@@ -61,7 +61,7 @@ function picture(photo, region) {
   return context.getImageData(0, 0, width, height);
 }
 
-async function run({ id, photo, frame }) {
+async function run({ photo, frame }) {
   const start = performance.now();
   const region = visibleRegion(photo, config, frame);
   const { width, height, interpolation } = config;
@@ -71,7 +71,7 @@ async function run({ id, photo, frame }) {
   const images = new ort.Tensor("float32", normalised(pixels), [1, 3, height, width]);
   const outputs = await session.run({ images });
   self.postMessage({
-    kind: "result", id, region, drawn,
+    kind: "result", region, drawn,
     logits: outputs.logits.data,
     raw: outputs.raw.data, // one map for each label
     grid: outputs.raw.dims.slice(2),
@@ -85,6 +85,7 @@ self.onmessage = ({ data }) => {
   queue = queue
     .then(() => (data.kind === "load" ? load(data) : run(data)))
     .catch((error) => {
-      self.postMessage({ kind: "error", during: data.kind, id: data.id, text: String(error.message || error) });
+      const text = String(error.message || error);
+      self.postMessage({ kind: "error", during: data.kind, text });
     });
 };
