@@ -38,7 +38,7 @@ def test_the_folder_is_a_complete_static_space(folder: Path) -> None:
     named = set(re.findall(r"(?:href|src)=\"([\w.]+)\"", page))
     scripts = [file.read_text("utf-8") for file in folder.glob("*.js")]
     named |= {name for text in scripts for name in re.findall(r"from \"\./([\w.]+)\"", text)}
-    assert {"app.js", "draw.js", "resize.js", "style.css"} <= named
+    assert {"app.js", "draw.js", "labels.js", "resize.js", "save.js", "style.css"} <= named
     assert all((folder / name).is_file() for name in named)
     assert sorted(file.name for file in (folder / "ort").iterdir()) == sorted(runtime.FILES)
     assert Image.open(folder / "example.png").size == (329, 403)  # framed as in the card
@@ -50,7 +50,9 @@ def test_the_folder_is_a_complete_static_space(folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_page_names_no_other_host(folder: Path) -> None:
-    for name in ("index.html", "style.css", "app.js", "engine.js", "draw.js", "resize.js"):
+    names = ["index.html", "style.css", *(file.name for file in folder.glob("*.js"))]
+    assert len(names) == 9
+    for name in names:
         text = (folder / name).read_text("utf-8")
         assert not re.search(r"https?://", text), name
         assert not re.search(r"\son\w+=|\sstyle=|<script>", text) or name.endswith(".js"), name

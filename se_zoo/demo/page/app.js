@@ -1,6 +1,9 @@
 // The page: photos in, labels and maps out. The work is done by engine.js in a worker.
 
 import { evidence, enlarged, legend, overlay, place, probabilities } from "./draw.js";
+import { labelRow } from "./labels.js";
+import { saveJson, savePictures } from "./save.js";
+import { prepareSources } from "./sources.js";
 
 const LARGEST_FILE = 64e6; // bytes
 const SHOWN_LABELS = 12;
@@ -20,7 +23,6 @@ let versus = null;
 let maps = []; // what is drawn: {title, text, map, raw}
 let running = false;
 let waiting = false; // a run was asked for while another was on its way
-let camera = null;
 
 // ---- words ----
 
@@ -283,32 +285,15 @@ function listLabels() {
 
 function row(index) {
   const share = result.shares[index];
-  const item = document.createElement("li");
-  const label = document.createElement("button");
-  label.type = "button";
-  label.className = "label";
-  label.dataset.index = index;
-  label.title = config.labels[index].replaceAll("_", " ");
-  const parts = ["bar", "name", "share"].map((name) => {
-    const part = document.createElement("span");
-    part.className = name;
-    return part;
-  });
-  parts[0].style.width = `${100 * share}%`;
-  parts[1].textContent = nameOf(index);
   const yes = config.multi_label && share > (config.thresholds?.[index] ?? 0.5);
-  parts[2].textContent = `${yes ? "yes, " : ""}${percent(share)}`;
-  label.append(...parts);
-  label.addEventListener("click", () => choose(index, versus === index ? null : versus));
-  const compare = document.createElement("button");
-  compare.type = "button";
-  compare.className = "versus";
-  compare.dataset.index = index;
-  compare.textContent = "compare";
-  compare.setAttribute("aria-label", `Compare with ${nameOf(index)}`);
-  compare.addEventListener("click", () => choose(chosen, versus === index ? null : index));
-  item.append(label, compare);
-  return item;
+  return labelRow({
+    index, share,
+    name: nameOf(index),
+    synonyms: config.labels[index].replaceAll("_", " "),
+    text: `${yes ? "yes, " : ""}${percent(share)}`,
+    onChoose: () => choose(index, versus === index ? null : versus),
+    onCompare: () => choose(chosen, versus === index ? null : index),
+  });
 }
 
 function choose(label, other) {
@@ -329,90 +314,31 @@ function markLabels() {
   }
 }
 
-// ---- camera ----
-
-async function openCamera() {
-  problem("");
-  try {
-    camera = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" } });
-  } catch (error) {
-    return problem(error.name === "NotFoundError"
-      ? "No camera was found. Choose a photo instead."
-      : "The camera cannot be used: allow it in the browser's settings (pages need https for it), or choose a photo.");
-  }
-  element("video").srcObject = camera;
-  await element("video").play();
-  element("live").hidden = false;
-  element("shoot").focus();
-}
-
-function closeCamera() {
-  camera?.getTracks().forEach((track) => track.stop());
-  camera = null;
-  element("video").srcObject = null;
-  element("live").hidden = true;
-}
-
-async function shoot() {
-  const video = element("video");
-  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  const blob = await canvas.convertToBlob({ type: "image/png" });
-  closeCamera();
-  open(blob, "Photo of the camera");
-}
-
 // ---- files out ----
 
-function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-}
-
 function savePicture() {
-  const [height, width] = config.drawn;
-  const canvas = new OffscreenCanvas(width * maps.length, height + 30);
-  const context = canvas.getContext("2d");
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.fillStyle = "black";
-  context.font = "16px system-ui, sans-serif";
-  maps.forEach(({ title }, number) => {
-    context.drawImage(element("figures").children[number].firstChild, number * width, 30);
-    context.fillText(title, number * width + 4, 20, width - 8);
-  });
-  canvas.convertToBlob({ type: "image/png" }).then((blob) => save(blob, "explanation.png"));
+  const canvases = Array.from(element("figures").children, (figure) => figure.firstChild);
+  savePictures(canvases, maps.map(({ title }) => title));
 }
 
 function saveNumbers() {
-  const numbers = {
+  saveJson({
     model: config.model, photo: photoName, region: result.region,
     target: config.labels[chosen], versus: versus === null ? null : config.labels[versus],
     probabilities: Object.fromEntries(config.labels.map((label, i) => [label, result.shares[i]])),
     logits: Array.from(result.logits), grid: result.grid,
     maps: maps.map(({ title, raw }) => ({ title, raw: Array.from(raw) })),
-  };
-  save(new Blob([JSON.stringify(numbers, null, 2)], { type: "application/json" }), "explanation.json");
+  });
 }
 
 // ---- events ----
 
-element("choose").addEventListener("change", ({ target }) => {
-  const [file] = target.files;
-  target.value = ""; // the same file may be chosen again
-  if (file) open(file, file.name);
-});
 element("example").addEventListener("click", async () => {
   const answer = await fetch("example.png");
   if (!answer.ok) return problem("The example is missing. Choose a photo instead.");
   open(await answer.blob(), "The example", config.example_labels);
 });
-element("camera").addEventListener("click", openCamera);
-element("shoot").addEventListener("click", shoot);
-element("stop").addEventListener("click", closeCamera);
+prepareSources(open, problem);
 element("strength").addEventListener("input", () => result && draw());
 element("zoom").addEventListener("input", ({ target }) => {
   frame.zoom = Number(target.value);
@@ -421,26 +347,5 @@ element("zoom").addEventListener("input", ({ target }) => {
 element("filter").addEventListener("input", () => result && listLabels());
 element("save-picture").addEventListener("click", () => result && savePicture());
 element("save-numbers").addEventListener("click", () => result && saveNumbers());
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    document.body.classList.add("dragging");
-  });
-}
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) document.body.classList.remove("dragging");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dragging");
-  const file = event.dataTransfer.files[0];
-  if (!document.body.dataset.ready) return problem("The model is still loading. Drop the photo again in a moment.");
-  if (file) open(file, file.name);
-  else problem("That was not a file. Save the picture first, then drop its file here.");
-});
-document.addEventListener("paste", (event) => {
-  const file = event.clipboardData.files[0];
-  if (file && document.body.dataset.ready) open(file, file.name || "The pasted picture");
-});
 
 start().catch((error) => HANDLERS.error({ during: "load", text: String(error.message || error) }));
