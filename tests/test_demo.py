@@ -174,6 +174,7 @@ def test_the_folder_is_a_ready_gradio_space(
         main(["demo", MODEL, "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_many_ask_at_once() -> None:
     from benchmarks.demo_load import Load, measure
 
@@ -181,6 +182,7 @@ def test_nothing_is_lost_when_many_ask_at_once() -> None:
     assert found.lost == [] and found.wrong == 0 and len(found.seconds) == 8
 
 
+@pytest.mark.slow
 def test_the_page_works_in_a_browser_and_asks_no_other_host(
     served: Served,
     browser: Any,

@@ -23,6 +23,7 @@ from .page_server import (
     written_space,
 )
 
+pytestmark = pytest.mark.slow  # the model is exported first, and Chromium compiles WebAssembly
 TOLERANCE = 1e-3
 READY = "body[data-ready]"
 WAIT = 120_000  # milliseconds; a busy machine compiles WebAssembly slowly
