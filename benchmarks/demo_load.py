@@ -101,7 +101,9 @@ def measure(load: Load) -> Counted:
 
     with served_demo(load.model) as address, tempfile.TemporaryDirectory() as folder:
         photos = _write_photos(Path(folder), load)
-        clients = [Client(address, verbose=False) for _ in range(load.users)]
+        # A busy server answers late; httpx would give up after five seconds.
+        patient = {"timeout": 600}
+        clients = [Client(address, verbose=False, httpx_kwargs=patient) for _ in range(load.users)]
         pairs = zip(clients, photos, strict=True)
         users = [threading.Thread(target=use, args=pair) for pair in pairs]
         for user in users:

@@ -7,14 +7,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Iterator, List
 
+import numpy as np
 import pytest
 import timm
+import torch
 import yaml
 from PIL import Image
 
 from se_zoo.cli import main
 from se_zoo.demo import runtime, space
+from se_zoo.demo.look import STEPS
 from se_zoo.errors import InvalidInputError
+from se_zoo.models.pretrained.load import load_model
 
 from .page_server import MODEL, tiny_runtime, written_space
 
@@ -59,21 +63,19 @@ def test_the_page_names_no_other_host(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_colours_are_those_of_the_librarys_pictures(folder: Path) -> None:
-    import numpy as np
-    import torch
-
-    from se_zoo.demo.palette import STEPS
-    from se_zoo.models.pretrained.load import load_model
-
-    colours = json.loads((folder / "config.json").read_text("utf-8"))["palette"]
-    explanation = load_model(MODEL).explain(torch.randn(1, 3, 128, 104), "Smiling")
+def test_colours_and_places_are_those_of_the_librarys_pictures(folder: Path) -> None:
+    look = json.loads((folder / "config.json").read_text("utf-8"))["look"]
+    explanation = load_model(MODEL).explain(torch.randn(1, 3, 128, 104), "Smiling", "contribution")
+    raw = explanation.raw[0] / explanation.raw[0].abs().max()
+    rows, columns = torch.tensor(look["rows"]), torch.tensor(look["columns"])
+    placed = (rows @ raw @ columns.T).clamp(-1, 1)
+    torch.testing.assert_close(placed, explanation.evidence[0], rtol=0, atol=1e-4)
     grey = Image.new("RGB", (104, 128), (90, 160, 40))
-    wanted = explanation.overlay([grey], alpha=1.0)[0].astype(float)
+    wanted = np.asarray(explanation.overlay([grey], alpha=1.0)[0]).astype(float)
     step = ((explanation.evidence[0] + 1) * (STEPS - 1) / 2).round().long().numpy()
-    black, white = (np.array(colours[name])[step] for name in ("black", "white"))
+    black, white = (np.array(look[name])[step] for name in ("black", "white"))
     found = black + (white - black) * np.array((90, 160, 40)) / 255
-    assert np.abs(found - wanted).max() < 4 and colours["strength"] == 0.6
+    assert np.abs(found - wanted).max() < 4 and look["strength"] == 0.6
 
 
 def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Write a static page that predicts and explains in the browser: a Hugging Face static Space."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import Any, Dict, Optional
 from ..errors import InvalidInputError
 from ..explanations.explained_model import ExplainedModel
 from ..explanations.onnx_export import write_onnx
-from ..files import new_folder, write_json, write_text
+from ..files import new_folder, write_text
 from ..hub.facts import read_facts
 from ..hub.zoo import FACTS, NOTICE, own_name
 from ..inference.images import demo_photo, load_photo
 from ..models.pretrained.manifest import cards_folder, hub_folder
 from ..version import __version__
 from . import runtime
-from .palette import palette
+from .look import look
 
 _PAGE = Path(__file__).parent / "page"
 _README = "README.md"
@@ -56,12 +57,13 @@ def write_space(model: Any, name: str, out: Path, tarball: Path) -> Dict[str, fl
         _example(own).save(folder / "example.png")
         if own is not None and (hub_folder(own) / NOTICE).is_file():
             shutil.copyfile(hub_folder(own) / NOTICE, folder / NOTICE)
-        write_json(folder / "config.json", {
+        config = {
             **_about(model, name, own, settings["license"]),
             **{key: value for key, value in settings.items() if key != "license"},
             "model_bytes": (folder / "model.onnx").stat().st_size,
-            "palette": palette(model),
-        })  # fmt: skip
+            "look": look(model),
+        }
+        write_text(folder / "config.json", json.dumps(config))
         write_text(folder / _README, _readme(name, own, settings["license"]))
     return differences
 

@@ -97,8 +97,8 @@ async function start() {
     : "The model chooses one label; the shares of all labels add up to 100 %.";
   element("use").textContent = config.intended_use;
   credits();
-  element("strength").value = config.palette.strength;
-  legend(element("colours"), config.palette, 1);
+  element("strength").value = config.look.strength;
+  legend(element("colours"), config.look, 1);
   worker = startWorker();
   worker.postMessage({ kind: "load", base: new URL(".", location.href).href, config });
 }
@@ -179,7 +179,7 @@ const rawOf = (index) => {
 
 function makeMaps() {
   const added = (title, raw) => {
-    const map = evidence(raw, result.grid, [config.height, config.width]);
+    const map = evidence(raw, config.look);
     return { title, raw, map, large: enlarged(map, [config.height, config.width], config.drawn) };
   };
   const titled = (index) => `${nameOf(index)} ${percent(result.shares[index])}`;
@@ -219,7 +219,7 @@ function draw() {
   maps.forEach(({ title, large }, number) => {
     const [canvas, caption] = element("figures").children[number].children;
     canvas.getContext("2d").putImageData(
-      overlay(result.drawn, large, config.palette, strength), 0, 0);
+      overlay(result.drawn, large, config.look, strength), 0, 0);
     canvas.setAttribute("aria-label", described(title, large));
     canvas.style.touchAction = frame.zoom > 1 ? "none" : "pan-y";
     caption.textContent = title;
