@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import stat
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
@@ -30,6 +32,36 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Write a folder whole or not at all.
+
+    Args:
+        out: The folder. It must not exist yet, or be empty; the folder that it lies in exists.
+
+    Yields:
+        A temporary folder beside it to write to. At the end of the block it is renamed to ``out``;
+        after an error it is removed.
+
+    Raises:
+        FileExistsError: If ``out`` is a file or not empty.
+        FileNotFoundError: If the folder that it lies in does not exist.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists already; remove it, or name another folder.")
+    if not out.resolve().parent.is_dir():
+        raise FileNotFoundError(f"{out.parent} is no folder; make it first.")
+    temporary = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's is for its owner alone
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def name_without_tmp(name: str) -> str:

@@ -14,11 +14,11 @@ from PIL import Image
 
 import se_zoo
 from se_zoo import InvalidInputError, cli
-from se_zoo.cli import demo
-from se_zoo.cli.demo import DEMO, DEMO_TARGETS, OBJECTS_MODEL
+from se_zoo.cli import portrait
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
 from se_zoo.cli.explain import Explain
 from se_zoo.cli.export import Export
+from se_zoo.cli.portrait import DEMO, DEMO_TARGETS, OBJECTS_MODEL
 from se_zoo.cli.speaker import Speaker
 from se_zoo.explanations.methods import METHODS, SINGLE_CLASS_METHODS, SPEAKER_METHODS
 from se_zoo.inference import images as photos
@@ -71,7 +71,7 @@ def untrained_objects_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def untrained_demo(untrained_objects_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objects, face = DEMO
-    monkeypatch.setattr(demo, "DEMO", (objects._replace(model=untrained_objects_model), face))
+    monkeypatch.setattr(portrait, "DEMO", (objects._replace(model=untrained_objects_model), face))
 
 
 def lines_between(text: str, start: str, end: str) -> List[str]:

@@ -51,6 +51,16 @@ def test_it_answers_as_explain_does(kind: str, method: str, normalize: Any) -> N
     assert float(heatmap.amax()) > 0.1
 
 
+def test_raw_maps_are_those_of_explain() -> None:
+    model = made("convnext")
+    explained, images = ExplainedModel(model, targets=[5, 2], raw=True), inputs(model)
+    with torch.no_grad():
+        _, raw, _ = explained(images)
+    wanted = se_zoo.explain(model, images, [5, 2], "contribution")
+    assert explained.outputs == ("logits", "raw", "gate") and bool((raw < 0).any())
+    torch.testing.assert_close(raw.flatten(0, 1), wanted.raw, rtol=1e-4, atol=1e-5)
+
+
 def test_targets() -> None:
     model = made("resnet")
     model.pretrained_cfg["label_names"] = [f"n{i}" for i in range(1000)]

@@ -9,10 +9,12 @@ from ..console import one_line_errors, without_debug
 from ..version import __version__
 from .check import Check, run_check
 from .convert import Convert, run_convert
+from .demo import Demo, run_demo
 from .explain import Explain, sources_first
 from .export import Export, run_export
 from .predict import Predict, run_predict
 from .report import Report, run_report
+from .space import Space, run_space
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
@@ -42,6 +44,8 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
     Speaker: run_speaker,
     Tracks: run_tracks,
     Export: run_export,
+    Space: run_space,
+    Demo: run_demo,
 }
 
 
@@ -74,6 +78,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             Annotated[Speaker, tyro.conf.subcommand("speaker")],
             Annotated[Tracks, tyro.conf.subcommand("tracks")],
             Annotated[Export, tyro.conf.subcommand("export")],
+            Annotated[Space, tyro.conf.subcommand("space")],
+            Annotated[Demo, tyro.conf.subcommand("demo")],
         ],
         prog="se-zoo",
         description="Classifiers with a Squeeze-and-Excitation head that explain themselves. An "

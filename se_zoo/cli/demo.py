@@ -1,80 +1,51 @@
-"""Explain the portrait that comes with matplotlib: ``se-zoo explain`` without a file."""
+"""Serve a demo in the browser: ``se-zoo demo``."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
-from .. import __version__
-from ..explanations.draw.save import save_together
-from ..explanations.methods import CLASSLESS_METHODS
-from ..explanations.target_classes import target_of
-from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
-from .device import load_on
-from .explain import DEFAULT_MODEL
-from .explained import seen_region
-from .printed import row_of, text_of, what_it_shows
-
-OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
-#: Face of matplotlib's portrait, framed as in CelebA as far as the photo reaches (x0, y0, x1, y1).
-DEMO_CROP = (100, 0, 429, 403)
-DEMO_TARGETS = ("Eyeglasses", "Wearing_Hat", "Smiling")
-#: The photo at its full width, with the margin that the ImageNet model's preprocessing cuts off.
-DEMO_WHOLE = (-37, 7, 549, 593)
+import tyro
 
 
-class DemoPart(NamedTuple):
-    """One row of the demo's picture: a question, and the model, box and labels that answer it."""
+@dataclass(frozen=True)
+class Demo:
+    """Serve a demo: photos in, predictions and the maps of all methods out.
 
-    question: str
-    model: str
-    crop: Box
-    targets: Tuple[str, ...]
+    Needs the extra demo: pip install "se_zoo[demo]". A page without a server: se-zoo space.
+    """
+
+    models: tyro.conf.Positional[Tuple[str, ...]] = (
+        "se_zoo/tf_efficientnet_lite0_in1k",
+        "se_zoo/resnet18_slim_celeba",
+    )
+    """Models to offer: se_zoo/<name>, hf-hub:<repository>, local-dir:<folder>, or any timm model,
+    which gets an SE head that leaves its predictions as they are."""
+    host: str = "127.0.0.1"
+    """Address to listen on. With the default only this machine reaches the demo, and its users may
+    name further timm models; elsewhere they may not."""
+    port: Optional[int] = None
+    """Port to listen on; by default the first free one from 7860."""
+    out: Optional[Path] = None
+    """Write the folder of a Gradio Space instead of serving; it must not exist yet."""
 
 
-DEMO = (
-    DemoPart("what is in the photo", OBJECTS_MODEL, DEMO_WHOLE, ("military uniform", "suit")),
-    DemoPart("what the face shows", DEFAULT_MODEL, DEMO_CROP, DEMO_TARGETS),
-)
-
-
-class DemoResult(NamedTuple):
-    """What the demo prints: a text, and a row for each model."""
-
-    text: str
-    rows: List[Dict[str, Any]]
-
-
-def explain_demo(
-    out: Path,
-    method: str,
-    alpha: float,
-    cmap: Optional[str],
-    top: Optional[int] = None,
-    device: Optional[str] = None,
-) -> DemoResult:
-    """Explain the portrait with both models, in one picture.
+def run_demo(args: Demo) -> None:
+    """Run ``se-zoo demo``.
 
     Args:
-        out: The picture, ``.png``; a JSON is written beside it.
-        method: Which map.
-        alpha: Opacity of the strongest spots.
-        cmap: Name of a matplotlib colour map.
-        top: How many labels to list; see ``se-zoo explain``.
-        device: Where the models run; see :func:`~se_zoo.cli.device.load_on`.
+        args: The options.
+
+    Raises:
+        InvalidInputError: If the extra is missing, or a model takes clips.
+        FileExistsError: If the folder is taken.
+        UnknownModelError: If a model is unknown.
+        WeightsNotFoundError: If weights cannot be fetched.
     """
-    parts, printed, rows = [], [DEMO_PHOTO], []
-    for question, name, crop, labels in DEMO:
-        model = load_on(name, device)
-        classes = [target_of(label, model.class_labels(), model.num_classes) for label in labels]
-        asked = None if method in CLASSLESS_METHODS else classes
-        photo = load_photo(demo_photo(), crop)
-        explanation, drawn = explain_photos(model, [photo], asked, method)
-        facts = {
-            "se_zoo": __version__, "model": name, "photos": [DEMO_PHOTO], "crop": list(crop)
-        }  # fmt: skip
-        parts.append((explanation, drawn, facts))
-        printed.append(text_of(f"{question} ({name})", explanation[0], classes, top))
-        printed.append(f"  {method} map, {what_it_shows(explanation)}\n")
-        region = seen_region(model, photo.size, crop)
-        rows.append({"model": name, **row_of(explanation[0], DEMO_PHOTO, str(out), region, top)})
-    save_together(out, parts, alpha=alpha, cmap=cmap)
-    return DemoResult("\n".join([*printed, str(out)]), rows)
+    from ..demo.server import serve
+    from ..demo.server_space import write_server_space
+
+    if args.out is None:
+        serve(args.models, args.host, args.port)
+    else:
+        write_server_space(args.models, args.out)
+        print(f"{args.out}: a Gradio Space of {', '.join(args.models)}")

@@ -20,11 +20,11 @@ from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
 from ..models.clip.config import resolve_clip_config
 from ..text import printable
-from .demo import DEMO_CROP, DEMO_TARGETS, explain_demo
 from .device import load_on
 from .explain import DEFAULT_MODEL, Explain
 from .explained import Clip, Question, explain_read, read, seen_region
 from .many import Job, Settings, explain_many, name_failures, refuse_existing
+from .portrait import DEMO_CROP, DEMO_TARGETS, explain_demo
 from .printed import row_of, text_of, what_it_shows
 from .sources import Source, find_sources, picture_names
 from .tables import check_table, part_of

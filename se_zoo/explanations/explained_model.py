@@ -29,9 +29,11 @@ class ExplainedModel(nn.Module):
         targets: Classes of the contribution or support maps, by index or label; by default all.
             The other maps are the same for every class.
         normalize: As in :func:`se_zoo.explain`.
+        raw: Return the maps before they are normalised and resized, at the backbone's own grid.
 
     Attributes:
         targets: Class index of each map; empty for maps that are the same for every class.
+        outputs: Names of the three tensors that it returns.
 
     Raises:
         InvalidInputError: For options that cannot be used, and for a head whose contribution map is
@@ -46,6 +48,7 @@ class ExplainedModel(nn.Module):
         method: str = "contribution",
         targets: Optional[Sequence[Union[int, str]]] = None,
         normalize: Union[str, float] = "image",
+        raw: bool = False,
     ):
         super().__init__()
         if method not in SINGLE_CLASS_METHODS:
@@ -72,6 +75,8 @@ class ExplainedModel(nn.Module):
         self.normalize = maps.check_normalize(normalize)
         if method == "gate" and not getattr(model, "gate_trained", True):
             warn_untrained()
+        self.raw = raw
+        self.outputs = ("logits", "raw" if raw else "heatmap", "gate")
         self.targets: Tuple[int, ...] = ()
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()
@@ -126,7 +131,8 @@ class ExplainedModel(nn.Module):
 
         Returns:
             Logits, (B, num_classes); heatmaps in [0, 1], (B, N, *size) for N targets, with N = 1
-            for maps that are the same for every class; gate, (B, channels).
+            for maps that are the same for every class, or raw maps, (B, N, *grid); gate,
+            (B, channels).
         """
         native = self.se_model.forward_features(images)
         logits = self.se_model.forward_head(native)
@@ -136,6 +142,8 @@ class ExplainedModel(nn.Module):
         raw = torch.einsum("bnc,bcp->bnp", weights, places)
         if self.method == "support":
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
+        if self.raw:
+            return logits, raw.unflatten(2, grid.shape[2:]), gate
         raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
         from_zero, size = self.method in FROM_ZERO_METHODS, tuple(images.shape[2:])
         heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size)

@@ -10,7 +10,6 @@ from ..errors import InvalidInputError
 from ..files import replacing
 from .explained_model import ExplainedModel
 
-_OUTPUTS = ("logits", "heatmap", "gate")
 #: Largest allowed difference between onnxruntime and torch, relative to an output's largest value.
 TOLERANCE = 1e-4
 
@@ -29,8 +28,8 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
     """Write an ONNX graph, after comparing onnxruntime's outputs with torch's.
 
     The graph has the input ``images`` and the outputs ``logits``, ``heatmap`` and ``gate``, and
-    takes any batch size. The file's metadata hold labels, targets and method, and how images are
-    resized, cropped and normalised.
+    takes any batch size. For raw maps ``heatmap`` is called ``raw``. The file's metadata hold
+    labels, targets and method, and how images are resized, cropped and normalised.
 
     Args:
         explained: Module to write, on the CPU.
@@ -61,8 +60,8 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
         try:
             program: Any = torch.onnx.export(
                 explained, (images,), dynamo=True, input_names=["images"],
-                output_names=list(_OUTPUTS), dynamic_shapes=({0: torch.export.Dim("batch")},),
-                verbose=False,
+                output_names=list(explained.outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
             )  # fmt: skip
         except Exception as error:  # torch's error classes differ between versions
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -108,11 +107,11 @@ def compare(explained: ExplainedModel, file: Path) -> Dict[str, float]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    worst: Dict[str, float] = {name: 0.0 for name in _OUTPUTS}
+    worst: Dict[str, float] = {name: 0.0 for name in explained.outputs}
     for batch in (1, 3):
         images = _smooth(batch, explained.model.input_shape())  # type: ignore[operator]
-        outputs: Any = session.run(list(_OUTPUTS), {"images": images.numpy()})
-        for name, ours, theirs in zip(_OUTPUTS, explained(images), outputs, strict=True):
+        outputs: Any = session.run(list(worst), {"images": images.numpy()})
+        for name, ours, theirs in zip(worst, explained(images), outputs, strict=True):
             if theirs.shape != tuple(ours.shape):
                 worst[name] = float("inf")
                 continue

@@ -1,0 +1,80 @@
+"""Explain the portrait that comes with matplotlib: ``se-zoo explain`` without a file."""
+
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .. import __version__
+from ..explanations.draw.save import save_together
+from ..explanations.methods import CLASSLESS_METHODS
+from ..explanations.target_classes import target_of
+from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
+from .device import load_on
+from .explain import DEFAULT_MODEL
+from .explained import seen_region
+from .printed import row_of, text_of, what_it_shows
+
+OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
+#: Face of matplotlib's portrait, framed as in CelebA as far as the photo reaches (x0, y0, x1, y1).
+DEMO_CROP = (100, 0, 429, 403)
+DEMO_TARGETS = ("Eyeglasses", "Wearing_Hat", "Smiling")
+#: The photo at its full width, with the margin that the ImageNet model's preprocessing cuts off.
+DEMO_WHOLE = (-37, 7, 549, 593)
+
+
+class DemoPart(NamedTuple):
+    """One row of the demo's picture: a question, and the model, box and labels that answer it."""
+
+    question: str
+    model: str
+    crop: Box
+    targets: Tuple[str, ...]
+
+
+DEMO = (
+    DemoPart("what is in the photo", OBJECTS_MODEL, DEMO_WHOLE, ("military uniform", "suit")),
+    DemoPart("what the face shows", DEFAULT_MODEL, DEMO_CROP, DEMO_TARGETS),
+)
+
+
+class DemoResult(NamedTuple):
+    """What the demo prints: a text, and a row for each model."""
+
+    text: str
+    rows: List[Dict[str, Any]]
+
+
+def explain_demo(
+    out: Path,
+    method: str,
+    alpha: float,
+    cmap: Optional[str],
+    top: Optional[int] = None,
+    device: Optional[str] = None,
+) -> DemoResult:
+    """Explain the portrait with both models, in one picture.
+
+    Args:
+        out: The picture, ``.png``; a JSON is written beside it.
+        method: Which map.
+        alpha: Opacity of the strongest spots.
+        cmap: Name of a matplotlib colour map.
+        top: How many labels to list; see ``se-zoo explain``.
+        device: Where the models run; see :func:`~se_zoo.cli.device.load_on`.
+    """
+    parts, printed, rows = [], [DEMO_PHOTO], []
+    for question, name, crop, labels in DEMO:
+        model = load_on(name, device)
+        classes = [target_of(label, model.class_labels(), model.num_classes) for label in labels]
+        asked = None if method in CLASSLESS_METHODS else classes
+        photo = load_photo(demo_photo(), crop)
+        explanation, drawn = explain_photos(model, [photo], asked, method)
+        facts = {
+            "se_zoo": __version__, "model": name, "photos": [DEMO_PHOTO], "crop": list(crop)
+        }  # fmt: skip
+        parts.append((explanation, drawn, facts))
+        printed.append(text_of(f"{question} ({name})", explanation[0], classes, top))
+        printed.append(f"  {method} map, {what_it_shows(explanation)}\n")
+        region = seen_region(model, photo.size, crop)
+        rows.append({"model": name, **row_of(explanation[0], DEMO_PHOTO, str(out), region, top)})
+    save_together(out, parts, alpha=alpha, cmap=cmap)
+    return DemoResult("\n".join([*printed, str(out)]), rows)

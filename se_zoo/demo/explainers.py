@@ -1,0 +1,179 @@
+"""What the server answers: predictions of one photo, and the maps of all methods side by side."""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import timm
+from PIL import Image
+
+from ..errors import InvalidInputError, SEZooError, UnknownModelError
+from ..explanations.methods import TABLE
+from ..explanations.target_classes import target_of
+from ..inference.images import explain_photos, load_photo
+from ..models.names import PREFIX
+from ..models.pretrained.load import load_model
+from ..models.squeeze import squeeze
+
+#: Largest photo that is decoded, in pixels.
+MAX_PIXELS = 50_000_000
+#: Number of models that users asked for by name and that are kept in memory.
+KEPT_MODELS = 2
+#: Number of labels in the list of predictions.
+SHOWN_LABELS = 10
+
+
+class Answer(NamedTuple):
+    """The answer to one photo.
+
+    Attributes:
+        probabilities: The likeliest labels.
+        pictures: The photo, then one picture for each method, each with its caption.
+        notes: What must be known to read the maps.
+    """
+
+    probabilities: Dict[str, float]
+    pictures: List[Tuple[Any, str]]
+    notes: str
+
+
+class Explainers:
+    """The models of a server.
+
+    Args:
+        names: Models to load: names of the zoo, ``hf-hub:``, ``local-dir:``, or any timm model,
+            which gets an SE head with an identity gate.
+        any_model: Whether users may name other timm models. Folders and repositories are refused.
+
+    Raises:
+        UnknownModelError: If a name is unknown.
+        WeightsNotFoundError: If weights cannot be fetched.
+        InvalidInputError: If a model takes clips.
+    """
+
+    def __init__(self, names: Sequence[str], any_model: bool):
+        self.names = tuple(names)
+        self.any_model = any_model
+        self._own = {name: _load(name) for name in names}
+        self._asked: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()  # two users who ask for a model load it once
+
+    def model(self, name: str) -> Any:
+        """Return a model by a name that a user gave.
+
+        Raises:
+            UnknownModelError: If it is none of the server's models, and no timm model that the
+                server may load.
+        """
+        if name in self._own:
+            return self._own[name]
+        if not self.any_model or not timm.is_model(name) or name.startswith(PREFIX):
+            more = " and any timm model" if self.any_model else ""
+            raise UnknownModelError(
+                f"Unknown model {name!r}; this demo offers {', '.join(self.names)}{more}."
+            )
+        with self._lock:
+            if name not in self._asked:
+                self._asked[name] = _load(name)
+                if len(self._asked) > KEPT_MODELS:
+                    self._asked.popitem(last=False)
+            self._asked.move_to_end(name)
+            return self._asked[name]
+
+    def labels(self, name: str) -> List[str]:
+        """Return the labels of a model; numbers as text if it has no names."""
+        model = self.model(name)
+        return list(model.class_labels() or map(str, range(model.num_classes)))
+
+    def answer(
+        self, photo: Optional[Path], name: str, label: Optional[str], versus: Optional[str]
+    ) -> Answer:
+        """Predict a photo, and draw the maps of all methods.
+
+        Args:
+            photo: File of the photo.
+            name: Name of the model.
+            label: Label to explain; the likeliest by default.
+            versus: Label that the difference map compares it with; the likeliest other by default.
+
+        Returns:
+            The answer.
+
+        Raises:
+            SEZooError: If the photo cannot be read, or model or labels are unknown.
+        """
+        if photo is None:
+            raise InvalidInputError("Choose a photo first.")
+        _check_size(photo)
+        model, opened = self.model(name), load_photo(photo)
+        labels, count = model.class_labels(), model.num_classes
+        first, _ = explain_photos(model, [opened], None, "activation")
+        shares = first.probabilities[0]
+        order = shares.argsort(descending=True).tolist()
+        target = target_of(label, labels, count) if label else order[0]
+        others = (index for index in order if index != target)
+        other = target_of(versus, labels, count) if versus else next(others, None)
+        if other == target:
+            raise InvalidInputError("Compare the label with another one than itself.")
+        names = self.labels(name)
+        shown = {names[index]: float(shares[index]) for index in order[:SHOWN_LABELS]}
+        pictures, notes = _pictures(model, opened, target, other)
+        title = f"{names[target].split(',')[0]} {float(shares[target]):.1%}"
+        return Answer(shown, pictures, f"**{title}**. {notes}")
+
+
+def _load(name: str) -> Any:
+    if ":" in name or name.startswith(PREFIX) or "_sehead" in name:
+        model = load_model(name)
+    else:
+        model = squeeze(name, pretrained=True).eval()
+    if model.takes_clips:
+        raise InvalidInputError(f"{name} takes clips; the demo explains photos.")
+    return model
+
+
+def _check_size(photo: Path) -> None:
+    """Refuse a photo that would need too much memory, before it is decoded."""
+    try:
+        with Image.open(photo) as opened:
+            width, height = opened.size
+    except Exception as error:  # of Pillow's plugins, which raise many kinds
+        raise InvalidInputError("This file is not a photo that can be read.") from error
+    if width * height > MAX_PIXELS:
+        raise InvalidInputError(
+            f"The photo has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million;"
+            " make it smaller."
+        )
+
+
+def _pictures(
+    model: Any, photo: Any, target: int, other: Optional[int]
+) -> Tuple[List[Tuple[Any, str]], str]:
+    """Draw the photo and the map of each method."""
+    pictures: List[Tuple[Any, str]] = []
+    exact = False
+    for method in TABLE:
+        if method.pairwise and other is None:
+            continue
+        explanation, drawn = explain_photos(
+            model, [photo], [target], method.name, other if method.pairwise else None
+        )
+        if not pictures:
+            pictures.append((drawn[0], "what the model sees"))
+        exact = exact or explanation.exact
+        scope = "the same for every label" if method.classless else explanation.titles()[0]
+        picture = Image.fromarray(explanation.overlay(drawn)[0])
+        pictures.append((picture, f"{method.name}: {scope}"))
+    notes = (
+        "The contribution map adds up to the logit." if exact
+        else "This head's contribution map does not add up to the logit."
+    )  # fmt: skip
+    return pictures, notes
+
+
+def sentence(error: Exception) -> str:
+    """Return an error as one line for users; errors that were not foreseen show no details."""
+    if isinstance(error, SEZooError):
+        return " ".join(str(error).split())
+    return "The photo could not be explained. Try another one."
