@@ -79,3 +79,22 @@ def seen_size(photo: Tuple[int, int], size: Tuple[int, int], crop_pct: float) ->
     height, width = size
     zoom = min(photo[0] / width, photo[1] / height) * crop_pct
     return max(1, round(width * zoom)), max(1, round(height * zoom))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an opened image as :func:`read_rgb` returns a file.
+
+    Args:
+        image: The image, in any mode; it is not changed.
+
+    Returns:
+        The image, upright by its EXIF orientation, in mode RGB.
+
+    Raises:
+        ValueError: If it is empty, or its pixels have an unknown range.
+    """
+    upright = ImageOps.exif_transpose(image)
+    refusal = _refusal(upright)
+    if refusal:
+        raise ValueError(refusal)
+    return _to_rgb(upright)
