@@ -3,7 +3,7 @@
 ``import se_zoo`` registers the models with timm::
 
     model = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
-    explanation = model.explain(images, target="Smiling")
+    explanation = model.explain("face.jpg", target="Smiling")
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import (
     InvalidInputError,
     SEZooError,
+    SEZooWarning,
     UnknownLabelError,
     UnknownModelError,
     UnsupportedBackboneError,
@@ -33,15 +34,18 @@ from .models import (
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .data.faces.find import FaceFinder
     from .hub import push_to_hub
 
 __all__ = [
     "ClipConfig",
     "ExplainedModel",
     "Explanation",
+    "FaceFinder",
     "InvalidInputError",
     "SEHeadMixin",
     "SEZooError",
+    "SEZooWarning",
     "SpeakerExplanation",
     "SqueezeExcite",
     "UnknownLabelError",
@@ -64,9 +68,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``push_to_hub`` on first use: it needs jinja2 and yaml, which import slowly."""
+    """Import on first use what needs packages that import slowly, such as jinja2 and Pillow."""
     if name == "push_to_hub":
         from .hub import push_to_hub
 
         return push_to_hub
+    if name == "FaceFinder":
+        from .data.faces.find import FaceFinder
+
+        return FaceFinder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

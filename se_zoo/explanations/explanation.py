@@ -335,6 +335,8 @@ class Explanation:
         images: "Optional[Pictures]" = None,
         facts: Optional[Dict[str, Any]] = None,
         fps: float = 25.0,
+        alpha: float = 0.75,
+        cmap: Optional[str] = None,
         names: Optional[Sequence[str]] = None,
     ) -> None:
         """Write the picture, and :meth:`to_dict` as JSON beside it.
@@ -347,6 +349,8 @@ class Explanation:
             images: Pictures to draw on, as in :meth:`overlay`.
             facts: Further JSON entries, such as the model's name.
             fps: Frames per second of a video.
+            alpha: Opacity of the strongest spots, in [0, 1].
+            cmap: Name of a matplotlib colour map, as in :meth:`overlay`.
             names: Caption of each image; by default the photo's file name or its number.
 
         Raises:
@@ -355,7 +359,7 @@ class Explanation:
         """
         from .draw.save import save
 
-        save(self, path, images, facts, fps, names)
+        save(self, path, images, facts, fps, alpha, cmap, names)
 
     def show(self) -> None:
         """Show :meth:`grid`: in a notebook below the cell, else in the system's image viewer.

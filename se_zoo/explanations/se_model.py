@@ -13,13 +13,14 @@ from .photo import Photo
 if TYPE_CHECKING:
     import os
 
+    from ..data.faces.detect import FaceDetector
     from ..data.faces.find import FaceFinder
     from ..data.photos import Photos
 
     #: What is explained: a normalised tensor, or photos.
     Images = Union[torch.Tensor, Photos]
     #: Whether and how faces are found in photos.
-    Face = Union[bool, str, os.PathLike[str], FaceFinder]
+    Face = Union[bool, str, os.PathLike[str], FaceDetector, FaceFinder]
 
 
 class SEModel(Protocol):

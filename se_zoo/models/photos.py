@@ -57,21 +57,18 @@ def prepare_photos(
         picture = bounded(image)
         for framed in finder(image, name):
             batch.append(transform(framed.image))
-            region = seen_region(framed.image.size, config)
             left, top = framed.box[:2]
-            x0, y0, x1, y1 = region
-            place = (left + x0, top + y0, left + x1, top + y1)
-            close = bounded(framed.image)
-            seen.append(Photo(name, image.size, place, picture, framed.box, close))
+            x0, y0, x1, y1 = seen_region(framed.image.size, config)
+            region = (left + x0, top + y0, left + x1, top + y1)
+            close_up = bounded(framed.image)
+            seen.append(Photo(framed.name, image.size, region, picture, framed.box, close_up))
     return torch.stack(batch), tuple(seen)
 
 
 def _finder(face: "Face") -> "FaceFinder":
     from ..data.faces.find import FaceFinder
 
-    if isinstance(face, FaceFinder):
-        return face
-    return FaceFinder(None if face is True else face)
+    return face if isinstance(face, FaceFinder) else FaceFinder(None if face is True else face)
 
 
 def seen_region(size: Tuple[int, int], config: Dict[str, Any]) -> Region:

@@ -59,15 +59,20 @@ def strip_lines(
     return lines
 
 
-def side_by_side(explanation: "Explanation", images: "Optional[Pictures]" = None) -> np.ndarray:
+def side_by_side(
+    explanation: "Explanation",
+    images: "Optional[Pictures]" = None,
+    alpha: float = ALPHA,
+    cmap: Optional[str] = None,
+) -> np.ndarray:
     """Draw the frames of a video, (T, H', W', 3) uint8.
 
     Each clip stands in a line with its overlays to its right and captions above.
     """
     pixels = _enlarged(to_pixels(explanation, images))
-    overlays, captions = clip_overlay(explanation, pixels, ALPHA, None), explanation.captions()
+    overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), explanation.captions()
     rows = explanation.image_index.tolist()
-    legends = [legend_of(explanation, ALPHA, None)]
+    legends = [legend_of(explanation, alpha, cmap)]
     frames = []
     for t in range(pixels.shape[1]):
         lines = [

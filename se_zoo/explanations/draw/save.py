@@ -104,6 +104,8 @@ def save(
     images: "Optional[Pictures]" = None,
     facts: Optional[Dict[str, Any]] = None,
     fps: float = 25.0,
+    alpha: float = ALPHA,
+    cmap: Optional[str] = None,
     names: Optional[Sequence[str]] = None,
 ) -> None:
     """Write the picture or video and the JSON beside it; see :meth:`Explanation.save`."""
@@ -113,9 +115,9 @@ def save(
 
     def draw(file: Path) -> None:
         if target.suffix.lower() == ".mp4":
-            write_video(file, side_by_side(explanation, images), fps)
+            write_video(file, side_by_side(explanation, images, alpha, cmap), fps)
         else:
-            grid(explanation, images, names=names).save(file, "PNG")
+            grid(explanation, images, alpha, cmap, names).save(file, "PNG")
 
     _write_both(target, draw, content)
 
@@ -148,6 +150,8 @@ def save_together(
     path: Union[str, "os.PathLike[str]"],
     parts: Sequence[Tuple["Explanation", "Optional[Pictures]", Dict[str, Any]]],
     facts: Optional[Dict[str, Any]] = None,
+    alpha: float = ALPHA,
+    cmap: Optional[str] = None,
 ) -> None:
     """Write several explanations as one PNG, and one JSON beside it.
 
@@ -158,6 +162,8 @@ def save_together(
         path: Picture to write, ``.png``.
         parts: Each explanation, the pictures to draw it on, and further entries of its JSON.
         facts: Further entries of the whole JSON.
+        alpha: Opacity of the strongest spots, in [0, 1].
+        cmap: Name of a matplotlib colour map, as in :meth:`Explanation.overlay`.
 
     Raises:
         InvalidInputError: If the path has another ending, or its folder does not exist.
@@ -166,7 +172,7 @@ def save_together(
     entries = [{**own, **explanation.to_dict()} for explanation, _, own in parts]
 
     def draw(file: Path) -> None:
-        drawn = [_lines(explanation, images) for explanation, images, _ in parts]
+        drawn = [_lines(explanation, images, alpha, cmap) for explanation, images, _ in parts]
         legends = list(dict.fromkeys(legend for _, legend in drawn))
         draw_tiles([line for lines, _ in drawn for line in lines], legends).save(file, "PNG")
 
