@@ -18,7 +18,7 @@ from .brightness import brightness_model, red_centre, spotted
 
 NO_CV = "finds faces: needs se_zoo[face]"
 #: Hopper's eyes in matplotlib's portrait, and the crop that its own demo uses.
-HOPPER_EYES, HOPPER_CROP = ((230, 190), (294, 190)), (100, 0, 429, 403)
+HOPPER_EYES, HOPPER_CROP = ((227, 193), (308, 195)), (100, 0, 429, 403)
 
 
 def at(*faces: Any) -> Any:
@@ -43,6 +43,11 @@ def test_a_frame_by_the_eyes_is_that_of_aligned_celeba() -> None:
     assert frame_of(Face(40, 60, 140, 190, eyes)) == (0, 0, 178, 218)
     larger = tuple((3 * x + 500, 3 * y + 40) for x, y in eyes)
     assert frame_of(Face(0, 0, 1, 1, larger)) == (500, 40, 500 + 534, 40 + 654)  # type: ignore[arg-type]
+
+
+def test_a_turned_head_is_framed_by_the_distance_that_its_eyes_would_have() -> None:
+    near = Face(0, 0, 1, 1, ((79.0, 111.5), (99.0, 111.5)), eye_distance=39)
+    assert frame_of(near) == (0, 0, 178, 218)
 
 
 def test_a_frame_by_the_box_lies_around_it() -> None:
@@ -175,7 +180,7 @@ def test_yunet_finds_the_eyes_of_the_portrait(data_dir: Path) -> None:
     with Image.open(demo_photo()) as photo:
         (face,) = find_faces(YuNetDetector(weights), np.asarray(photo))
     assert face.eyes is not None
-    assert np.abs(np.array(face.eyes) - HOPPER_EYES).max() < 12
+    assert np.abs(np.array(face.eyes) - HOPPER_EYES).max() < 8
     explanation = brightness_model().explain(demo_photo(), face=weights)
     frame = explanation.photos[0].frame
     assert frame is not None and overlap(frame, HOPPER_CROP) > 0.7
@@ -204,5 +209,5 @@ def test_faces_are_framed_as_in_celeba(data_dir: Path) -> None:
             except InvalidInputError:  # cascades miss some
                 continue
             overlaps[name].append(overlap(framed.box, (200, 120, 408, 376)))
-    assert len(overlaps["yunet"]) == 12 and np.median(overlaps["yunet"]) > 0.85
+    assert len(overlaps["yunet"]) == 12 and np.median(overlaps["yunet"]) > 0.86
     assert len(overlaps["cascades"]) >= 8 and np.median(overlaps["cascades"]) > 0.75

@@ -62,7 +62,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # no copy of a huge photo
 
 
 def seen_size(photo: Tuple[int, int], size: Tuple[int, int], crop_pct: float) -> Tuple[int, int]:

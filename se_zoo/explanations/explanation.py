@@ -18,7 +18,7 @@ from ..errors import InvalidInputError
 from .maps import is_constant, upsample
 from .methods import CLASSLESS_METHODS, SIGNED_METHODS
 from .photo import Photo
-from .serialize import to_dict
+from .serialize import read_fields, to_dict
 from .target_classes import above_threshold, label_names_of
 
 if TYPE_CHECKING:
@@ -434,9 +434,7 @@ class Explanation:
         Raises:
             InvalidInputError: If the file does not exist, or holds no explanation.
         """
-        from .serialize import load
-
-        return load(path)
+        return Explanation(**read_fields(path))
 
     def to_dict(self) -> Dict[str, Any]:
         """Return everything but pixels, ready for JSON.

@@ -78,8 +78,8 @@ def _rounded(values: torch.Tensor) -> List[Any]:
     return ((array * 1e6).round() / 1e6).tolist()
 
 
-def load(path: Union[str, "os.PathLike[str]"]) -> "Explanation":
-    """Read a saved explanation; see :meth:`Explanation.load`."""
+def read_fields(path: Union[str, "os.PathLike[str]"]) -> Dict[str, Any]:
+    """Return the attributes of a saved explanation; see :meth:`Explanation.load`."""
     file = Path(path)
     if file.suffix.lower() in (".png", ".mp4"):
         file = file.with_suffix(".json")
@@ -92,7 +92,7 @@ def load(path: Union[str, "os.PathLike[str]"]) -> "Explanation":
                 f"{file} holds {len(content['parts'])} explanations; write the one that you want, "
                 "an entry of its `parts`, to a file of its own."
             )
-        return from_dict(content)
+        return _fields(content)
     except InvalidInputError:
         raise
     except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
@@ -101,10 +101,8 @@ def load(path: Union[str, "os.PathLike[str]"]) -> "Explanation":
         ) from error
 
 
-def from_dict(content: Dict[str, Any]) -> "Explanation":
-    """Return the explanation of which :func:`to_dict` gave this content, without its pixels."""
-    from .explanation import Explanation
-
+def _fields(content: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the attributes of the explanation of which :func:`to_dict` gave this content."""
     rows, images = content["rows"], content["images"]
     raw = torch.tensor([row["map"] for row in rows], dtype=torch.float32)
     frames = [content["frames"]] if "frames" in content else []
@@ -115,29 +113,29 @@ def from_dict(content: Dict[str, Any]) -> "Explanation":
     for n, image in enumerate(images):
         selected[n, image["selected_channels"]] = True
     versus = tuple(row["versus"] for row in rows) if "versus" in rows[0] else None
-    return Explanation(
-        heatmap=to_heatmap(raw, method in FROM_ZERO_METHODS, normalize, size),
-        raw=raw,
-        constant=torch.tensor([row["constant"] for row in rows], dtype=torch.float32),
-        logits=torch.tensor([image["logits"] for image in images], dtype=torch.float32),
-        gate=gate,
-        selected=selected,
-        rule=tuple(image["rule"] for image in images),
-        image_index=torch.tensor([row["image"] for row in rows]),
-        target=tuple(row["target"] for row in rows),
-        versus=versus,
-        method=method,
-        normalize=normalize,
-        exact=content["exact"],
-        weights=content["weights"],
-        label_names=_optional_tuple(content["label_names"]),
-        multi_label=content["multi_label"],
-        thresholds=_optional_tuple(content["thresholds"]),
-        images=torch.zeros(len(images), len(content["mean"]), *(0 for _ in size)),
-        mean=tuple(content["mean"]),
-        std=tuple(content["std"]),
-        photos=_photos(images),
-    )
+    return {
+        "heatmap": to_heatmap(raw, method in FROM_ZERO_METHODS, normalize, size),
+        "raw": raw,
+        "constant": torch.tensor([row["constant"] for row in rows], dtype=torch.float32),
+        "logits": torch.tensor([image["logits"] for image in images], dtype=torch.float32),
+        "gate": gate,
+        "selected": selected,
+        "rule": tuple(image["rule"] for image in images),
+        "image_index": torch.tensor([row["image"] for row in rows]),
+        "target": tuple(row["target"] for row in rows),
+        "versus": versus,
+        "method": method,
+        "normalize": normalize,
+        "exact": content["exact"],
+        "weights": content["weights"],
+        "label_names": _optional_tuple(content["label_names"]),
+        "multi_label": content["multi_label"],
+        "thresholds": _optional_tuple(content["thresholds"]),
+        "images": torch.zeros(len(images), len(content["mean"]), *(0 for _ in size)),
+        "mean": tuple(content["mean"]),
+        "std": tuple(content["std"]),
+        "photos": _photos(images),
+    }
 
 
 def _photos(images: List[Dict[str, Any]]) -> Optional[Tuple[Photo, ...]]:

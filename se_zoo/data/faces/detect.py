@@ -1,5 +1,6 @@
 """Face detection: one interface for photos and videos."""
 
+import math
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,11 @@ from ...errors import InvalidInputError
 
 #: x0, y0, x1, y1 in pixels.
 Box = Tuple[float, float, float, float]
+
+#: Distance of the eyes over the root of the area of YuNet's box: the median of 114 images of
+#: CelebA's validation split. Framed by it they overlap their own frame by 0.92 (median), framed by
+#: the distance of the found eyes, which is small where a head is turned, by 0.84.
+_EYES_PER_SIDE = 0.385
 
 #: Width of the smallest face that is looked for, as a share of the picture's shorter side.
 _SMALLEST = 1 / 12
@@ -29,6 +35,8 @@ class Face(NamedTuple):
     y1: float
     eyes: Optional[Tuple[Point, Point]] = None
     """The left and the right eye of the picture, if the detector finds eyes."""
+    eye_distance: Optional[float] = None
+    """Distance of the eyes if the face looked into the camera, if the detector can tell."""
 
     @property
     def box(self) -> Box:
@@ -178,7 +186,8 @@ class YuNetDetector:
         faces = []
         for x, y, w, h, *points in [] if found is None else found.tolist():
             eyes = sorted(((points[0], points[1]), (points[2], points[3])))
-            faces.append(Face(x, y, x + w, y + h, (eyes[0], eyes[1])))
+            apart = _EYES_PER_SIDE * math.sqrt(w * h)
+            faces.append(Face(x, y, x + w, y + h, (eyes[0], eyes[1]), apart))
         return faces
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from typing import List, NamedTuple, Optional, Tuple, Union
+from typing import List, NamedTuple, Tuple, Union
 
 import numpy as np
 from PIL import Image
@@ -37,8 +37,8 @@ class FramedFace(NamedTuple):
 class FaceFinder:
     """Find the face in a photo and frame it as in CelebA: upright, with hair and chin.
 
-    The eyes decide about the frame where the detector finds them, otherwise the box of the face
-    does. A tilted head is not turned.
+    The frame is placed by the eyes where the detector finds them, otherwise by the box of the face.
+    A tilted head is not turned.
 
     Args:
         detector: The ONNX file of YuNet, which finds eyes and faces of all sides; or any detector
@@ -112,6 +112,7 @@ class FaceFinder:
             Face(
                 face.x0 * x, face.y0 * y, face.x1 * x, face.y1 * y,
                 face.eyes and (_scaled(face.eyes[0], x, y), _scaled(face.eyes[1], x, y)),
+                face.eye_distance and face.eye_distance * x,
             )
             for face in find_faces(self.detector, np.asarray(small))
         ]  # fmt: skip
@@ -119,6 +120,10 @@ class FaceFinder:
 
 def _scaled(point: Tuple[float, float], x: float, y: float) -> Tuple[float, float]:
     return point[0] * x, point[1] * y
+
+
+def _middle(one: Tuple[float, float], other: Tuple[float, float]) -> Tuple[float, float]:
+    return (one[0] + other[0]) / 2, (one[1] + other[1]) / 2
 
 
 def frame_of(face: Face) -> Tuple[int, int, int, int]:
@@ -138,10 +143,8 @@ def frame_of(face: Face) -> Tuple[int, int, int, int]:
 
 def _anchor(face: Face) -> Tuple[Tuple[float, float], float, Tuple[float, float]]:
     """Return a point of the face, the size of a pixel of CelebA, and the point's place there."""
-    eyes: Optional[Tuple[Tuple[float, float], Tuple[float, float]]] = face.eyes
-    if eyes is not None and math.dist(*eyes) > 0:
-        middle = (eyes[0][0] + eyes[1][0]) / 2, (eyes[0][1] + eyes[1][1]) / 2
-        unit = math.dist(*eyes) / math.dist(*_EYES)
-        return middle, unit, ((_EYES[0][0] + _EYES[1][0]) / 2, _EYES[0][1])
+    apart = face.eye_distance or (math.dist(*face.eyes) if face.eyes else 0.0)
+    if face.eyes is not None and apart > 0:
+        return _middle(*face.eyes), apart / math.dist(*_EYES), _middle(*_EYES)
     centre = (face.x0 + face.x1) / 2, (face.y0 + face.y1) / 2
     return centre, (face.x1 - face.x0) / _BOX_WIDTH, _BOX_CENTRE
