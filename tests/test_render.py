@@ -111,8 +111,13 @@ def test_grid_of_images_with_rows_of_different_number() -> None:
     model: Any = timm.create_model("resnet18_slim_sehead.celeba")
     spread_gate(randomise(model).eval(), varied_images(8, SIZE))
     explanation = model.explain(varied_images(3, SIZE))
-    most = max(explanation[i].heatmap.shape[0] for i in range(3))
-    assert explanation.grid().width == (most + 1) * (3 * SIZE[1] + tiles._GAP) - tiles._GAP
+    counts = [explanation[i].heatmap.shape[0] for i in range(3)]
+    assert len(set(counts)) > 1 and max(counts) > 6
+    picture = explanation.grid()
+    assert picture.width == 7 * (3 * SIZE[1] + tiles._GAP) - tiles._GAP  # the image and six maps
+    line = 3 * SIZE[0] + tiles._CAPTION_HEIGHT + tiles._GAP
+    lines = sum(-(-count // 6) for count in counts)
+    assert picture.height == lines * line + tiles._CAPTION_HEIGHT
 
 
 def test_long_captions_are_shortened_in_their_middle() -> None:

@@ -38,7 +38,7 @@ def test_half_of_the_answers_are_wrong_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model = brightness_model()
-    images = bright(*np.linspace(0.01, 0.05, 20).tolist())  # class 0 for all
+    images = bright(*np.linspace(0.0002, 0.002, 20).tolist())  # class 0 for all
     truth = torch.tensor([0] * 10 + [1] * 10)
     names = draw(monkeypatch, tmp_path / "samples.png", model, images, truth)
     assert names == ["right; truth: 0"] * 3 + ["wrong; truth: 1"] * 3

@@ -318,9 +318,9 @@ class Explanation:
             names: Caption of each image; by default the photo's file name or its number.
 
         Returns:
-            A picture with one line per image; for clips one line of frames per clip and map. Its
-            tiles are as large as the photos, but at most 1,024 pixels on the longer side, and less
-            where there are many.
+            A picture with one line per image, and another one for every six maps more; for clips
+            one line of frames per clip and map. Its tiles are as large as the photos, but at most
+            1,024 pixels on the longer side, and less where there are many.
 
         Raises:
             InvalidInputError: As :meth:`overlay`.

@@ -34,12 +34,6 @@ class Photo:
     frame: Optional[Region] = None
     close_up: Optional[Image.Image] = None
 
-    @property
-    def whole(self) -> bool:
-        """Whether the model saw the whole photo, but for a rounded pixel, and nothing else."""
-        full = (0.0, 0.0, *self.size)
-        return all(abs(a - b) <= 1 for a, b in zip(self.region, full, strict=True))
-
     def to_dict(self) -> Dict[str, Any]:
         """Return everything but pixels, ready for JSON."""
         box = [round(v, 3) for v in self.region]

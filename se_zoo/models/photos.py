@@ -1,7 +1,7 @@
 """Bring photos into the form that a model takes, and note which part of each it sees."""
 
 import math
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import torch
 
@@ -45,7 +45,7 @@ def prepare_photos(
             "give a normalised tensor."
         )
     transform: Any = create_transform(**config)
-    finder = None if face is False else _finder(face)
+    finder = _finder(face)
     batch: List[torch.Tensor] = []
     seen: List[Photo] = []
     for number, one in enumerate(given):
@@ -65,10 +65,15 @@ def prepare_photos(
     return torch.stack(batch), tuple(seen)
 
 
-def _finder(face: "Face") -> "FaceFinder":
+def _finder(face: "Face") -> "Optional[FaceFinder]":
+    """Return what finds the faces; None if none are looked for."""
+    if face is False:
+        return None
     from ..data.faces.find import FaceFinder
 
-    return face if isinstance(face, FaceFinder) else FaceFinder(None if face is True else face)
+    if isinstance(face, FaceFinder):
+        return face
+    return FaceFinder() if isinstance(face, bool) else FaceFinder(face)
 
 
 def seen_region(size: Tuple[int, int], config: Dict[str, Any]) -> Region:

@@ -217,12 +217,10 @@ class SEHeadMixin(TimmModel):
             face: Whether to find the face in each photo first, and how; see :meth:`explain`.
 
         Returns:
-            Normalised images, (B, 3, H, W) float32 on the CPU, and the photo of each, with the
-            region that the image shows.
+            Normalised images, (B, 3, H, W) float32 on the CPU, and what each shows of its photo.
 
         Raises:
-            InvalidInputError: If a photo cannot be read or has no face, or the model takes no
-                photos.
+            InvalidInputError: If a photo cannot be read or has no face, or the model takes none.
         """
         from .photos import prepare_photos
 

@@ -46,7 +46,6 @@ class Canvas(NamedTuple):
         old_height, old_width = self.pixels.shape[:2]
         if (width, height) == (old_width, old_height):
             return self
-        # Enlarged pixels stay recognisable as pixels; smoothing is for reduced pictures.
         image = Image.fromarray(self.pixels).resize((width, height), Image.Resampling.BICUBIC)
         return Canvas(
             np.asarray(image), _scaled(self.region, width / old_width, height / old_height)

@@ -21,6 +21,8 @@ from .tiles import LARGEST_TILE, Legend, Tile, draw_tiles, largest_side, legend_
 if TYPE_CHECKING:
     from ..explanation import Explanation, Pictures
 
+#: Maps that stand beside a photo; further ones stand in lines below.
+_MAPS = 6
 #: Largest side of a tile in a notebook.
 _NOTEBOOK_TILE = 400
 
@@ -61,11 +63,14 @@ def _lines(
         face = None if photo is None else close_up(photo)
         drawn = _fitted(canvas if face is None else face, largest)
         first = drawn.pixels if face is None else _framed(canvas, drawn.pixels.shape[0])
-        line = [Tile(first, names[i])]
-        for n in [n for n, image in enumerate(rows) if image == i]:
-            overlay = paint_on(drawn, evidence[n], alpha, cmap, explanation.signed)
-            line.append(Tile(overlay, *captions[n]))
-        lines.append(line)
+        maps = [
+            Tile(paint_on(drawn, evidence[n], alpha, cmap, explanation.signed), *captions[n])
+            for n, image in enumerate(rows)
+            if image == i
+        ]
+        heads = [Tile(first, names[i])] + [Tile(np.full_like(first, 255))] * (len(maps) // _MAPS)
+        starts = range(0, max(len(maps), 1), _MAPS)
+        lines += [[heads[k], *maps[at : at + _MAPS]] for k, at in enumerate(starts)]
         pale = pale or drawn.place(evidence[0])[1] is not None
     return lines, legend_of(explanation, alpha, cmap, pale)
 
