@@ -3,7 +3,7 @@
 ``import se_zoo`` registers the models with timm::
 
     model = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
-    explanation = model.explain(images, target="Smiling")
+    explanation = model.explain("face.jpg", target="Smiling")
 """
 
 import sys
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import (
     InvalidInputError,
     SEZooError,
+    SEZooWarning,
     UnknownLabelError,
     UnknownModelError,
     UnsupportedBackboneError,
@@ -57,6 +58,7 @@ if TYPE_CHECKING or not _is_command_line():
     )
 
 if TYPE_CHECKING:
+    from .data.faces.find import FaceFinder
     from .hub import push_to_hub
     from .inference.batch import BatchExplainer
     from .inference.predictions import load_predictions
@@ -66,9 +68,11 @@ __all__ = [
     "ClipConfig",
     "ExplainedModel",
     "Explanation",
+    "FaceFinder",
     "InvalidInputError",
     "SEHeadMixin",
     "SEZooError",
+    "SEZooWarning",
     "SpeakerExplanation",
     "SqueezeExcite",
     "UnknownLabelError",
@@ -91,9 +95,10 @@ __all__ = [
 ]
 
 
-#: Modules of the names that need packages which import slowly: jinja2 and yaml, Pillow.
+#: Modules of the names that need packages which import slowly: jinja2, yaml and Pillow.
 _LATE = {
     "BatchExplainer": "inference.batch",
+    "FaceFinder": "data.faces.find",
     "load_predictions": "inference.predictions",
     "push_to_hub": "hub",
 }

@@ -9,6 +9,10 @@ class SEZooError(Exception):
     """Base class of all errors that se_zoo raises on purpose."""
 
 
+class SEZooWarning(UserWarning):
+    """Something that worked, but perhaps not as it was meant."""
+
+
 class InvalidInputError(SEZooError, ValueError):
     """Images, targets or options are invalid (wrong shape, NaN, unknown method)."""
 

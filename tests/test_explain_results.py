@@ -62,7 +62,10 @@ def test_probabilities_are_softmax_or_sigmoid(plain: Any, celeba: Any) -> None:
 def test_titles_name_label_probability_and_the_other_class(celeba: Any) -> None:
     explanation = celeba.explain(images(1), "Smiling", "difference", versus="Male")
     probability = float(explanation.logits.sigmoid()[0, 31])
-    assert explanation.titles() == [f"Smiling (not Male) {probability:.0%}"]
+    percent = f"{100 * probability:.0f} %"
+    assert explanation.captions() == [("Smiling (not Male)", percent)]
+    assert explanation.titles() == [f"Smiling (not Male): {percent}"]
+    assert celeba.explain(images(1), "Wearing_Hat").captions()[0][0] == "Wearing Hat"
 
 
 def test_single_output_has_a_sigmoid_probability() -> None:
@@ -73,7 +76,7 @@ def test_single_output_has_a_sigmoid_probability() -> None:
 
 def test_captions_of_maps_without_a_class_say_so(plain: Any) -> None:
     assert plain.explain(images(), 1, "gate").titles() == ["gate map"] * 2
-    assert plain.explain(images(), 1).titles()[0].startswith("1 ")
+    assert plain.explain(images(), 1).titles()[0].startswith("class 1: ")
 
 
 def test_slice_of_an_explanation_is_refused(plain: Any) -> None:
@@ -83,7 +86,7 @@ def test_slice_of_an_explanation_is_refused(plain: Any) -> None:
 
 def test_caption_of_a_label_with_synonyms_is_its_first_name() -> None:
     model: Any = se_zoo.squeeze("resnet10t")  # its config names ImageNet-1k
-    assert model.explain(images(1), "tench").titles()[0].startswith("tench ")
+    assert model.explain(images(1), "tench").titles()[0].startswith("tench: ")
 
 
 def test_repr_is_one_line(plain: Any) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from se_zoo import Explanation, InvalidInputError
 from se_zoo.explanations import METHODS
-from se_zoo.explanations.draw import images as render
+from se_zoo.explanations.draw import tiles
+from se_zoo.explanations.draw.colours import paint
 from se_zoo.explanations.draw.save import save_together
 
 from .tester import randomise, spread_gate, varied_images
@@ -67,11 +68,12 @@ def test_signed_maps_are_red_for_and_blue_against(explanation: Explanation) -> N
     assert (evidence > 0.5).any() and (evidence < -0.5).any()
     assert np.all(red[evidence > 0.5] > blue[evidence > 0.5])
     assert np.all(blue[evidence < -0.5] > red[evidence < -0.5])
-    assert np.all(np.abs(drawn[np.abs(evidence) < 1e-4] - 128) <= 1)
+    nothing = drawn[np.abs(evidence) < 0.05]
+    assert len(nothing) and np.all(nothing == nothing[0]) and len(set(nothing[0])) == 1  # grey
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_empty_map_shows_the_photograph(explanation: Explanation, method: str) -> None:
+def test_empty_map_shows_the_photograph_in_grey(explanation: Explanation, method: str) -> None:
     nothing = dataclasses.replace(
         explanation,
         method=method,
@@ -79,7 +81,12 @@ def test_empty_map_shows_the_photograph(explanation: Explanation, method: str) -
         heatmap=torch.zeros_like(explanation.heatmap),
     )
     pixels = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
-    assert np.array_equal(nothing.overlay(pixels), pixels[[0, 0, 0, 1, 1, 1]])
+    drawn: Any = nothing.overlay(pixels)
+    grey = np.stack([paint(picture, np.zeros(SIZE), 1.0) for picture in pixels])
+    assert np.array_equal(drawn, grey[[0, 0, 0, 1, 1, 1]])
+    assert np.array_equal(drawn[..., 0], drawn[..., 2])
+    luma = pixels @ np.array((0.299, 0.587, 0.114))
+    assert np.corrcoef(grey[..., 0].ravel(), luma.ravel())[0, 1] > 0.999
 
 
 def test_pictures_larger_than_the_models_input(explanation: Explanation) -> None:
@@ -94,7 +101,9 @@ def test_grid_has_a_line_per_image(explanation: Explanation) -> None:
     assert isinstance(picture, Image.Image) and picture.mode == "RGB"
     zoom = -(-160 // SIZE[1])
     height, width = SIZE[0] * zoom, SIZE[1] * zoom
-    assert picture.size == (4 * (width + 4) - 4, 2 * (height + 16 + 4) - 4)
+    line = height + tiles._CAPTION_HEIGHT + tiles._GAP
+    legend = tiles._CAPTION_HEIGHT
+    assert picture.size == (4 * (width + tiles._GAP) - tiles._GAP, 2 * line + legend)
     assert np.asarray(picture).std() > 10, "an empty picture"
 
 
@@ -102,16 +111,21 @@ def test_grid_of_images_with_rows_of_different_number() -> None:
     model: Any = timm.create_model("resnet18_slim_sehead.celeba")
     spread_gate(randomise(model).eval(), varied_images(8, SIZE))
     explanation = model.explain(varied_images(3, SIZE))
-    most = max(explanation[i].heatmap.shape[0] for i in range(3))
-    assert explanation.grid().width == (most + 1) * (3 * SIZE[1] + 4) - 4
+    counts = [explanation[i].heatmap.shape[0] for i in range(3)]
+    assert len(set(counts)) > 1 and max(counts) > 6
+    picture = explanation.grid()
+    assert picture.width == 7 * (3 * SIZE[1] + tiles._GAP) - tiles._GAP  # the image and six maps
+    line = 3 * SIZE[0] + tiles._CAPTION_HEIGHT + tiles._GAP
+    lines = sum(-(-count // 6) for count in counts)
+    assert picture.height == lines * line + tiles._CAPTION_HEIGHT
 
 
-def test_long_captions_are_shortened() -> None:
-    font = render.ImageFont.load_default()
-    title = "no_such_long_label_in_any_data_set rather than another one 100%"
-    short = render._fit(title, 100, font)
-    assert short.endswith("... 100%") and font.getlength(short) <= 100
-    assert render._fit("Male 3%", 100, font) == "Male 3%"
+def test_long_captions_are_shortened_in_their_middle() -> None:
+    title = "IMG_20260704_an_evening_at_the_lake_with_everybody_0017.jpg"
+    short = tiles.fit(title, 150)
+    assert tiles.font().getlength(short) <= 150
+    assert short.startswith("IMG_") and "…" in short and short.endswith("17.jpg")
+    assert tiles.fit("Male", 100) == "Male"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +142,8 @@ def test_long_captions_are_shortened() -> None:
         [],
         [Image.new("RGB", (8, 8))],
         [Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))],
-        [np.zeros((*SIZE, 3), dtype=np.uint8)] * 2,
+        [np.zeros((*SIZE, 3))] * 2,
+        [np.zeros((*SIZE, 3), dtype=np.uint8), "photo.png"],
         Image.new("RGB", (8, 8)),
         "photo.png",
         7,
@@ -227,9 +242,12 @@ def test_several_explanations_share_one_picture(explanation: Explanation, tmp_pa
     save_together(tmp_path / "both.png", parts, {"made": "now"})
     with Image.open(tmp_path / "both.png") as picture:
         first, second = explanation.grid(), other.grid(large)
-        assert picture.size == (max(first.width, second.width), first.height + 4 + second.height)
-        assert picture.crop((0, 0, *first.size)).tobytes() == first.tobytes()
-        below = (0, first.height + 4, second.width, picture.height)
+        assert picture.width == max(first.width, second.width)
+        legend = tiles._CAPTION_HEIGHT  # one for both, below
+        assert picture.height == first.height - legend + second.height
+        above = (0, 0, first.width, first.height - legend - tiles._GAP)
+        assert picture.crop(above).tobytes() == first.crop(above).tobytes()
+        below = (0, first.height - legend, second.width, picture.height)
         assert picture.crop(below).tobytes() == second.tobytes()
     report = json.loads((tmp_path / "both.json").read_text())
     assert report["made"] == "now"

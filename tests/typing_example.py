@@ -6,7 +6,9 @@ Nothing here runs: pyright and mypy check it in .ci/run.
 from pathlib import Path
 from typing import List
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from typing_extensions import assert_type
 
@@ -23,6 +25,14 @@ assert_type(explanation.heatmap, torch.Tensor)
 assert_type(explanation.probabilities, torch.Tensor)
 explanation.save("why.png")
 assert_type(se_zoo.explain(model, images, target="Smiling"), se_zoo.Explanation)
+assert_type(model.explain("face.jpg", target="Smiling", face=True), se_zoo.Explanation)
+several = [Path("face.jpg"), Image.open("group.jpg"), np.zeros((100, 80, 3), np.uint8)]
+assert_type(model.explain(several, face="yunet.onnx"), se_zoo.Explanation)
+assert_type(model.explain(["a.jpg", "b.jpg"]), se_zoo.Explanation)
+assert_type(se_zoo.explain(model, several, face=se_zoo.FaceFinder(each=True)), se_zoo.Explanation)
+assert_type(explanation.grid(), Image.Image)
+assert_type(explanation.boxes(0.5).xyxy, np.ndarray)
+assert_type(se_zoo.Explanation.load("why.json"), se_zoo.Explanation)
 assert_type(model.channel_logits(images, keep=[0]), torch.Tensor)
 assert_type(se_zoo.ExplainedModel(model).targets, "tuple[int, ...]")
 

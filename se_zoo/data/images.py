@@ -162,7 +162,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # no copy of a huge photo
 
 
 def seen_size(photo: Tuple[int, int], size: Tuple[int, int], crop_pct: float) -> Tuple[int, int]:
@@ -179,3 +179,22 @@ def seen_size(photo: Tuple[int, int], size: Tuple[int, int], crop_pct: float) ->
     height, width = size
     zoom = min(photo[0] / width, photo[1] / height) * crop_pct
     return max(1, round(width * zoom)), max(1, round(height * zoom))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an opened image as :func:`read_rgb` returns a file.
+
+    Args:
+        image: The image, in any mode; it is not changed.
+
+    Returns:
+        The image, upright by its EXIF orientation, in mode RGB.
+
+    Raises:
+        ValueError: If it is empty, or its pixels have an unknown range.
+    """
+    upright = ImageOps.exif_transpose(image)
+    refusal = _refusal(upright)
+    if refusal:
+        raise ValueError(refusal)
+    return _to_rgb(upright)

@@ -6,7 +6,8 @@ than a forward pass.
 """
 
 import warnings
-from typing import NamedTuple, Optional, Tuple, Union, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple, Union, cast
 
 import torch
 from torch import nn
@@ -18,8 +19,11 @@ from .channel_selection import Selection, select_channels
 from .eval_mode import in_eval_mode
 from .explanation import Explanation
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, METHODS
-from .se_model import SEModel, backbone_features, check_images, check_model
+from .se_model import SEModel, as_batch, backbone_features, check_images, check_model
 from .target_classes import Rows, Target, label_index, resolve_rows, runner_up
+
+if TYPE_CHECKING:
+    from .se_model import Face, Images
 
 
 class _ForwardPass(NamedTuple):
@@ -53,19 +57,22 @@ class _Maps(NamedTuple):
 
 def explain(
     model: nn.Module,
-    images: torch.Tensor,
+    images: "Images",
     target: Target = None,
     method: Optional[str] = None,
     *,
     versus: Union[int, str, None] = None,
     normalize: Union[str, float] = "image",
+    face: "Face" = False,
 ) -> Explanation:
-    """Predict and explain a batch of images in one forward pass.
+    """Predict and explain photos, or a batch of images, in one forward pass.
 
     Args:
         model: Model with an SE head: registered ``*_sehead`` or the result of ``squeeze``.
-        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W), for a clip model;
-            moved to the model's device and dtype.
+        images: Photos: a path, a PIL image, a uint8 array (H, W, 3), RGB, or a list of these, of
+            any size; they are read upright and preprocessed as the model's config says. Or
+            normalised images, (B, C, H, W), or clips, (B, C, T, H, W), for a clip model; moved to
+            the model's device and dtype.
         target: Class index or label name; a sequence of them (one heatmap per image and target);
             a tensor (B,) with one class per image; or None: the top-1 class. For a multi-label
             model None means every label above its threshold (``model.thresholds``, else one half),
@@ -80,6 +87,9 @@ def explain(
         versus: The other class of ``"difference"``; by default each image's runner-up. Needed for
             a multi-label model, whose labels do not compete.
         normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.to_unit_range`).
+        face: Whether to find the face in each photo, and frame it as in CelebA. True: the largest
+            one, by OpenCV's cascades. A path: by the YuNet network in this ONNX file. Or a
+            :class:`~se_zoo.FaceFinder`.
 
     Returns:
         An :class:`Explanation`. For ``"gate"`` and ``"activation"`` it has one row per image,
@@ -91,7 +101,8 @@ def explain(
     """
     method = _check_method(model, method, versus)
     normalize = maps.check_normalize(normalize)
-    check_model(model)
+    given = check_model(model)
+    images, photos = as_batch(given, images, face)
     batch = check_images(model, images)
     with torch.no_grad(), in_eval_mode(model) as still:
         se_model = check_model(still)
@@ -106,7 +117,8 @@ def explain(
             size, from_zero = tuple(batch.shape[2:]), method in FROM_ZERO_METHODS
             heatmap = maps.to_heatmap(found.raw, from_zero, normalize, size)
     images = images.unsqueeze(2) if images.dim() < batch.dim() else images
-    return _explanation(se_model, images, state, request, found, heatmap)
+    explanation = _explanation(se_model, images, state, request, found, heatmap)
+    return explanation if photos is None else replace(explanation, photos=photos)
 
 
 def warn_untrained() -> None:

@@ -1,4 +1,8 @@
-"""The result of an explanation: maps, gate and prediction of one batch, ready to draw and save."""
+"""The result of an explanation: maps, gate and prediction of one batch, ready to draw and save.
+
+The file is long because a user's one class lies here with all its documentation; the work is done
+in :mod:`.draw`, :mod:`.regions` and :mod:`.serialize`.
+"""
 
 import math
 import operator
@@ -13,15 +17,18 @@ import torch.nn.functional as F
 from ..errors import InvalidInputError
 from .maps import is_constant, upsample
 from .methods import CLASSLESS_METHODS, SIGNED_METHODS
-from .serialize import to_dict
+from .photo import Photo
+from .serialize import read_fields, to_dict
 from .target_classes import above_threshold, label_names_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from .regions import Boxes
+
     #: Pictures to draw on, see :meth:`Explanation.overlay`.
-    Pictures = Union[torch.Tensor, np.ndarray, Sequence[Image.Image]]
+    Pictures = Union[torch.Tensor, np.ndarray, Sequence[Union[Image.Image, np.ndarray]]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # comparing tensors does not give one bool
@@ -60,6 +67,8 @@ class Explanation:
         images: The given images, (B, 3, H, W), or clips, (B, 3, T, H, W); not copied.
         mean: Channel means that the images were normalised with.
         std: Channel standard deviations that the images were normalised with.
+        photos: The photo of each image and the region that the model saw; None if a tensor was
+            explained.
     """
 
     heatmap: torch.Tensor
@@ -82,6 +91,7 @@ class Explanation:
     images: torch.Tensor
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
+    photos: Optional[Tuple[Photo, ...]] = None
 
     def __repr__(self) -> str:
         return (
@@ -123,6 +133,7 @@ class Explanation:
             target=tuple(self.target[n] for n in rows),
             versus=None if self.versus is None else tuple(self.versus[n] for n in rows),
             images=self.images[one],
+            photos=None if self.photos is None else self.photos[one],
         )
 
     @property
@@ -225,40 +236,61 @@ class Explanation:
         targets = torch.tensor(self.target, device=self.logits.device, dtype=torch.long)
         return self.probabilities[self.image_index, targets]
 
-    def titles(self) -> List[str]:
-        """Return a short caption for each row.
+    def captions(self) -> List[Tuple[str, str]]:
+        """Return what each row is of, and its probability.
 
         Returns:
-            Label, the label it is compared with, and the label's probability; for methods that are
-            the same for every class only the method's name.
+            For each row its label (with the label it is compared with) and the label's
+            probability, such as ``("Wearing Hat", "71 %")``. Underscores of a name are spaces, and
+            a label without a name is ``"class 3"``. For methods that are the same for every class
+            there is only the method's name.
         """
         if self.method in CLASSLESS_METHODS:
-            return [f"{self.method} map"] * len(self.target)
-        names = [_first_name(name) for name in self.labels]
+            return [(f"{self.method} map", "")] * len(self.target)
+        names = [self._readable(name) for name in self.labels]
         if self.versus is not None:
-            others = [_first_name(name) for name in self.versus_labels]
+            others = [self._readable(name) for name in self.versus_labels]
             names = [f"{a} (not {b})" for a, b in zip(names, others, strict=True)]
         if self.weights == "projection":
             names = [f"{name}, projected" for name in names]
-        return [f"{n} {p:.0%}" for n, p in zip(names, self.row_probability.tolist(), strict=True)]
+        values = [f"{100 * p:.0f} %" for p in self.row_probability.tolist()]
+        return list(zip(names, values, strict=True))
 
-    def overlay(
-        self, images: "Optional[Pictures]" = None, alpha: float = 0.6, cmap: Optional[str] = None
-    ) -> np.ndarray:
-        """Draw the maps over their images.
+    def _readable(self, label: str) -> str:
+        """Return the first of a label's synonyms ("tench, Tinca tinca"); captions are short."""
+        if self.label_names is None:
+            return f"class {label}"
+        return label.split(",")[0].replace("_", " ")
 
-        Signed maps are drawn with their sign: red speaks for the target, blue against it.
-
-        Args:
-            images: Pictures to draw on, of one size, which may be larger than the model's input: a
-                normalised (B, 3, H, W) tensor, a uint8 (B, H, W, 3) array, or a list of PIL
-                images; by default the explained images. Clips have T in front of H.
-            alpha: Opacity of the strongest spots, in [0, 1].
-            cmap: Name of a matplotlib colour map; by default ``"bwr"`` for signed maps (its middle
-                is zero) and ``"turbo"`` for others.
+    def titles(self) -> List[str]:
+        """Return a short title for each row.
 
         Returns:
-            (N, H, W, 3) uint8, for clips (N, T, H, W, 3).
+            Label and probability as in :meth:`captions`, such as ``"Wearing Hat: 71 %"``.
+        """
+        return [f"{name}: {value}" if value else name for name, value in self.captions()]
+
+    def overlay(
+        self, images: "Optional[Pictures]" = None, alpha: float = 0.75, cmap: Optional[str] = None
+    ) -> "Union[np.ndarray, List[np.ndarray]]":
+        """Draw the maps over their images.
+
+        The images are drawn in grey, so that colour means evidence: red speaks for the target,
+        blue against it. Maps without a sign are red. What the model did not see is pale.
+
+        Args:
+            images: Pictures to draw on; by default the explained photos or images. They show what
+                the model saw, at any size with the input's aspect ratio: a normalised
+                (B, 3, H, W) tensor, a uint8 (B, H, W, 3) array, or a list of PIL images or arrays.
+                For explained photos they may also be the photos at another size. Clips have T in
+                front of H.
+            alpha: Opacity of the strongest spots, in [0, 1]; 0 leaves the images as they are.
+            cmap: Name of a matplotlib colour map to use instead; for signed maps its middle is
+                zero.
+
+        Returns:
+            (N, H, W, 3) uint8, for clips (N, T, H, W, 3); for photos of different sizes a list of
+            N arrays. Photos have their own size, but at most 2,048 pixels on the longer side.
 
         Raises:
             InvalidInputError: If the pictures do not fit the explanation, or ``alpha`` is outside
@@ -269,24 +301,33 @@ class Explanation:
         return overlay(self, images, alpha, cmap)
 
     def grid(
-        self, images: "Optional[Pictures]" = None, alpha: float = 0.6, cmap: Optional[str] = None
+        self,
+        images: "Optional[Pictures]" = None,
+        alpha: float = 0.75,
+        cmap: Optional[str] = None,
+        names: Optional[Sequence[str]] = None,
     ) -> "Image.Image":
-        """Draw each image and its overlays side by side, with captions.
+        """Draw each image and its overlays side by side, with captions and a legend.
+
+        Of a photo whose face was found, the overlays show the framed face.
 
         Args:
             images: Pictures to draw on, as in :meth:`overlay`.
             alpha: Opacity of the strongest spots, in [0, 1].
             cmap: Name of a matplotlib colour map, as in :meth:`overlay`.
+            names: Caption of each image; by default the photo's file name or its number.
 
         Returns:
-            A picture with one line per image; for clips one line of frames per clip and map.
+            A picture with one line per image, and another one for every six maps more; for clips
+            one line of frames per clip and map. Its tiles are as large as the photos, but at most
+            1,024 pixels on the longer side, and less where there are many.
 
         Raises:
             InvalidInputError: As :meth:`overlay`.
         """
         from .draw.save import grid
 
-        return grid(self, images, alpha, cmap)
+        return grid(self, images, alpha, cmap, names)
 
     def save(
         self,
@@ -294,8 +335,9 @@ class Explanation:
         images: "Optional[Pictures]" = None,
         facts: Optional[Dict[str, Any]] = None,
         fps: float = 25.0,
-        alpha: float = 0.6,
+        alpha: float = 0.75,
         cmap: Optional[str] = None,
+        names: Optional[Sequence[str]] = None,
     ) -> None:
         """Write the picture, and :meth:`to_dict` as JSON beside it.
 
@@ -309,6 +351,7 @@ class Explanation:
             fps: Frames per second of a video.
             alpha: Opacity of the strongest spots, in [0, 1].
             cmap: Name of a matplotlib colour map, as in :meth:`overlay`.
+            names: Caption of each image; by default the photo's file name or its number.
 
         Raises:
             InvalidInputError: If the path has another ending, its folder does not exist, the
@@ -316,7 +359,82 @@ class Explanation:
         """
         from .draw.save import save
 
-        save(self, path, images, facts, fps, alpha, cmap)
+        save(self, path, images, facts, fps, alpha, cmap, names)
+
+    def show(self) -> None:
+        """Show :meth:`grid`: in a notebook below the cell, else in the system's image viewer.
+
+        In a notebook it is enough to name an explanation on a cell's last line.
+
+        Raises:
+            InvalidInputError: If the explanation was loaded from a file, which keeps no pixels.
+        """
+        from .draw.save import show
+
+        show(self)
+
+    def _repr_png_(self) -> Optional[bytes]:
+        """Return the picture that a notebook shows; None if there are no pixels to draw on."""
+        from .draw.save import as_png
+
+        return as_png(self)
+
+    def boxes(self, threshold: float = 0.5) -> "Boxes":
+        """Return a box around each spot of strong evidence for a row's target.
+
+        With supervision: ``Detections(found.xyxy, class_id=found.class_id,
+        confidence=found.confidence)``.
+
+        Args:
+            threshold: Value of the heatmap from which evidence is strong, in (0, 1].
+
+        Returns:
+            M boxes in pixels of the photos, of tensors in pixels of the input, in the order of the
+            rows: ``xyxy``, (M, 4) float32, and ``row``, ``class_id`` and ``confidence``, (M,). A
+            row without strong evidence has none.
+
+        Raises:
+            InvalidInputError: If the explained inputs are clips, or the threshold is out of range.
+        """
+        from .regions import boxes
+
+        return boxes(self, threshold)
+
+    def to_masks(self, threshold: float = 0.5) -> "Union[np.ndarray, List[np.ndarray]]":
+        """Return where the evidence for each row's target is strong.
+
+        Args:
+            threshold: Value of the heatmap from which evidence is strong, in (0, 1].
+
+        Returns:
+            (N, H, W) bool, of the size of the photos, of tensors of the input's; for photos of
+            different sizes a list of N masks.
+
+        Raises:
+            InvalidInputError: If the explained inputs are clips, or the threshold is out of range.
+        """
+        from .regions import masks
+
+        return masks(self, threshold)
+
+    @staticmethod
+    def load(path: Union[str, "os.PathLike[str]"]) -> "Explanation":
+        """Read an explanation that :meth:`save` wrote.
+
+        Pixels are not kept: ``images`` is empty, so give the pictures to draw on to
+        :meth:`overlay`, :meth:`grid` or :meth:`save`: ``images=[...]``. Numbers have six decimals;
+        the heatmap is computed again from the map.
+
+        Args:
+            path: The ``.json`` file, or the picture beside it.
+
+        Returns:
+            The explanation, on the CPU.
+
+        Raises:
+            InvalidInputError: If the file does not exist, or holds no explanation.
+        """
+        return Explanation(**read_fields(path))
 
     def to_dict(self) -> Dict[str, Any]:
         """Return everything but pixels, ready for JSON.
@@ -326,8 +444,3 @@ class Explanation:
             its probabilities, logits, gate and selected channels. Numbers have six decimals.
         """
         return to_dict(self)
-
-
-def _first_name(label: str) -> str:
-    """Return the first of a label's synonyms ("tench, Tinca tinca"); captions are short."""
-    return label.split(",")[0]

@@ -1,12 +1,26 @@
 """What explanations need of a model, and the checks of models and images."""
 
-from typing import Optional, Protocol, Sequence, Tuple, cast
+import math
+from typing import TYPE_CHECKING, Optional, Protocol, Sequence, Tuple, Union, cast
 
 import torch
 from torch import nn
 
 from ..errors import InvalidInputError
 from ..layers.grid import Features
+from .photo import Photo
+
+if TYPE_CHECKING:
+    import os
+
+    from ..data.faces.detect import FaceDetector
+    from ..data.faces.find import FaceFinder
+    from ..data.photos import Photos
+
+    #: What is explained: a normalised tensor, or photos.
+    Images = Union[torch.Tensor, Photos]
+    #: Whether and how faces are found in photos.
+    Face = Union[bool, str, os.PathLike[str], FaceDetector, FaceFinder]
 
 
 class SEModel(Protocol):
@@ -48,6 +62,12 @@ class SEModel(Protocol):
         """Return whether the classes are independent yes/no labels."""
         ...
 
+    def read_photos(
+        self, photos: "Photos", face: "Face" = False
+    ) -> Tuple[torch.Tensor, Tuple[Photo, ...]]:
+        """Return photos as a normalised batch, and what it shows of each."""
+        ...
+
 
 def check_model(model: nn.Module) -> SEModel:
     """Return the model, typed as one with an SE head.
@@ -64,6 +84,32 @@ def check_model(model: nn.Module) -> SEModel:
             f"{type(model).__name__} has no SE head; give it one with se_zoo.squeeze(model)."
         )
     return cast(SEModel, model)
+
+
+def as_batch(
+    model: SEModel, images: "Images", face: "Face" = False
+) -> Tuple[torch.Tensor, Optional[Tuple[Photo, ...]]]:
+    """Return images as a tensor; photos are read and preprocessed by the model.
+
+    Args:
+        model: The model.
+        images: A normalised tensor, which is returned as it is, or photos.
+        face: Whether and how to find faces in the photos.
+
+    Returns:
+        The batch, and the photo of each of its images; None if a tensor was given.
+
+    Raises:
+        InvalidInputError: If a photo cannot be used, or ``face`` is given with a tensor.
+    """
+    if not isinstance(images, torch.Tensor):
+        return model.read_photos(images, face)
+    if face is not False:
+        raise InvalidInputError(
+            "face= finds faces in photos, and a tensor was given; give a path, a PIL image or a "
+            "uint8 array (H, W, 3)."
+        )
+    return images, None
 
 
 def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -90,13 +136,34 @@ def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         )
     if not images.is_floating_point():
         raise InvalidInputError(
-            f"images must be floats normalised with the model's mean and std, got {images.dtype}."
+            f"images must be floats normalised with the model's mean and std, got {images.dtype}; "
+            "give photos as paths, PIL images or uint8 numpy arrays (H, W, 3)."
         )
-    if not bool(images.isfinite().all()):
-        raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
+    low, high = torch.stack(images.detach().aminmax()).tolist()
+    check_values(cast(SEModel, model), low, high)
     parameter = next(model.parameters())
     dtype = parameter.dtype if parameter.is_floating_point() else images.dtype
     return images.to(device=parameter.device, dtype=dtype)
+
+
+def check_values(model: SEModel, low: float, high: float) -> None:
+    """Refuse images by their lowest and highest value; both are NaN if any value is.
+
+    Raises:
+        InvalidInputError: If a value is not finite, or the values are plainly not normalised.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
+    mean, std = model.image_stats()
+    white = max((1 - m) / s for m, s in zip(mean, std, strict=True))
+    # Black is at or below 0 for every model, so a batch of pixels from 0 to 255 has no negative
+    # value. White is at `white`; sharpened images go somewhat beyond it.
+    if low >= 0 and high > 4 * max(white, 1.0):
+        raise InvalidInputError(
+            f"images have values from {low:g} to {high:g}, which look like pixels from 0 to 255; "
+            f"normalise them: (pixels / 255 - mean) / std with mean {mean} and std {std}. Or give "
+            "the photos: model.explain(path), a PIL image or a uint8 numpy array (H, W, 3)."
+        )
 
 
 def backbone_features(model: SEModel, images: torch.Tensor) -> Features:

@@ -1,8 +1,16 @@
-"""Explanations as data for JSON."""
+"""Explanations as data for JSON, and back."""
 
-from typing import TYPE_CHECKING, Any, Dict, List
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 import torch
+
+from ..errors import InvalidInputError
+from .maps import to_heatmap
+from .methods import FROM_ZERO_METHODS
+from .photo import Photo
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -18,6 +26,9 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
         "weights": explanation.weights,
         "native_grid": list(explanation.native_grid),
         "image_size": list(explanation.heatmap.shape[-2:]),
+        **({"frames": explanation.heatmap.shape[1]} if explanation.is_clip else {}),
+        "mean": list(explanation.mean),
+        "std": list(explanation.std),
         "multi_label": explanation.multi_label,
         "thresholds": None if thresholds is None else list(thresholds),
         "rows": _rows(explanation),
@@ -55,6 +66,7 @@ def _images(explanation: "Explanation") -> List[Dict[str, Any]]:
             "gate": _rounded(explanation.gate[i]),
             "selected_channels": explanation.selected[i].nonzero()[:, 0].tolist(),
             "rule": explanation.rule[i],
+            **({} if explanation.photos is None else {"photo": explanation.photos[i].to_dict()}),
         }
         for i in range(len(explanation))
     ]
@@ -64,3 +76,86 @@ def _rounded(values: torch.Tensor) -> List[Any]:
     """Return nested lists of the values, with six decimals to keep the JSON small."""
     array = values.detach().float().cpu().double()
     return ((array * 1e6).round() / 1e6).tolist()
+
+
+def read_fields(path: Union[str, "os.PathLike[str]"]) -> Dict[str, Any]:
+    """Return the attributes of a saved explanation; see :meth:`Explanation.load`."""
+    file = Path(path)
+    if file.suffix.lower() in (".png", ".mp4"):
+        file = file.with_suffix(".json")
+    if not file.is_file():
+        raise InvalidInputError(f"no such file: {file}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if "parts" in content:
+            raise InvalidInputError(
+                f"{file} holds {len(content['parts'])} explanations; write the one that you want, "
+                "an entry of its `parts`, to a file of its own."
+            )
+        return _fields(content)
+    except InvalidInputError:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"{file} is no explanation that Explanation.save wrote: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _fields(content: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the attributes of the explanation of which :func:`to_dict` gave this content."""
+    rows, images = content["rows"], content["images"]
+    raw = torch.tensor([row["map"] for row in rows], dtype=torch.float32)
+    frames = [content["frames"]] if "frames" in content else []
+    size = (*frames, *content["image_size"])
+    method, normalize = content["method"], content["normalize"]
+    gate = torch.tensor([image["gate"] for image in images], dtype=torch.float32)
+    selected = torch.zeros_like(gate, dtype=torch.bool)
+    for n, image in enumerate(images):
+        selected[n, image["selected_channels"]] = True
+    versus = tuple(row["versus"] for row in rows) if "versus" in rows[0] else None
+    return {
+        "heatmap": to_heatmap(raw, method in FROM_ZERO_METHODS, normalize, size),
+        "raw": raw,
+        "constant": torch.tensor([row["constant"] for row in rows], dtype=torch.float32),
+        "logits": torch.tensor([image["logits"] for image in images], dtype=torch.float32),
+        "gate": gate,
+        "selected": selected,
+        "rule": tuple(image["rule"] for image in images),
+        "image_index": torch.tensor([row["image"] for row in rows]),
+        "target": tuple(row["target"] for row in rows),
+        "versus": versus,
+        "method": method,
+        "normalize": normalize,
+        "exact": content["exact"],
+        "weights": content["weights"],
+        "label_names": _optional_tuple(content["label_names"]),
+        "multi_label": content["multi_label"],
+        "thresholds": _optional_tuple(content["thresholds"]),
+        "images": torch.zeros(len(images), len(content["mean"]), *(0 for _ in size)),
+        "mean": tuple(content["mean"]),
+        "std": tuple(content["std"]),
+        "photos": _photos(images),
+    }
+
+
+def _photos(images: List[Dict[str, Any]]) -> Optional[Tuple[Photo, ...]]:
+    if "photo" not in images[0]:
+        return None
+    return tuple(
+        Photo(
+            name=photo["name"],
+            size=(photo["size"][0], photo["size"][1]),
+            region=_region(photo["region"]),
+            frame=_region(photo["frame"]) if "frame" in photo else None,
+        )
+        for photo in (image["photo"] for image in images)
+    )
+
+
+def _region(box: List[float]) -> Tuple[float, float, float, float]:
+    x0, y0, x1, y1 = box
+    return x0, y0, x1, y1
+
+
+def _optional_tuple(values: Optional[List[Any]]) -> Optional[Tuple[Any, ...]]:
+    return None if values is None else tuple(values)

@@ -54,7 +54,7 @@ def _draw_photo(model: Any, facts: Gallery, file: Path, folder: Path) -> None:
     bundled = facts.photo == DEMO_PHOTO and not file.is_file()
     photo = load_photo(demo_photo() if bundled else file, facts.crop)
     explanation, drawn = explain_photos(model, [photo], list(facts.targets))
-    explanation.save(folder / GALLERY, drawn, _origin(facts))
+    explanation.save(folder / GALLERY, drawn, _origin(facts), names=[facts.photo])
 
 
 def _draw_video(model: Any, facts: Gallery, file: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from ..errors import InvalidInputError
 from ..explanations.explainer import raw_maps
 from ..explanations.target_classes import label_index
+from ..models.input_size import data_config
 from ..models.load_model import load_model
 from .prepare import Prepared, Preprocess
 from .rows import columns_of, kept_classes, schema
@@ -213,16 +214,10 @@ class BatchExplainer:
             "label_names": None if labels is None else list(labels),
             "multi_label": model.is_multi_label(),
             "thresholds": None if model.thresholds is None else list(model.thresholds),
-            "preprocessing": data_config(model),
+            "preprocessing": {
+                k: list(v) if isinstance(v, tuple) else v for k, v in data_config(model).items()
+            },
         }
-
-
-def data_config(model: Any) -> Dict[str, Any]:
-    """Return the preprocessing of a model's config, as JSON can store it."""
-    from timm.data.config import resolve_data_config
-
-    config: Dict[str, Any] = resolve_data_config(model=model)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
 
 
 def weights_sha256(model: torch.nn.Module) -> str:

@@ -15,6 +15,7 @@ from ..errors import InvalidInputError
 from ..explanations import Explanation
 from ..explanations import channel_logits as _channel_logits
 from ..explanations import explain as _explain
+from ..explanations.photo import Photo
 from ..explanations.target_classes import Target
 from ..layers import FrameLayout, Layout
 from ..layers.grid import Features
@@ -22,6 +23,10 @@ from ._timm import TimmModel
 from .input_size import input_channels, input_size
 from .label_lists import imagenet_labels
 from .pretrained.config_check import check_label_names
+
+if TYPE_CHECKING:
+    from ..data.photos import Photos
+    from ..explanations.se_model import Face, Images
 
 #: Arguments of the SE head and their defaults.
 SE_DEFAULTS: Dict[str, Any] = {
@@ -229,23 +234,46 @@ class SEHeadMixin(TimmModel):
         """Return whether the classes are independent labels (sigmoid) or exclusive (softmax)."""
         return bool(self.multi_label) or self.num_classes == 1
 
+    def read_photos(
+        self, photos: "Photos", face: "Face" = False
+    ) -> Tuple[torch.Tensor, Tuple[Photo, ...]]:
+        """Read and preprocess photos as the model's config says.
+
+        Args:
+            photos: A path, a PIL image, a uint8 array (H, W, 3), RGB, or a list of these.
+            face: Whether to find the face in each photo first, and how; see :meth:`explain`.
+
+        Returns:
+            Normalised images, (B, 3, H, W) float32 on the CPU, and what each shows of its photo.
+
+        Raises:
+            InvalidInputError: If a photo cannot be read or has no face, or the model takes none.
+        """
+        from .photos import prepare_photos
+
+        return prepare_photos(self, photos, face)
+
     def explain(
         self,
-        images: torch.Tensor,
+        images: "Images",
         target: Target = None,
         method: Optional[str] = None,
         *,
         versus: Union[int, str, None] = None,
         normalize: Union[str, float] = "image",
+        face: "Face" = False,
     ) -> Explanation:
-        """Predict and explain a batch; see :func:`se_zoo.explain`.
+        """Predict and explain photos or a batch; see :func:`se_zoo.explain`.
 
         Args:
-            images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W).
+            images: A photo (a path, a PIL image, a uint8 array (H, W, 3)) or a list of photos of
+                any size; or normalised images, (B, C, H, W), or clips, (B, C, T, H, W).
             target: Class index, label name, several of them, or None for the predicted ones.
             method: Which map; the model's ``map_method`` by default.
             versus: The other class of a difference map.
             normalize: ``"image"``, or the raw value that is drawn as 1.
+            face: Whether to find and frame the face in each photo: True, the path of a YuNet ONNX
+                file, or a :class:`~se_zoo.FaceFinder`.
 
         Returns:
             The explanation.
@@ -254,7 +282,7 @@ class SEHeadMixin(TimmModel):
             InvalidInputError: If images, method or options cannot be used.
             UnknownLabelError: If the model does not have a target.
         """
-        return _explain(self, images, target, method, versus=versus, normalize=normalize)
+        return _explain(self, images, target, method, versus=versus, normalize=normalize, face=face)
 
     def has_exact_maps(self) -> bool:
         """Return whether contribution maps add up to the logits; it explains one random input."""

@@ -5,7 +5,7 @@ from typing import Any, Callable, Iterable, List, Optional, Sequence
 
 import numpy as np
 
-from ..data.faces.detect import Box, FaceDetector, overlap, without_nested
+from ..data.faces.detect import Box, FaceDetector, find_faces, overlap
 
 #: Frames per second of faces and sound: the rate that the models were trained on.
 FPS = 25
@@ -166,7 +166,7 @@ def find_tracks(
         if cut:
             tracks += _held(tracker.end(), every, frame)
         if cut or frame % every == 0:
-            found = without_nested(detector(picture))
+            found = [face.box for face in find_faces(detector, picture)]
             tracks += _held(tracker.add(frame, found), every, frame)
         seen()
     tracks += _held(tracker.end(), every, frame + 1)

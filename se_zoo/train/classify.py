@@ -17,13 +17,13 @@ from .batch_norm import BATCHES, unfold_norms
 from .clip_samples import clip_transforms
 from .config import Config
 from .evaluate import evaluate, in_memory_format
-from .export import draw_samples
 from .loss import apply_mixup, make_loss
 from .metrics import thresholded
 from .model import build_model, model_args
 from .preflight import AnyTable, check_input, check_task, open_splits
 from .resume.order import Plan
 from .run_folder import REPLACED
+from .samples import draw_samples
 from .trainer import Trainer
 
 
@@ -176,11 +176,12 @@ class ClassifierTrainer(Trainer):
         }
 
     def write_extra_files(self, model: torch.nn.Module) -> None:
-        """Write ``samples.png``: explanations of a few test samples."""
+        """Write ``samples.png``: explanations of right and wrong answers for test samples."""
         if self.config.model.se:
             table = self.tables[self.config.data.splits[-1]]
-            inputs = loader.sample_inputs(table, self.transforms[1], 6)
-            draw_samples(self.folder.path / "samples.png", model, inputs)
+            tried = 12 if model.takes_clips else 48
+            inputs, truth = loader.sample_inputs(table, self.transforms[1], tried)
+            draw_samples(self.folder.path / "samples.png", model, inputs, truth)
 
     def model_args(self, model: Any) -> Dict[str, Any]:
         """Return the arguments of the architecture that the export's config.json must name."""

@@ -13,7 +13,6 @@ from safetensors.torch import save
 from torch import nn
 
 from ..data import ImageStream, Table
-from ..explanations import explain
 from ..files import write_json
 from ..models.save_model import fp16_state, write_export
 from .config import AnyConfig
@@ -134,15 +133,3 @@ def _draw_curves(path: Path, rows: List[Dict[str, Any]]) -> None:
     right.plot([r["update"] for r in steps], [r["lr"] for r in steps], marker=dots)
     right.set(title="learning rate", xlabel="update")
     figure.savefig(path, dpi=110)
-
-
-def draw_samples(path: Path, model: nn.Module, images: torch.Tensor) -> None:
-    """Explain the predictions for a few images, as PNG with the numbers in a JSON file beside it.
-
-    Args:
-        path: The PNG file.
-        model: A model with an SE head.
-        images: Its input, (B, C, H, W), or (B, C, T, H, W) of clips.
-    """
-    predicted = explain(model, images, method="gate").logits.argmax(1)
-    explain(model, images, predicted).save(path)

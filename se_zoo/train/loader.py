@@ -214,7 +214,9 @@ def _views(config: Config) -> int:
     return data.clips * data.crops if isinstance(data, ClipDataConfig) else 1
 
 
-def sample_inputs(table: Union[Table, ImageStream], transform: Any, count: int) -> torch.Tensor:
+def sample_inputs(
+    table: Union[Table, ImageStream], transform: Any, count: int
+) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return a few samples as input of the model.
 
     Args:
@@ -223,10 +225,16 @@ def sample_inputs(table: Union[Table, ImageStream], transform: Any, count: int) 
         count: How many samples; fewer if the split is smaller.
 
     Returns:
-        (B, C, H, W), or for clips (B, C, T, H, W), the middle view of each.
+        Inputs, (B, C, H, W), or for clips (B, C, T, H, W), the middle view of each; and their
+        targets, class indices (B,) or attributes of 0 and 1 (B, A).
     """
     count = min(count, len(table))
     if isinstance(table, ImageStream):
-        return torch.stack([transform(table.decode(row)) for row in islice(table, count)])
-    inputs = [transform(sample) for sample, _ in table.spread(count)]
-    return torch.stack([x[len(x) // 2] if x.dim() == 5 else x for x in inputs])
+        rows = list(islice(table, count))
+        inputs = [transform(table.decode(row)) for row in rows]
+        targets = [torch.as_tensor(row.target) for row in rows]
+    else:
+        samples = [(transform(sample), torch.as_tensor(t)) for sample, t in table.spread(count)]
+        inputs = [x[len(x) // 2] if x.dim() == 5 else x for x, _ in samples]
+        targets = [target for _, target in samples]
+    return torch.stack(inputs), torch.stack(targets)

@@ -1,12 +1,16 @@
 """Drawings of explained clips: a strip of frames, a video, and a plot of the frame weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional
 
 import numpy as np
+from PIL import Image
 
 from ...errors import InvalidInputError
-from .images import draw_tiles, overlay, to_pixels
+from .canvases import to_pixels
+from .colours import ALPHA
+from .images import clip_overlay
+from .tiles import Tile, draw_tiles, legend_of, tile_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +30,7 @@ def draw_temporal(explanation: "Explanation") -> "Figure":
     axes = figure.subplots()
     clips = explanation.image_index.tolist()
     for n, (title, line) in enumerate(zip(explanation.titles(), weights.tolist(), strict=True)):
-        name = f"clip {clips[n]}: {title}" if len(explanation) > 1 else title
+        name = f"clip {clips[n]}, {title}" if len(explanation) > 1 else title
         axes.plot(range(len(line)), line, "o-", ms=3, label=name)
     steps = explanation.native_grid[0]
     axes.axhline(0, color="grey", lw=0.5)
@@ -40,43 +44,55 @@ def draw_temporal(explanation: "Explanation") -> "Figure":
 
 def strip_lines(
     explanation: "Explanation", pixels: np.ndarray, alpha: float, cmap: Optional[str]
-) -> List[List[Tuple[np.ndarray, str]]]:
+) -> List[List[Tile]]:
     """Return the tiles of clips: for each a line of frames, then a line of overlays per map."""
-    overlays, titles = overlay(explanation, pixels, alpha, cmap), explanation.titles()
+    pixels = _enlarged(pixels)
+    overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), explanation.captions()
     frames = pixels.shape[1]
     shown = np.unique(np.linspace(0, frames - 1, min(_SHOWN, frames)).round().astype(int))
-    lines: List[List[Tuple[np.ndarray, str]]] = []
+    lines: List[List[Tile]] = []
     for clip in range(len(explanation)):
-        lines.append([(pixels[clip, t], f"frame {t}") for t in shown])
+        lines.append([Tile(pixels[clip, t], f"frame {t}") for t in shown])
         for n in [n for n, c in enumerate(explanation.image_index.tolist()) if c == clip]:
-            captions = [titles[n], *("" for _ in shown[1:])]
-            drawn = zip(shown, captions, strict=True)
-            lines.append([(overlays[n, t], caption) for t, caption in drawn])
+            first = Tile(overlays[n, shown[0]], *captions[n])
+            lines.append([first, *(Tile(overlays[n, t]) for t in shown[1:])])
     return lines
 
 
 def side_by_side(
     explanation: "Explanation",
     images: "Optional[Pictures]" = None,
-    alpha: float = 0.6,
+    alpha: float = ALPHA,
     cmap: Optional[str] = None,
 ) -> np.ndarray:
     """Draw the frames of a video, (T, H', W', 3) uint8.
 
     Each clip stands in a line with its overlays to its right and captions above.
     """
-    pixels = to_pixels(explanation, images)
-    overlays, titles = overlay(explanation, pixels, alpha, cmap), explanation.titles()
+    pixels = _enlarged(to_pixels(explanation, images))
+    overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), explanation.captions()
     rows = explanation.image_index.tolist()
+    legends = [legend_of(explanation, alpha, cmap)]
     frames = []
     for t in range(pixels.shape[1]):
         lines = [
-            [(pixels[c, t], f"frame {t}"),
-             *((overlays[n, t], titles[n]) for n, clip in enumerate(rows) if clip == c)]
+            [Tile(pixels[c, t], f"frame {t}"),
+             *(Tile(overlays[n, t], *captions[n]) for n, clip in enumerate(rows) if clip == c)]
             for c in range(len(explanation))
         ]  # fmt: skip
-        frames.append(np.asarray(draw_tiles(lines)))
+        frames.append(np.asarray(draw_tiles(lines, legends)))
     return np.stack(frames)
+
+
+def _enlarged(pixels: np.ndarray) -> np.ndarray:
+    """Return frames (B, T, H, W, 3) large enough for captions."""
+    height, width = pixels.shape[2:4]
+    size = tile_size(width, height)
+    if size == (width, height):
+        return pixels
+    drawn = [[np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
+              for frame in clip] for clip in pixels]  # fmt: skip
+    return np.array(drawn)
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:

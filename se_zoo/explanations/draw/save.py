@@ -1,50 +1,106 @@
 """Grids of explanations, and their files: PNG or MP4, and JSON."""
 
+import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ...errors import InvalidInputError
 from ...files import replacing
+from .canvases import Canvas, canvases, close_up, to_pixels
 from .clips import side_by_side, strip_lines, write_video
-from .images import draw_tiles, overlay, to_pixels
+from .colours import ALPHA
+from .images import check_alpha, paint_on
+from .tiles import LARGEST_TILE, Legend, Tile, draw_tiles, largest_side, legend_of, tile_size
 
 if TYPE_CHECKING:
     from ..explanation import Explanation, Pictures
+
+#: Maps that stand beside a photo; further ones stand in lines below.
+_MAPS = 6
+#: Largest side of a tile in a notebook.
+_NOTEBOOK_TILE = 400
 
 
 def grid(
     explanation: "Explanation",
     images: "Optional[Pictures]" = None,
-    alpha: float = 0.6,
+    alpha: float = ALPHA,
     cmap: Optional[str] = None,
+    names: Optional[Sequence[str]] = None,
+    largest: int = LARGEST_TILE,
 ) -> Image.Image:
     """Draw each image and its overlays side by side; see :meth:`Explanation.grid`."""
-    return draw_tiles(_lines(explanation, images, alpha, cmap))
+    lines, legend = _lines(explanation, images, alpha, cmap, names, largest)
+    return draw_tiles(lines, [legend])
 
 
 def _lines(
     explanation: "Explanation",
     images: "Optional[Pictures]" = None,
-    alpha: float = 0.6,
+    alpha: float = ALPHA,
     cmap: Optional[str] = None,
-) -> List[List[Tuple[np.ndarray, str]]]:
-    """Return the captioned tiles of :func:`grid`, line by line."""
-    pixels = to_pixels(explanation, images)
+    names: Optional[Sequence[str]] = None,
+    largest: int = LARGEST_TILE,
+) -> Tuple[List[List[Tile]], Legend]:
+    """Return the captioned tiles of :func:`grid`, line by line, and the legend."""
+    check_alpha(alpha)
     if explanation.is_clip:
-        return strip_lines(explanation, pixels, alpha, cmap)
-    overlays = overlay(explanation, pixels, alpha, cmap)
-    titles = explanation.titles()
-    rows = explanation.image_index.tolist()
-    lines: List[List[Tuple[np.ndarray, str]]] = []
-    for i in range(len(explanation)):
-        tiles = [(overlays[n], titles[n]) for n, image in enumerate(rows) if image == i]
-        lines.append([(pixels[i], "image"), *tiles])
-    return lines
+        lines = strip_lines(explanation, to_pixels(explanation, images), alpha, cmap)
+        return lines, legend_of(explanation, alpha, cmap)
+    names = _names(explanation, names)
+    places, rows = canvases(explanation, images), explanation.image_index.tolist()
+    evidence, captions = explanation.evidence.cpu().numpy(), explanation.captions()
+    largest = min(largest, largest_side(len(rows) + len(places)))
+    lines, pale = [], False
+    for i, canvas in enumerate(places):
+        photo = None if explanation.photos is None or images is not None else explanation.photos[i]
+        face = None if photo is None else close_up(photo)
+        drawn = _fitted(canvas if face is None else face, largest)
+        first = drawn.pixels if face is None else _framed(canvas, drawn.pixels.shape[0])
+        maps = [
+            Tile(paint_on(drawn, evidence[n], alpha, cmap, explanation.signed), *captions[n])
+            for n, image in enumerate(rows)
+            if image == i
+        ]
+        heads = [Tile(first, names[i])] + [Tile(np.full_like(first, 255))] * (len(maps) // _MAPS)
+        starts = range(0, max(len(maps), 1), _MAPS)
+        lines += [[heads[k], *maps[at : at + _MAPS]] for k, at in enumerate(starts)]
+        pale = pale or drawn.place(evidence[0])[1] is not None
+    return lines, legend_of(explanation, alpha, cmap, pale)
+
+
+def _names(explanation: "Explanation", names: Optional[Sequence[str]]) -> Sequence[str]:
+    """Return the caption of each image: as given, the photo's name, or its number."""
+    if names is not None and len(names) != len(explanation):
+        raise InvalidInputError(f"{len(names)} names for {len(explanation)} images.")
+    if names is not None:
+        return names
+    if explanation.photos is not None:
+        return [photo.name for photo in explanation.photos]
+    return ["image"] if len(explanation) == 1 else [f"image {i}" for i in range(len(explanation))]
+
+
+def _fitted(canvas: Canvas, largest: int) -> Canvas:
+    height, width = canvas.pixels.shape[:2]
+    return canvas.resized(*tile_size(width, height, largest))
+
+
+def _framed(canvas: Canvas, height: int) -> np.ndarray:
+    """Return a photo at some height in pixels, with a frame around what the model saw of it."""
+    wide = max(1, round(canvas.pixels.shape[1] * height / canvas.pixels.shape[0]))
+    small = canvas.resized(wide, height)
+    image = Image.fromarray(small.pixels)
+    for grow, colour in ((1, "black"), (0, "white")):
+        x0, y0, x1, y1 = small.region
+        box = (x0 - grow, y0 - grow, x1 - 1 + grow, y1 - 1 + grow)
+        ImageDraw.Draw(image).rectangle(box, outline=colour, width=2)
+    return np.asarray(image)
 
 
 def save(
@@ -53,8 +109,9 @@ def save(
     images: "Optional[Pictures]" = None,
     facts: Optional[Dict[str, Any]] = None,
     fps: float = 25.0,
-    alpha: float = 0.6,
+    alpha: float = ALPHA,
     cmap: Optional[str] = None,
+    names: Optional[Sequence[str]] = None,
 ) -> None:
     """Write the picture or video and the JSON beside it; see :meth:`Explanation.save`."""
     known = (".png", ".mp4") if explanation.is_clip else (".png",)
@@ -65,16 +122,40 @@ def save(
         if target.suffix.lower() == ".mp4":
             write_video(file, side_by_side(explanation, images, alpha, cmap), fps)
         else:
-            grid(explanation, images, alpha, cmap).save(file, "PNG")
+            grid(explanation, images, alpha, cmap, names).save(file, "PNG")
 
     _write_both(target, draw, content)
+
+
+def show(explanation: "Explanation") -> None:
+    """Show the grid in a notebook or a window; see :meth:`Explanation.show`."""
+    picture = grid(explanation)
+    # A notebook has imported IPython; nobody else needs it.
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or not hasattr(shell, "kernel"):
+        picture.show()
+        return
+    from IPython.display import display
+
+    display(explanation)
+
+
+def as_png(explanation: "Explanation") -> Optional[bytes]:
+    """Return the grid as a PNG of a size for notebooks; None if there are no pixels."""
+    photos = explanation.photos
+    kept = explanation.images.numel() if photos is None else photos[0].picture is not None
+    if not kept:
+        return None
+    file = io.BytesIO()
+    grid(explanation, largest=_NOTEBOOK_TILE).save(file, "PNG")
+    return file.getvalue()
 
 
 def save_together(
     path: Union[str, "os.PathLike[str]"],
     parts: Sequence[Tuple["Explanation", "Optional[Pictures]", Dict[str, Any]]],
     facts: Optional[Dict[str, Any]] = None,
-    alpha: float = 0.6,
+    alpha: float = ALPHA,
     cmap: Optional[str] = None,
 ) -> None:
     """Write several explanations as one PNG, and one JSON beside it.
@@ -96,8 +177,9 @@ def save_together(
     entries = [{**own, **explanation.to_dict()} for explanation, _, own in parts]
 
     def draw(file: Path) -> None:
-        lines = [_lines(explanation, images, alpha, cmap) for explanation, images, _ in parts]
-        draw_tiles([line for part in lines for line in part]).save(file, "PNG")
+        drawn = [_lines(explanation, images, alpha, cmap) for explanation, images, _ in parts]
+        legends = list(dict.fromkeys(legend for _, legend in drawn))
+        draw_tiles([line for lines, _ in drawn for line in lines], legends).save(file, "PNG")
 
     _write_both(target, draw, {**(facts or {}), "parts": entries})
 
