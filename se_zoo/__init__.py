@@ -18,6 +18,7 @@ from .errors import (
 )
 from .explanations import ExplainedModel, Explanation, SpeakerExplanation, channel_logits, explain
 from .inference.clips import load_clip
+from .inference.offset import measure_offset
 from .layers import SqueezeExcite
 from .models import (
     ClipConfig,
@@ -55,6 +56,7 @@ __all__ = [
     "explain",
     "list_models",
     "load_clip",
+    "measure_offset",
     "push_to_hub",
     "resolve_clip_config",
     "save",

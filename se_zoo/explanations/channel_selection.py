@@ -34,12 +34,17 @@ def select_channels(gate: torch.Tensor) -> Selection:
     Returns:
         The selected channels, (B, C) bool, and the rule of each image.
     """
-    # In double, because rounding in the mean would select channels of a constant gate. On the CPU,
-    # because not every device has double (MPS).
-    mask, none = selection_mask(gate.detach().cpu().double())
-    return Selection(
-        mask.to(gate.device), tuple("rank" if n else "threshold" for n in none.tolist())
-    )
+    mask, by_rank = selection_mask(in_double(gate.detach()))
+    rule = tuple("rank" if n else "threshold" for n in by_rank.tolist())
+    return Selection(mask.to(gate.device), rule)
+
+
+def in_double(gate: torch.Tensor) -> torch.Tensor:
+    """Return gates in double: rounding in the mean would select channels of a constant gate.
+
+    They stay on their device, unless it has no double (MPS).
+    """
+    return gate.cpu().double() if gate.device.type == "mps" else gate.double()
 
 
 def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

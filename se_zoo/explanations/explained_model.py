@@ -7,9 +7,8 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
-from .channel_selection import selection_mask
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
-from .se_model import SEModel, backbone_features, check_images, check_model
+from .se_model import SEModel, backbone_features, check_images, check_model, placement_of
 from .target_classes import label_index
 
 
@@ -24,9 +23,10 @@ class ExplainedModel(nn.Module):
 
     Args:
         model: Model with an SE head, in float32; it is put into eval mode.
-        method: ``"contribution"``, ``"support"``, ``"gate"`` or ``"activation"``.
-        targets: Classes of the contribution or support maps, by index or label; by default all.
-            The other maps are the same for every class.
+        method: ``"contribution"``, ``"support"``, ``"class_gate"``, ``"gate"`` or
+            ``"activation"``.
+        targets: Classes of the contribution, support or class-gate maps, by index or label; by
+            default all. The other maps are the same for every class.
         normalize: As in :func:`se_zoo.explain`.
 
     Attributes:
@@ -54,9 +54,9 @@ class ExplainedModel(nn.Module):
             )
         if targets is not None and (method in CLASSLESS_METHODS or not targets):
             raise InvalidInputError(
-                "targets must name at least one class, and are for contribution and support maps "
-                f"only, because gate and activation maps know no class; got {targets!r} for "
-                f"{method!r}."
+                "targets must name at least one class, and are for contribution, support and "
+                "class-gate maps only, because gate and activation maps know no class; got "
+                f"{targets!r} for {method!r}."
             )
         check_model(model)
         parameter = next(model.parameters())
@@ -95,13 +95,19 @@ class ExplainedModel(nn.Module):
         classes = torch.tensor(self.targets, device=images.device)
         grid, gate = se_model.feature_grid(native, shape[-2:]), se_model.gate(native)
         pooled = (grid.flatten(2).mean(2) * gate).expand(len(classes), -1)
-        folding = heads.find_folding(
-            self.model, pooled, classes, logits[0, classes],
+        form = heads.find_form(
+            self.model, grid.shape[1], pooled.dtype,
             lambda: heads.probe_head(
                 self.model, native, lambda view: se_model.feature_grid(view, shape[-2:])
             ),
         )  # fmt: skip
-        if folding is None:
+        if form is not None:
+            folded = heads.fold_norm(
+                form.norm, *heads.rows_of(form.classifier, classes, pooled.dtype), pooled
+            )
+            fit = [t.cpu().numpy() for t in (*heads.fit_of(folded, pooled), logits[0, classes])]
+            form = form if heads.agrees(*fit, logits.dtype) else None
+        if form is None:
             pooled_by = getattr(self.model, "global_pool", None)
             more = ', or create the model with global_pool="avg"' if pooled_by == "token" else ""
             raise InvalidInputError(
@@ -109,11 +115,12 @@ class ExplainedModel(nn.Module):
                 f"linear layer, so its {self.method} map would need a gradient; use the method "
                 f'"gate" or "activation"{more}.'
             )
-        if folding.norm is not None:
-            name = next(n for n, m in self.model.named_modules() if m is folding.norm)
+        if form.norm is not None:
+            name = next(n for n, m in self.model.named_modules() if m is form.norm)
             self._norm_path = tuple(name.split("."))
-        self.register_buffer("weight", folding.rows[0].detach().clone(), persistent=False)
-        self.register_buffer("bias", folding.rows[1].detach().clone(), persistent=False)
+        weight, bias = heads.rows_of(form.classifier, classes, pooled.dtype)
+        self.register_buffer("weight", weight.clone(), persistent=False)
+        self.register_buffer("bias", bias.clone(), persistent=False)
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict and explain.
@@ -135,7 +142,8 @@ class ExplainedModel(nn.Module):
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
         raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
         from_zero, size = self.method in FROM_ZERO_METHODS, tuple(images.shape[2:])
-        heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size)
+        placement = placement_of(self.model, tuple(grid.shape[2:]), size)
+        heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size, placement)
         return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate
 
     def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
@@ -143,7 +151,7 @@ class ExplainedModel(nn.Module):
         if self.method == "activation":
             return torch.full_like(gate, 1 / gate.shape[1])[:, None]
         if self.method == "gate":
-            return maps.gate_weights(gate, selection_mask(gate.double())[0])[:, None]
+            return maps.gate_weights(gate)[:, None]
         count = len(self.targets)
         pooled = grid.flatten(2).mean(2) * gate
         weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
@@ -154,4 +162,9 @@ class ExplainedModel(nn.Module):
         for name in self._norm_path:  # torch 2.6 cannot export get_submodule
             norm = getattr(norm, name)
         folded = heads.fold_norm(norm, rows[0], rows[1], spread)
-        return folded.weight.unflatten(0, (-1, count)) * gate[:, None]
+        weights = folded.weight.unflatten(0, (-1, count)) * gate[:, None]
+        if self.method != "class_gate":
+            return weights
+        scale = maps.channel_scale(grid)[:, None].expand(-1, count, -1).flatten(0, 1)
+        drawn, _ = maps.class_gate_weights(weights.flatten(0, 1), scale)
+        return drawn.unflatten(0, (-1, count))

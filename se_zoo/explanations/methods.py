@@ -32,6 +32,7 @@ class Method:
 TABLE: Tuple[Method, ...] = (
     Method("contribution", signed=True, from_zero=True, speaker=True),
     Method("support", from_zero=True),
+    Method("class_gate", from_zero=True),
     Method("gate", classless=True, speaker=True),
     Method("difference", signed=True, from_zero=True, pairwise=True),
     Method("activation", classless=True, speaker=True),

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from ..errors import InvalidInputError
-from ..layers.grid import Features
+from ..layers.grid import Features, cell_sizes
+from .maps import Placement
 
 
 class SEModel(Protocol):
@@ -67,12 +68,24 @@ def check_model(model: nn.Module) -> SEModel:
 
 
 def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Check images, and return them on the model's device and in its dtype.
+    """Check images with their values, and return them on the model's device and in its dtype.
+
+    Raises:
+        InvalidInputError: As :func:`to_batch`, or if a value is NaN or infinite.
+    """
+    batch = to_batch(model, images)
+    if not bool(images.isfinite().all()):
+        raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
+    return batch
+
+
+def to_batch(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Check the form of images, and return them on the model's device and in its dtype.
 
     Clip models take (B, C, T, H, W). Images, (B, C, H, W), become clips of one frame for them.
 
     Raises:
-        InvalidInputError: If the images are not a non-empty, finite float tensor of such a shape.
+        InvalidInputError: If the images are not a non-empty float tensor of such a shape.
     """
     clips = bool(getattr(model, "takes_clips", False))
     shape = "(B, C, T, H, W)" if clips else "(B, C, H, W)"
@@ -92,11 +105,25 @@ def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         raise InvalidInputError(
             f"images must be floats normalised with the model's mean and std, got {images.dtype}."
         )
-    if not bool(images.isfinite().all()):
-        raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
     parameter = next(model.parameters())
     dtype = parameter.dtype if parameter.is_floating_point() else images.dtype
     return images.to(device=parameter.device, dtype=dtype)
+
+
+def placement_of(model: nn.Module, grid: Tuple[int, ...], size: Tuple[int, ...]) -> Placement:
+    """Return where the cells of a model's maps lie in its input.
+
+    Args:
+        model: Model with an SE head; ``map_offset`` is (0, 0) where nobody measured it.
+        grid: Size of the raw maps.
+        size: Size of the input, (H, W), of clips (T, H, W).
+    """
+    stages = getattr(model, "feature_info", None)
+    last = stages[-1] if isinstance(stages, (list, tuple)) and stages else {}
+    stride = last.get("reduction") if isinstance(last, dict) else None
+    cells = cell_sizes(grid, size, stride if isinstance(stride, int) else None)
+    x, y = getattr(model, "map_offset", (0.0, 0.0))
+    return Placement(cells, (x, y))
 
 
 def backbone_features(model: SEModel, images: torch.Tensor) -> Features:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, Dict, List
 
 import torch
 
+from .channel_selection import select_channels
+
 if TYPE_CHECKING:
     from .explanation import Explanation
 
@@ -18,6 +20,8 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
         "weights": explanation.weights,
         "native_grid": list(explanation.native_grid),
         "image_size": list(explanation.heatmap.shape[-2:]),
+        "cell_size": list(explanation.placement.cells),
+        "map_offset": list(explanation.placement.offset),
         "multi_label": explanation.multi_label,
         "thresholds": None if thresholds is None else list(thresholds),
         "rows": _rows(explanation),
@@ -41,20 +45,25 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
         }
         if explanation.versus is not None:
             row["versus"] = explanation.versus[n]
+        if explanation.class_gate is not None:
+            row["selected_channels"] = explanation.selected[n].nonzero()[:, 0].tolist()
+            row["rule"] = explanation.rule[n]
         rows.append(row)
     return rows
 
 
 def _images(explanation: "Explanation") -> List[Dict[str, Any]]:
     probabilities, predicted = explanation.probabilities, explanation.predicted
+    gate = explanation.gate
+    selected, rule = select_channels(gate)
     return [
         {
             "probabilities": _rounded(probabilities[i]),
             "logits": _rounded(explanation.logits[i]),
             "predicted": predicted[i].nonzero()[:, 0].tolist(),
-            "gate": _rounded(explanation.gate[i]),
-            "selected_channels": explanation.selected[i].nonzero()[:, 0].tolist(),
-            "rule": explanation.rule[i],
+            "gate": _rounded(gate[i]),
+            "selected_channels": selected[i].nonzero()[:, 0].tolist(),
+            "rule": rule[i],
         }
         for i in range(len(explanation))
     ]

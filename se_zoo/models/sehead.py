@@ -14,7 +14,7 @@ from torch import nn
 from ..explanations import Explanation
 from ..explanations import channel_logits as _channel_logits
 from ..explanations import explain as _explain
-from ..explanations.target_classes import Target
+from ..explanations.target_classes import Target, Versus
 from ..layers import FrameLayout, Layout
 from ..layers.grid import Features
 from ._timm import TimmModel
@@ -208,7 +208,7 @@ class SEHeadMixin(TimmModel):
         target: Target = None,
         method: Optional[str] = None,
         *,
-        versus: Union[int, str, None] = None,
+        versus: Versus = None,
         normalize: Union[str, float] = "image",
     ) -> Explanation:
         """Predict and explain a batch; see :func:`se_zoo.explain`.
@@ -217,7 +217,7 @@ class SEHeadMixin(TimmModel):
             images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W).
             target: Class index, label name, several of them, or None for the predicted ones.
             method: Which map; the model's ``map_method`` by default.
-            versus: The other class of a difference map.
+            versus: The other class of a difference map, or several; see :func:`se_zoo.explain`.
             normalize: ``"image"``, or the raw value that is drawn as 1.
 
         Returns:

@@ -269,19 +269,24 @@ def peer_explain(
     images = ours.images
     rows = ours.image_index.to(images.device)
     raw = peer_maps(model, images[rows], torch.tensor(ours.target), method)
-    heatmap = peer_heatmap(raw, method, tuple(images.shape[2:]))
+    size = tuple(images.shape[2:])
+    heatmap = peer_heatmap(raw, method, size)
     zeros = torch.zeros_like(ours.constant)
     return replace(
-        ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer"
-    )
+        ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer",
+        placement=maps.stretched(tuple(raw.shape[1:]), size), class_gate=None,
+    )  # fmt: skip
 
 
 def peer_heatmap(raw: torch.Tensor, method: str, size: Tuple[int, ...]) -> torch.Tensor:
     """Return a peer's maps as heatmaps (N, *size) in [0, 1], normalised like the project's own.
+
+    They are stretched over the image, as the peers' libraries do; ``map_offset`` is not applied.
 
     Args:
         raw: Maps of :func:`peer_maps`.
         method: Name from :data:`PEERS`.
         size: Height and width of the images; for clips with the frames in front.
     """
-    return maps.to_heatmap(raw, method not in _STRETCHED, "image", size)
+    placement = maps.stretched(tuple(raw.shape[1:]), size)
+    return maps.to_heatmap(raw, method not in _STRETCHED, "image", size, placement)
