@@ -86,8 +86,9 @@ def test_classifier_of_zeros_selects_by_rank_and_stays_finite(plain: Any) -> Non
 
 
 def test_rows_of_one_image_keep_their_own_channels(celeba: Any) -> None:
-    found = celeba.explain(images(), ["Smiling", "Male"], "class_gate")
-    alone = celeba.explain(images(), "Male", "class_gate")
+    batch = images()
+    found = celeba.explain(batch, ["Smiling", "Male"], "class_gate")
+    alone = celeba.explain(batch, "Male", "class_gate")
     assert not torch.equal(found.selected[0], found.selected[1])
     one = found[1]
     assert torch.equal(one.selected, found.selected[2:]) and one.rule == found.rule[2:]
@@ -95,7 +96,7 @@ def test_rows_of_one_image_keep_their_own_channels(celeba: Any) -> None:
     row = written["rows"][1]
     assert row["selected_channels"] == torch.where(alone.selected[0])[0].tolist()
     assert row["rule"] == alone.rule[0]
-    gate = celeba.explain(images(), method="gate")
+    gate = celeba.explain(batch, method="gate")
     expected = torch.where(gate.selected[0])[0].tolist()
     assert written["images"][0]["selected_channels"] == expected
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..layers.grid import feature_map
-from . import heads, maps
-from .forward_pass import ForwardPass
+from . import class_token, heads, maps
+from .forward_pass import ForwardPass, tell_host
 from .se_model import SEModel
 from .target_classes import Rows
 
@@ -76,7 +76,8 @@ def class_maps(
         folded: Exact channel weights of the rows; None for a head that has none.
     """
     if folded is None:
-        return _head_gradient_maps(model, state, rows, method)
+        attended = None if method == "class_gate" else _attention_maps(model, state, rows, method)
+        return attended or _head_gradient_maps(model, state, rows, method)
     weights = folded.weight * rows.of_images(state.gate)
     if method == "class_gate":
         return _class_gate_maps(state, rows, weights, "folded")
@@ -116,6 +117,31 @@ def _class_gate_maps(
 def _remainder(logits: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
     """Return the logits less the means of the maps (N, *grid), (N,)."""
     return logits.to(raw.dtype) - raw.flatten(1).mean(1)
+
+
+def _attention_maps(
+    model: SEModel, state: ForwardPass, rows: HostRows, method: str
+) -> Optional[Maps]:
+    """Return what each patch adds to the logit through the class token's last attention.
+
+    In a support map, what a head of the attention adds against the class counts by half.
+
+    None if the model is of another kind, or the class token does not give its logits.
+    """
+    if state.trace is None:
+        return None
+    module, logits = cast(nn.Module, model), rows.logits(state)
+    weights, fit = class_token.token_weights(
+        module, state.trace, state.gate, rows.rows.images, rows.rows.targets
+    )
+    if not heads.agrees(*tell_host([*fit, logits]), logits.dtype):  # type: ignore[call-arg]
+        return None
+    parts = class_token.patch_parts(module, state.trace, weights.weight, rows.counts)
+    parts = parts.shape[2] * parts  # as everywhere, the map's mean is a part of the logit
+    net = parts.sum(1)
+    net = maps.support(net, parts.abs().sum(1)) if method == "support" else net
+    raw = net.unflatten(1, state.features.shape[2:])
+    return Maps(raw, _remainder(logits, raw), False, "attention")
 
 
 def _head_gradient_maps(model: SEModel, state: ForwardPass, rows: HostRows, method: str) -> Maps:

@@ -98,7 +98,7 @@ def explain(
     normalize = maps.check_normalize(normalize)
     se_model, batch = check_model(model), to_batch(model, images)
     with torch.no_grad(), evaluating(model):
-        state = run_forward(se_model, batch)
+        state = run_forward(model, batch, tokens=method not in CLASSLESS_METHODS)
         with torch.autocast(batch.device.type, enabled=False):
             request = _request(se_model, state, target, method, versus, normalize)
             found = _find(model, batch, state, request)

@@ -58,8 +58,10 @@ class Explanation:
             them.
         exact: Whether the map adds up to the logit; checked on this batch, not assumed.
         weights: Where the channel weights come from: ``"folded"`` (classifier and norm),
-            ``"gradient"`` (of the head alone), ``"projection"`` (class-token head: the class
-            token's weights on the patch tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
+            ``"gradient"`` (of the head alone), ``"attention"`` (class-token head: what each patch
+            adds to the logit through the last attention; the rest is in ``constant``),
+            ``"projection"`` (other class-token heads: the class token's weights on the patch
+            tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
         label_names: Label names of all classes, if the model has any.
         multi_label: Whether probabilities are sigmoids (else softmax).
         thresholds: Probability above which each label of a multi-label model holds; None: one half.

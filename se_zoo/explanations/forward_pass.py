@@ -1,14 +1,16 @@
 """One forward pass of a model, and what the host is told of it, all at once."""
 
 import math
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..errors import InvalidInputError
 from ..layers.grid import Features, in_dtype
-from .se_model import SEModel, backbone_features
+from .class_token import TokenTrace, reads_class_token, traced_features
+from .se_model import SEModel, backbone_features, taken
 
 
 class ForwardPass(NamedTuple):
@@ -19,6 +21,7 @@ class ForwardPass(NamedTuple):
     gate: torch.Tensor  # (B, C), float32 or double
     model_gate: torch.Tensor  # (B, C), in the dtype in which the model gave it
     logits: torch.Tensor  # (B, num_classes)
+    trace: Optional[TokenTrace] = None  # of a head that reads the class token, if it was asked for
 
     @property
     def pooled(self) -> torch.Tensor:
@@ -34,21 +37,26 @@ class ForwardPass(NamedTuple):
         return self.features.shape[-2], self.features.shape[-1]
 
 
-def run_forward(model: SEModel, images: torch.Tensor) -> ForwardPass:
+def run_forward(model: nn.Module, images: torch.Tensor, tokens: bool = False) -> ForwardPass:
     """Return features, gate and logits of a batch, from one forward pass.
 
     Args:
         model: Model with an SE head.
         images: Normalised images, on the model's device and in its dtype.
+        tokens: Whether to keep the tokens around the last block of a class-token ViT.
     """
-    native = backbone_features(model, images)
+    se_model, trace = cast(SEModel, model), None
+    if tokens and reads_class_token(model):
+        native, trace = taken(model, images, lambda batch: traced_features(model, batch))
+    else:
+        native = backbone_features(se_model, images)
     # The gate is computed once, for the logits and for the maps.
-    model_gate = model.gate(native)
-    logits = model.classify(model.gated(native, model_gate))
+    model_gate = se_model.gate(native)
+    logits = se_model.classify(se_model.gated(native, model_gate))
     with torch.autocast(images.device.type, enabled=False):
         # Features that autocast left in half precision do not fit the head's parameters.
         native = in_dtype(native, images.dtype)
-        grid = model.feature_grid(native, (images.shape[-2], images.shape[-1]))
+        grid = se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
         gate = model_gate if model_gate.dtype == torch.float64 else model_gate.float()
     # Without a classifier, timm's heads return the pooled features, which look like logits.
     if logits.dim() != 2 or not getattr(model, "num_classes", logits.shape[1]):
@@ -56,7 +64,7 @@ def run_forward(model: SEModel, images: torch.Tensor) -> ForwardPass:
             f"The model's head gives {tuple(logits.shape)}, not (B, num_classes); give it a "
             "classifier with reset_classifier(num_classes, 'avg')."
         )
-    return ForwardPass(native, grid, gate, model_gate, logits)
+    return ForwardPass(native, grid, gate, model_gate, logits, trace)
 
 
 def tell_host(tensors: Sequence[torch.Tensor]) -> List[np.ndarray]:

@@ -207,7 +207,7 @@ def gate_weights(gate: torch.Tensor) -> torch.Tensor:
         (B, C); 0 for channels that are not selected (:func:`select_channels`).
     """
     chosen = selection_mask(in_double(gate))[0].to(gate.device)
-    return gate * chosen / chosen.sum(1, keepdim=True).clamp(min=1)
+    return gate * chosen / chosen.sum(1, keepdim=True)
 
 
 def channel_scale(features: torch.Tensor) -> torch.Tensor:

@@ -46,3 +46,5 @@ FROM_ZERO_METHODS = tuple(method.name for method in TABLE if method.from_zero)
 SINGLE_CLASS_METHODS = tuple(method.name for method in TABLE if not method.pairwise)
 #: Methods of speaker models.
 SPEAKER_METHODS = tuple(method.name for method in TABLE if method.speaker)
+#: Values of ``Explanation.weights`` of heads that read class tokens only.
+CLASS_TOKEN_WEIGHTS = ("attention", "projection")

@@ -1,6 +1,6 @@
 """What explanations need of a model, and the checks of models and images."""
 
-from typing import Optional, Protocol, Sequence, Tuple, cast
+from typing import Callable, Optional, Protocol, Sequence, Tuple, TypeVar, cast
 
 import torch
 from torch import nn
@@ -126,15 +126,27 @@ def placement_of(model: nn.Module, grid: Tuple[int, ...], size: Tuple[int, ...])
     return Placement(cells, (x, y))
 
 
+_T = TypeVar("_T")
+
+
 def backbone_features(model: SEModel, images: torch.Tensor) -> Features:
     """Return the backbone's features, in its own layout.
+
+    Raises:
+        InvalidInputError: As :func:`taken`.
+    """
+    return taken(model, images, model.forward_features)
+
+
+def taken(model: object, images: torch.Tensor, forward: Callable[[torch.Tensor], _T]) -> _T:
+    """Return what a backbone makes of images.
 
     Raises:
         InvalidInputError: If the backbone refuses the images, with its own reason (such as the
             number of channels, or a fixed size).
     """
     try:
-        return model.forward_features(images)
+        return forward(images)
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, RuntimeError) as error:

@@ -21,6 +21,7 @@ from .. import maps
 from ..eval_mode import evaluating
 from ..explainer import explain
 from ..explanation import Explanation
+from ..methods import CLASS_TOKEN_WEIGHTS
 from ..se_model import SEModel, check_images, check_model
 from ..target_classes import Target
 
@@ -260,7 +261,7 @@ def peer_explain(
             unless the method is one of :data:`ANY_HEAD`.
     """
     ours = explain(model, images, target)
-    if ours.weights == "projection" and method not in ANY_HEAD:
+    if ours.weights in CLASS_TOKEN_WEIGHTS and method not in ANY_HEAD:
         raise InvalidInputError(
             f"The head reads class tokens only and ignores the grid after the gate, so {method} "
             f"has no map of it; use {', '.join(ANY_HEAD)}, or create the model with "
