@@ -18,7 +18,8 @@ def by_hand(features: torch.Tensor, gate: torch.Tensor, slope: torch.Tensor) -> 
     """Class-gate map of one image: features (C, H, W), gate and slope (C,)."""
     scale = features.abs().amax((1, 2)).clamp(min=1e-6).sqrt()
     scale[features.mean((1, 2)) < 0] *= -1
-    u = gate * slope * scale
+    signed = -features.min() > 0.5 * features.max()
+    u = gate * slope * (scale if signed else scale.sign())
     chosen = u > u.mean() + 1.2816 * u.std(correction=0)
     drawn = features / scale[:, None, None]
     picked = (u[chosen, None, None] * drawn[chosen]).sum(0) / u[chosen].sum()

@@ -60,7 +60,9 @@ class Explain:
     se_zoo/resnet18_slim_celeba, which reads faces."""
     target: Tuple[str, ...] = ()
     """Labels or class indices; by default what the model predicts. Photos go before it."""
-    method: Literal["contribution", "support", "gate", "difference", "activation"] = "contribution"
+    method: Literal["contribution", "support", "class_gate", "gate", "difference", "activation"] = (
+        "contribution"
+    )
     """Which map; see the README."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""

@@ -108,7 +108,8 @@ def _class_gate_maps(
     state: ForwardPass, rows: HostRows, weights: torch.Tensor, source: str
 ) -> Maps:
     """Return class-gate maps from the class gates (N, C), gate times slope of the logit."""
-    scale = rows.of_images(maps.channel_scale(state.features).to(weights.dtype))
+    features = state.features.to(weights.dtype)
+    scale = maps.ChannelScale(*map(rows.of_images, maps.channel_scale(features)))
     drawn, class_gate = maps.class_gate_weights(weights, scale)
     raw = maps.weighted_maps(state.features, drawn, rows.counts)
     return Maps(raw, raw.new_zeros(len(raw)), False, source, class_gate)

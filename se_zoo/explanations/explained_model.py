@@ -165,6 +165,7 @@ class ExplainedModel(nn.Module):
         weights = folded.weight.unflatten(0, (-1, count)) * gate[:, None]
         if self.method != "class_gate":
             return weights
-        scale = maps.channel_scale(grid)[:, None].expand(-1, count, -1).flatten(0, 1)
+        of_rows = [t[:, None].expand(-1, count, -1).flatten(0, 1) for t in maps.channel_scale(grid)]
+        scale = maps.ChannelScale(*of_rows)
         drawn, _ = maps.class_gate_weights(weights.flatten(0, 1), scale)
         return drawn.unflatten(0, (-1, count))

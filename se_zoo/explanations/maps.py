@@ -26,6 +26,10 @@ from .channel_selection import in_double, selection_mask
 #: smaller weight point worse.
 AGAINST = 0.5
 
+#: Features are signed if their lowest value is below minus this share of the highest one. SiLU and
+#: GELU end at -0.28 and -0.17, and reach far above 1.
+_SIGNED = 0.5
+
 
 def weighted_maps(
     features: torch.Tensor, weights: torch.Tensor, counts: Sequence[int]
@@ -210,47 +214,60 @@ def gate_weights(gate: torch.Tensor) -> torch.Tensor:
     return gate * chosen / chosen.sum(1, keepdim=True)
 
 
-def channel_scale(features: torch.Tensor) -> torch.Tensor:
-    """Return the root of each channel's largest value on an image, with the sign of its mean.
+class ChannelScale(NamedTuple):
+    """How class-gate maps scale the channels of each image, (B, C) each, with the channel's sign.
 
-    A class gate times this scale does not depend on the sign that a backbone happens to give a
-    channel, and less on how large its values are, so it serves signed features (ConvNeXt, ViT,
-    Swin) too.
+    Attributes:
+        drawn: What a channel is divided by in the map: the root of its largest value.
+        selected: What its class gate is multiplied by before channels are selected.
+    """
+
+    drawn: torch.Tensor
+    selected: torch.Tensor
+
+
+def channel_scale(features: torch.Tensor) -> ChannelScale:
+    """Return the scale of each channel of an image.
+
+    A channel whose mean is negative is turned around, so that the sign that a backbone happens to
+    give a channel does not matter. Features behind a ReLU or SiLU have comparable channels, of
+    which the class gate alone selects, as the paper's gate does. The channels of signed features
+    (ConvNeXt, ViT, Swin) differ in size as much as in weight, so their size counts, too.
 
     Args:
         features: (B, C, *grid).
-
-    Returns:
-        (B, C), not 0.
     """
     flat = features.flatten(2)
-    scale = flat.abs().amax(2).clamp(min=1e-6).sqrt()
-    return torch.where(flat.mean(2) < 0, -scale, scale)
+    sign = torch.where(flat.mean(2) < 0, -1.0, 1.0)
+    root = flat.abs().amax(2).clamp(min=1e-6).sqrt()
+    signed = -flat.amin((1, 2)) > _SIGNED * flat.amax((1, 2))
+    drawn = root * sign
+    return ChannelScale(drawn, torch.where(signed[:, None], drawn, sign))
 
 
 def class_gate_weights(
-    class_gate: torch.Tensor, scale: torch.Tensor
+    class_gate: torch.Tensor, scale: ChannelScale
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return the channel weights of class-gate maps.
 
-    The paper's rule selects channels S from ``u = t * scale``, with the class gate
-    ``t = gate * slope of the logit``. The map is the mean of the selected channels, weighted by
-    ``u``, less the mean of all C channels, each divided by its scale:
+    The paper's rule selects channels S from the class gate ``t = gate * slope of the logit``,
+    scaled, ``u``. The map is the mean of the selected channels, weighted by ``u``, less the mean of
+    all C channels, each divided by its scale:
     ``sum_c (u_c [c in S] / sum_S u - 1 / C) f_c / scale_c``. Rule and gate are the paper's; what is
     selected from and drawn is the project's own.
 
     Args:
         class_gate: ``t``, (N, C).
-        scale: :func:`channel_scale` of each row's image, (N, C).
+        scale: :func:`channel_scale` of each row's image, (N, C) each.
 
     Returns:
         The weights of ``f``, and ``u``, (N, C) each.
     """
-    scaled = class_gate * scale
+    scaled = class_gate * scale.selected
     chosen = selection_mask(in_double(scaled))[0].to(scaled.device)
     shares = scaled.clamp(min=0) * chosen
     total = shares.sum(1, keepdim=True)
     # Nothing speaks for the class of a classifier of zeros, for example.
     even = chosen / chosen.sum(1, keepdim=True)
     shares = torch.where(total > 0, shares / total.clamp(min=1e-30), even)
-    return (shares - 1 / shares.shape[1]) / scale, scaled
+    return (shares - 1 / shares.shape[1]) / scale.drawn, scaled
