@@ -84,6 +84,40 @@ def token_weights(
     return folded, heads.fit_of(folded, token)
 
 
+class Attended(NamedTuple):
+    """What the class token takes in the last attention.
+
+    Attributes:
+        share: Attention to each patch, (B, heads, P).
+        values: Values of the patches, (B, heads, P, D).
+    """
+
+    share: torch.Tensor
+    values: torch.Tensor
+
+
+def attended(model: nn.Module, trace: TokenTrace, dtype: torch.dtype) -> Attended:
+    """Return attention to and values of the patches in the last block; prefix tokens left out."""
+    vit = cast(VisionTransformer, model)
+    block: Any = vit.blocks[-1]
+    attention, prefix = block.attn, vit.num_prefix_tokens
+    qkv = attention.qkv(block.norm1(trace.before)).unflatten(2, (3, attention.num_heads, -1))
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
+    share = (q @ k.transpose(-2, -1) * attention.scale).softmax(-1)[:, :, 0]
+    return Attended(share[:, :, prefix:].to(dtype), v[:, :, prefix:].to(dtype))
+
+
+def value_weights(model: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+    """Return weights of the class token (..., C) as weights of the values, (..., heads, D)."""
+    block: Any = cast(VisionTransformer, model).blocks[-1]
+    scale: Optional[torch.Tensor] = getattr(block.ls1, "gamma", None)
+    weight = weight if scale is None else weight * scale.to(weight.dtype)
+    return (weight @ block.attn.proj.weight.to(weight.dtype)).unflatten(
+        -1, (block.attn.num_heads, -1)
+    )
+
+
 def patch_parts(
     model: nn.Module, trace: TokenTrace, weight: torch.Tensor, counts: Sequence[int]
 ) -> torch.Tensor:
@@ -98,21 +132,10 @@ def patch_parts(
     Returns:
         The part of each attention head and patch, (N, heads, P).
     """
-    vit = cast(VisionTransformer, model)
-    block: Any = vit.blocks[-1]
-    attention = block.attn
-    batch, tokens = trace.before.shape[:2]
-    qkv = attention.qkv(block.norm1(trace.before))
-    q, k, v = qkv.reshape(batch, tokens, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-    q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
-    share = (q @ k.transpose(-2, -1) * attention.scale).softmax(-1)[:, :, 0].to(weight.dtype)
-    scale: Optional[torch.Tensor] = getattr(block.ls1, "gamma", None)
-    up = weight if scale is None else weight * scale.to(weight.dtype)
-    up = (up @ attention.proj.weight.to(weight.dtype)).unflatten(1, (attention.num_heads, -1))
+    share, values = attended(model, trace, weight.dtype)
+    weights = value_weights(model, weight).split(list(counts))
     parts = [
-        torch.einsum("rhd,htd,ht->rht", rows, values, shares)
-        for rows, values, shares in zip(
-            up.split(list(counts)), v.to(weight.dtype), share, strict=True
-        )
+        torch.einsum("rhd,htd,ht->rht", rows, of_image, shares)
+        for rows, of_image, shares in zip(weights, values, share, strict=True)
     ]
-    return torch.cat(parts)[:, :, vit.num_prefix_tokens :]
+    return torch.cat(parts)

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
+from .class_token import TokenTrace, attended, reads_class_token, traced_features, value_weights
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
 from .se_model import SEModel, backbone_features, check_images, check_model, placement_of
 from .target_classes import label_index
@@ -18,8 +19,8 @@ class ExplainedModel(nn.Module):
     It computes the maps of :func:`se_zoo.explain` for a fixed list of classes. No operation
     depends on the values of tensors, so ``torch.compile``, ``torch.export`` and ONNX take the whole
     module. Maps that need a gradient cannot be exported; the contribution map of a head of average
-    pooling, norm and linear layer needs none. The classifier's rows are copied, so create the
-    module again after further training.
+    pooling, norm and linear layer needs none, nor that of a plain class-token ViT. The classifier's
+    rows are copied, so create the module again after further training.
 
     Args:
         model: Model with an SE head, in float32; it is put into eval mode.
@@ -70,6 +71,7 @@ class ExplainedModel(nn.Module):
         self.method = method
         self.normalize = maps.check_normalize(normalize)
         self.targets: Tuple[int, ...] = ()
+        self._tokens = False  # whether the map is of the class token's attention
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()
         if method not in CLASSLESS_METHODS:
@@ -107,6 +109,12 @@ class ExplainedModel(nn.Module):
             )
             fit = [t.cpu().numpy() for t in (*heads.fit_of(folded, pooled), logits[0, classes])]
             form = form if heads.agrees(*fit, logits.dtype) else None
+        self._tokens = (
+            form is None and self.method != "class_gate" and reads_class_token(self.model)
+        )
+        if self._tokens:
+            self._copy_rows(cast(nn.Module, self.model.head), classes, pooled.dtype)
+            return
         if form is None:
             pooled_by = getattr(self.model, "global_pool", None)
             more = ', or create the model with global_pool="avg"' if pooled_by == "token" else ""
@@ -118,7 +126,10 @@ class ExplainedModel(nn.Module):
         if form.norm is not None:
             name = next(n for n, m in self.model.named_modules() if m is form.norm)
             self._norm_path = tuple(name.split("."))
-        weight, bias = heads.rows_of(form.classifier, classes, pooled.dtype)
+        self._copy_rows(form.classifier, classes, pooled.dtype)
+
+    def _copy_rows(self, classifier: nn.Module, classes: torch.Tensor, dtype: torch.dtype) -> None:
+        weight, bias = heads.rows_of(classifier, classes, dtype)
         self.register_buffer("weight", weight.clone(), persistent=False)
         self.register_buffer("bias", bias.clone(), persistent=False)
 
@@ -132,19 +143,44 @@ class ExplainedModel(nn.Module):
             Logits, (B, num_classes); heatmaps in [0, 1], (B, N, *size) for N targets, with N = 1
             for maps that are the same for every class; gate, (B, channels).
         """
-        native = self.se_model.forward_features(images)
+        trace: Optional[TokenTrace] = None
+        if self._tokens:
+            native, trace = traced_features(self.model, images)
+        else:
+            native = self.se_model.forward_features(images)
         logits = self.se_model.forward_head(native)
         gate = self.se_model.gate(native)
         grid = self.se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
-        weights, places = self._weights(grid, gate), grid.flatten(2)  # (B, N, C), (B, C, P)
-        raw = torch.einsum("bnc,bcp->bnp", weights, places)
-        if self.method == "support":
-            raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
+        raw = self._weighted(grid, gate) if trace is None else self._attended(trace, gate)
+        count = raw.shape[1]
         raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
         from_zero, size = self.method in FROM_ZERO_METHODS, tuple(images.shape[2:])
         placement = placement_of(self.model, tuple(grid.shape[2:]), size)
         heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size, placement)
-        return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate
+        return logits, heatmap.unflatten(0, (-1, count)), gate
+
+    def _weighted(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """Return weighted sums of the channels, (B, N, P)."""
+        weights, places = self._weights(grid, gate), grid.flatten(2)  # (B, N, C), (B, C, P)
+        raw = torch.einsum("bnc,bcp->bnp", weights, places)
+        if self.method == "support":
+            raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
+        return raw
+
+    def _attended(self, trace: TokenTrace, gate: torch.Tensor) -> torch.Tensor:
+        """Return what each patch adds through the class token's last attention, (B, N, P)."""
+        weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
+        count = len(self.targets)
+        rows = (weight[None] * gate[:, None]).flatten(0, 1)  # (B * N, C)
+        token = trace.after[:, None].expand(-1, count, -1).flatten(0, 1)
+        norm: nn.Module = self.model.norm  # type: ignore[assignment]
+        folded = heads.fold_norm(norm, rows, bias[None].expand(len(gate), -1).flatten(), token)
+        found = attended(self.model, trace, weight.dtype)
+        weights = value_weights(self.model, folded.weight.unflatten(0, (-1, count)))
+        parts = torch.einsum("bnhd,bhtd,bht->bnht", weights, found.values, found.share)
+        parts = parts.shape[3] * parts
+        net = parts.sum(2)
+        return maps.support(net, parts.abs().sum(2)) if self.method == "support" else net
 
     def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """Return the channel weights of each map, gate included, (B, N, C)."""
