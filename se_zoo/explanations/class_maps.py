@@ -135,7 +135,7 @@ def _attention_maps(
     weights, fit = class_token.token_weights(
         module, state.trace, state.gate, rows.rows.images, rows.rows.targets
     )
-    if not heads.agrees(*tell_host([*fit, logits]), logits.dtype):  # type: ignore[call-arg]
+    if not heads.agrees(tell_host([*fit, logits]), logits.dtype):
         return None
     parts = class_token.patch_parts(module, state.trace, weights.weight, rows.counts)
     parts = parts.shape[2] * parts  # as everywhere, the map's mean is a part of the logit

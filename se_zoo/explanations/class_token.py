@@ -57,10 +57,10 @@ def traced_features(model: nn.Module, images: torch.Tensor) -> Tuple[Features, T
     """Return what ``forward_features`` returns, and the tokens around the last block."""
     vit = cast(VisionTransformer, model)
     last = len(vit.blocks) - 1
-    native, found = vit.forward_intermediates(  # type: ignore[misc]
+    found: Any = vit.forward_intermediates(
         images, indices=[last - 1, last], return_prefix_tokens=True, output_fmt="NLC"
     )
-    (patches, prefix), (_, after) = found
+    native, ((patches, prefix), (_, after)) = found
     return native, TokenTrace(torch.cat([prefix, patches], 1), after[:, 0])
 
 

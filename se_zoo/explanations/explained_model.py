@@ -108,7 +108,7 @@ class ExplainedModel(nn.Module):
                 form.norm, *heads.rows_of(form.classifier, classes, pooled.dtype), pooled
             )
             fit = [t.cpu().numpy() for t in (*heads.fit_of(folded, pooled), logits[0, classes])]
-            form = form if heads.agrees(*fit, logits.dtype) else None
+            form = form if heads.agrees(fit, logits.dtype) else None
         self._tokens = (
             form is None and self.method != "class_gate" and reads_class_token(self.model)
         )

@@ -203,7 +203,7 @@ def _ask(
         fits = [array[row_images, list(each)] for each in (targets, *others) for array in fits]
         if form is not None and pooled is not None:
             weights += [fold(form, pooled, host.of(c)) for c in (rows.targets, *classes)]
-    if not all(heads.agrees(*fits[n : n + 3], dtype) for n in range(0, len(fits), 3)):
+    if not all(heads.agrees(fits[n : n + 3], dtype) for n in range(0, len(fits), 3)):
         return None
     return _Told(host, targets, classes, others, weights or [None] * (1 + len(classes)))
 

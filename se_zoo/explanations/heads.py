@@ -10,7 +10,7 @@ reproduce the head's logits for probe features with known channel means (:func:`
 the model's logits for the batch at hand (:func:`agrees`).
 """
 
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -246,15 +246,14 @@ def fit_of_all(rows: ChannelWeights, scale: Optional[torch.Tensor], pooled: torc
     return Fit(torch.addmm(rows.constant, scaled, rows.weight.T), spread)
 
 
-def agrees(fit: np.ndarray, spread: np.ndarray, logits: np.ndarray, dtype: torch.dtype) -> bool:
+def agrees(told: Sequence[np.ndarray], dtype: torch.dtype) -> bool:
     """Return whether folded weights give a model's logits, up to rounding.
 
     Args:
-        fit: Logits of :class:`Fit`.
-        spread: Spread of :class:`Fit`.
-        logits: The model's logits.
+        told: Logits and spread of :class:`Fit`, and the model's logits.
         dtype: The logits' type.
     """
+    fit, spread, logits = told
     half = dtype in (torch.float16, torch.bfloat16)
     tolerance = 5e-2 if half else 5e-3  # TF32 products have a relative error of 1e-3
     return bool((np.abs(fit - logits) <= tolerance * (spread + np.abs(logits)) + 1e-6).all())
@@ -305,7 +304,7 @@ def find_form(
         form = HeadForm(classifier, norm)
         fit = fit_of_all(form.rows(classes, dtype), sample_scale(norm, means), means)
         arrays = [t.double().cpu().numpy() for t in (*fit, logits)]
-        if agrees(*arrays, logits.dtype):  # type: ignore[call-arg]
+        if agrees(arrays, logits.dtype):
             return form
     return None
 

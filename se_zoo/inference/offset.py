@@ -94,10 +94,10 @@ def measure_offset(
             found.append((first, mirrored.flip(axis)))
     if count < LEAST:
         raise InvalidInputError(f"{count} images are too few; give {LEAST} or more, best over 100.")
-    measured = [
-        _axis_offset(*(torch.cat(side) for side in zip(*found, strict=True)), axis, reach[axis])
-        for axis, found in zip(axes, pairs, strict=True)
-    ]
+    measured = []
+    for axis, found in zip(axes, pairs, strict=True):
+        first, mirrored = (torch.cat(side) for side in zip(*found, strict=True))
+        measured.append(_axis_offset(first, mirrored, axis, reach[axis]))
     return MeasuredOffset(measured[0], measured[1] if vertical else None, count)
 
 

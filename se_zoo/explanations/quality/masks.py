@@ -42,7 +42,7 @@ def mask_regions(
         )
     config = {**resolve_data_config(model=model), "interpolation": "nearest"}
     transform: Any = create_transform(**config, normalize=False)
-    plain = [m.convert("L").point(lambda v: min(v, 1)) if m.mode == "1" else m for m in masks]
+    plain = [m.convert("L").point([0] + [1] * 255) if m.mode == "1" else m for m in masks]
     numbers = torch.stack([transform(mask)[0] for mask in plain])
     known = torch.ones_like(numbers, dtype=torch.bool) if unknown is None else numbers != unknown
     chosen = numbers != 0 if classes is None else torch.isin(numbers, torch.tensor(list(classes)))
