@@ -1,5 +1,6 @@
 """The class gate: channels that speak for a class, selected by the paper's rule."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 import se_zoo
 from se_zoo.explanations import maps, select_channels
+from se_zoo.explanations.channel_selection import Selection
 from se_zoo.explanations.explained_model import ExplainedModel
 
 from .explain_models import celeba, images, plain  # noqa: F401  fixtures
@@ -93,7 +95,12 @@ def test_rows_of_one_image_keep_their_own_channels(celeba: Any) -> None:
     assert not torch.equal(found.selected[0], found.selected[1])
     one = found[1]
     assert torch.equal(one.selected, found.selected[2:]) and one.rule == found.rule[2:]
+    # As of an explanation that was read from a file, where there are no gates to select from.
+    kept = Selection(found.selected, found.rule)
+    known = replace(found, class_gate=None, selection=kept)
+    assert known[1].rule == one.rule and torch.equal(known[1].selected, one.selected)
     written = found.to_dict()
+    assert known.to_dict()["rows"] == written["rows"]
     row = written["rows"][1]
     assert row["selected_channels"] == torch.where(alone.selected[0])[0].tolist()
     assert row["rule"] == alone.rule[0]

@@ -68,6 +68,8 @@ class Explanation:
         images: The given images, (B, 3, H, W), or clips, (B, 3, T, H, W); not copied.
         mean: Channel means that the images were normalised with.
         std: Channel standard deviations that the images were normalised with.
+        selection: Selected channels and rules, if they are known otherwise than from the gates, as
+            of an explanation that was read from a file.
     """
 
     heatmap: torch.Tensor
@@ -91,6 +93,7 @@ class Explanation:
     images: torch.Tensor
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
+    selection: Optional[Selection] = None
 
     def __repr__(self) -> str:
         return (
@@ -119,6 +122,11 @@ class Explanation:
         image = index % len(self)
         rows = [n for n, i in enumerate(self.image_index.tolist()) if i == image]
         one = slice(image, image + 1)
+        selection = self.selection
+        if selection is not None:
+            chosen = rows if self.method == "class_gate" else [image]
+            rule = tuple(selection.rule[n] for n in chosen)
+            selection = Selection(selection.mask[chosen], rule)
         return replace(
             self,
             heatmap=self.heatmap[rows],
@@ -131,10 +139,13 @@ class Explanation:
             target=tuple(self.target[n] for n in rows),
             versus=None if self.versus is None else tuple(self.versus[n] for n in rows),
             images=self.images[one],
+            selection=selection,
         )
 
     @cached_property
     def _selection(self) -> Selection:
+        if self.selection is not None:
+            return self.selection
         return select_channels(self.gate if self.class_gate is None else self.class_gate)
 
     @property

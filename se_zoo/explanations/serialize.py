@@ -22,6 +22,7 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
         "image_size": list(explanation.heatmap.shape[-2:]),
         "cell_size": list(explanation.placement.cells),
         "map_offset": list(explanation.placement.offset),
+        "versus_weights": list(explanation.versus_weights),
         "multi_label": explanation.multi_label,
         "thresholds": None if thresholds is None else list(thresholds),
         "rows": _rows(explanation),
@@ -45,7 +46,7 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
         }
         if explanation.versus is not None:
             row["versus"] = explanation.versus[n]
-        if explanation.class_gate is not None:
+        if explanation.method == "class_gate":
             row["selected_channels"] = explanation.selected[n].nonzero()[:, 0].tolist()
             row["rule"] = explanation.rule[n]
         rows.append(row)
@@ -55,7 +56,10 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
 def _images(explanation: "Explanation") -> List[Dict[str, Any]]:
     probabilities, predicted = explanation.probabilities, explanation.predicted
     gate = explanation.gate
-    selected, rule = select_channels(gate)
+    if explanation.method == "class_gate":  # its selected channels are of the rows
+        selected, rule = select_channels(gate)
+    else:
+        selected, rule = explanation.selected, explanation.rule
     return [
         {
             "probabilities": _rounded(probabilities[i]),
