@@ -18,9 +18,11 @@ from .tester import same
 
 def by_hand(features: torch.Tensor, gate: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     """Class-gate map of one image: features (C, H, W), gate and slope (C,)."""
-    scale = features.abs().amax((1, 2)).clamp(min=1e-6).sqrt()
-    scale[features.mean((1, 2)) < 0] *= -1
     signed = -features.min() > 0.5 * features.max()
+    scale = features.abs().amax((1, 2)).clamp(min=1e-6).sqrt()
+    if signed:
+        scale = features.square().mean((1, 2)).sqrt()
+    scale[features.mean((1, 2)) < 0] *= -1
     u = gate * slope * (scale if signed else scale.sign())
     chosen = u > u.mean() + 1.2816 * u.std(correction=0)
     drawn = features / scale[:, None, None]
@@ -55,19 +57,26 @@ def test_map_by_hand(plain: Any) -> None:
         assert same(found.raw[n], expected, 1e-4)
 
 
-def test_sign_and_size_of_a_channel_do_not_matter() -> None:
-    """ConvNeXt, ViT and Swin have signed features; a mirrored channel says the same."""
+def test_map_of_signed_features_by_hand() -> None:
     torch.manual_seed(0)
-    features, gate = torch.randn(1, 40, 5, 5), torch.rand(1, 40)
-    slope = torch.randn(1, 40)
-    signs = torch.where(torch.rand(40) < 0.5, -1.0, 1.0)
+    features, gate, slope = torch.randn(1, 60, 5, 5), torch.rand(1, 60), torch.randn(1, 60)
+    weights, _ = maps.class_gate_weights(gate * slope, maps.channel_scale(features))
+    raw = maps.weighted_maps(features, weights, [1])[0]
+    assert same(raw, by_hand(features[0], gate[0], slope[0]), 1e-4)
+
+
+def test_sign_and_size_of_a_signed_channel_do_not_matter() -> None:
+    """ConvNeXt, ViT and Swin have signed features; a channel turned around says the same."""
+    torch.manual_seed(0)
+    features, gate, slope = torch.randn(1, 40, 5, 5), torch.rand(1, 40), torch.randn(1, 40)
+    factors = torch.where(torch.rand(40) < 0.5, -1.0, 1.0) * (0.9 + 0.2 * torch.rand(40))
 
     def drawn(f: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         weights, _ = maps.class_gate_weights(gate * w, maps.channel_scale(f))
         return maps.weighted_maps(f, weights, [1])
 
-    flipped = features * signs.view(1, -1, 1, 1)
-    assert same(drawn(features, slope), drawn(flipped, slope * signs), 1e-5)
+    changed = features * factors.view(1, -1, 1, 1)
+    assert same(drawn(features, slope), drawn(changed, slope / factors), 1e-5)
 
 
 def test_dropping_its_channels_costs_more_than_dropping_those_of_the_gate(plain: Any) -> None:
@@ -110,7 +119,7 @@ def test_rows_of_one_image_keep_their_own_channels(celeba: Any) -> None:
 
 
 def test_head_without_exact_weights_uses_the_slope_of_the_head() -> None:
-    model = se_zoo.squeeze("test_vit")  # reads the class token
+    model: Any = se_zoo.squeeze("test_vit")  # reads the class token
     torch.nn.init.normal_(model.get_classifier().weight, std=0.1)
     batch = torch.randn(2, *model.input_shape())
     found = model.eval().explain(batch, 3, "class_gate")

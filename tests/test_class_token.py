@@ -35,6 +35,7 @@ def test_part_of_a_patch_is_what_its_values_add(kind: str) -> None:
     images = varied_images(2, (64, 64)).double()
     rows, targets = torch.tensor([0, 1]), torch.tensor([3, 1])
     with torch.no_grad():
+        native: Any
         native, trace = class_token.traced_features(model, images)
         assert torch.equal(native, model.forward_features(images))
         gate, logits = model.gate(native), model(images)

@@ -218,8 +218,10 @@ class ChannelScale(NamedTuple):
     """How class-gate maps scale the channels of each image, (B, C) each, with the channel's sign.
 
     Attributes:
-        drawn: What a channel is divided by in the map: the root of its largest value.
-        selected: What its class gate is multiplied by before channels are selected.
+        drawn: What a channel is divided by in the map: the root of its largest value; of signed
+            features the root of the mean of its squares.
+        selected: What its class gate is multiplied by before channels are selected: 1; of signed
+            features the same root.
     """
 
     drawn: torch.Tensor
@@ -239,10 +241,10 @@ def channel_scale(features: torch.Tensor) -> ChannelScale:
     """
     flat = features.flatten(2)
     sign = torch.where(flat.mean(2) < 0, -1.0, 1.0)
+    signed = (-flat.amin((1, 2)) > _SIGNED * flat.amax((1, 2)))[:, None]
     root = flat.abs().amax(2).clamp(min=1e-6).sqrt()
-    signed = -flat.amin((1, 2)) > _SIGNED * flat.amax((1, 2))
-    drawn = root * sign
-    return ChannelScale(drawn, torch.where(signed[:, None], drawn, sign))
+    rms = flat.square().mean(2).sqrt().clamp(min=1e-6)
+    return ChannelScale(sign * torch.where(signed, rms, root), sign * torch.where(signed, rms, 1.0))
 
 
 def class_gate_weights(
