@@ -18,6 +18,7 @@ from benchmarks.face_cases import celeba_cases, celeba_part_cases, face_part_cas
 from benchmarks.map_cases import CaseSet, mosaic_cases, own_cases, sample, sample_mobilenet
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations import explain
+from se_zoo.explanations.methods import CLASS_TOKEN_WEIGHTS
 from se_zoo.explanations.quality.compare import CENTRE, METHODS, OURS, Settings
 from se_zoo.explanations.quality.peers import ANY_HEAD, BY_CHANNEL, PEERS, check_libraries
 from se_zoo.models.load_model import load_model
@@ -215,7 +216,8 @@ def check_sets(given: Bench, sets: List[CaseSet]) -> None:
             )
         without = [m for m in given.methods if m in PEERS and m not in ANY_HEAD]
         first = found.cases.some([0])
-        if without and explain(found.model, first.images, first.targets).weights == "projection":
+        weights = explain(found.model, first.images, first.targets).weights if without else ""
+        if weights in CLASS_TOKEN_WEIGHTS:
             raise InvalidInputError(
                 f"{found.name}: the model's head reads class tokens alone, for which "
                 f"{', '.join(without)} have no map. Name other methods in --methods, such as "

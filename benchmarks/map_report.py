@@ -19,7 +19,9 @@ from se_zoo.explanations.quality.regions import WANTED_IOUS
 QUALITY = {
     "pointing": ("pointing", True),
     "pixel_ap": ("pixel AP", True),
+    "mask_iou": ("mask IoU", True),
     "energy": ("energy / chance", True),
+    "energy_squared": ("energy, map squared", True),
     "box": ("MaxBoxAccV2", True),
     "insertion": ("insertion", True),
     "deletion": ("deletion", False),
@@ -110,6 +112,8 @@ class Bootstrap:
         """Return the mean over the cases in every resample, (1 + R,)."""
         weights = self._weights(rows)
         values = np.asarray([table[str(n)] for n in rows], float)
+        if measure == "mask_iou":
+            return (weights @ values).max(1)  # the best threshold for all cases together
         if measure != "box":
             return weights @ values
         # The same as quality.max_box_accuracy, for all resamples at once.

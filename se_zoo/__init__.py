@@ -44,6 +44,7 @@ if TYPE_CHECKING or not _is_command_line():
         explain,
     )
     from .inference.clips import load_clip
+    from .inference.offset import measure_offset
     from .layers import SqueezeExcite
     from .models import (
         ClipConfig,
@@ -87,6 +88,7 @@ __all__ = [
     "list_models",
     "load_clip",
     "load_predictions",
+    "measure_offset",
     "push_to_hub",
     "resolve_clip_config",
     "save",
@@ -103,7 +105,7 @@ _LATE = {
     "push_to_hub": "hub",
 }
 #: Rooms of the names that the command line does not import at once.
-_ROOMS = ("explanations", "inference.clips", "layers", "models")
+_ROOMS = ("explanations", "inference.clips", "inference.offset", "layers", "models")
 
 
 def __getattr__(name: str) -> Any:

@@ -216,20 +216,49 @@ def test_difference_changes_sign_with_its_classes(celeba: Any) -> None:
     assert torch.equal(one.raw, -other.raw) and torch.equal(one.constant, -other.constant)
 
 
+def test_difference_takes_several_classes_with_weights(plain: Any) -> None:
+    batch = images(2)
+    parts = {k: plain.explain(batch, k) for k in (1, 2, 4)}
+    found = plain.explain(batch, 1, "difference", versus={2: 0.5, 4: 0.2})
+    assert found.exact and found.versus == ((2, 4), (2, 4)) and found.versus_weights == (0.5, 0.2)
+    for name in ("raw", "constant"):
+        one, two, four = (getattr(parts[k], name) for k in (1, 2, 4))
+        assert same(getattr(found, name), one - 0.5 * two - 0.2 * four, 1e-5)
+    total = found.raw.flatten(1).mean(1) + found.constant
+    logits = found.logits
+    assert same(total, logits[:, 1] - 0.5 * logits[:, 2] - 0.2 * logits[:, 4], 1e-4)
+    assert found.titles()[0].startswith("1 (not 2 + 4)") and found[1].versus == ((2, 4),)
+    assert found.to_dict()["rows"][0]["versus"] == (2, 4)
+    alike = plain.explain(batch, 1, "difference", versus=[2, 4])
+    assert alike.versus_weights == (0.5, 0.5)
+    assert torch.equal(
+        plain.explain(batch, 1, "difference", versus=2).raw,
+        plain.explain(batch, 1, "difference", versus={2: 1.0}).raw,
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (dict(method="difference", target=1, versus={3: 0.0}), "positive weight"),
+        (dict(method="difference", target=1, versus={3: "a"}), "positive weight"),
+        (dict(method="difference", target=1, versus=[3, 3]), "each class once"),
+        (dict(method="difference", target=1, versus=[]), "names no class"),
+        (dict(method="difference", target=1, versus={3: 0.5, 1: 0.5}), "target itself"),
         (dict(versus=3), "difference"),
         (dict(method="gate", versus=3), "difference"),
         (dict(method="difference", target=3, versus=3), "target itself"),
         (dict(method="difference", target=[1, 3], versus=3), "target itself"),
         (dict(method="difference", target=1, versus=40), "0 to 39"),
         (dict(method="difference", target=1, versus=True), "not True"),
-        (dict(method="difference", target=1, versus=[1]), "not"),
+        (dict(method="difference", target=1, versus=[1]), "target itself"),
         (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
-        (dict(method="contributions"), "contribution, support, gate, difference, activation"),
-        (dict(method=""), "contribution, support, gate, difference, activation"),
-        (dict(method=3), "contribution, support, gate, difference, activation"),
+        (
+            dict(method="contributions"),
+            "contribution, support, class_gate, gate, difference, activation",
+        ),
+        (dict(method=""), "contribution, support, class_gate, gate, difference, activation"),
+        (dict(method=3), "contribution, support, class_gate, gate, difference, activation"),
         (dict(normalize="images"), "positive number"),
         (dict(normalize=0), "positive number"),
         (dict(normalize=-1.0), "positive number"),

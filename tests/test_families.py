@@ -93,7 +93,7 @@ class TestConvNeXtStdNorm(HandWrittenHead):
 
 
 class TestViTClassToken(HandWrittenHead):
-    """The classifier reads the class token: patch maps are a projection, and say so."""
+    """The classifier reads the class token: maps show what its attention takes of each patch."""
 
     name = "vit_tiny_patch16_224_sehead"
     backbone = "vit_tiny_patch16_224"
@@ -102,7 +102,7 @@ class TestViTClassToken(HandWrittenHead):
     feature_kwargs: ClassVar = {"out_indices": 2}
     grid = (4, 4)
     exact = False
-    weights = "projection"
+    weights = "attention"
 
 
 class TestViTAveragePool(HandWrittenHead):
@@ -134,7 +134,7 @@ class TestViTRegisterTokens(HandWrittenHead):
     size = 56
     grid = (4, 4)
     exact = False
-    weights = "projection"
+    weights = "attention"
 
 
 class TestViTRegisterTokensAveragePool(TestViTRegisterTokens):

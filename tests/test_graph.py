@@ -28,6 +28,7 @@ def made(kind: str) -> Any:
     model: Any = timm.create_model(**BACKBONES[kind]).eval()  # type: ignore[arg-type]
     # An untrained classifier's maps are next to nothing.
     torch.nn.init.normal_(model.get_classifier().weight, std=0.1)
+    torch.nn.init.normal_(model.se.fc2.weight, std=0.1)  # an untrained gate is the identity
     return model
 
 
@@ -70,14 +71,14 @@ def test_targets() -> None:
         ExplainedModel(model, targets=["nobody"])
     with pytest.raises(InvalidInputError, match="know no class"):
         ExplainedModel(model, "gate", targets=[1])
-    with pytest.raises(InvalidInputError, match="contribution, support, gate"):
+    with pytest.raises(InvalidInputError, match="contribution, support, class_gate, gate"):
         ExplainedModel(model, "difference")
 
 
 def test_a_head_that_needs_a_gradient_is_refused() -> None:
     model = timm.create_model("timm_sehead", backbone="test_vit")  # reads the class token
     with pytest.raises(InvalidInputError, match="global_pool"):
-        ExplainedModel(model)
+        ExplainedModel(model, "class_gate")
     assert ExplainedModel(model, "gate").targets == ()
 
 

@@ -304,14 +304,16 @@ class SEHeadTester:
         model = copy.deepcopy(reference).bfloat16()
         with pytest.MonkeyPatch.context() as patch:
             # The same features and so the same gate: what is compared is the explanation alone.
-            patch.setattr(reference, "forward_features", lambda x: model.forward_features(
-                x.bfloat16()).float())  # fmt: skip
+            # Maps of the attention read the tokens inside the backbone.
+            if self.weights != "attention":
+                patch.setattr(reference, "forward_features", lambda x: model.forward_features(
+                    x.bfloat16()).float())  # fmt: skip
             expected = reference.explain(images, [0, 1, 2])
         explanation = model.explain(images, [0, 1, 2])
         assert explanation.logits.dtype == explanation.gate.dtype == torch.bfloat16
         assert explanation.heatmap.dtype == explanation.raw.dtype == torch.float32
         assert (explanation.exact, explanation.weights) == (self.exact, self.weights)
-        assert same(explanation.raw, expected.raw, 0.1)
+        assert same(explanation.raw, expected.raw, 0.3 if self.weights == "attention" else 0.1)
 
     def test_float64_model(self) -> None:
         model, images = self.model(), self.images()

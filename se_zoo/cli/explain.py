@@ -43,7 +43,9 @@ class Explain:
     target: Annotated[Tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Label or class index; by default what the model predicts. For several give it again:
     --target Smiling --target Male. After the files, --target Smiling Male works too."""
-    method: Literal["contribution", "support", "gate", "difference", "activation"] = "contribution"
+    method: Literal["contribution", "support", "class_gate", "gate", "difference", "activation"] = (
+        "contribution"
+    )
     """Which map; see docs/explain.md."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""

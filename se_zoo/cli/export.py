@@ -22,7 +22,7 @@ class Export:
     compared with torch before it is written."""
     out: Optional[Path] = None
     """File to write; by default the model's name with the format as its ending."""
-    method: Literal["contribution", "support", "gate", "activation"] = "contribution"
+    method: Literal["contribution", "support", "class_gate", "gate", "activation"] = "contribution"
     """Kind of heatmap. contribution and support give one for each target."""
     target: Tuple[str, ...] = ()
     """Labels or class indices of the contribution or support maps; by default all classes."""

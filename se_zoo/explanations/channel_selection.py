@@ -34,12 +34,17 @@ def select_channels(gate: torch.Tensor) -> Selection:
     Returns:
         The selected channels, (B, C) bool, and the rule of each image.
     """
-    # In double, because rounding in the mean would select channels of a constant gate. On the CPU,
-    # because not every device has double (MPS).
-    mask, none = selection_mask(gate.detach().cpu().double())
-    return Selection(
-        mask.to(gate.device), tuple("rank" if n else "threshold" for n in none.tolist())
-    )
+    mask, found = selection_mask(in_double(gate.detach()))
+    rule = tuple("threshold" if n else "rank" for n in found[:, 0].tolist())
+    return Selection(mask.to(gate.device), rule)
+
+
+def in_double(gate: torch.Tensor) -> torch.Tensor:
+    """Return gates in double: rounding in the mean would select channels of a constant gate.
+
+    They stay on their device, unless it has no double (MPS).
+    """
+    return gate.cpu().double() if gate.device.type == "mps" else gate.double()
 
 
 def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -49,16 +54,17 @@ def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         values: Gates in double, (B, C).
 
     Returns:
-        The mask, (B, C) bool, and whether it was selected by rank, (B,) bool.
+        The mask, (B, C) bool, and whether a channel exceeds the threshold, (B, 1) bool; else the
+        mask was selected by rank.
     """
-    bound = values.mean(1, keepdim=True) + _TOP_TENTH_SIGMA * values.std(
-        1, keepdim=True, correction=0
-    )
-    mask = (values > bound) & (values.amax(1, keepdim=True) > values.amin(1, keepdim=True))
-    none = ~mask.any(1)
+    # Of a constant gate, rounding in the mean would select channels.
+    mean = values.mean(1, keepdim=True) * (1 + 1e-12)
+    std = values.std(1, keepdim=True, correction=0)
+    mask = values > torch.add(mean, std, alpha=_TOP_TENTH_SIGMA)
+    found = mask.any(1, keepdim=True)
     count = max(1, round(0.1 * values.shape[1]))
     # The largest tenth, of equal values the first. ONNX has no stable sort.
     last = values.topk(count, dim=1).values[:, -1:]
     above, equal = values > last, values == last
     by_rank = above | (equal & (equal.cumsum(1) <= count - above.sum(1, keepdim=True)))
-    return mask | (by_rank & none[:, None]), none
+    return torch.where(found, mask, by_rank), found

@@ -36,16 +36,25 @@ def linear_rows(classifier: Any, channels: int, dtype: torch.dtype) -> Optional[
     """
     if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.Identity):
         return None
-    weight = getattr(classifier, "weight", None)
-    plain = type(weight) in (nn.Parameter, torch.Tensor)
-    if isinstance(classifier, (nn.Linear, nn.Conv2d, nn.Conv3d)) and plain:
+    if is_plain(classifier):
+        weight: Any = classifier.weight
         if weight.shape[1] != channels or weight.numel() != weight.shape[0] * channels:
             return None
-        bias = classifier.bias
+        bias: Any = classifier.bias
         rows = weight.detach().flatten(1).to(dtype)
         kept = rows.new_zeros(len(rows)) if bias is None else bias.detach().to(dtype)
         return LinearRows(rows, kept, False)
     return _asked(classifier, channels, dtype)
+
+
+def is_plain(classifier: Any) -> bool:
+    """Return whether a classifier is a linear layer or convolution with a float weight of its own.
+
+    Args:
+        classifier: The layer, or a module that stands for one.
+    """
+    plain = type(getattr(classifier, "weight", None)) in (nn.Parameter, torch.Tensor)
+    return isinstance(classifier, (nn.Linear, nn.Conv2d, nn.Conv3d)) and plain
 
 
 def _asked(classifier: nn.Module, channels: int, dtype: torch.dtype) -> Optional[LinearRows]:

@@ -7,10 +7,10 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
-from .channel_selection import selection_mask
+from .class_token import TokenTrace, attended, reads_class_token, traced_features, value_weights
 from .explainer import warn_untrained
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
-from .se_model import SEModel, backbone_features, check_images, check_model
+from .se_model import SEModel, backbone_features, check_images, check_model, placement_of
 from .target_classes import label_index
 
 
@@ -20,14 +20,15 @@ class ExplainedModel(nn.Module):
     It computes the maps of :func:`se_zoo.explain` for a fixed list of classes. No operation
     depends on the values of tensors, so ``torch.compile``, ``torch.export`` and ONNX take the whole
     module. Maps that need a gradient cannot be exported; the contribution map of a head of average
-    pooling, norm and linear layer needs none. The classifier's rows are copied, so create the
-    module again after further training.
+    pooling, norm and linear layer needs none, nor that of a plain class-token ViT. The classifier's
+    rows are copied, so create the module again after further training.
 
     Args:
         model: Model with an SE head, in float32; it is put into eval mode.
-        method: ``"contribution"``, ``"support"``, ``"gate"`` or ``"activation"``.
-        targets: Classes of the contribution or support maps, by index or label; by default all.
-            The other maps are the same for every class.
+        method: ``"contribution"``, ``"support"``, ``"class_gate"``, ``"gate"`` or
+            ``"activation"``.
+        targets: Classes of the contribution, support or class-gate maps, by index or label; by
+            default all. The other maps are the same for every class.
         normalize: As in :func:`se_zoo.explain`.
         raw: Return the maps before they are normalised and resized, at the backbone's own grid.
 
@@ -58,9 +59,9 @@ class ExplainedModel(nn.Module):
             )
         if targets is not None and (method in CLASSLESS_METHODS or not targets):
             raise InvalidInputError(
-                "targets must name at least one class, and are for contribution and support maps "
-                f"only, because gate and activation maps know no class; got {targets!r} for "
-                f"{method!r}."
+                "targets must name at least one class, and are for contribution, support and "
+                "class-gate maps only, because gate and activation maps know no class; got "
+                f"{targets!r} for {method!r}."
             )
         check_model(model)
         parameter = next(model.parameters())
@@ -78,6 +79,7 @@ class ExplainedModel(nn.Module):
         self.raw = raw
         self.outputs = ("logits", "raw" if raw else "heatmap", "gate")
         self.targets: Tuple[int, ...] = ()
+        self._tokens = False  # whether the map is of the class token's attention
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()
         if method not in CLASSLESS_METHODS:
@@ -103,13 +105,25 @@ class ExplainedModel(nn.Module):
         classes = torch.tensor(self.targets, device=images.device)
         grid, gate = se_model.feature_grid(native, shape[-2:]), se_model.gate(native)
         pooled = (grid.flatten(2).mean(2) * gate).expand(len(classes), -1)
-        folding = heads.find_folding(
-            self.model, pooled, classes, logits[0, classes],
+        form = heads.find_form(
+            self.model, grid.shape[1], pooled.dtype,
             lambda: heads.probe_head(
                 self.model, native, lambda view: se_model.feature_grid(view, shape[-2:])
             ),
         )  # fmt: skip
-        if folding is None:
+        if form is not None:
+            folded = heads.fold_norm(
+                form.norm, *heads.rows_of(form.classifier, classes, pooled.dtype), pooled
+            )
+            fit = [t.cpu().numpy() for t in (*heads.fit_of(folded, pooled), logits[0, classes])]
+            form = form if heads.agrees(fit, logits.dtype) else None
+        self._tokens = (
+            form is None and self.method != "class_gate" and reads_class_token(self.model)
+        )
+        if self._tokens:
+            self._copy_rows(cast(nn.Module, self.model.head), classes, pooled.dtype)
+            return
+        if form is None:
             pooled_by = getattr(self.model, "global_pool", None)
             more = ', or create the model with global_pool="avg"' if pooled_by == "token" else ""
             raise InvalidInputError(
@@ -117,11 +131,15 @@ class ExplainedModel(nn.Module):
                 f"linear layer, so its {self.method} map would need a gradient; use the method "
                 f'"gate" or "activation"{more}.'
             )
-        if folding.norm is not None:
-            name = next(n for n, m in self.model.named_modules() if m is folding.norm)
+        if form.norm is not None:
+            name = next(n for n, m in self.model.named_modules() if m is form.norm)
             self._norm_path = tuple(name.split("."))
-        self.register_buffer("weight", folding.rows[0].detach().clone(), persistent=False)
-        self.register_buffer("bias", folding.rows[1].detach().clone(), persistent=False)
+        self._copy_rows(form.classifier, classes, pooled.dtype)
+
+    def _copy_rows(self, classifier: nn.Module, classes: torch.Tensor, dtype: torch.dtype) -> None:
+        weight, bias = heads.rows_of(classifier, classes, dtype)
+        self.register_buffer("weight", weight.clone(), persistent=False)
+        self.register_buffer("bias", bias.clone(), persistent=False)
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict and explain.
@@ -134,27 +152,53 @@ class ExplainedModel(nn.Module):
             for maps that are the same for every class, or raw maps, (B, N, *grid); gate,
             (B, channels).
         """
-        native = self.se_model.forward_features(images)
+        trace: Optional[TokenTrace] = None
+        if self._tokens:
+            native, trace = traced_features(self.model, images)
+        else:
+            native = self.se_model.forward_features(images)
         logits = self.se_model.forward_head(native)
         gate = self.se_model.gate(native)
         grid = self.se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
+        raw = self._weighted(grid, gate) if trace is None else self._attended(trace, gate)
+        if self.raw:
+            return logits, raw.unflatten(2, grid.shape[2:]), gate
+        count = raw.shape[1]
+        raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
+        from_zero, size = self.method in FROM_ZERO_METHODS, tuple(images.shape[2:])
+        placement = placement_of(self.model, tuple(grid.shape[2:]), size)
+        heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size, placement)
+        return logits, heatmap.unflatten(0, (-1, count)), gate
+
+    def _weighted(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """Return weighted sums of the channels, (B, N, P)."""
         weights, places = self._weights(grid, gate), grid.flatten(2)  # (B, N, C), (B, C, P)
         raw = torch.einsum("bnc,bcp->bnp", weights, places)
         if self.method == "support":
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
-        if self.raw:
-            return logits, raw.unflatten(2, grid.shape[2:]), gate
-        raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
-        from_zero, size = self.method in FROM_ZERO_METHODS, tuple(images.shape[2:])
-        heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size)
-        return logits, heatmap.unflatten(0, (-1, weights.shape[1])), gate
+        return raw
+
+    def _attended(self, trace: TokenTrace, gate: torch.Tensor) -> torch.Tensor:
+        """Return what each patch adds through the class token's last attention, (B, N, P)."""
+        weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
+        count = len(self.targets)
+        rows = (weight[None] * gate[:, None]).flatten(0, 1)  # (B * N, C)
+        token = trace.after[:, None].expand(-1, count, -1).flatten(0, 1)
+        norm: nn.Module = self.model.norm  # type: ignore[assignment]
+        folded = heads.fold_norm(norm, rows, bias[None].expand(len(gate), -1).flatten(), token)
+        found = attended(self.model, trace, weight.dtype)
+        weights = value_weights(self.model, folded.weight.unflatten(0, (-1, count)))
+        parts = torch.einsum("bnhd,bhtd,bht->bnht", weights, found.values, found.share)
+        parts = parts.shape[3] * parts
+        net = parts.sum(2)
+        return maps.support(net, parts.abs().sum(2)) if self.method == "support" else net
 
     def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """Return the channel weights of each map, gate included, (B, N, C)."""
         if self.method == "activation":
             return torch.full_like(gate, 1 / gate.shape[1])[:, None]
         if self.method == "gate":
-            return maps.gate_weights(gate, selection_mask(gate.double())[0])[:, None]
+            return maps.gate_weights(gate)[:, None]
         count = len(self.targets)
         pooled = grid.flatten(2).mean(2) * gate
         weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
@@ -165,4 +209,10 @@ class ExplainedModel(nn.Module):
         for name in self._norm_path:  # torch 2.6 cannot export get_submodule
             norm = getattr(norm, name)
         folded = heads.fold_norm(norm, rows[0], rows[1], spread)
-        return folded.weight.unflatten(0, (-1, count)) * gate[:, None]
+        weights = folded.weight.unflatten(0, (-1, count)) * gate[:, None]
+        if self.method != "class_gate":
+            return weights
+        of_rows = [t[:, None].expand(-1, count, -1).flatten(0, 1) for t in maps.channel_scale(grid)]
+        scale = maps.ChannelScale(*of_rows)
+        drawn, _ = maps.class_gate_weights(weights.flatten(0, 1), scale)
+        return drawn.unflatten(0, (-1, count))

@@ -7,52 +7,60 @@ than a forward pass.
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..errors import InvalidInputError
-from ..layers.grid import Features, feature_map, in_dtype
-from . import heads, maps
-from .channel_selection import Selection, select_channels
+from . import head_forms, heads, maps
+from .class_maps import HostRows, Maps, class_maps, fold, weighted_difference
 from .eval_mode import in_eval_mode
 from .explanation import Explanation
+from .forward_pass import ForwardPass, check_finite, extent, run_forward, tell_host
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, METHODS
-from .se_model import SEModel, as_batch, backbone_features, check_images, check_model
-from .target_classes import Rows, Target, label_index, resolve_rows, runner_up
+from .se_model import SEModel, as_batch, check_model, check_values, placement_of, to_batch
+from .target_classes import Pending, Rows, Target, Versus, other_classes, pending_rows, runner_up
 
 if TYPE_CHECKING:
     from .se_model import Face, Images
 
 
-class _ForwardPass(NamedTuple):
-    """Results of one forward pass, from which every map is computed."""
-
-    native: Features  # in the backbone's layout and the dtype of the head's parameters
-    features: torch.Tensor  # (B, C, *grid)
-    gate: torch.Tensor  # (B, C), float32 or double
-    model_gate: torch.Tensor  # (B, C), in the dtype in which the model gave it
-    logits: torch.Tensor  # (B, num_classes)
-    selection: Selection  # channels that the gate selects
-
-
 class _Request(NamedTuple):
-    """What to explain, with all defaults resolved."""
+    """What to explain, with all defaults resolved but those that the logits decide."""
 
     method: str
     normalize: Union[str, float]
-    rows: Rows
-    versus: Optional[torch.Tensor]  # (N,), class that each row is compared with
+    rows: Pending
+    versus: Optional[Tuple[int, ...]]  # classes to compare with; () the runner-up, None nothing
+    factors: Tuple[float, ...]  # weight of each of them
 
 
-class _Maps(NamedTuple):
-    """Raw maps of all rows."""
+class _Told(NamedTuple):
+    """What the host was told of a forward pass."""
 
-    raw: torch.Tensor  # (N, *grid)
-    constant: torch.Tensor  # (N,)
-    exact: bool
-    source: str  # where the channel weights come from, see Explanation.weights
+    rows: HostRows
+    targets: Tuple[int, ...]  # class of each row
+    classes: List[torch.Tensor]  # for each class that is compared with, that of each row, (N,)
+    others: List[Tuple[int, ...]]  # the same on the host
+    weights: List[Optional[heads.ChannelWeights]]  # exact ones of targets and others, or None
+
+
+class _Found(NamedTuple):
+    """Maps and rows of an explanation."""
+
+    maps: Maps
+    images: torch.Tensor  # (N,)
+    targets: Tuple[int, ...]
+    others: List[Tuple[int, ...]]  # see _Told
+
+    @property
+    def versus(self) -> Optional[Tuple[Union[int, Tuple[int, ...]], ...]]:
+        """Class that each row is compared with, or several of them; None for none."""
+        if len(self.others) > 1:
+            return tuple(zip(*self.others, strict=True))
+        return self.others[0] if self.others else None
 
 
 def explain(
@@ -61,7 +69,7 @@ def explain(
     target: Target = None,
     method: Optional[str] = None,
     *,
-    versus: Union[int, str, None] = None,
+    versus: Versus = None,
     normalize: Union[str, float] = "image",
     face: "Face" = False,
 ) -> Explanation:
@@ -80,12 +88,17 @@ def explain(
         method: Which map; by default ``model.map_method``, or else ``"contribution"``.
             ``"contribution"``: ``sum_c w'[k, c] g_c``, signed, exact for pooling (+ norm) + linear
             heads. ``"support"``: the same with evidence against the class counted by half, not
-            exact. ``"gate"``: mean of the gated features of the selected channels, the map of
-            arXiv 2412.05134, the same for every class. ``"difference"``: contribution of the target
-            less that of another class. ``"activation"``: plain channel mean, the control that a
-            method must beat (LaFAM, arXiv 2407.06059).
-        versus: The other class of ``"difference"``; by default each image's runner-up. Needed for
-            a multi-label model, whose labels do not compete.
+            exact. ``"class_gate"``: the channels whose gate times classifier weight stands out,
+            less the mean of all channels; not exact, ours. ``"gate"``: mean of the gated features
+            of the selected channels, the map of arXiv 2412.05134, the same for every class.
+            ``"difference"``: contribution of the target less that of another class.
+            ``"activation"``: plain channel mean, the control that a method must beat (LaFAM, arXiv
+            2407.06059).
+        versus: The other class of ``"difference"``; by default each image's runner-up. Several
+            classes count alike, with a total weight of 1; a dict gives each its own weight:
+            ``{"cat": 0.6, "dog": 0.3}`` is the contribution of the target less these shares of the
+            others', as in Finer-CAM (arXiv 2501.11309). Needed for a multi-label
+            model, whose labels do not compete.
         normalize: ``"image"``, or the raw value drawn as 1 (see :func:`maps.to_unit_range`).
         face: Whether to find the face in each photo, and frame it as in CelebA. True: the largest
             one, by OpenCV's cascades. A path: by the YuNet network in this ONNX file. Or a
@@ -101,237 +114,22 @@ def explain(
     """
     method = _check_method(model, method, versus)
     normalize = maps.check_normalize(normalize)
-    given = check_model(model)
-    images, photos = as_batch(given, images, face)
-    batch = check_images(model, images)
+    images, photos = as_batch(check_model(model), images, face)
+    batch = to_batch(model, images)
     with torch.no_grad(), in_eval_mode(model) as still:
         se_model = check_model(still)
         if method == "gate" and not getattr(still, "gate_trained", True):
             warn_untrained()
-        state = _forward(se_model, batch)
+        state = run_forward(still, batch, tokens=method not in CLASSLESS_METHODS)
         with torch.autocast(batch.device.type, enabled=False):
-            rows = _target_rows(se_model, state, target, method)
-            other = _other_class(se_model, state, rows, method, versus)
-            request = _Request(method, normalize, rows, other)
-            found = _compute_maps(se_model, state, request)
+            request = _request(se_model, state, target, method, versus, normalize)
+            found = _find(still, batch, state, request)
             size, from_zero = tuple(batch.shape[2:]), method in FROM_ZERO_METHODS
-            heatmap = maps.to_heatmap(found.raw, from_zero, normalize, size)
+            placement = placement_of(still, tuple(found.maps.raw.shape[1:]), size)
+            heatmap = maps.to_heatmap(found.maps.raw, from_zero, normalize, size, placement)
     images = images.unsqueeze(2) if images.dim() < batch.dim() else images
-    explanation = _explanation(se_model, images, state, request, found, heatmap)
+    explanation = _explanation(se_model, images, state, request, found, heatmap, placement)
     return explanation if photos is None else replace(explanation, photos=photos)
-
-
-def warn_untrained() -> None:
-    """Warn that the gate of a model cannot say anything yet."""
-    warnings.warn(
-        "The model's gate was never trained: it is 1 for every channel and selects none by itself. "
-        'Train the model, or use method="contribution" or "activation".',
-        stacklevel=4,
-    )
-
-
-def _check_method(model: nn.Module, method: Optional[str], versus: Union[int, str, None]) -> str:
-    """Return the method, by default the model's own."""
-    if method is None:
-        method = getattr(model, "map_method", None) or "contribution"
-    if method not in METHODS:
-        raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
-    if versus is not None and method != "difference":
-        raise InvalidInputError(f'versus is for method="difference" only, not {method!r}.')
-    return method
-
-
-def _forward(model: SEModel, images: torch.Tensor) -> _ForwardPass:
-    native = backbone_features(model, images)
-    logits = model.forward_head(native)
-    model_gate = model.gate(native)
-    with torch.autocast(images.device.type, enabled=False):
-        # Features that autocast left in half precision do not fit the head's parameters.
-        native = in_dtype(native, images.dtype)
-        grid = model.feature_grid(native, (images.shape[-2], images.shape[-1]))
-        gate = model_gate.to(torch.promote_types(model_gate.dtype, torch.float32))
-        return _ForwardPass(native, grid, gate, model_gate, logits, select_channels(gate))
-
-
-def _explanation(
-    model: SEModel,
-    images: torch.Tensor,
-    state: _ForwardPass,
-    request: _Request,
-    found: _Maps,
-    heatmap: torch.Tensor,
-) -> Explanation:
-    labels = model.class_labels()
-    mean, std = model.image_stats()
-    return Explanation(
-        heatmap=heatmap.float(),
-        raw=found.raw.float(),
-        constant=found.constant.float(),
-        logits=state.logits,
-        gate=state.model_gate,
-        selected=state.selection.mask,
-        rule=state.selection.rule,
-        image_index=request.rows.images,
-        target=tuple(request.rows.targets.tolist()),
-        versus=None if request.versus is None else tuple(request.versus.tolist()),
-        method=request.method,
-        normalize=request.normalize,
-        exact=found.exact,
-        weights=found.source,
-        label_names=None if labels is None else tuple(labels),
-        multi_label=model.is_multi_label(),
-        thresholds=getattr(model, "thresholds", None),
-        images=images,
-        mean=mean,
-        std=std,
-    )
-
-
-def _target_rows(model: SEModel, state: _ForwardPass, target: Target, method: str) -> Rows:
-    # Without a classifier, timm's heads return the pooled features, which look like logits.
-    if state.logits.dim() != 2 or not getattr(model, "num_classes", state.logits.shape[1]):
-        raise InvalidInputError(
-            f"The model's head gives {tuple(state.logits.shape)}, not (B, num_classes); give it a "
-            "classifier with reset_classifier(num_classes, 'avg')."
-        )
-    if not bool(state.logits.isfinite().all()):
-        raise InvalidInputError(
-            f"The model's logits are NaN or infinite ({state.logits.dtype}): its weights are "
-            "damaged, or its activations exceed the range of its dtype."
-        )
-    multi_label = model.is_multi_label()
-    if target is None and method in CLASSLESS_METHODS:
-        multi_label = False  # the map is the same for every label, so one row per image is enough
-    thresholds = getattr(model, "thresholds", None) if multi_label else None
-    return resolve_rows(target, state.logits, model.class_labels(), multi_label, thresholds)
-
-
-def _other_class(
-    model: SEModel, state: _ForwardPass, rows: Rows, method: str, versus: Union[int, str, None]
-) -> Optional[torch.Tensor]:
-    """Return the class that each row is compared with, (N,); None unless it is a difference."""
-    if method != "difference":
-        return None
-    num_classes = state.logits.shape[1]
-    if num_classes < 2:
-        raise InvalidInputError('method="difference" needs a model with at least two classes.')
-    if versus is None and model.is_multi_label():
-        raise InvalidInputError(
-            "The labels of a multi-label model do not compete, so there is no runner-up; name the "
-            "other label with versus."
-        )
-    if versus is None:
-        return runner_up(state.logits, rows)
-    index = label_index(versus, model.class_labels(), num_classes)
-    if bool((rows.targets == index).any()):
-        raise InvalidInputError(
-            f"versus={versus!r} is a target itself, so the difference would be zero; name another "
-            "class."
-        )
-    return torch.full_like(rows.targets, index)
-
-
-def _compute_maps(model: SEModel, state: _ForwardPass, request: _Request) -> _Maps:
-    method, rows = request.method, request.rows
-    if method in CLASSLESS_METHODS:
-        return _classless(state, rows, method)
-    found = _contribution(model, state, rows, method == "support")
-    if request.versus is None:
-        return found
-    against = _contribution(model, state, Rows(rows.images, request.versus))
-    return _Maps(
-        found.raw - against.raw,
-        found.constant - against.constant,
-        found.exact and against.exact,
-        found.source if found.source == against.source else "mixed",
-    )
-
-
-def _classless(state: _ForwardPass, rows: Rows, method: str) -> _Maps:
-    """Return gate or activation maps."""
-    if method == "gate":
-        weights, source = maps.gate_weights(state.gate, state.selection.mask), "gate"
-    else:
-        weights, source = torch.full_like(state.gate, 1 / state.gate.shape[1]), "mean"
-    raw = maps.weighted_maps(state.features, weights[rows.images], rows.images)
-    return _Maps(raw, state.gate.new_zeros(len(rows.images)), False, source)
-
-
-def _contribution(model: SEModel, state: _ForwardPass, rows: Rows, support: bool = False) -> _Maps:
-    """Return contribution or support maps.
-
-    The channel weights are the classifier's where these are exact, else the gradient of the head.
-    """
-    pooled = state.features.flatten(2).to(state.gate.dtype).mean(2) * state.gate
-    logits = state.logits[rows.images, rows.targets]
-    size = _square_cells(state)
-    folding = heads.find_folding(
-        cast(nn.Module, model),
-        pooled[rows.images],
-        rows.targets,
-        logits,
-        lambda: heads.probe_head(
-            cast(nn.Module, model), state.native, lambda view: model.feature_grid(view, size)
-        ),
-    )
-    if folding is None:
-        return _head_gradient_maps(model, state, rows, logits, support)
-    folded = folding.weights
-    weights = folded.weight * state.gate[rows.images]
-    raw = maps.weighted_maps(state.features, weights, rows.images)
-    if not support:
-        return _Maps(raw, folded.constant, True, "folded")
-    both = maps.weighted_maps(state.features.abs(), weights.abs(), rows.images)
-    raw = maps.support(raw, both)
-    return _Maps(raw, _remainder(logits, raw), False, "folded")
-
-
-def _remainder(logits: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
-    """Return the logits less the means of the maps (N, *grid), (N,)."""
-    return logits.to(raw.dtype) - raw.flatten(1).mean(1)
-
-
-def _head_gradient_maps(
-    model: SEModel, state: _ForwardPass, rows: Rows, logits: torch.Tensor, support: bool
-) -> _Maps:
-    """Return the head's gradient times the gated features, position by position.
-
-    This is HiResCAM after the gate. It is multiplied by the number of positions, so that the
-    gradient of a linear head equals its weights.
-
-    A head that reads class tokens only has no gradient on the grid. The class token's gradient is
-    then projected on the patch tokens. Such a map shows where the same channels are active and
-    does not decompose the logit; its ``source`` is ``"projection"``.
-    """
-    size = _square_cells(state)
-    gated = model.gated(state.native, state.gate.to(feature_map(state.native).dtype))
-    grid = model.feature_grid(gated, size).to(state.gate.dtype)
-    parts, source = [], "gradient"
-    # At most as many rows at a time as there are images, so that memory does not grow with targets.
-    for images, classes in zip(
-        rows.images.split(len(grid)), rows.targets.split(len(grid)), strict=True
-    ):
-        gradient = heads.head_gradient(cast(nn.Module, model), gated, images, classes)
-        gradient_grid = model.feature_grid(gradient, size).to(grid.dtype)
-        if heads.reads_prefix_only(gradient_grid, gradient):
-            weights = gradient.flatten(1, -2).to(grid.dtype).sum(1)  # tokens are channels last
-            terms = torch.einsum("nc,nc...->nc...", weights, grid[images])
-            source = "projection"
-        else:
-            terms = grid[0, 0].numel() * gradient_grid * grid[images]
-        net = terms.sum(1)
-        parts.append(maps.support(net, terms.abs().sum(1)) if support else net)
-    raw = torch.cat(parts)
-    return _Maps(raw, _remainder(logits, raw), False, source)
-
-
-def _square_cells(state: _ForwardPass) -> Tuple[int, int]:
-    """Return an image size on which the grid's cells are squares.
-
-    A token layout finds its grid from the aspect of the image alone.
-    """
-    rows, columns = state.features.shape[-2:]
-    return rows, columns
 
 
 class RawMaps(NamedTuple):
@@ -340,23 +138,19 @@ class RawMaps(NamedTuple):
     Attributes:
         logits: (B, num_classes).
         gate: SE vectors, (B, C).
-        rows: Image and target of each row.
-        versus: Class that each row is compared with, (N,); None unless it is a difference.
-        raw: (N, *grid).
-        constant: (N,); see :class:`se_zoo.Explanation`.
-        exact: Whether the maps add up to the logits.
-        weights: Where the channel weights come from.
+        image_index: Image of each row, (N,).
+        target: Class of each row.
+        versus: Class or classes that each row is compared with; None unless it is a difference.
+        maps: Raw maps (N, *grid), and what they say.
         method: Which map it is.
     """
 
     logits: torch.Tensor
     gate: torch.Tensor
-    rows: Rows
-    versus: Optional[torch.Tensor]
-    raw: torch.Tensor
-    constant: torch.Tensor
-    exact: bool
-    weights: str
+    image_index: torch.Tensor
+    target: Tuple[int, ...]
+    versus: Optional[Tuple[Union[int, Tuple[int, ...]], ...]]
+    maps: Maps
     method: str
 
 
@@ -365,13 +159,13 @@ def raw_maps(
     images: torch.Tensor,
     target: Target = None,
     method: Optional[str] = None,
-    versus: Union[int, str, None] = None,
+    versus: Versus = None,
 ) -> RawMaps:
     """Predict and explain a batch like :func:`explain`, without resizing the maps to the images.
 
     Args:
         model: As for :func:`explain`.
-        images: As for :func:`explain`.
+        images: As for :func:`explain`; a tensor.
         target: As for :func:`explain`.
         method: As for :func:`explain`.
         versus: As for :func:`explain`.
@@ -385,12 +179,225 @@ def raw_maps(
     """
     method = _check_method(model, method, versus)
     check_model(model)
-    batch = check_images(model, images)
+    batch = to_batch(model, images)
     with torch.no_grad(), in_eval_mode(model) as still:
-        se_model = check_model(still)
-        state = _forward(se_model, batch)
+        state = run_forward(still, batch, tokens=method not in CLASSLESS_METHODS)
         with torch.autocast(batch.device.type, enabled=False):
-            rows = _target_rows(se_model, state, target, method)
-            other = _other_class(se_model, state, rows, method, versus)
-            found = _compute_maps(se_model, state, _Request(method, "image", rows, other))
-    return RawMaps(state.logits, state.model_gate, rows, other, *found, method)
+            request = _request(check_model(still), state, target, method, versus, "image")
+            found = _find(still, batch, state, request)
+    return RawMaps(
+        state.logits, state.model_gate, found.images, found.targets, found.versus, found.maps,
+        method,
+    )  # fmt: skip
+
+
+def warn_untrained() -> None:
+    """Warn that the gate of a model cannot say anything yet."""
+    warnings.warn(
+        "The model's gate was never trained: it is 1 for every channel and selects none by itself. "
+        'Train the model, or use method="contribution" or "activation".',
+        stacklevel=4,
+    )
+
+
+def _check_method(model: nn.Module, method: Optional[str], versus: Versus) -> str:
+    """Return the method, by default the model's own."""
+    if method is None:
+        method = getattr(model, "map_method", None) or "contribution"
+    if method not in METHODS:
+        raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
+    if versus is not None and method != "difference":
+        raise InvalidInputError(f'versus is for method="difference" only, not {method!r}.')
+    return method
+
+
+def _request(
+    model: SEModel, state: ForwardPass, target: Target, method: str, versus: Versus,
+    normalize: Union[str, float],
+) -> _Request:  # fmt: skip
+    """Resolve target and versus, without waiting for the device."""
+    num_classes, multi_label = state.logits.shape[1], model.is_multi_label()
+    others: Optional[Dict[int, float]] = None
+    if method == "difference":
+        if num_classes < 2:
+            raise InvalidInputError('method="difference" needs a model with at least two classes.')
+        if versus is None and multi_label:
+            raise InvalidInputError(
+                "The labels of a multi-label model do not compete, so there is no runner-up; name "
+                "the other label with versus."
+            )
+        others = other_classes(versus, model.class_labels(), num_classes)
+    if target is None and method in CLASSLESS_METHODS:
+        multi_label = False  # the map is the same for every label, so one row per image is enough
+    thresholds = getattr(model, "thresholds", None) if multi_label else None
+    pending = pending_rows(target, state.logits, model.class_labels(), multi_label, thresholds)
+    if others is None:
+        return _Request(method, normalize, pending, None, ())
+    return _Request(method, normalize, pending, tuple(others), tuple(others.values()) or (1.0,))
+
+
+def _find(model: nn.Module, images: torch.Tensor, state: ForwardPass, request: _Request) -> _Found:
+    """Return the maps; the host waits once for the device, unless a head is new or not exact."""
+    form = None if request.method in CLASSLESS_METHODS else _form(model, state)
+    told = _ask(model, images, state, request, form)
+    if told is None:
+        # The batch does not fit what is known of the head: it was changed in a way that leaves no
+        # trace (param.data), or its probes look like average pooling, and these images do not.
+        head_forms.forget(model)
+        again = _form(model, state)
+        told = None if again == form else _ask(model, images, state, request, again)
+        told = told or _ask(model, images, state, request, None)
+    assert told is not None  # without a form there is nothing that could not fit
+    return _draw(cast(SEModel, model), state, request, told)
+
+
+def _form(model: nn.Module, state: ForwardPass) -> Optional[heads.HeadForm]:
+    se_model = cast(SEModel, model)
+    return head_forms.form_of(model, se_model, state.native, state.features, state.gate.dtype)
+
+
+def _ask(
+    model: nn.Module,
+    images: torch.Tensor,
+    state: ForwardPass,
+    request: _Request,
+    form: Optional[heads.HeadForm],
+) -> Optional[_Told]:
+    """Return the rows and their exact channel weights; None if these do not give the logits.
+
+    Everything that the host has to know is told in one transfer: whether images and logits are
+    finite, which classes are predicted, and which logits the channel weights give.
+    """
+    pending, batch, dtype = request.rows, len(state.logits), state.logits.dtype
+    classes = _other_classes_of_rows(state, request)
+    runner = classes if request.versus == () else []
+    checks: List[torch.Tensor] = []
+    weights: List[Optional[heads.ChannelWeights]] = []
+    pooled = None if form is None else state.pooled
+    if form is not None and pooled is not None:
+        if pending.rows is None:
+            scale = heads.sample_scale(form.norm, pooled)
+            fit = heads.fit_of_all(form.rows(None, pooled.dtype), scale, pooled)
+            checks += [*fit, state.logits]
+        else:
+            counts = [len(pending.rows.targets) // batch] * batch
+            for targets in (pending.rows.targets, *classes):
+                row = HostRows(Rows(pending.rows.images, targets), counts)
+                folded = fold(form, pooled, row)
+                weights.append(folded)
+                checks += [*heads.fit_of(folded, row.of_images(pooled)), row.logits(state)]
+    unknown = [*pending.unknown(), *runner]
+    values = tell_host([extent(images), extent(state.logits), *unknown, *checks])
+    check_values(cast(SEModel, model), *values[0].tolist())
+    check_finite(values[1], dtype)
+    answers, fits = values[2 : 2 + len(unknown)], values[2 + len(unknown) :]
+    rows, row_images, targets = pending.resolve(answers, batch)
+    others = _others(request, targets, answers[len(answers) - len(runner) :])
+    host = HostRows(rows, np.bincount(row_images, minlength=batch).tolist())
+    if pending.rows is None:
+        classes = [rows.targets.new_tensor(each) for each in others]
+        fits = [array[row_images, list(each)] for each in (targets, *others) for array in fits]
+        if form is not None and pooled is not None:
+            weights += [fold(form, pooled, host.of(c)) for c in (rows.targets, *classes)]
+    rounded = form is not None and form.rounded
+    if not all(heads.agrees(fits[n : n + 3], dtype, rounded) for n in range(0, len(fits), 3)):
+        return None
+    return _Told(host, targets, classes, others, weights or [None] * (1 + len(classes)))
+
+
+def _draw(model: SEModel, state: ForwardPass, request: _Request, told: _Told) -> _Found:
+    """Return the maps of rows that the host knows."""
+    rows, method = told.rows, request.method
+    if method in CLASSLESS_METHODS:
+        found = _classless(state, rows, method)
+    elif request.versus is None:
+        found = class_maps(model, state, rows, method, told.weights[0])
+    else:
+        parts = [
+            class_maps(model, state, rows.of(classes), "contribution", weights)
+            for classes, weights in zip(
+                (rows.rows.targets, *told.classes), told.weights, strict=True
+            )
+        ]
+        found = weighted_difference(parts, request.factors)
+    return _Found(found, rows.rows.images, told.targets, told.others)
+
+
+def _other_classes_of_rows(state: ForwardPass, request: _Request) -> List[torch.Tensor]:
+    """Return for each class that is compared with, that of each row, (N,); on the device.
+
+    An empty list if the number of rows is unknown.
+    """
+    rows = request.rows.rows
+    if request.versus is None or rows is None:
+        return []
+    if not request.versus:
+        return [runner_up(state.logits, rows)]
+    return [torch.full_like(rows.targets, other) for other in request.versus]
+
+
+def _others(
+    request: _Request, targets: Sequence[int], told: Sequence[np.ndarray]
+) -> List[Tuple[int, ...]]:
+    """Return for each class that is compared with, that of each row, on the host.
+
+    Raises:
+        InvalidInputError: If a target is compared with itself.
+    """
+    if request.versus is None:
+        return []
+    if not request.versus:
+        return [tuple(int(value) for value in told[0])]
+    same = set(request.versus) & set(targets)
+    if same:
+        raise InvalidInputError(
+            f"versus names {sorted(same)[0]}, which is a target itself, so the difference would be "
+            "zero; name another class."
+        )
+    return [(other,) * len(targets) for other in request.versus]
+
+
+def _classless(state: ForwardPass, rows: HostRows, method: str) -> Maps:
+    """Return gate or activation maps."""
+    if method == "gate":
+        weights, source = maps.gate_weights(state.gate), "gate"
+    else:
+        weights, source = torch.full_like(state.gate, 1 / state.gate.shape[1]), "mean"
+    raw = maps.weighted_maps(state.features, rows.of_images(weights), rows.counts)
+    return Maps(raw, raw.new_zeros(len(raw)), False, source)
+
+
+def _explanation(
+    model: SEModel,
+    images: torch.Tensor,
+    state: ForwardPass,
+    request: _Request,
+    found: _Found,
+    heatmap: torch.Tensor,
+    placement: maps.Placement,
+) -> Explanation:
+    labels = model.class_labels()
+    mean, std = model.image_stats()
+    return Explanation(
+        heatmap=heatmap.float(),
+        raw=found.maps.raw.float(),
+        constant=found.maps.constant.float(),
+        logits=state.logits,
+        gate=state.model_gate,
+        class_gate=found.maps.class_gate,
+        image_index=found.images,
+        target=found.targets,
+        versus=found.versus,
+        versus_weights=request.factors,
+        method=request.method,
+        normalize=request.normalize,
+        placement=placement,
+        exact=found.maps.exact,
+        weights=found.maps.source,
+        label_names=None if labels is None else tuple(labels),
+        multi_label=model.is_multi_label(),
+        thresholds=getattr(model, "thresholds", None),
+        images=images,
+        mean=mean,
+        std=std,
+    )

@@ -8,6 +8,7 @@ import math
 import operator
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InvalidInputError
-from .maps import is_constant, upsample
+from .channel_selection import Selection, select_channels
+from .maps import Placement, at_input_size, is_constant
 from .methods import CLASSLESS_METHODS, SIGNED_METHODS
 from .photo import Photo
 from .serialize import read_fields, to_dict
@@ -49,18 +51,24 @@ class Explanation:
             (for ``"difference"`` the difference of the two logits).
         logits: (B, num_classes), in the model's dtype.
         gate: SE vectors, (B, C).
-        selected: Channels that the gate selects, (B, C) bool.
-        rule: The rule that selected them, of each image: ``"threshold"`` or ``"rank"``.
+        class_gate: Class gate of each row, (N, C), of class-gate maps; else None. Channels are
+            selected from it as from the gate.
         image_index: Image of each row, (N,) long.
         target: Class index of each row.
-        versus: Class that each row is compared with (``"difference"`` only).
-        method: ``"contribution"``, ``"support"``, ``"gate"``, ``"difference"`` or
-            ``"activation"``.
+        versus: Class that each row is compared with (``"difference"`` only), or its classes.
+        versus_weights: Weight of each of these classes.
+        method: ``"contribution"``, ``"support"``, ``"class_gate"``, ``"gate"``,
+            ``"difference"`` or ``"activation"``.
         normalize: ``"image"``, or the raw value that is drawn as 1.
+        placement: Where the cells of ``raw`` lie in the input, and the model's ``map_offset``, by
+            which heatmap and evidence are moved; ``raw`` and ``constant`` are as the model has
+            them.
         exact: Whether the map adds up to the logit; checked on this batch, not assumed.
         weights: Where the channel weights come from: ``"folded"`` (classifier and norm),
-            ``"gradient"`` (of the head alone), ``"projection"`` (class-token head: the class
-            token's weights on the patch tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
+            ``"gradient"`` (of the head alone), ``"attention"`` (class-token head: what each patch
+            adds to the logit through the last attention; the rest is in ``constant``),
+            ``"projection"`` (other class-token heads: the class token's weights on the patch
+            tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
         label_names: Label names of all classes, if the model has any.
         multi_label: Whether probabilities are sigmoids (else softmax).
         thresholds: Probability above which each label of a multi-label model holds; None: one half.
@@ -69,6 +77,8 @@ class Explanation:
         std: Channel standard deviations that the images were normalised with.
         photos: The photo of each image and the region that the model saw; None if a tensor was
             explained.
+        selection: Selected channels and rules, if they are known otherwise than from the gates, as
+            of an explanation that was read from a file.
     """
 
     heatmap: torch.Tensor
@@ -76,13 +86,14 @@ class Explanation:
     constant: torch.Tensor
     logits: torch.Tensor
     gate: torch.Tensor
-    selected: torch.Tensor
-    rule: Tuple[str, ...]
+    class_gate: Optional[torch.Tensor]
     image_index: torch.Tensor
     target: Tuple[int, ...]
-    versus: Optional[Tuple[int, ...]]
+    versus: Optional[Tuple[Union[int, Tuple[int, ...]], ...]]
+    versus_weights: Tuple[float, ...]
     method: str
     normalize: Union[str, float]
+    placement: Placement
     exact: bool
     weights: str
     label_names: Optional[Tuple[str, ...]]
@@ -92,6 +103,7 @@ class Explanation:
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
     photos: Optional[Tuple[Photo, ...]] = None
+    selection: Optional[Selection] = None
 
     def __repr__(self) -> str:
         return (
@@ -120,6 +132,11 @@ class Explanation:
         image = index % len(self)
         rows = [n for n, i in enumerate(self.image_index.tolist()) if i == image]
         one = slice(image, image + 1)
+        selection = self.selection
+        if selection is not None:
+            chosen = rows if self.method == "class_gate" else [image]
+            rule = tuple(selection.rule[n] for n in chosen)
+            selection = Selection(selection.mask[chosen], rule)
         return replace(
             self,
             heatmap=self.heatmap[rows],
@@ -127,14 +144,36 @@ class Explanation:
             constant=self.constant[rows],
             logits=self.logits[one],
             gate=self.gate[one],
-            selected=self.selected[one],
-            rule=self.rule[one],
+            class_gate=None if self.class_gate is None else self.class_gate[rows],
             image_index=torch.zeros_like(self.image_index[rows]),
             target=tuple(self.target[n] for n in rows),
             versus=None if self.versus is None else tuple(self.versus[n] for n in rows),
             images=self.images[one],
             photos=None if self.photos is None else self.photos[one],
+            selection=selection,
         )
+
+    @cached_property
+    def _selection(self) -> Selection:
+        if self.selection is not None:
+            return self.selection
+        return select_channels(self.gate if self.class_gate is None else self.class_gate)
+
+    @property
+    def selected(self) -> torch.Tensor:
+        """Channels that the gate selects, (B, C) bool; with a class gate those of each row, (N, C).
+
+        :func:`se_zoo.channel_logits` keeps or drops them.
+        """
+        return self._selection.mask
+
+    @property
+    def rule(self) -> Tuple[str, ...]:
+        """The rule that selected the channels: ``"threshold"`` or ``"rank"``.
+
+        Of each image; with a class gate, of each row.
+        """
+        return self._selection.rule
 
     @property
     def native_grid(self) -> Tuple[int, ...]:
@@ -200,7 +239,7 @@ class Explanation:
         else:
             scale = torch.full_like(self.constant, float(self.normalize))
         maps = self.raw / scale.view((-1,) + (1,) * (self.raw.dim() - 1))
-        return upsample(maps, tuple(self.heatmap.shape[1:])).clamp(-1, 1)
+        return at_input_size(maps, tuple(self.heatmap.shape[1:]), self.placement).clamp(-1, 1)
 
     @property
     def labels(self) -> Tuple[str, ...]:
@@ -209,8 +248,12 @@ class Explanation:
 
     @property
     def versus_labels(self) -> Tuple[str, ...]:
-        """Label name of the class that each row is compared with; empty without ``versus``."""
-        return label_names_of(self.versus or (), self.label_names)
+        """Label name of the class that each row is compared with; empty without ``versus``.
+
+        Several classes are joined by ``" + "``.
+        """
+        rows = [(row,) if isinstance(row, int) else row for row in self.versus or ()]
+        return tuple(" + ".join(label_names_of(row, self.label_names)) for row in rows)
 
     @property
     def probabilities(self) -> torch.Tensor:

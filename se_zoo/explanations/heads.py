@@ -6,12 +6,13 @@ pooling), the norm's statistics of each sample are folded into the weights, whic
 For every other head the gradient of the head is used, never that of the backbone.
 
 The form of a head is measured, not guessed from its modules. Folded weights are used only if they
-reproduce the head's logits for probe features with known channel means (:func:`probe_head`), and
-the model's logits for the batch at hand (:func:`find_folding`).
+reproduce the head's logits for probe features with known channel means (:func:`find_form`), and
+the model's logits for the batch at hand (:func:`agrees`).
 """
 
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from ..errors import InvalidInputError
 from ..layers.grid import Features, feature_map, take, with_feature_map
-from .classifier_rows import is_quantised, linear_rows
+from .classifier_rows import LinearRows, is_plain, is_quantised, linear_rows
 
 #: Number of probe features. With several, a model of one class is checked as safely as others.
 _PROBES = 4
@@ -82,6 +83,23 @@ def fold_norm(
     Returns:
         Weights and constants of the N rows.
     """
+    rows, scale = fold_rows(norm, weight, bias), sample_scale(norm, pooled)
+    return rows if scale is None else ChannelWeights(rows.weight * scale, rows.constant)
+
+
+def fold_rows(
+    norm: Optional[nn.Module], weight: torch.Tensor, bias: torch.Tensor
+) -> ChannelWeights:
+    """Fold the part of a norm that is the same for every sample into classifier rows.
+
+    Args:
+        norm: The norm between pooling and classifier, or None.
+        weight: Classifier rows, (K, C).
+        bias: Classifier bias, (K,).
+
+    Returns:
+        Weights and constants of the K rows; times :func:`sample_scale`, the weights are exact.
+    """
     if norm is None:
         return ChannelWeights(weight, bias)
     name = type(norm).__name__
@@ -89,19 +107,39 @@ def fold_norm(
     beta = getattr(norm, "bias", None)
     scaled = weight if gamma is None else weight * gamma.to(weight.dtype)
     constant = bias if beta is None else bias + weight @ beta.to(weight.dtype)
-    eps = getattr(norm, "eps", None) or torch.finfo(pooled.dtype).eps
     if any(kind in name for kind in _BATCH_NORMS):
         mean, var = norm.running_mean, norm.running_var  # type: ignore[union-attr]
-        folded = scaled * torch.rsqrt(var.to(weight.dtype) + eps)  # type: ignore[union-attr]
+        folded = scaled * torch.rsqrt(var.to(weight.dtype) + _epsilon(norm, weight))  # type: ignore[union-attr]
         return ChannelWeights(folded, constant - folded @ mean.to(weight.dtype))  # type: ignore[union-attr]
-    if any(kind in name for kind in _RMS_NORMS):
-        scale = torch.rsqrt(pooled.square().mean(1, keepdim=True) + eps)
-    elif any(kind in name for kind in _STD_NORMS):
-        scale = torch.rsqrt(pooled.var(1, keepdim=True) + eps)
-    else:
+    if not any(kind in name for kind in _RMS_NORMS + _STD_NORMS):
         scaled = scaled - scaled.mean(1, keepdim=True)
-        scale = torch.rsqrt(pooled.var(1, keepdim=True, correction=0) + eps)
-    return ChannelWeights(scaled * scale, constant)
+    return ChannelWeights(scaled, constant)
+
+
+def sample_scale(norm: Optional[nn.Module], pooled: torch.Tensor) -> Optional[torch.Tensor]:
+    """Return one over the statistic by which a norm divides each sample, (N, 1).
+
+    Args:
+        norm: The norm between pooling and classifier, or None.
+        pooled: Mean of the gated features of each sample, (N, C).
+
+    Returns:
+        The scales; None if the norm divides every sample by the same numbers.
+    """
+    name = type(norm).__name__
+    if norm is None or any(kind in name for kind in _BATCH_NORMS):
+        return None
+    if any(kind in name for kind in _RMS_NORMS):
+        statistic = pooled.square().mean(1, keepdim=True)
+    elif any(kind in name for kind in _STD_NORMS):
+        statistic = pooled.var(1, keepdim=True)
+    else:
+        statistic = pooled.var(1, keepdim=True, correction=0)
+    return torch.rsqrt(statistic + _epsilon(norm, pooled))
+
+
+def _epsilon(norm: nn.Module, like: torch.Tensor) -> float:
+    return getattr(norm, "eps", None) or torch.finfo(like.dtype).eps
 
 
 class Probe(NamedTuple):
@@ -153,73 +191,119 @@ def probe_head(
     return Probe(means, model.classify(with_feature_map(others, features)))  # type: ignore[operator]
 
 
-def _gives(
-    folded: ChannelWeights, pooled: torch.Tensor, logits: torch.Tensor, rounded: bool
-) -> bool:
-    """Return whether folded weights give the logits (N,), up to the rounding of the classifier."""
-    rounded = rounded or logits.dtype in (torch.float16, torch.bfloat16)
-    tolerance = 5e-2 if rounded else 5e-3  # TF32 products have a relative error of 1e-3
-    terms, logits = folded.weight * pooled, logits.to(pooled.dtype)
-    error = (terms.sum(1) + folded.constant - logits).abs()
-    # Rounding errors grow like the root of the summed squares.
-    return bool((error <= tolerance * (terms.square().sum(1).sqrt() + logits.abs()) + 1e-6).all())
+def rows_of(
+    classifier: Union[nn.Module, LinearRows], targets: Optional[torch.Tensor], dtype: torch.dtype
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return the classifier's weight (N, C) and bias (N,) for the targets; None: all classes."""
+    weight: torch.Tensor = classifier.weight  # type: ignore[assignment]
+    bias: Optional[torch.Tensor] = classifier.bias  # type: ignore[assignment]
+    weight = weight.flatten(1) if weight.dim() > 2 else weight
+    if targets is not None:
+        weight, bias = weight[targets], None if bias is None else bias[targets]
+    weight = weight.to(dtype)
+    return weight, weight.new_zeros(len(weight)) if bias is None else bias.to(dtype)
 
 
-class Folding(NamedTuple):
-    """Parts of a head of pooling (+ norm) + linear layer.
+class Fit(NamedTuple):
+    """Logits as folded weights give them.
 
     Attributes:
-        weights: The classifier's rows with the norm's statistics of these samples folded in.
-        norm: Norm between pooling and classifier, or None.
-        rows: Weight (N, C) and bias (N,) of the classifier for the targets.
+        logits: Any shape.
+        spread: Root of the summed squares of the terms; rounding errors grow like it.
     """
 
-    weights: ChannelWeights
+    logits: torch.Tensor
+    spread: torch.Tensor
+
+
+def fit_of(folded: ChannelWeights, pooled: torch.Tensor) -> Fit:
+    """Return the logits that folded weights (N, C) give for pooled gated features (N, C), (N,)."""
+    terms = folded.weight * pooled
+    return Fit(terms.sum(1) + folded.constant, torch.linalg.vector_norm(terms, dim=1))
+
+
+def fit_of_all(rows: ChannelWeights, scale: Optional[torch.Tensor], pooled: torch.Tensor) -> Fit:
+    """Return the logits of all K classes, (B, K).
+
+    Args:
+        rows: Result of :func:`fold_rows` for all classes.
+        scale: Result of :func:`sample_scale`.
+        pooled: Mean of the gated features of each image, (B, C).
+    """
+    scaled = pooled if scale is None else pooled * scale
+    spread = (scaled.square() @ rows.weight.square().T).sqrt()
+    return Fit(torch.addmm(rows.constant, scaled, rows.weight.T), spread)
+
+
+def agrees(told: Sequence[np.ndarray], dtype: torch.dtype, rounded: bool = False) -> bool:
+    """Return whether folded weights give a model's logits, up to rounding.
+
+    Args:
+        told: Logits and spread of :class:`Fit`, and the model's logits.
+        dtype: The logits' type.
+        rounded: Whether the classifier itself rounds, because it is quantised.
+    """
+    fit, spread, logits = told
+    rounded = rounded or dtype in (torch.float16, torch.bfloat16)
+    tolerance = 5e-2 if rounded else 5e-3  # TF32 products have a relative error of 1e-3
+    return bool((np.abs(fit - logits) <= tolerance * (spread + np.abs(logits)) + 1e-6).all())
+
+
+class HeadForm(NamedTuple):
+    """A head of average pooling, a norm or none, and a linear layer.
+
+    Attributes:
+        classifier: The linear layer; the rows of one that is quantised or wrapped.
+        norm: Norm between pooling and classifier, or None.
+    """
+
+    classifier: Union[nn.Module, LinearRows]
     norm: Optional[nn.Module]
-    rows: Tuple[torch.Tensor, torch.Tensor]
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the classifier itself rounds, because it is quantised."""
+        return isinstance(self.classifier, LinearRows) and self.classifier.rounded
+
+    def rows(self, targets: Optional[torch.Tensor], dtype: torch.dtype) -> ChannelWeights:
+        """Return the classifier's rows with the norm's constant part folded in.
+
+        Args:
+            targets: Class of each row, (N,); None: all classes.
+            dtype: Type of the result.
+        """
+        return fold_rows(self.norm, *rows_of(self.classifier, targets, dtype))
 
 
-def find_folding(
-    model: nn.Module,
-    pooled: torch.Tensor,
-    targets: torch.Tensor,
-    logits: torch.Tensor,
-    probe: Callable[[], Probe],
-) -> Optional[Folding]:
-    """Return the exact channel weights of a pool (+ norm) + linear head, or None for other heads.
+def find_form(
+    model: nn.Module, channels: int, dtype: torch.dtype, probe: Callable[[], Probe]
+) -> Optional[HeadForm]:
+    """Return the form of a pool (+ norm) + linear head, or None for other heads.
 
-    The form of the head is measured: ``w'.pooled + c`` must give the head's logits for the probe
-    features, and the model's logits for every row.
+    The form is measured: the folded weights must give the head's logits for the probe features.
 
     Args:
         model: Model with ``get_classifier``.
-        pooled: Mean of the gated features over the grid, one row per target, (N, C), float.
-        targets: Class of each row, (N,).
-        logits: The model's logit of each row's target, (N,), in the model's own dtype.
+        channels: Channels of the backbone's features.
+        dtype: Type of the folded weights, float32 or double.
         probe: Calls :func:`probe_head`; not called for a classifier that is no linear layer.
-
-    Returns:
-        The folding of the N rows, or None.
     """
     classifier = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
-    all_rows = linear_rows(classifier, pooled.shape[1], pooled.dtype)
-    if all_rows is None or targets.numel() == 0:
+    rows = linear_rows(classifier, channels, dtype)
+    if rows is None:
         return None
-    rows = all_rows.weight[targets], all_rows.bias[targets]
-    means, probed = probe()
-    means = means.to(pooled.dtype)
-    step = -(-probed.shape[1] // _PROBED_CLASSES)
-    if probed.shape[1] != len(all_rows.weight):
+    means, logits = probe()
+    if logits.shape[1] != len(rows.weight):
         return None
-    probed_rows = all_rows.weight[::step], all_rows.bias[::step]
-    for norm in _candidate_norms(model, pooled.shape[1]):
-        fits_probes = all(
-            _gives(fold_norm(norm, *probed_rows, mean), mean, answer, all_rows.rounded)
-            for mean, answer in zip(means.unsqueeze(1), probed[:, ::step], strict=True)
-        )
-        folded = fold_norm(norm, *rows, pooled)
-        if fits_probes and _gives(folded, pooled, logits, all_rows.rounded):
-            return Folding(folded, norm, rows)
+    step = -(-logits.shape[1] // _PROBED_CLASSES)
+    classes = torch.arange(0, logits.shape[1], step)
+    means, logits = means.to(dtype), logits[:, ::step]
+    for norm in _candidate_norms(model, channels):
+        form = HeadForm(classifier if is_plain(classifier) else rows, norm)
+        fit = fit_of_all(form.rows(classes, dtype), sample_scale(norm, means), means)
+        arrays = [t.double().cpu().numpy() for t in (*fit, logits)]
+        if agrees(arrays, logits.dtype, form.rounded):
+            return form
     return None
 
 

@@ -32,6 +32,7 @@ class Method:
 TABLE: Tuple[Method, ...] = (
     Method("contribution", signed=True, from_zero=True, speaker=True),
     Method("support", from_zero=True),
+    Method("class_gate", from_zero=True),
     Method("gate", classless=True, speaker=True),
     Method("difference", signed=True, from_zero=True, pairwise=True),
     Method("activation", classless=True, speaker=True),
@@ -45,3 +46,5 @@ FROM_ZERO_METHODS = tuple(method.name for method in TABLE if method.from_zero)
 SINGLE_CLASS_METHODS = tuple(method.name for method in TABLE if not method.pairwise)
 #: Methods of speaker models.
 SPEAKER_METHODS = tuple(method.name for method in TABLE if method.speaker)
+#: Values of ``Explanation.weights`` of heads that read class tokens only.
+CLASS_TOKEN_WEIGHTS = ("attention", "projection")

@@ -92,6 +92,7 @@ def _metadata(explained: ExplainedModel) -> Dict[str, Any]:
         "method": explained.method,
         "targets": explained.targets,
         "normalize": explained.normalize,
+        "map_offset": list(getattr(explained.model, "map_offset", (0.0, 0.0))),
         "labels": None if labels is None else list(labels),
         "multi_label": explained.se_model.is_multi_label(),
         "mean": mean,

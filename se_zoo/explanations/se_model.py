@@ -1,13 +1,24 @@
 """What explanations need of a model, and the checks of models and images."""
 
 import math
-from typing import TYPE_CHECKING, Optional, Protocol, Sequence, Tuple, Union, cast
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import torch
 from torch import nn
 
 from ..errors import InvalidInputError
-from ..layers.grid import Features
+from ..layers.grid import Features, cell_sizes
+from .maps import Placement
 from .photo import Photo
 
 if TYPE_CHECKING:
@@ -113,12 +124,24 @@ def as_batch(
 
 
 def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Check images, and return them on the model's device and in its dtype.
+    """Check images with their values, and return them on the model's device and in its dtype.
+
+    Raises:
+        InvalidInputError: As :func:`to_batch` and :func:`check_values`.
+    """
+    batch = to_batch(model, images)
+    low, high = torch.stack(images.detach().aminmax()).tolist()
+    check_values(cast(SEModel, model), low, high)
+    return batch
+
+
+def to_batch(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Check the form of images, and return them on the model's device and in its dtype.
 
     Clip models take (B, C, T, H, W). Images, (B, C, H, W), become clips of one frame for them.
 
     Raises:
-        InvalidInputError: If the images are not a non-empty, finite float tensor of such a shape.
+        InvalidInputError: If the images are not a non-empty float tensor of such a shape.
     """
     clips = bool(getattr(model, "takes_clips", False))
     shape = "(B, C, T, H, W)" if clips else "(B, C, H, W)"
@@ -139,8 +162,6 @@ def check_images(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
             f"images must be floats normalised with the model's mean and std, got {images.dtype}; "
             "give photos as paths, PIL images or uint8 numpy arrays (H, W, 3)."
         )
-    low, high = torch.stack(images.detach().aminmax()).tolist()
-    check_values(cast(SEModel, model), low, high)
     parameter = next(model.parameters())
     dtype = parameter.dtype if parameter.is_floating_point() else images.dtype
     return images.to(device=parameter.device, dtype=dtype)
@@ -166,15 +187,43 @@ def check_values(model: SEModel, low: float, high: float) -> None:
         )
 
 
+def placement_of(model: nn.Module, grid: Tuple[int, ...], size: Tuple[int, ...]) -> Placement:
+    """Return where the cells of a model's maps lie in its input.
+
+    Args:
+        model: Model with an SE head; ``map_offset`` is (0, 0) where nobody measured it.
+        grid: Size of the raw maps.
+        size: Size of the input, (H, W), of clips (T, H, W).
+    """
+    stages = getattr(model, "feature_info", None)
+    last = stages[-1] if isinstance(stages, (list, tuple)) and stages else {}
+    stride = last.get("reduction") if isinstance(last, dict) else None
+    cells = cell_sizes(grid, size, stride if isinstance(stride, int) else None)
+    x, y = getattr(model, "map_offset", (0.0, 0.0))
+    return Placement(cells, (x, y))
+
+
+_T = TypeVar("_T")
+
+
 def backbone_features(model: SEModel, images: torch.Tensor) -> Features:
     """Return the backbone's features, in its own layout.
+
+    Raises:
+        InvalidInputError: As :func:`taken`.
+    """
+    return taken(model, images, model.forward_features)
+
+
+def taken(model: object, images: torch.Tensor, forward: Callable[[torch.Tensor], _T]) -> _T:
+    """Return what a backbone makes of images.
 
     Raises:
         InvalidInputError: If the backbone refuses the images, with its own reason (such as the
             number of channels, or a fixed size).
     """
     try:
-        return model.forward_features(images)
+        return forward(images)
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, RuntimeError) as error:

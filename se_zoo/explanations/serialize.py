@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 import torch
 
 from ..errors import InvalidInputError
-from .maps import to_heatmap
+from .channel_selection import Selection, select_channels
+from .maps import Placement, to_heatmap
 from .methods import FROM_ZERO_METHODS
 from .photo import Photo
 
@@ -29,6 +30,9 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
         **({"frames": explanation.heatmap.shape[1]} if explanation.is_clip else {}),
         "mean": list(explanation.mean),
         "std": list(explanation.std),
+        "cell_size": list(explanation.placement.cells),
+        "map_offset": list(explanation.placement.offset),
+        "versus_weights": list(explanation.versus_weights),
         "multi_label": explanation.multi_label,
         "thresholds": None if thresholds is None else list(thresholds),
         "rows": _rows(explanation),
@@ -52,20 +56,28 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
         }
         if explanation.versus is not None:
             row["versus"] = explanation.versus[n]
+        if explanation.method == "class_gate":
+            row["selected_channels"] = explanation.selected[n].nonzero()[:, 0].tolist()
+            row["rule"] = explanation.rule[n]
         rows.append(row)
     return rows
 
 
 def _images(explanation: "Explanation") -> List[Dict[str, Any]]:
     probabilities, predicted = explanation.probabilities, explanation.predicted
+    gate = explanation.gate
+    if explanation.method == "class_gate":  # its selected channels are of the rows
+        selected, rule = select_channels(gate)
+    else:
+        selected, rule = explanation.selected, explanation.rule
     return [
         {
             "probabilities": _rounded(probabilities[i]),
             "logits": _rounded(explanation.logits[i]),
             "predicted": predicted[i].nonzero()[:, 0].tolist(),
-            "gate": _rounded(explanation.gate[i]),
-            "selected_channels": explanation.selected[i].nonzero()[:, 0].tolist(),
-            "rule": explanation.rule[i],
+            "gate": _rounded(gate[i]),
+            "selected_channels": selected[i].nonzero()[:, 0].tolist(),
+            "rule": rule[i],
             **({} if explanation.photos is None else {"photo": explanation.photos[i].to_dict()}),
         }
         for i in range(len(explanation))
@@ -109,21 +121,29 @@ def _fields(content: Dict[str, Any]) -> Dict[str, Any]:
     size = (*frames, *content["image_size"])
     method, normalize = content["method"], content["normalize"]
     gate = torch.tensor([image["gate"] for image in images], dtype=torch.float32)
-    selected = torch.zeros_like(gate, dtype=torch.bool)
-    for n, image in enumerate(images):
-        selected[n, image["selected_channels"]] = True
-    versus = tuple(row["versus"] for row in rows) if "versus" in rows[0] else None
+    of = rows if method == "class_gate" else images
+    selected = torch.zeros(len(of), gate.shape[1], dtype=torch.bool)
+    for n, each in enumerate(of):
+        selected[n, each["selected_channels"]] = True
+    versus = None
+    if "versus" in rows[0]:
+        given = [row["versus"] for row in rows]
+        versus = tuple(tuple(each) if isinstance(each, list) else each for each in given)
+    x, y = content["map_offset"]
+    placement = Placement(tuple(content["cell_size"]), (x, y))
     return {
-        "heatmap": to_heatmap(raw, method in FROM_ZERO_METHODS, normalize, size),
+        "heatmap": to_heatmap(raw, method in FROM_ZERO_METHODS, normalize, size, placement),
         "raw": raw,
         "constant": torch.tensor([row["constant"] for row in rows], dtype=torch.float32),
         "logits": torch.tensor([image["logits"] for image in images], dtype=torch.float32),
         "gate": gate,
-        "selected": selected,
-        "rule": tuple(image["rule"] for image in images),
+        "class_gate": None,
+        "selection": Selection(selected, tuple(each["rule"] for each in of)),
         "image_index": torch.tensor([row["image"] for row in rows]),
         "target": tuple(row["target"] for row in rows),
         "versus": versus,
+        "versus_weights": tuple(content["versus_weights"]),
+        "placement": placement,
         "method": method,
         "normalize": normalize,
         "exact": content["exact"],

@@ -1,9 +1,23 @@
 """Resolving targets (names, indices, tensors) to rows, one per image and class."""
 
 import difflib
+import math
+import numbers
 import re
 import unicodedata
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import torch
@@ -13,6 +27,8 @@ from ..errors import InvalidInputError, UnknownLabelError
 #: A class index, a label name, a sequence of them (all for every image), or a tensor, array or
 #: column of a table (one class per image).
 Target = Union[int, str, Sequence[Union[int, str]], torch.Tensor, None]
+#: A class to compare with; several that count alike; or several with the weight of each.
+Versus = Union[int, str, Sequence[Union[int, str]], Mapping[Union[int, str], float], None]
 
 
 class Rows(NamedTuple):
@@ -131,14 +147,51 @@ def _unknown_label(label: str, labels: Sequence[str]) -> str:
     return f"Unknown label {label!r}.{hint} The labels are: {listed}."
 
 
-def resolve_rows(
+class Pending(NamedTuple):
+    """Rows of a target, before their classes are known on the host.
+
+    Attributes:
+        rows: The rows, on the device; None while their number is unknown (the predicted labels of
+            a multi-label model).
+        given: Class of each row as the caller named it; None if the model predicts it.
+        present: Predicted labels, (B, K) bool, if ``rows`` is None.
+    """
+
+    rows: Optional[Rows]
+    given: Optional[Tuple[int, ...]]
+    present: Optional[torch.Tensor]
+
+    def unknown(self) -> List[torch.Tensor]:
+        """Return what the host has to be told, at most one tensor."""
+        if self.rows is None:
+            return [self.present]  # type: ignore[list-item]
+        return [] if self.given is not None else [self.rows.targets]
+
+    def resolve(self, told: Sequence[Any], batch: int) -> Tuple[Rows, List[int], Tuple[int, ...]]:
+        """Return the rows, and on the host the image and the class of each.
+
+        Args:
+            told: Values of :meth:`unknown`, as numpy arrays.
+            batch: Number of images, B.
+        """
+        if self.rows is None:
+            images, targets = np.nonzero(told[0])
+            device = self.present.device  # type: ignore[union-attr]
+            rows = Rows(*(torch.from_numpy(each).to(device) for each in (images, targets)))
+            return rows, images.tolist(), tuple(targets.tolist())
+        given = self.given if self.given is not None else tuple(int(t) for t in told[0])
+        each = len(given) // batch
+        return self.rows, [n // each for n in range(len(given))], given
+
+
+def pending_rows(
     target: Target,
     logits: torch.Tensor,
     labels: Optional[Sequence[str]],
     multi_label: bool,
     thresholds: Optional[Sequence[float]] = None,
-) -> Rows:
-    """Return the rows of a target, one per image and class.
+) -> Pending:
+    """Return the rows of a target, one per image and class, without waiting for the device.
 
     Args:
         target: Index or name: this class for every image. Sequence: each of these classes for
@@ -152,7 +205,7 @@ def resolve_rows(
             one half.
 
     Returns:
-        The image and the class of each row.
+        The image and the class of each row, as far as they are known.
 
     Raises:
         InvalidInputError: If a tensor or array does not have one class per image, the sequence is
@@ -170,17 +223,61 @@ def resolve_rows(
         given = torch.from_numpy(given.astype(np.int64) if whole else given.copy())
     elif isinstance(given, np.ndarray):
         given = _named_classes(given, batch, labels, num_classes)
-    if isinstance(given, torch.Tensor):
-        return _per_image_rows(given, batch, num_classes, device)
     if given is None:
         return _predicted_rows(logits, multi_label, thresholds)
-    one = isinstance(given, str) or not isinstance(given, Iterable)
-    several: List[Any] = [given] if one else list(given)
-    if not several:
-        raise InvalidInputError("The list of targets is empty; give at least one, or target=None.")
-    indices = [label_index(t, labels, num_classes) for t in several]
-    images = torch.arange(batch, device=device).repeat_interleave(len(indices))
-    return Rows(images, torch.tensor(indices, device=device).repeat(batch))
+    if isinstance(given, torch.Tensor):
+        indices, several = _per_image_classes(given, batch, num_classes), 1
+    else:
+        one = isinstance(given, str) or not isinstance(given, Iterable)
+        named: List[Any] = [given] if one else list(given)
+        if not named:
+            raise InvalidInputError(
+                "The list of targets is empty; give at least one, or target=None."
+            )
+        several = len(named)
+        indices = [label_index(t, labels, num_classes) for t in named] * batch
+    images = torch.arange(batch, device=device)
+    images = images if several == 1 else images.repeat_interleave(several)
+    return Pending(Rows(images, torch.tensor(indices, device=device)), tuple(indices), None)
+
+
+def other_classes(
+    versus: Versus, labels: Optional[Sequence[str]], num_classes: int
+) -> Dict[int, float]:
+    """Return the classes of ``versus`` with their weights; empty for None, the runner-up.
+
+    Args:
+        versus: See :data:`Versus`. Classes without weights share a weight of 1.
+        labels: Label names or None.
+        num_classes: Number of classes.
+
+    Raises:
+        InvalidInputError: If there is no class, one is named twice, or a weight is not a positive
+            number.
+        UnknownLabelError: If a class does not exist.
+    """
+    versus = _plain_value(versus)
+    if versus is None:
+        return {}
+    if isinstance(versus, Mapping):
+        named = list(versus.items())
+    elif isinstance(versus, str) or not isinstance(versus, Iterable):
+        named = [(versus, 1.0)]
+    else:
+        several: List[Any] = list(versus)
+        named = [(name, 1 / len(several)) for name in several]
+    found: Dict[int, float] = {}
+    for name, weight in named:
+        index = label_index(name, labels, num_classes)
+        number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+        if index in found or not (number and 0 < float(weight) < math.inf):
+            raise InvalidInputError(
+                f"versus must name each class once, with a positive weight; got {versus!r}."
+            )
+        found[index] = float(weight)
+    if not found:
+        raise InvalidInputError("versus names no class; leave it out to take the runner-up.")
+    return found
 
 
 def _plain_value(value: Any) -> Any:
@@ -200,19 +297,15 @@ def _named_classes(
     return torch.tensor([label_index(name, labels, num_classes) for name in names.tolist()])
 
 
-def _per_image_rows(
-    target: torch.Tensor, batch: int, num_classes: int, device: torch.device
-) -> Rows:
+def _per_image_classes(target: torch.Tensor, batch: int, num_classes: int) -> List[int]:
+    """Return the classes of a target tensor, (B,)."""
     integer = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
     if target.shape != (batch,) or not integer:
         raise InvalidInputError(
             f"A target tensor must hold one integer class index per image, shape ({batch},); got "
             f"{tuple(target.shape)}, {target.dtype}."
         )
-    target = target.to(device=device, dtype=torch.long)
-    for index in target.unique().tolist():
-        label_index(index, None, num_classes)
-    return Rows(torch.arange(batch, device=device), target)
+    return [label_index(index, None, num_classes) for index in target.tolist()]
 
 
 def above_threshold(
@@ -231,16 +324,14 @@ def above_threshold(
 
 def _predicted_rows(
     logits: torch.Tensor, multi_label: bool, thresholds: Optional[Sequence[float]]
-) -> Rows:
+) -> Pending:
     """Return a row for every predicted class, at least one per image."""
     images = torch.arange(logits.shape[0], device=logits.device)
     if not multi_label:
-        return Rows(images, logits.argmax(1))
+        return Pending(Rows(images, logits.argmax(1)), None, None)
     margin = above_threshold(logits, thresholds)
-    present = margin > 0
-    present[images, margin.argmax(1)] = True
-    found, targets = present.nonzero(as_tuple=True)
-    return Rows(found, targets)
+    present = (margin > 0).scatter(1, margin.argmax(1, keepdim=True), True)
+    return Pending(None, None, present)
 
 
 def runner_up(logits: torch.Tensor, rows: Rows) -> torch.Tensor:

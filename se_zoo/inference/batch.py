@@ -183,7 +183,7 @@ class BatchExplainer:
         """Return the columns that the model gives for uint8 pixels (B, 3, H, W)."""
         model, target = self.model, cast(Any, self.target)
         found = raw_maps(model, self.normalized(pixels), target, self.method, self.versus)
-        if float(found.raw.abs().amax()) > torch.finfo(torch.float16).max:
+        if float(found.maps.raw.abs().amax()) > torch.finfo(torch.float16).max:
             raise InvalidInputError("the map has values that 16-bit floats cannot hold")
         return columns_of(model, found, self.top, self.gate)
 
@@ -213,6 +213,7 @@ class BatchExplainer:
             "num_classes": classes,
             "label_names": None if labels is None else list(labels),
             "multi_label": model.is_multi_label(),
+            "map_offset": list(model.map_offset),
             "thresholds": None if model.thresholds is None else list(model.thresholds),
             "preprocessing": {
                 k: list(v) if isinstance(v, tuple) else v for k, v in data_config(model).items()

@@ -11,8 +11,8 @@ from PIL import Image
 
 from ..errors import InvalidInputError
 from ..explanations import Explanation
-from ..explanations.channel_selection import select_channels
-from ..explanations.maps import to_heatmap
+from ..explanations.channel_selection import Selection, select_channels
+from ..explanations.maps import Placement, stretched, to_heatmap
 from ..explanations.methods import FROM_ZERO_METHODS
 from .prepare import Preprocess, open_photo
 
@@ -189,19 +189,24 @@ class Predictions:
         raw = torch.from_numpy(row.map.copy())
         from_zero = model["method"] in FROM_ZERO_METHODS
         gate = torch.zeros(1, 0) if row.gate is None else torch.from_numpy(row.gate.copy())[None]
-        chosen = None if row.gate is None else select_channels(gate)
+        no_channels = Selection(torch.zeros(1, 0, dtype=torch.bool), ("",))
+        size = tuple(images.shape[2:])
+        x, y = model["map_offset"]
+        placement = Placement(stretched(tuple(raw.shape[1:]), size).cells, (x, y))
         names, thresholds = model["label_names"], model["thresholds"]
         return Explanation(
-            heatmap=to_heatmap(raw, from_zero, "image", tuple(images.shape[2:])),
+            heatmap=to_heatmap(raw, from_zero, "image", size, placement),
             raw=raw,
             constant=torch.from_numpy(row.constant.copy()),
             logits=_logits(row, model)[None],
             gate=gate,
-            selected=torch.zeros(1, 0, dtype=torch.bool) if chosen is None else chosen.mask,
-            rule=("",) if chosen is None else chosen.rule,
+            class_gate=None,
+            selection=no_channels if row.gate is None else select_channels(gate),
             image_index=torch.zeros(len(row.target), dtype=torch.long),
             target=row.target,
             versus=row.versus,
+            versus_weights=() if row.versus is None else (1.0,),
+            placement=placement,
             method=model["method"],
             normalize="image",
             exact=row.exact,

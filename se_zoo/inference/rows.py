@@ -67,7 +67,8 @@ def columns_of(model: Any, found: RawMaps, top: Optional[int], gate: bool) -> An
     probabilities = logits.sigmoid() if model.is_multi_label() else logits.softmax(1)
     best, classes = probabilities.sort(dim=1, descending=True, stable=True)
     kept, batch = kept_classes(model, top), len(logits)
-    of_target = probabilities[found.rows.images, found.rows.targets]
+    targets, maps = torch.tensor(found.target, device=logits.device), found.maps
+    of_target = probabilities[found.image_index, targets]
     names = pa.array(model.class_labels() or [str(i) for i in range(model.num_classes)])
 
     def values(tensor: torch.Tensor, kind: Any) -> Any:
@@ -79,26 +80,26 @@ def columns_of(model: Any, found: RawMaps, top: Optional[int], gate: bool) -> An
     def equal(flat: Any, count: int) -> Any:
         return lists(flat, np.arange(count + 1) * (len(flat) // count))
 
-    counts = found.rows.images.bincount(minlength=batch).cpu().numpy()
+    counts = found.image_index.bincount(minlength=batch).cpu().numpy()
     ends = np.concatenate([[0], np.cumsum(counts)])
-    target, top_class = values(found.rows.targets, "int32"), values(classes[:, :kept], "int32")
+    target, top_class = values(targets, "int32"), values(classes[:, :kept], "int32")
     top_list = pa.StructArray.from_arrays(
         [top_class, names.take(top_class), values(best[:, :kept], "float32")],
         ["class", "label", "probability"],
     )
-    cells = equal(values(found.raw, "float16"), len(target))
+    cells = equal(values(maps.raw, "float16"), len(target))
     nothing = pa.nulls(batch)
     columns = {
         "top": equal(top_list, batch),
         "target": lists(target, ends),
         "label": lists(names.take(target), ends),
         "probability": lists(values(of_target, "float32"), ends),
-        "versus": nothing if found.versus is None else lists(values(found.versus, "int32"), ends),
-        "constant": lists(values(found.constant, "float32"), ends),
+        "versus": nothing if found.versus is None else lists(pa.array(found.versus), ends),
+        "constant": lists(values(maps.constant, "float32"), ends),
         "map": lists(cells, ends),
-        "grid": pa.array([list(found.raw.shape[1:])] * batch),
-        "exact": pa.array([found.exact] * batch),
-        "weights": pa.array([found.weights] * batch),
+        "grid": pa.array([list(maps.raw.shape[1:])] * batch),
+        "exact": pa.array([maps.exact] * batch),
+        "weights": pa.array([maps.source] * batch),
         "gate": equal(values(found.gate.float(), "float16"), batch) if gate else nothing,
     }
     plain = schema()

@@ -79,6 +79,39 @@ def token_grid(tokens: int, image_size: Tuple[int, int]) -> Tuple[int, int]:
     return grids[aspects.index(min(aspects))]
 
 
+def cell_sizes(
+    grid: Tuple[int, ...], size: Tuple[int, ...], stride: Optional[int] = None
+) -> Tuple[float, ...]:
+    """Return the distance between neighbouring cells of a grid, in pixels or frames.
+
+    Cell i is centred at ``cell_size * (i + 0.5)``. A grid need not tile its image: a backbone pads
+    the image to whole cells, or leaves out a rest (a ViT with ``dynamic_img_pad`` at 225 pixels, a
+    ConvNeXt at 159).
+
+    Args:
+        grid: Cells along each axis, (rows, columns), of clips (steps, rows, columns).
+        size: Size of the input along the same axes, in pixels and frames.
+        stride: The backbone's stride in pixels, if it is known. Where the number of cells does not
+            fit it, and in time, it is a power of two if one fits.
+
+    Returns:
+        The distances. Where no whole stride fits, the cells divide the input evenly.
+    """
+    space = len(grid) - 2
+    return tuple(
+        _cell_size(cells, length, stride if axis >= space else None)
+        for axis, (cells, length) in enumerate(zip(grid, size, strict=True))
+    )
+
+
+def _cell_size(cells: int, length: int, stride: Optional[int]) -> float:
+    powers = [2**n for n in range(length.bit_length())]
+    for step in ([stride] if stride else []) + powers:
+        if cells in (length // step, -(-length // step)):
+            return float(step)
+    return length / cells
+
+
 @dataclass(frozen=True)
 class Layout:
     """Layout of the feature map that ``forward_features`` returns.

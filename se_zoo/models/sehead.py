@@ -16,7 +16,7 @@ from ..explanations import Explanation
 from ..explanations import channel_logits as _channel_logits
 from ..explanations import explain as _explain
 from ..explanations.photo import Photo
-from ..explanations.target_classes import Target
+from ..explanations.target_classes import Target, Versus
 from ..layers import FrameLayout, Layout
 from ..layers.grid import Features
 from ._timm import TimmModel
@@ -259,7 +259,7 @@ class SEHeadMixin(TimmModel):
         target: Target = None,
         method: Optional[str] = None,
         *,
-        versus: Union[int, str, None] = None,
+        versus: Versus = None,
         normalize: Union[str, float] = "image",
         face: "Face" = False,
     ) -> Explanation:
@@ -270,7 +270,7 @@ class SEHeadMixin(TimmModel):
                 any size; or normalised images, (B, C, H, W), or clips, (B, C, T, H, W).
             target: Class index, label name, several of them, or None for the predicted ones.
             method: Which map; the model's ``map_method`` by default.
-            versus: The other class of a difference map.
+            versus: The other class of a difference map, or several; see :func:`se_zoo.explain`.
             normalize: ``"image"``, or the raw value that is drawn as 1.
             face: Whether to find and frame the face in each photo: True, the path of a YuNet ONNX
                 file, or a :class:`~se_zoo.FaceFinder`.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..data import ClipDataConfig, ImageTable
 from ..errors import InvalidInputError
+from ..inference.offset import measure_offset
 from ..models import resolve_clip_config
 from ..models.input_size import data_config
 from ..statistics import best_thresholds
@@ -175,6 +176,32 @@ class ClassifierTrainer(Trainer):
             "thresholds_from": how,
         }
 
+    def measure_maps(self, model: Any) -> Dict[str, Any]:
+        """Measure on validation samples how far the maps lie beside the evidence.
+
+        Only sideways, and only if mirrored samples are trained on: a model need not know samples
+        upside down.
+        """
+        if not self.config.model.se:
+            return {}
+        model.map_offset = (0.0, 0.0)  # the architecture may have that of the zoo's weights
+        if not self.config.augment.hflip:
+            return {"map_offset": None, "map_offset_from": "none: --augment.hflip is 0"}
+        split = self.config.data.splits[1]
+        count = 128 if self.config.data.noun == "image" else 32
+        inputs = loader.sample_inputs(self.tables[split], self.transforms[1], count)
+        try:
+            measured = measure_offset(model, [inputs], vertical=False)
+        except InvalidInputError as error:  # too few samples, or a model that learned nothing
+            return {"map_offset": None, "map_offset_from": f"none: {error}"}
+        model.map_offset = measured.offset
+        x = measured.horizontal
+        how = (
+            f"mirrored {split} samples ({measured.images}), left to right only; mean correlation "
+            f"with the maps of mirrored samples {x.before:.3f} before, {x.after:.3f} after"
+        )
+        return {"map_offset": list(measured.offset), "map_offset_from": how}
+
     def write_extra_files(self, model: torch.nn.Module) -> None:
         """Write ``samples.png``: explanations of right and wrong answers for test samples."""
         if self.config.model.se:
@@ -190,6 +217,8 @@ class ClassifierTrainer(Trainer):
             args["multi_label"] = model.is_multi_label()
             if model.thresholds is not None:
                 args["thresholds"] = list(model.thresholds)
+            if any(model.map_offset):
+                args["map_offset"] = list(model.map_offset)
         return args
 
 

@@ -209,6 +209,17 @@ class Trainer:
         """
         return {}
 
+    def measure_maps(self, model: torch.nn.Module) -> Dict[str, Any]:
+        """Set on the model of the main process what is measured of its maps.
+
+        Args:
+            model: The model to export.
+
+        Returns:
+            Entries to add to the summary.
+        """
+        return {}
+
     def write_extra_files(self, model: torch.nn.Module) -> None:
         """Write further files into the run's folder, such as explained samples."""
 
@@ -298,6 +309,7 @@ class Trainer:
             scores = {s: self.evaluate(evaluated, s, mixed_precision=False) for s in splits}
         concluded = self.conclude(model, scores)
         if self.accelerator.is_main_process:
+            concluded = {**concluded, **self.measure_maps(model)}
             export.write_model(model, self.model_args(model))
             self.write_extra_files(model)
             export.write_summary(

@@ -7,12 +7,15 @@ the one that is used.
 """
 
 from .channel_deletion import Deleted, channel_contributions, channel_deletion, top_channels
-from .controls import blurred, centre_gaussian
+from .controls import blurred, centre_gaussian, squared
 from .imputation import Road, impute, road
+from .masks import mask_regions
 from .pixels import Curves, Kept, deletion_insertion, drop_increase_gain, softmax
 from .regions import (
+    best_mask_iou,
     box_ious,
     energy_in_region,
+    mask_ious,
     max_box_accuracy,
     mosaic,
     pixel_average_precision,
@@ -25,6 +28,7 @@ __all__ = [
     "Deleted",
     "Kept",
     "Road",
+    "best_mask_iou",
     "blurred",
     "box_ious",
     "centre_gaussian",
@@ -34,6 +38,8 @@ __all__ = [
     "drop_increase_gain",
     "energy_in_region",
     "impute",
+    "mask_ious",
+    "mask_regions",
     "max_box_accuracy",
     "mosaic",
     "pixel_average_precision",
@@ -43,5 +49,6 @@ __all__ = [
     "road",
     "shift_stability",
     "softmax",
+    "squared",
     "top_channels",
 ]

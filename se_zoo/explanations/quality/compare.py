@@ -95,7 +95,8 @@ def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
         found = explain(model, cases.images, cases.targets, method)
     else:
         raise InvalidInputError(f"Unknown method {method!r}; there are {', '.join(METHODS)}.")
-    return Drawn(found.heatmap, maps.upsample(found.raw, size))
+    # Ours lie where the model's map_offset says, peers where their libraries draw them.
+    return Drawn(found.heatmap, maps.at_input_size(found.raw, size, found.placement))
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,9 @@ class Settings:
 def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
     """Score where the maps lie.
 
-    The measures are pointing game, pixel average precision, energy, and the IoU of the best box at
-    each threshold. A heatmap of zeros misses, and its energy is 0. Pixels are ranked by the raw
+    The measures are pointing game, pixel average precision, energy, that of the squared map, the
+    IoU of the pixels above each threshold with the region, and that of the best box at each. A
+    heatmap of zeros misses, and its energy is 0. Pixels are ranked by the raw
     map, so evidence against the class ranks below no evidence.
 
     Args:
@@ -135,6 +137,10 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
         scores["pointing"] = hits.float().tolist()
         scores["pixel_ap"] = quality.pixel_average_precision(drawn.raw, *where).tolist()
         scores["energy"] = energy.tolist()
+        squared = quality.energy_in_region(quality.squared(drawn.heatmap), *where)
+        scores["energy_squared"] = squared.nan_to_num(0.0).tolist()
+        ious = quality.mask_ious(drawn.heatmap, cases.regions, THRESHOLDS, cases.known)
+        scores["mask_iou"] = ious.tolist()
     if cases.boxes is not None:
         scores["box"] = quality.box_ious(drawn.heatmap, cases.boxes, THRESHOLDS).tolist()
     return scores

@@ -21,6 +21,20 @@ def centre_gaussian(size: Tuple[int, int], share: float = 0.25) -> torch.Tensor:
     return torch.exp(-0.5 * (y[:, None].square() + x.square()))
 
 
+def squared(heatmaps: torch.Tensor) -> torch.Tensor:
+    """Square heatmaps: a control for measures that favour sharp maps, such as the energy.
+
+    The order of the pixels stays, so a measure that only sees the order does not change.
+
+    Args:
+        heatmaps: In [0, 1], any shape.
+
+    Returns:
+        The same shape.
+    """
+    return heatmaps.square()
+
+
 def blurred(heatmaps: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur each heatmap, as a control for measures that favour smooth maps, such as ROAD.
 

@@ -21,6 +21,7 @@ from .. import maps
 from ..eval_mode import evaluating
 from ..explainer import explain
 from ..explanation import Explanation
+from ..methods import CLASS_TOKEN_WEIGHTS
 from ..se_model import SEModel, check_images, check_model
 from ..target_classes import Target
 
@@ -260,7 +261,7 @@ def peer_explain(
             unless the method is one of :data:`ANY_HEAD`.
     """
     ours = explain(model, images, target)
-    if ours.weights == "projection" and method not in ANY_HEAD:
+    if ours.weights in CLASS_TOKEN_WEIGHTS and method not in ANY_HEAD:
         raise InvalidInputError(
             f"The head reads class tokens only and ignores the grid after the gate, so {method} "
             f"has no map of it; use {', '.join(ANY_HEAD)}, or create the model with "
@@ -269,19 +270,24 @@ def peer_explain(
     images = ours.images
     rows = ours.image_index.to(images.device)
     raw = peer_maps(model, images[rows], torch.tensor(ours.target), method)
-    heatmap = peer_heatmap(raw, method, tuple(images.shape[2:]))
+    size = tuple(images.shape[2:])
+    heatmap = peer_heatmap(raw, method, size)
     zeros = torch.zeros_like(ours.constant)
     return replace(
-        ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer"
-    )
+        ours, raw=raw, heatmap=heatmap, constant=zeros, method=method, exact=False, weights="peer",
+        placement=maps.stretched(tuple(raw.shape[1:]), size), class_gate=None,
+    )  # fmt: skip
 
 
 def peer_heatmap(raw: torch.Tensor, method: str, size: Tuple[int, ...]) -> torch.Tensor:
     """Return a peer's maps as heatmaps (N, *size) in [0, 1], normalised like the project's own.
+
+    They are stretched over the image, as the peers' libraries do; ``map_offset`` is not applied.
 
     Args:
         raw: Maps of :func:`peer_maps`.
         method: Name from :data:`PEERS`.
         size: Height and width of the images; for clips with the frames in front.
     """
-    return maps.to_heatmap(raw, method not in _STRETCHED, "image", size)
+    placement = maps.stretched(tuple(raw.shape[1:]), size)
+    return maps.to_heatmap(raw, method not in _STRETCHED, "image", size, placement)

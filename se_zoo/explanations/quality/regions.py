@@ -123,6 +123,46 @@ def pixel_average_precision(
     return torch.stack(found)
 
 
+def mask_ious(
+    heatmaps: torch.Tensor,
+    regions: torch.Tensor,
+    thresholds: Sequence[float],
+    known: Optional[torch.Tensor] = None,
+) -> torch.Tensor:
+    """Return the overlap of the pixels above each threshold with the region's pixels.
+
+    Args:
+        heatmaps: In [0, 1], (B, H, W), or (B, T, H, W) of clips.
+        regions: bool, of the same shape.
+        thresholds: T values in [0, 1].
+        known: Pixels known to lie inside or outside of the region, bool, of the same shape; other
+            pixels are not counted. By default all pixels are known.
+
+    Returns:
+        Intersection over union of ``heatmap >= threshold`` and region, float64 (B, T).
+
+    Raises:
+        InvalidInputError: If the shapes differ, a region is empty, or has unknown pixels.
+    """
+    _check_regions(heatmaps, regions, known)
+    counted = torch.ones_like(regions) if known is None else known
+    found = []
+    for threshold in thresholds:
+        marked = (heatmaps >= threshold) & counted
+        both = (marked & regions).flatten(1).sum(1)
+        found.append(both.cpu().double() / (marked | regions).flatten(1).sum(1).cpu())
+    return torch.stack(found, 1)
+
+
+def best_mask_iou(ious: torch.Tensor) -> float:
+    """Return the mean IoU at the one threshold that is best for all images together.
+
+    Args:
+        ious: IoUs of :func:`mask_ious`, (B, T).
+    """
+    return float(ious.mean(0).max())
+
+
 def _check_regions(
     heatmaps: torch.Tensor, regions: torch.Tensor, known: Optional[torch.Tensor]
 ) -> None:

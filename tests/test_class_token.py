@@ -1,0 +1,122 @@
+"""Class-token transformers: what each patch adds to the logit through the last attention."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from se_zoo.explanations import class_token
+from se_zoo.explanations.explained_model import ExplainedModel
+
+from .tester import randomise, spread_gate, varied_images
+
+
+def made(backbone: str = "test_vit", **kwargs: Any) -> Any:
+    torch.manual_seed(0)
+    model: Any = timm.create_model(
+        "timm_sehead", backbone=backbone, img_size=64, num_classes=5, gate="sigmoid", **kwargs
+    )
+    return spread_gate(randomise(model).eval(), varied_images(4, (64, 64)))
+
+
+#: Plain, with registers and layer scale, with norms of queries and keys.
+KINDS = {
+    "plain": dict(),
+    "registers": dict(reg_tokens=3, init_values=0.5),
+    "qk_norm": dict(qk_norm=True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_part_of_a_patch_is_what_its_values_add(kind: str) -> None:
+    """With the values of one patch at 0, timm's own attention gives that much less."""
+    model = made(**KINDS[kind]).double()
+    images = varied_images(2, (64, 64)).double()
+    rows, targets = torch.tensor([0, 1]), torch.tensor([3, 1])
+    with torch.no_grad():
+        native: Any
+        native, trace = class_token.traced_features(model, images)
+        assert torch.equal(native, model.forward_features(images))
+        gate, logits = model.gate(native), model(images)
+        folded, fit = class_token.token_weights(model, trace, gate, rows, targets)
+        torch.testing.assert_close(fit.logits, logits[rows, targets], rtol=1e-4, atol=1e-4)
+        heads = class_token.patch_parts(model, trace, folded.weight, [1, 1])
+        parts = heads.sum(1)
+        block, prefix = model.blocks[-1], model.num_prefix_tokens
+        tokens, channels = block.norm1(trace.before), trace.before.shape[2]
+        attention, linear = block.attn, block.attn.qkv.forward
+        scale = getattr(block.ls1, "gamma", torch.ones(channels).double())
+
+        def added() -> torch.Tensor:
+            return (attention(tokens)[:, 0] * scale * folded.weight).sum(1)
+
+        whole = added()
+        for patch in (0, 5, parts.shape[1] - 1):
+
+            def without(x: torch.Tensor, patch: int = patch) -> torch.Tensor:
+                out = linear(x).clone()
+                out[:, prefix + patch, 2 * channels :] = 0
+                return out
+
+            attention.qkv.forward = without
+            expected = whole - added()
+            attention.qkv.forward = linear
+            torch.testing.assert_close(parts[:, patch], expected, rtol=1e-6, atol=1e-9)
+    assert parts.shape == (2, 16) and float(parts.std()) > 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_map_and_constant_add_up_to_the_logit(kind: str) -> None:
+    model, images = made(**KINDS[kind]), varied_images(3, (64, 64))
+    found = model.explain(images, [0, 4])
+    assert found.weights == "attention" and not found.exact and found.native_grid == (4, 4)
+    total = found.raw.flatten(1).mean(1) + found.constant
+    torch.testing.assert_close(total, found.logits[:, [0, 4]].flatten(), rtol=1e-4, atol=1e-4)
+    # It is not the projection: it knows where the class token looks.
+    assert found.raw.flatten(1).std(1).min() > 1e-4
+    pair = model.explain(images, 0, "difference", versus=4)
+    expected = found.raw[::2] - found.raw[1::2]
+    torch.testing.assert_close(pair.raw, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_alone_has_the_map_that_it_has_in_a_batch() -> None:
+    model, images = made(), varied_images(4, (64, 64))
+    together = model.explain(images, [1, 2]).raw
+    alone = model.explain(images[2:3], [1, 2]).raw
+    torch.testing.assert_close(alone, together[4:6], rtol=1e-4, atol=1e-4)
+
+
+def test_other_methods_and_other_heads_keep_their_weights() -> None:
+    model, images = made(), varied_images(1, (64, 64))
+    assert model.explain(images, 1, "support").weights == "attention"
+    assert model.explain(images, 1, "class_gate").weights == "projection"
+    assert model.explain(images, method="gate").weights == "gate"
+    average = made(global_pool="avg")
+    assert not class_token.reads_class_token(average) and average.explain(images).exact
+    single = made(depth=1)  # its last block reads the embeddings, which timm does not return
+    assert single.explain(images, 1).weights == "projection"
+
+
+def test_bfloat16_model() -> None:
+    model, images = made(), varied_images(2, (64, 64))
+    expected = model.explain(images, 1).raw
+    found = model.bfloat16().explain(images, 1)
+    assert found.weights == "attention" and found.raw.dtype == torch.float32
+    assert float((found.raw - expected).abs().max()) < 0.2 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("method", ["contribution", "support"])
+def test_one_graph_has_the_same_map(method: str) -> None:
+    model, images = made(**KINDS["registers"]), varied_images(3, (64, 64))
+    with torch.no_grad():
+        module = ExplainedModel(model, method, targets=[3, 1])
+        logits, heatmap, _ = module(images)
+        program = torch.export.export(
+            module, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+        exported = program.module()(images[:2])
+    wanted = model.explain(images, [3, 1], method)
+    torch.testing.assert_close(logits, wanted.logits)
+    torch.testing.assert_close(heatmap.flatten(0, 1), wanted.heatmap, rtol=0, atol=1e-4)
+    torch.testing.assert_close(exported[1], heatmap[:2], rtol=0, atol=1e-4)
