@@ -36,7 +36,7 @@ def linear_rows(classifier: Any, channels: int, dtype: torch.dtype) -> Optional[
     """
     if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.Identity):
         return None
-    weight = getattr(classifier, "weight", None)
+    weight: Any = getattr(classifier, "weight", None)
     plain = type(weight) in (nn.Parameter, torch.Tensor)
     if isinstance(classifier, (nn.Linear, nn.Conv2d, nn.Conv3d)) and plain:
         if weight.shape[1] != channels or weight.numel() != weight.shape[0] * channels:
