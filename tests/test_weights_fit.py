@@ -85,7 +85,8 @@ def test_config_of_another_model_is_refused_before_anything_is_built(
     saved: Path, tmp_path: Path, says: str
 ) -> None:
     name = changed(saved, tmp_path / "x", MISFITS[says])
-    for num_classes in ({}, {"num_classes": 7}):
+    cases: Any = ({}, {"num_classes": 7})
+    for num_classes in cases:
         with pytest.raises((UnknownModelError, WeightsNotFoundError), match=says):
             timm.create_model(name, pretrained=True, **num_classes)
     with pytest.raises(SEZooError, match=says):
@@ -101,6 +102,22 @@ def test_plain_timm_folder_that_does_not_fit_is_refused_by_squeeze(
         se_zoo.squeeze(name, pretrained=True)
 
 
+def test_position_embedding_of_another_size_is_refused_unless_the_caller_asks(
+    tmp_path: Path,
+) -> None:
+    """timm resizes it in silence; only the caller may ask for that."""
+    model = timm.create_model("test_vit", num_classes=3)
+    timm.models.save_for_hf(
+        model, str(tmp_path / "vit"), model_args={"num_classes": 3}, safe_serialization=True
+    )
+    fixed = cfg(input_size=[3, 320, 320], fixed_input_size=True)
+    name = changed(tmp_path / "vit", tmp_path / "x", fixed)
+    with pytest.raises(WeightsNotFoundError, match=r"pos_embed has 1 x 101 x 64 .* 1 x 401 x 64"):
+        se_zoo.squeeze(name, pretrained=True)
+    asked = se_zoo.squeeze(f"local-dir:{tmp_path / 'vit'}", pretrained=True, img_size=320)
+    assert asked.pos_embed.shape[1] == 401  # type: ignore[union-attr]
+
+
 def test_missing_layers_are_refused_whatever_the_number_of_classes(
     saved: Path, tmp_path: Path
 ) -> None:
@@ -109,7 +126,8 @@ def test_missing_layers_are_refused_whatever_the_number_of_classes(
         saved, tmp_path / "x", None,
         lambda state: {k: v for k, v in state.items() if "layer3" not in k},
     )  # fmt: skip
-    for kwargs in ({}, {"num_classes": 7}):
+    cases: Any = ({}, {"num_classes": 7})
+    for kwargs in cases:
         with pytest.raises(WeightsNotFoundError, match="layer3"):
             timm.create_model(name, pretrained=True, **kwargs)
 
@@ -119,7 +137,8 @@ def test_arguments_that_add_layers_are_refused_and_other_classes_are_not(saved: 
     model: Any = timm.create_model(name, pretrained=True, num_classes=7)
     state = load_file(saved / "model.safetensors")
     assert torch.equal(model.conv1[0].weight, state["conv1.0.weight"]) and model.num_classes == 7
-    assert timm.create_model(name, pretrained=True, in_chans=1).conv1[0].in_channels == 1
+    grey: Any = timm.create_model(name, pretrained=True, in_chans=1)
+    assert grey.conv1[0].in_channels == 1
     with pytest.raises(WeightsNotFoundError, match="would stay random"):
         timm.create_model(name, pretrained=True, num_classes=7, layers=[2, 1, 1, 1])
     with pytest.raises(WeightsNotFoundError, match="do not fit"):

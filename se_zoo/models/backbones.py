@@ -1,9 +1,15 @@
-"""Define backbones that timm does not have."""
+"""Define backbones that timm does not have, and find any backbone by its name."""
 
-from typing import Any, Callable, Dict
+from dataclasses import asdict
+from typing import Any, Callable, Dict, Union
 
+import timm
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
+
+from ..errors import UnknownModelError
+from ._timm import split_model_name_tag
+from .names import closest_names
 
 
 def slim_resnet(**kwargs: Any) -> ResNet:
@@ -36,3 +42,32 @@ def _slim_cfg(**kwargs: Any) -> Dict[str, Any]:
 OWN_BACKBONES: Dict[str, Callable[..., nn.Module]] = {"resnet18_slim": slim_resnet}
 #: Functions that return their pretrained configs, by name.
 OWN_BACKBONE_CFGS: Dict[str, Callable[..., Dict[str, Any]]] = {"resnet18_slim": _slim_cfg}
+
+
+def find_backbone(backbone: str) -> Union[str, Callable[..., nn.Module]]:
+    """Return timm's name of a backbone without its tag, or the function that makes one of ours.
+
+    Raises:
+        UnknownModelError: If there is no such backbone.
+    """
+    if not isinstance(backbone, str):
+        raise UnknownModelError(f"The backbone must be timm's name of one, not {backbone!r}.")
+    if backbone in OWN_BACKBONES:
+        return OWN_BACKBONES[backbone]
+    name = split_model_name_tag(backbone)[0]
+    if not timm.is_model(name) or "_sehead" in name:
+        raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
+    return name
+
+
+def backbone_config(backbone: str) -> Dict[str, Any]:
+    """Return the pretrained config of a backbone that :func:`find_backbone` knows."""
+    if backbone in OWN_BACKBONE_CFGS:
+        return OWN_BACKBONE_CFGS[backbone]()
+    try:
+        base = timm.get_pretrained_cfg(backbone)
+    except RuntimeError as error:  # how timm answers a tag that it does not know
+        raise UnknownModelError(f"timm has no backbone {backbone!r}: {error}") from error
+    if base is None:
+        raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
+    return asdict(base)

@@ -5,7 +5,6 @@ go through it. :func:`create_sehead` and :func:`create_any` create the image mod
 that take clips frame by frame.
 """
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
@@ -17,12 +16,11 @@ from torch import nn
 from ..errors import UnknownModelError, WeightsNotFoundError
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
-from ._timm import resolve_pretrained_cfg, split_model_name_tag
+from ._timm import resolve_pretrained_cfg
 from .attach import attach_se, take_se_args
-from .backbones import OWN_BACKBONE_CFGS, OWN_BACKBONES
+from .backbones import backbone_config, find_backbone
 from .clip.framewise import attach_framewise_se
 from .layout_probe import probe_layout
-from .names import closest_names
 from .pretrained.config_check import check_config
 from .pretrained.errors import clear_errors
 from .pretrained.fetch import check_finite, local_source, restore_source, source_name
@@ -243,9 +241,9 @@ def create_any(
             "The config.json names no backbone; save the model with se_zoo.save(model, folder)."
         )
     backbone = backbone or "resnet18"
-    create = _find_backbone(backbone)
+    create = find_backbone(backbone)
     if not cfg:
-        backbone_cfg = {**_backbone_cfg(backbone), "architecture": variant}
+        backbone_cfg = {**backbone_config(backbone), "architecture": variant}
         cfg = resolve_config(variant, backbone_cfg, pretrained_cfg_overlay)
     attach: _Attach = _attach_probed
     if clip is not None:
@@ -256,31 +254,6 @@ def create_any(
     if not kwargs.get("features_only"):
         model._model_args.update(backbone=backbone, **(clip or {}))
     return model
-
-
-def _find_backbone(backbone: str) -> Union[str, Callable[..., nn.Module]]:
-    """Return timm's name of a backbone without its tag, or the function that makes one of ours."""
-    if not isinstance(backbone, str):
-        raise UnknownModelError(f"The backbone must be timm's name of one, not {backbone!r}.")
-    if backbone in OWN_BACKBONES:
-        return OWN_BACKBONES[backbone]
-    name = split_model_name_tag(backbone)[0]
-    if not timm.is_model(name) or "_sehead" in name:
-        raise UnknownModelError(f"timm has no backbone {backbone!r}.{closest_names(name)}")
-    return name
-
-
-def _backbone_cfg(backbone: str) -> Dict[str, Any]:
-    """Return the pretrained config of a backbone that :func:`_find_backbone` knows."""
-    if backbone in OWN_BACKBONE_CFGS:
-        return OWN_BACKBONE_CFGS[backbone]()
-    try:
-        base = timm.get_pretrained_cfg(backbone)
-    except RuntimeError as error:  # how timm answers a tag that it does not know
-        raise UnknownModelError(f"timm has no backbone {backbone!r}: {error}") from error
-    if base is None:
-        raise UnknownModelError(f"timm has no pretrained config {backbone!r}.")
-    return asdict(base)
 
 
 def _create(

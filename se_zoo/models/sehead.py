@@ -183,11 +183,7 @@ class SEHeadMixin(TimmModel):
         return next(fit), next(fit)
 
     def input_shape(self) -> Tuple[int, ...]:
-        """Return the shape of one input: (C, H, W), of clip models (C, T, H, W).
-
-        It is that of the model as it was made (``in_chans``, ``img_size``, ``set_input_size``). The
-        config describes the weights, and counts only where the model takes any size.
-        """
+        """Return the shape of one input of the model as it is: (C, H, W), of clips (C, T, H, W)."""
         return (input_channels(self)[0], *input_size(self))
 
     @property

@@ -4,7 +4,7 @@ import errno
 import inspect
 import os
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import timm
 import torch
@@ -94,7 +94,7 @@ def _expected_hash(repo: str, revision: str, path: Path) -> Optional[str]:
     return blob if len(blob) == 64 else None
 
 
-def config_file(cfg: Dict[str, Any], cache_dir: Any = None) -> Path:
+def config_file(cfg: Mapping[str, Any], cache_dir: Any = None) -> Path:
     """Return the config.json that a pretrained config was read from; it is on this machine.
 
     Args:
