@@ -1,5 +1,6 @@
 """Errors of commands and recipes: one line each, the traceback only where it is asked for."""
 
+import io
 import sys
 import traceback
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def one_line_errors(program: str, debug: Optional[bool] = None) -> Iterator[None
         debug: Print the traceback first; by default if ``--debug-errors`` is in the command line.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         yield

@@ -126,7 +126,7 @@ def test_too_many_corrupt_images_in_a_row_stop_the_run(damaged: Path, tmp_path: 
 
 
 def test_streams_cannot_skip(whole: Path, tmp_path: Path) -> None:
-    options = {"data": {"broken": "skip", "streaming": True}}
+    options: Dict[str, Any] = {"data": {"broken": "skip", "streaming": True}}
     with pytest.raises(DataError, match=r"leave --data\.streaming out"):
         run(whole, tmp_path / "run", **options)
 

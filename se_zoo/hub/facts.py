@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import yaml
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
+from yaml.composer import ComposerError
 
 from ..errors import InvalidInputError
 from ..files import read_regular
@@ -169,12 +170,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node; refuse an alias, and one that lies too deep."""
         if self.depth > _DEPTH:
-            raise yaml.composer.ComposerError(
-                None, None, "it is nested too deeply", self.peek_event().start_mark
-            )
+            raise ComposerError(None, None, "it is nested too deeply", self.peek_event().start_mark)
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise yaml.composer.ComposerError(
+            raise ComposerError(
                 None, None, "aliases (*name) are not read; write the text out", event.start_mark
             )
         self.depth += 1

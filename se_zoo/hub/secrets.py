@@ -126,8 +126,14 @@ def without_paths(content: Any) -> Any:
     if isinstance(content, str):
         return _without_paths(content)
     if isinstance(content, dict):
-        return {without_paths(key): without_paths(value) for key, value in content.items()}
+        return {_key_without_paths(key): without_paths(value) for key, value in content.items()}
     return [without_paths(v) for v in content] if isinstance(content, list) else content
+
+
+def _key_without_paths(key: Any) -> Any:
+    """Return a key without a home folder; other keys may be labels, such as /m/01g317."""
+    tells = isinstance(key, str) and any(secrets_in(key))
+    return _without_paths(key) if tells else key
 
 
 def _without_paths(text: str) -> str:

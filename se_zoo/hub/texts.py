@@ -13,7 +13,7 @@ _ALLOWED = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getattr, nodes.Getitem,
     nodes.Const, nodes.Tuple, nodes.Filter, nodes.Keyword, nodes.For, nodes.If, nodes.CondExpr,
     nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat, nodes.Test,
-    nodes.Neg,
+    nodes.Neg, nodes.Add, nodes.Sub, nodes.Div,
 )  # fmt: skip
 #: Jinja's own filters that a text may use, beside those for figures.
 _FILTERS = frozenset(("default", "replace", "upper", "lower", "title", "round", "length", "int"))

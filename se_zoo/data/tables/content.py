@@ -95,11 +95,11 @@ def reach_of(config: TableConfig) -> Reach:
     """Return which files the rows of a data set may name."""
     if Path(config.path).is_dir():
         return Reach((Path(config.path),), outside=config.outside)
-    import datasets
+    from datasets import config as cache
     from huggingface_hub import constants
 
     # What datasets fetched from the Hub lies in these.
-    caches = (Path(constants.HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE))
+    caches = (Path(constants.HF_HUB_CACHE), Path(cache.HF_DATASETS_CACHE))
     return Reach(caches, f"hf://datasets/{config.path}@", config.outside)
 
 
@@ -207,9 +207,10 @@ class StoredRows:
             ValueError: If the row is empty.
         """
         cell = self.rows[row][self.column]
-        named = cell is not None and cell["bytes"] is None and cell["path"]
-        if named and not _is_address(cell["path"]):
-            return self.reach.file(cell["path"])
+        if cell is not None and cell["bytes"] is None:
+            path = cell["path"] or ""
+            if path and not _is_address(path):
+                return self.reach.file(path)
         return read_cell(cell, self.reach)
 
     def fingerprint(self, rows: Sequence[int]) -> str:
@@ -221,12 +222,13 @@ class StoredRows:
 
     def _named(self, rows: Sequence[int]) -> List[str]:
         """Return the files that some rows name instead of holding the sample."""
-        import pyarrow.compute
+        import pyarrow.compute as compute
 
+        field: Any = compute.struct_field  # type: ignore[attr-defined]
         column = self.rows.with_format("arrow")[:].column(self.column)
-        if not pyarrow.compute.struct_field(column, "bytes").null_count:
+        if not field(column, "bytes").null_count:
             return []
-        paths = pyarrow.compute.struct_field(column, "path").to_pylist()
+        paths = field(column, "path").to_pylist()
         return [paths[row] for row in rows if paths[row] and not _is_address(paths[row])]
 
 
