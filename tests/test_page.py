@@ -90,8 +90,9 @@ def numbers(page: Any) -> Dict[str, Any]:
 def assert_same(found: Dict[str, Any], model: Any, file: Path, targets: Sequence[str]) -> None:
     """Compare probabilities and maps with torch's; two targets are compared with each other."""
     wanted, _ = explain_photos(model, [load_photo(file)], targets, "contribution")
-    shares = torch.tensor(list(found["probabilities"].values()))
+    shares = torch.tensor(found["probabilities"])
     torch.testing.assert_close(shares, wanted.probabilities[0], rtol=0, atol=TOLERANCE)
+    assert tuple(found["labels"]) == wanted.label_names
     maps = list(wanted.raw)
     if len(targets) == 2:
         one, other = targets

@@ -117,7 +117,8 @@ class Explainers:
         if other == target:
             raise InvalidInputError("Compare the label with another one than itself.")
         names = self.labels(name)
-        shown = {names[index]: float(shares[index]) for index in order[:SHOWN_LABELS]}
+        # The likelier one of two labels with the same name, which comes last here.
+        shown = {names[index]: float(shares[index]) for index in reversed(order[:SHOWN_LABELS])}
         pictures, notes = _pictures(model, opened, target, other)
         title = f"{names[target].split(',')[0]} {float(shares[target]):.1%}"
         return Answer(shown, pictures, f"**{title}**. {notes}")

@@ -56,9 +56,7 @@ function startWorker() {
 }
 
 const HANDLERS = {
-  progress({ share }) {
-    element("progress").value = share;
-  },
+  progress: ({ share }) => { element("progress").value = share; },
   ready() {
     element("progress").hidden = true;
     for (const id of ["choose", "camera", "example"]) element(id).disabled = false;
@@ -325,7 +323,7 @@ function saveNumbers() {
   saveJson({
     model: config.model, photo: photoName, region: result.region,
     target: config.labels[chosen], versus: versus === null ? null : config.labels[versus],
-    probabilities: Object.fromEntries(config.labels.map((label, i) => [label, result.shares[i]])),
+    labels: config.labels, probabilities: result.shares, // lists: some labels have the same name
     logits: Array.from(result.logits), grid: result.grid,
     maps: maps.map(({ title, raw }) => ({ title, raw: Array.from(raw) })),
   });
