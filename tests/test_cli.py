@@ -93,8 +93,8 @@ def test_demo_draws_photo_and_face_in_one_picture(
     report = json.loads((tmp_path / "demo.json").read_text())
     tiles = [1 + len(part["rows"]) for part in report["parts"]]
     with Image.open(tmp_path / "demo.png") as picture:
-        assert picture.width == max(tiles[0] * (448 + 4), tiles[1] * (312 + 4)) - 4
-        assert picture.height == (448 + 16 + 4) + (384 + 16)
+        assert picture.width == max(tiles[0] * (586 + 6), tiles[1] * (329 + 6)) - 6
+        assert picture.height == (586 + 29 + 6) + (403 + 29) + (6 + 29)  # with captions and legend
     assert [part["crop"] for part in report["parts"]] == [list(p.crop) for p in DEMO]
     assert {part["method"] for part in report["parts"]} == {method}
     if method == "contribution":

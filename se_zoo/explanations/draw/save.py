@@ -178,8 +178,13 @@ def save_together(
 
     def draw(file: Path) -> None:
         drawn = [_lines(explanation, images, alpha, cmap) for explanation, images, _ in parts]
-        legends = list(dict.fromkeys(legend for _, legend in drawn))
-        draw_tiles([line for lines, _ in drawn for line in lines], legends).save(file, "PNG")
+        legends: Dict[Legend, Legend] = {}
+        for _, legend in drawn:  # of two that differ in a further note, the longer one says all
+            kept = legends.setdefault(legend._replace(notes=legend.notes[:1]), legend)
+            if len(legend.notes) > len(kept.notes):
+                legends[legend._replace(notes=legend.notes[:1])] = legend
+        lines = [line for lines, _ in drawn for line in lines]
+        draw_tiles(lines, list(legends.values())).save(file, "PNG")
 
     _write_both(target, draw, {**(facts or {}), "parts": entries})
 
