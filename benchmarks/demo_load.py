@@ -22,9 +22,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import tyro
 from PIL import Image
-from se_zoo.models.pretrained.load import load_model
 
 from se_zoo.inference.images import demo_photo, explain_photos, load_photo
+from se_zoo.models.load_model import load_model
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
-from se_zoo.models.pretrained.load import load_model
 
 from se_zoo.demo import runtime
 from se_zoo.demo.space import write_space
+from se_zoo.models.load_model import load_model
 
 MODEL = "se_zoo/resnet18_slim_celeba"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")

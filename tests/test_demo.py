@@ -8,13 +8,13 @@ from typing import Any, Iterator, List, NamedTuple
 import pytest
 import yaml
 from PIL import Image
-from se_zoo.models.pretrained.load import load_model
 
 from se_zoo.cli import main
 from se_zoo.demo import explainers
 from se_zoo.errors import InvalidInputError, UnknownModelError
 from se_zoo.explanations.methods import METHODS
 from se_zoo.inference.images import demo_photo, explain_photos, load_photo
+from se_zoo.models.load_model import load_model
 
 from .page_server import (
     MODEL,

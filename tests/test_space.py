@@ -13,12 +13,12 @@ import timm
 import torch
 import yaml
 from PIL import Image
-from se_zoo.models.pretrained.load import load_model
 
 from se_zoo.cli import main
 from se_zoo.demo import runtime, space
 from se_zoo.demo.look import STEPS
 from se_zoo.errors import InvalidInputError
+from se_zoo.models.load_model import load_model
 
 from .page_server import MODEL, tiny_runtime, written_space
 

@@ -39,7 +39,7 @@ def run_space(args: Space) -> None:
     """
     from ..demo.runtime import fetch_runtime
     from ..demo.space import write_space
-    from ..models.pretrained.load import load_model
+    from ..models.load_model import load_model
 
     tarball = fetch_runtime(args.ort)
     differences = write_space(load_model(args.model), args.model, args.out, tarball)

@@ -12,8 +12,8 @@ from ..errors import InvalidInputError, SEZooError, UnknownModelError
 from ..explanations.methods import TABLE
 from ..explanations.target_classes import target_of
 from ..inference.images import explain_photos, load_photo
+from ..models.load_model import load_model
 from ..models.names import PREFIX
-from ..models.pretrained.load import load_model
 from ..models.squeeze import squeeze
 
 #: Largest photo that is decoded, in pixels.
