@@ -36,6 +36,11 @@ nb_execution_timeout = 600
 nb_merge_streams = True
 
 
+def escape_shapes(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list):
+    """Escape the star in shapes such as (B, C, *grid), which is no markup."""
+    lines[:] = [line.replace("*grid", r"\*grid") for line in lines]
+
+
 def setup(app: Sphinx) -> None:
     """Connect what this project adds: pages made of other files, their links, llms.txt."""
     docs = Path(app.srcdir)
@@ -47,4 +52,5 @@ def setup(app: Sphinx) -> None:
             source[0] = link_within_site(source[0], path.parent, docs)
 
     app.connect("source-read", rewrite)
+    app.connect("autodoc-process-docstring", escape_shapes)
     app.connect("build-finished", write_llms_txt)

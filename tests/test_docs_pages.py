@@ -14,9 +14,14 @@ from tools import site_pages
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.md"))
 #: A word in capitals stands for a value; these are words of the messages.
 PLACEHOLDER = r"\b(?!(?:SE|SHA|ONNX)\b)[A-Z][A-Z0-9]+\b"
+
+
+def own_pages() -> List[Path]:
+    """The committed pages."""
+    made = {"_build", site_pages.GENERATED}
+    return [file for file in DOCS.rglob("*.md") if not made & set(file.relative_to(DOCS).parts)]
 
 
 def read(name: str) -> str:
@@ -117,19 +122,18 @@ def test_comparison_has_figures_of_the_evidence_only() -> None:
 
 
 def test_every_page_opens_with_a_heading_and_a_sentence() -> None:
-    for file in DOCS.rglob("*.md"):
-        if not {"_build", "generated"} & set(file.parts):
-            text = re.sub(r"\A---\n.*?\n---\n", "", file.read_text("utf-8"), flags=re.DOTALL)
-            first, _, rest = text.strip().partition("\n\n")
-            assert first.startswith("# ") and "\n" not in first, file
-            assert rest[0] not in "#`|", f"{file}: say first what the reader can do"
+    for file in own_pages():
+        text = re.sub(r"\A---\n.*?\n---\n", "", file.read_text("utf-8"), flags=re.DOTALL)
+        first, _, rest = text.strip().partition("\n\n")
+        assert first.startswith("# ") and "\n" not in first, file
+        assert rest[0] not in "#`|", f"{file}: say first what the reader can do"
 
 
-def test_links_to_files_outside_become_pages(tmp_path: Path) -> None:
+def test_links_to_files_outside_become_pages() -> None:
     docs = ROOT / "docs"
-    text = "[a](../recipes/README.md#useful-options) [b](explain.md) [`c`](../pyproject.toml) ![d](../x.png)"
+    text = "[a](../recipes/README.md#useful-options) [b](explain.md) [`c`](../pyproject.toml)"
     assert site_pages.link_within_site(text, docs, docs) == (
-        "[a](generated/recipes.md#useful-options) [b](explain.md) `c` ![d](../x.png)"
+        "[a](generated/recipes.md#useful-options) [b](explain.md) `c`"
     )
     moved = site_pages.link_within_site(
         "[e](../docs/evidence.md) [f](https://x.y)", ROOT / "recipes", docs, docs / "generated"
@@ -137,7 +141,11 @@ def test_links_to_files_outside_become_pages(tmp_path: Path) -> None:
     assert moved == "[e](../evidence.md) [f](https://x.y)"
 
 
-def test_notebooks_are_six_and_in_the_index() -> None:
-    assert len(NOTEBOOKS) == 6
-    for file in NOTEBOOKS:
-        assert f"\nnotebooks/{file.stem}\n" in read("index.md")
+def test_index_lists_every_page() -> None:
+    listed = set(re.findall(r"^([\w/]+)$", read("index.md"), re.MULTILINE))
+    pages = {str(file.relative_to(DOCS).with_suffix("")) for file in own_pages()} - {"index"}
+    assert not pages - listed, f"add to a toctree of docs/index.md: {sorted(pages - listed)}"
+
+
+def test_there_are_six_notebooks() -> None:
+    assert len(list((DOCS / "notebooks").glob("*.md"))) == 6

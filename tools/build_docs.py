@@ -103,7 +103,9 @@ def build(options: Build) -> None:
     out = options.out.resolve()
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
     if not options.notebooks:
+        # Without a kernel, a cell has no language either.
         command += ["-D", "nb_execution_mode=off"]
+        command += ["-D", "suppress_warnings=myst-nb.lexer"]
     # No kernel and no model may ask the Hub.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(DOCS.parent)}
     doctrees = out.with_name(out.name + "_doctrees")
