@@ -15,6 +15,7 @@ project = "se_zoo"
 author = "The se_zoo maintainers"
 copyright = "The se_zoo maintainers"
 version = release = __version__
+smartquotes = False  # two hyphens begin an option
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
@@ -32,6 +33,7 @@ myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_timeout = 600
 nb_merge_streams = True
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Iterator, List, Set, Type, get_type_hints
 
@@ -84,6 +85,7 @@ def test_command_line_page_has_help_and_default_of_an_option() -> None:
     assert "`--private`, `--no-private`\n: Make a new repository private.\n" in page
 
 
+@lru_cache
 def messages_of_the_code() -> str:
     """All texts of the package, a line for each; a value inside a text is a NUL."""
     texts: List[str] = []

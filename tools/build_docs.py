@@ -106,8 +106,10 @@ def build(options: Build) -> None:
         # Without a kernel, a cell has no language either.
         command += ["-D", "nb_execution_mode=off"]
         command += ["-D", "suppress_warnings=myst-nb.lexer"]
-    # No kernel and no model may ask the Hub.
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(DOCS.parent)}
+    # The notebooks call this environment's se-zoo, with this checkout, and never ask the Hub.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(DOCS.parent)}
+    environment["HF_HUB_OFFLINE"] = "1"
     doctrees = out.with_name(out.name + "_doctrees")
     done = subprocess.run([*command, "-d", str(doctrees), str(DOCS), str(out)], env=environment)
     if done.returncode:
