@@ -110,6 +110,7 @@ def build(options: Build) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(DOCS.parent)}
     environment["HF_HUB_OFFLINE"] = "1"
+    environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm's, of no use to a reader
     doctrees = out.with_name(out.name + "_doctrees")
     done = subprocess.run([*command, "-d", str(doctrees), str(DOCS), str(out)], env=environment)
     if done.returncode:
