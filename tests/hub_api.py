@@ -12,7 +12,8 @@ import yaml
 from .hub_state import Blob, HubState, Pull, Refusal, Repo, User, is_large
 
 DATE = "2026-01-01T00:00:00.000Z"
-SEGMENTS = {"repo": "[^/]+/[^/]+", "file": ".+", "folder": ".+"}  # any other name: one segment
+#: Any other name: one segment. Data sets and spaces have their kind in front of their name.
+SEGMENTS = {"repo": "(?:(?:datasets|spaces)/)?[^/]+/[^/]+", "file": ".+", "folder": ".+"}
 
 
 class Call(NamedTuple):
@@ -54,6 +55,7 @@ def route(method: str, path: str) -> Callable[[Route], Route]:
 
 def find(method: str, path: str) -> Optional[Tuple[Route, Dict[str, str]]]:
     """What answers a request and the parts of its path; a HEAD is a GET without the body."""
+    path = re.sub("^/api/(datasets|spaces)/", r"/api/models/\1/", path)
     for verb, pattern, answer in ROUTES:
         match = pattern.fullmatch(path.split("?")[0])
         if match and verb == {"HEAD": "GET"}.get(method, method):
@@ -109,7 +111,7 @@ def validate_yaml(call: Call) -> Any:
     front = re.match(r"---\n(.*?)\n---", call.json()["content"], re.DOTALL)
     card = yaml.safe_load(front[1]) if front else {}
     found = []
-    if card.get("license") not in LICENSES:
+    if call.json().get("repoType") != "space" and card.get("license") not in LICENSES:
         found.append(f'"license" must be one of [{", ".join(LICENSES)}]')
     ids = [(f"datasets[{i}]", name) for i, name in enumerate(card.get("datasets") or ())]
     ids += [("base_model", card["base_model"])] if "base_model" in card else []
@@ -127,7 +129,9 @@ def validate_yaml(call: Call) -> Any:
 def full_name(call: Call) -> str:
     """The repository that a body names, by default in the user's own name."""
     body = call.json()
-    return f"{body.get('organization') or call.state.known(call.user).name}/{body['name']}"
+    kind = body.get("type") or "model"
+    owner = body.get("organization") or call.state.known(call.user).name
+    return f"{'' if kind == 'model' else kind + 's/'}{owner}/{body['name']}"
 
 
 def is_private(settings: Mapping[str, Any], default: bool = False) -> bool:
@@ -139,7 +143,7 @@ def is_private(settings: Mapping[str, Any], default: bool = False) -> bool:
 @route("POST", "/api/repos/create")
 def create_repo(call: Call) -> Any:
     user, repo = call.state.known(call.user), full_name(call)
-    namespace, url = repo.split("/")[0], f"{call.url}/{repo}"
+    namespace, url = repo.split("/")[-2], f"{call.url}/{repo}"
     if not user.owns(repo):
         error = f'You don\'t have the rights to create a model under the namespace "{namespace}"'
         raise Refusal(403, error)

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Union
 
-from . import hub_api
+from . import hub_api, hub_collections  # noqa: F401  registers the calls for collections
 from .hub_state import Blob, HubState, Refusal, Repo, User, is_large
 
 __all__ = ["Fault", "HubServer", "Request", "User", "client_environment"]

@@ -37,7 +37,7 @@ class User(NamedTuple):
 
     def owns(self, repo: str) -> bool:
         """Whether a repository is the user's own or one of its organisations'."""
-        return repo.split("/")[0] in (self.name, *self.orgs)
+        return repo.split("/")[-2] in (self.name, *self.orgs)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Pull:
 
 @dataclass
 class Repo:
-    """A model repository: commits by id, refs by full name, LFS objects by sha256."""
+    """A repository: commits by id, refs by full name, LFS objects by sha256."""
 
     id: str
     private: bool = False
@@ -203,7 +203,8 @@ class HubState:
 
     def __init__(self, tokens: Mapping[str, User]):
         self.tokens = tokens
-        self.repos: Dict[str, Repo] = {}
+        self.repos: Dict[str, Repo] = {}  # of data sets by "datasets/<name>", likewise spaces
+        self.collections: Dict[str, Dict[str, Any]] = {}
         self.private_by_default = False  # as organisations can choose
 
     def user(self, authorization: Optional[str]) -> Optional[User]:

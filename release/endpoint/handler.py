@@ -1,0 +1,104 @@
+"""Serve an image model of se_zoo on Hugging Face Inference Endpoints: labels and heatmaps."""
+
+import base64
+import binascii
+import io
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Union
+
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+
+import se_zoo
+from se_zoo import InvalidInputError
+
+DEFAULT_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
+
+
+class EndpointHandler:
+    """Answers the requests of an endpoint.
+
+    Args:
+        path: Folder of the repository. A model that lies in it is served; otherwise the model of
+            the zoo that the environment variable ``SE_ZOO_MODEL`` names.
+    """
+
+    def __init__(self, path: str = ""):
+        beside = (Path(path) / "config.json").is_file()
+        name = f"local-dir:{path}" if beside else os.environ.get("SE_ZOO_MODEL", DEFAULT_MODEL)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = se_zoo.create_model(name, pretrained=True).eval().to(self.device)
+        if self.model.takes_clips:
+            raise InvalidInputError(f"{name} takes clips; this handler serves image models only.")
+        self.transform: Any = create_transform(**resolve_data_config(model=self.model))
+
+    def __call__(self, data: Dict[str, Any]) -> Dict[str, Any]:
+        """Return labels and maps.
+
+        Args:
+            data: ``inputs``, an image as PIL image, bytes or base64; and ``parameters``, any of
+                ``target``, ``method`` and ``top``.
+
+        Returns:
+            ``labels`` and ``maps``; see README.md.
+
+        Raises:
+            InvalidInputError: If the image cannot be read, or a parameter is wrong.
+        """
+        asked = dict(data.get("parameters") or {})
+        target, method = asked.pop("target", None), asked.pop("method", "contribution")
+        top = asked.pop("top", 5)
+        if asked:
+            raise InvalidInputError(
+                f"Unknown parameters: {', '.join(asked)}; there are target, method and top."
+            )
+        if not isinstance(top, int) or top < 1:
+            raise InvalidInputError(f"top is {top!r}; it must be 1 or more.")
+        images = self.transform(_photo(data.get("inputs")))[None].to(self.device)
+        explanation = self.model.explain(images, target, method)
+        return {"labels": _labels(explanation, top), "maps": _maps(explanation)}
+
+
+def _photo(given: Any) -> Image.Image:
+    """Return the image of a request as RGB."""
+    try:
+        if isinstance(given, str):
+            given = base64.b64decode(given.rpartition(",")[2], validate=True)  # a data URL, too
+        if isinstance(given, bytes):
+            given = Image.open(io.BytesIO(given))
+        if not isinstance(given, Image.Image):
+            raise ValueError(f"it is {type(given).__name__}")
+        return given.convert("RGB")
+    except (ValueError, OSError, binascii.Error, Image.DecompressionBombError) as error:
+        raise InvalidInputError(
+            f"inputs cannot be read as an image ({error}); send a JPEG or PNG, or its base64."
+        ) from error
+
+
+def _labels(explanation: Any, top: int) -> List[Dict[str, Union[str, float]]]:
+    """Return the labels with the largest probabilities."""
+    probabilities = explanation.probabilities[0]
+    names = explanation.label_names or [str(i) for i in range(len(probabilities))]
+    best = probabilities.topk(min(top, len(probabilities)))
+    pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return [{"label": names[i], "score": round(score, 6)} for score, i in pairs]
+
+
+def _maps(explanation: Any) -> List[Dict[str, Any]]:
+    """Return a map for each target, as numbers and as a picture."""
+    maps = []
+    for row, picture in enumerate(explanation.overlay()):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        maps.append(
+            {
+                "label": explanation.labels[row],
+                "score": round(float(explanation.row_probability[row]), 6),
+                "exact": explanation.exact,
+                "map": explanation.raw[row].tolist(),
+                "png": base64.b64encode(file.getvalue()).decode(),
+            }
+        )
+    return maps

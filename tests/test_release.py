@@ -1,0 +1,119 @@
+"""What is published beside the models: the endpoint's handler, cards, results, the collection."""
+
+import base64
+import importlib.util
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+
+from se_zoo import InvalidInputError, UnknownLabelError
+from se_zoo.inference.images import demo_photo
+from se_zoo.models.pretrained.manifest import hub_folder, manifest
+from tools import release_hub
+
+ROOT = Path(__file__).parents[1]
+MODEL = "resnet18_slim_celeba"
+
+
+@pytest.fixture(scope="module")
+def handler_class() -> Any:
+    spec = importlib.util.spec_from_file_location("h", ROOT / "release" / "endpoint" / "handler.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.EndpointHandler
+
+
+@pytest.fixture(scope="module")
+def handler(handler_class: Any) -> Any:
+    """A handler beside the model's weights, as in a model's repository."""
+    return handler_class(str(hub_folder(MODEL)))
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    return Image.open(demo_photo()).convert("RGB").crop((100, 0, 429, 403))
+
+
+def test_handler_answers_as_the_model_does(handler: Any, photo: Image.Image) -> None:
+    file = io.BytesIO()
+    photo.save(file, "PNG")
+    encoded = base64.b64encode(file.getvalue()).decode()
+    asked = {"target": ["Eyeglasses", "Smiling"], "top": 3}
+    answer = handler({"inputs": encoded, "parameters": asked})
+    images = create_transform(**resolve_data_config(model=handler.model))(photo)[None]
+    explanation = handler.model.explain(images, ["Eyeglasses", "Smiling"])
+    assert len(answer["labels"]) == 3
+    assert [found["label"] for found in answer["maps"]] == ["Eyeglasses", "Smiling"]
+    for row, found in enumerate(answer["maps"]):
+        assert found["score"] == pytest.approx(float(explanation.row_probability[row]), abs=1e-5)
+        torch.testing.assert_close(torch.tensor(found["map"]), explanation.raw[row])
+        assert Image.open(io.BytesIO(base64.b64decode(found["png"]))).size == (104, 128)
+
+
+def test_handler_takes_bytes_pictures_and_data_urls_alike(handler: Any, photo: Image.Image) -> None:
+    file = io.BytesIO()
+    photo.save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    answers = [handler({"inputs": given}) for given in (photo, file.getvalue(), url)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize("given", ["no image", b"neither", None, 7])
+def test_handler_refuses_what_is_no_image(handler: Any, given: Any) -> None:
+    with pytest.raises(InvalidInputError, match="cannot be read as an image"):
+        handler({"inputs": given})
+
+
+def test_handler_refuses_wrong_parameters(handler: Any, photo: Image.Image) -> None:
+    with pytest.raises(InvalidInputError, match="Unknown parameters: tagret"):
+        handler({"inputs": photo, "parameters": {"tagret": "Smiling"}})
+    with pytest.raises(InvalidInputError, match="top is 0"):
+        handler({"inputs": photo, "parameters": {"top": 0}})
+    with pytest.raises(UnknownLabelError, match="Did you mean Smiling"):
+        handler({"inputs": photo, "parameters": {"target": "smilling"}})
+
+
+def test_handler_without_a_model_beside_it_serves_the_named_one(
+    handler_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SE_ZOO_MODEL", f"se_zoo/{MODEL}")
+    assert handler_class(str(tmp_path)).model.num_classes == 40
+
+
+def test_collection_has_every_model_and_fits_the_hub() -> None:
+    wanted = release_hub.collection()
+    ids = [item["id"] for item in wanted["items"]]
+    assert ids[: len(manifest())] == [f"se-zoo/{name}" for name in manifest()]
+    assert {folder.repo for folder in release_hub.folders()} - {"se-zoo/README"} <= set(ids)
+    assert len(wanted["description"]) <= release_hub.DESCRIPTION
+    for item in wanted["items"]:
+        assert 0 < len(item["note"]) <= release_hub.NOTE and "{{" not in item["note"]
+
+
+def test_cards_have_headers_that_the_hub_reads() -> None:
+    for folder in release_hub.folders():
+        header = folder.files["README.md"].read_text("utf-8").split("---\n")[1]
+        assert yaml.safe_load(header)["license"] == "apache-2.0"
+        assert all(file.is_file() for file in folder.files.values())
+
+
+@pytest.mark.slow
+def test_release_is_rehearsed_on_loopback() -> None:
+    for module in ("hatchling", "twine"):
+        pytest.importorskip(module, reason="needs the extra dev")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.rehearse_release", "--no-dependencies"],
+        cwd=ROOT, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("twine finds no fault") == 2
+    assert "up already" in done.stdout and "are on the loopback Hub as here" in done.stdout

@@ -1,0 +1,109 @@
+"""Publish on the Hub what is no model: the organisation's card, the endpoint, results, collection.
+
+    hf auth login
+    se-zoo publish --zoo --record     # the models first
+    python -m tools.release_hub
+
+The files are those of release/ and of benchmarks/results/. What is on the Hub already stays as it
+is, so an interrupted command can be given again. `python -m tools.rehearse_release` tries all of it
+on a Hub on loopback.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple
+
+import yaml
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from se_zoo.hub.facts import read_facts
+from se_zoo.hub.read_run import declared_repo
+from se_zoo.hub.zoo_cards import FACTS
+from se_zoo.models.pretrained.fetch import HUB_ORG
+from se_zoo.models.pretrained.manifest import cards_folder, manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+RELEASE = ROOT / "release"
+#: Longest note of a collection's item, and longest description, in characters.
+NOTE, DESCRIPTION = 500, 150
+
+
+class Folder(NamedTuple):
+    """A repository that is no model of the zoo, and its files."""
+
+    repo: str
+    repo_type: str
+    files: Dict[str, Path]
+
+
+def folders() -> List[Folder]:
+    """Return the repositories and the files that belong there."""
+    results = ROOT / "benchmarks" / "results"
+    figures = {f.name: f for f in sorted(results.iterdir()) if f.suffix in (".json", ".png")}
+    return [
+        Folder(f"{HUB_ORG}/README", "space", _files(RELEASE / "organisation")),
+        Folder(f"{HUB_ORG}/endpoint", "model", _files(RELEASE / "endpoint")),
+        Folder(
+            f"{HUB_ORG}/results",
+            "dataset",
+            {**_files(RELEASE / "results"), "tables.md": results / "README.md", **figures},
+        ),
+    ]
+
+
+def _files(folder: Path) -> Dict[str, Path]:
+    """Return the files of a folder by name."""
+    return {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
+
+
+def collection() -> Dict[str, Any]:
+    """Return the collection: ``title``, ``description``, and ``items`` with id, type and note."""
+    content = yaml.safe_load((RELEASE / "collection.yaml").read_text("utf-8"))
+    models = [
+        {
+            "id": declared_repo(name),
+            "type": "model",
+            "note": " ".join(read_facts(cards_folder() / name / FACTS).summary.split()),
+        }
+        for name in manifest()
+    ]
+    return {**content, "items": models + content["items"]}
+
+
+def release() -> Iterator[str]:
+    """Publish everything.
+
+    Yields:
+        A line for each repository, and one for the collection.
+
+    Raises:
+        HfHubHTTPError: If the Hub refuses something.
+    """
+    api = HfApi()
+    for folder in folders():
+        sdk = "static" if folder.repo_type == "space" else None
+        api.create_repo(folder.repo, repo_type=folder.repo_type, space_sdk=sdk, exist_ok=True)
+        adds = [CommitOperationAdd(name, file) for name, file in folder.files.items()]
+        done = api.create_commit(
+            folder.repo, adds, commit_message="Publish with tools/release_hub.py",
+            repo_type=folder.repo_type,
+        )  # fmt: skip
+        yield f"{folder.repo_type} {folder.repo}: {len(adds)} files, commit {done.oid}"
+    wanted = collection()
+    made = api.create_collection(
+        wanted["title"], namespace=HUB_ORG, description=wanted["description"], exists_ok=True
+    )
+    for item in wanted["items"]:
+        api.add_collection_item(
+            made.slug, item["id"], item["type"], note=item["note"], exists_ok=True
+        )
+    yield f"collection {made.slug}: {len(wanted['items'])} items"
+
+
+def main() -> None:
+    """Publish, and print what was done."""
+    for line in release():
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
