@@ -79,7 +79,7 @@ def test_a_head_that_needs_a_gradient_is_refused() -> None:
     model = timm.create_model("timm_sehead", backbone="test_vit")  # reads the class token
     with pytest.raises(InvalidInputError, match="global_pool"):
         ExplainedModel(model, "class_gate")
-    assert ExplainedModel(model, "gate").targets == ()
+    assert ExplainedModel(model, "activation").targets == ()
 
 
 @pytest.mark.parametrize("kind", BACKBONES)

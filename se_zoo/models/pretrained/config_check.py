@@ -81,7 +81,7 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
         config. Values are checked if the architecture has an SE head; others are timm's.
     """
 
-    def read_config(place: Any, *args: Any, **kwargs: Any) -> _Description:
+    def reader(place: Any, *args: Any, **kwargs: Any) -> _Description:
         if read_first and (file := Path(place) / "config.json").is_file():
             read_config(file)
         try:
@@ -101,8 +101,8 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
             check_description(cfg, model_args, f"The config.json of {place}")
         return cfg, architecture, model_args
 
-    read_config._se_zoo = True  # type: ignore[attr-defined]
-    return read_config
+    reader._se_zoo = True  # type: ignore[attr-defined]
+    return reader
 
 
 def check_description(cfg: Mapping[str, Any], model_args: Any, place: str) -> None:
