@@ -25,7 +25,7 @@ MODELS: Dict[str, Dict[str, Any]] = {
     ),
 }
 #: Most operations that a call may dispatch in addition to the forward pass, for two images.
-MOST = {"contribution": 60, "gate": 60, "activation": 60, "support": 75, "class_gate": 105}
+MOST = {"contribution": 60, "gate": 60, "activation": 60, "support": 75, "class_gate": 115}
 _Tensor = torch.Tensor
 #: Calls that make the host wait for a GPU.
 WAITS = {

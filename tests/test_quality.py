@@ -18,7 +18,7 @@ from se_zoo.explanations.quality import (
     rank_correlation,
     road,
 )
-from se_zoo.explanations.quality.compare import Cases, Drawn, score_regions
+from se_zoo.explanations.quality.compare import THRESHOLDS, Cases, Drawn, score_regions
 from se_zoo.explanations.quality.pixels import ranks
 
 
@@ -135,7 +135,10 @@ def test_the_bench_ranks_pixels_by_the_map_before_it_is_cut() -> None:
     raw = torch.linspace(-1, -2, 64).view(1, 8, 8)
     cases = Cases(torch.zeros(1, 3, 8, 8), torch.tensor([0]), region, None, [0])
     scores = score_regions(cases, Drawn(torch.zeros(1, 8, 8), raw))
-    assert scores == {"pointing": [0.0], "pixel_ap": [1.0], "energy": [0.0]}
+    assert scores.pop("mask_iou") == [[0.0] * len(THRESHOLDS)]
+    assert scores == {
+        "pointing": [0.0], "pixel_ap": [1.0], "energy": [0.0], "energy_squared": [0.0]
+    }  # fmt: skip
 
 
 def test_the_bench_leaves_out_unknown_pixels() -> None:

@@ -185,7 +185,7 @@ class ExplainedModel(nn.Module):
         rows = (weight[None] * gate[:, None]).flatten(0, 1)  # (B * N, C)
         token = trace.after[:, None].expand(-1, count, -1).flatten(0, 1)
         norm: nn.Module = self.model.norm  # type: ignore[assignment]
-        folded = heads.fold_norm(norm, rows, bias[None].expand(len(gate), -1).flatten(), token)
+        folded = heads.fold_norm(norm, rows, bias[None].expand(gate.shape[0], -1).flatten(), token)
         found = attended(self.model, trace, weight.dtype)
         weights = value_weights(self.model, folded.weight.unflatten(0, (-1, count)))
         parts = torch.einsum("bnhd,bhtd,bht->bnht", weights, found.values, found.share)
