@@ -12,6 +12,7 @@ from ..data.images import read_rgb
 from ..errors import InvalidInputError
 from ..explanations import explain
 from ..explanations.maps import Placement, at_input_size
+from ..models.input_size import data_config
 
 #: Share of the image's sides that is left out at each border, where maps end.
 _BORDER = 0.18
@@ -105,7 +106,6 @@ def _batches(
     model: nn.Module, images: "Iterable[Union[torch.Tensor, Image.Image, str, Path]]"
 ) -> Iterator[torch.Tensor]:
     """Yield normalised batches; photos are read and preprocessed."""
-    from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
 
     transform: Any = None
@@ -114,7 +114,7 @@ def _batches(
         if isinstance(image, torch.Tensor):
             yield from image.split(_BATCH)
             continue
-        transform = transform or create_transform(**resolve_data_config(model=model))
+        transform = transform or create_transform(**data_config(model))
         photo = image if isinstance(image, Image.Image) else read_rgb(Path(image))
         waiting.append(transform(photo.convert("RGB")))
         if len(waiting) == _BATCH:

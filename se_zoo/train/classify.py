@@ -189,7 +189,7 @@ class ClassifierTrainer(Trainer):
             return {"map_offset": None, "map_offset_from": "none: --augment.hflip is 0"}
         split = self.config.data.splits[1]
         count = 128 if self.config.data.noun == "image" else 32
-        inputs = loader.sample_inputs(self.tables[split], self.transforms[1], count)
+        inputs, _ = loader.sample_inputs(self.tables[split], self.transforms[1], count)
         try:
             measured = measure_offset(model, [inputs], vertical=False)
         except InvalidInputError as error:  # too few samples, or a model that learned nothing
