@@ -227,7 +227,9 @@ def test_difference_takes_several_classes_with_weights(plain: Any) -> None:
     total = found.raw.flatten(1).mean(1) + found.constant
     logits = found.logits
     assert same(total, logits[:, 1] - 0.5 * logits[:, 2] - 0.2 * logits[:, 4], 1e-4)
-    assert found.titles()[0].startswith("class 1 (not class 2 + 4)") and found[1].versus == ((2, 4),)
+    assert found.titles()[0].startswith("class 1 (not class 2 + 4)") and found[1].versus == (
+        (2, 4),
+    )
     assert found.to_dict()["rows"][0]["versus"] == (2, 4)
     alike = plain.explain(batch, 1, "difference", versus=[2, 4])
     assert alike.versus_weights == (0.5, 0.5)
