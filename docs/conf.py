@@ -1,5 +1,6 @@
 """Configure Sphinx. `python -m tools.build_docs` builds the site and checks its links."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ nb_merge_streams = True
 
 def escape_shapes(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list):
     """Escape the star in shapes such as (B, C, *grid), which is no markup."""
-    lines[:] = [line.replace("*grid", r"\*grid") for line in lines]
+    lines[:] = [re.sub(r", \*(?=\w)", r", \\*", line) for line in lines]
 
 
 def setup(app: Sphinx) -> None:

@@ -39,9 +39,10 @@ def test_notebook_ran_and_shows_outputs(site: Path, name: str) -> None:
     page = (site / "notebooks" / f"{name}.html").read_text("utf-8")
     assert page.count('class="output') > 1 or page.count("cell_output") > 1
     assert "Traceback" not in page and 'class="output stderr' not in page
-    assert "<img" in page
     if name == "save_and_share":  # a command that fails does not stop a notebook
         assert "facts.yaml: fill it in" in page and "would go to you/uniforms" in page
+    else:
+        assert "<img" in page
 
 
 @pytest.mark.slow

@@ -184,4 +184,5 @@ def _first_sentence(doctree: Any) -> str:
 
     paragraph = next(iter(doctree.findall(nodes.paragraph)), None)
     text = "" if paragraph is None else " ".join(paragraph.astext().split())
-    return re.split(r"(?<=[.:!?]) ", text)[0].rstrip(":")
+    first = re.split(r"(?<=[.!?]) ", text)[0]
+    return first[:-1] + "." if first.endswith(":") else first
