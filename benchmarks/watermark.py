@@ -3,7 +3,7 @@
     python -m benchmarks.watermark --seeds 0 1 2
     python -m benchmarks.watermark --images 20000 --epochs 4 --out watermark.json
 
-Run time: with the defaults, a minute or two for each seed on two idle cores.
+Run time: with the defaults, four minutes of one core for each seed.
 Result: printed as JSON. For each seed: the planted class and corner, and what the report names
 first; the same for a model that was trained on the images as they are.
 Data: `cifar10/train.parquet` in the folder SE_ZOO_DATA.
