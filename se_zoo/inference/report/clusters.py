@@ -5,6 +5,7 @@ spectral clustering groups them by their nearest neighbours, and the gap between
 the graph's Laplacian says how many groups there are.
 """
 
+import warnings
 from typing import List, NamedTuple, Sequence
 
 import numpy as np
@@ -44,6 +45,7 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
     try:
         from scipy.sparse.csgraph import connected_components, laplacian
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.neighbors import NearestNeighbors
     except ImportError:
         raise InvalidInputError(
@@ -67,7 +69,9 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
     places = vectors[:, :wanted] / np.maximum(
         np.linalg.norm(vectors[:, :wanted], axis=1, keepdims=True), 1e-12
     )
-    numbers = KMeans(wanted, n_init=10, random_state=0).fit_predict(places)
+    with warnings.catch_warnings():  # equal maps may be fewer clusters than asked for
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        numbers = KMeans(wanted, n_init=10, random_state=0).fit_predict(places)
     clusters = [np.flatnonzero(numbers == n) for n in range(wanted)]
     clusters = [cluster for cluster in clusters if len(cluster)]
     return Groups(sorted(clusters, key=len, reverse=True), unlike)
