@@ -6,7 +6,7 @@ the graph's Laplacian says how many groups there are.
 """
 
 import warnings
-from typing import List, NamedTuple, Sequence
+from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -61,7 +61,8 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
     graph = search.kneighbors_graph(mode="connectivity")
     graph = 0.5 * (graph + graph.T)
     parts, _ = connected_components(graph, directed=False)
-    values, vectors = np.linalg.eigh(laplacian(graph, normed=True).toarray())
+    matrix: Any = laplacian(graph, normed=True)
+    values, vectors = np.linalg.eigh(matrix.toarray())
     most = min(MOST, count - 1)
     gaps = np.diff(values[: most + 1])  # (most,): behind 1, 2, ... clusters
     # As many eigenvalues are 0 as the graph has parts; a gap among those says nothing.
@@ -71,7 +72,8 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
     )
     with warnings.catch_warnings():  # equal maps may be fewer clusters than asked for
         warnings.simplefilter("ignore", ConvergenceWarning)
-        numbers = KMeans(wanted, n_init=10, random_state=0).fit_predict(places)
+        kmeans: Any = KMeans
+        numbers = kmeans(wanted, n_init=10, random_state=0).fit_predict(places)
     clusters = [np.flatnonzero(numbers == n) for n in range(wanted)]
     clusters = [cluster for cluster in clusters if len(cluster)]
     return Groups(sorted(clusters, key=len, reverse=True), unlike)
