@@ -9,8 +9,8 @@ first; the same for a model that was trained on the images as they are. `recall`
 model uses the watermark at all: how much of the class it finds with and without it.
 Data: `cifar10/train.parquet` in the folder SE_ZOO_DATA.
 
-A fixed pattern of 4 x 4 magenta and green pixels lies in a corner of 30 % of the training images of one class. The
-report is of the training images, as they are known when a data set is looked at.
+A fixed pattern of 4 x 4 magenta and green pixels lies in a corner of 30 % of the training images of
+one class. The report is of the training images, as they are known when a data set is looked at.
 """
 
 import argparse
