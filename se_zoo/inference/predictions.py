@@ -41,7 +41,7 @@ class Prediction:
 
     id: str
     error: Optional[str]
-    region: Optional[Tuple[int, ...]]
+    region: Optional[Tuple[float, ...]]
     top: Tuple[Tuple[int, str, float], ...]
     target: Tuple[int, ...]
     label: Tuple[str, ...]

@@ -10,7 +10,9 @@ from PIL import Image, ImageOps
 
 from ..data.images import read_rgb, seen_size
 from ..errors import InvalidInputError
-from .images import Box
+
+#: (x0, y0, x1, y1) in pixels of the upright photo.
+Region = Tuple[float, float, float, float]
 
 
 class Prepared(NamedTuple):
@@ -25,7 +27,7 @@ class Prepared(NamedTuple):
 
     ids: List[str]
     errors: List[Optional[str]]
-    regions: List[Optional[Box]]
+    regions: List[Optional[Region]]
     pixels: torch.Tensor
 
 
@@ -67,7 +69,7 @@ class Preprocess:
             The prepared photos.
         """
         errors: List[Optional[str]] = []
-        regions: List[Optional[Box]] = []
+        regions: List[Optional[Region]] = []
         pixels: List[torch.Tensor] = []
         for image in images:
             try:
@@ -83,7 +85,7 @@ class Preprocess:
         batch = torch.stack(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8)
         return Prepared(list(ids), errors, regions, batch)
 
-    def region(self, photo: Tuple[int, int]) -> Box:
+    def region(self, photo: Tuple[int, int]) -> Tuple[int, int, int, int]:
         """Return the part of a photo that the model sees.
 
         Args:

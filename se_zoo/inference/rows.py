@@ -38,7 +38,7 @@ def schema() -> Any:
     return pa.schema([
         ("id", text),
         ("error", text),
-        ("region", pa.list_(number)),
+        ("region", pa.list_(pa.float32())),
         ("top", pa.list_(pa.struct(top))),
         ("target", pa.list_(number)),
         ("label", pa.list_(text)),

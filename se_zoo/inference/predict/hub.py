@@ -35,7 +35,7 @@ class HubSource:
         self.name, self.options = name, options
         self.revision = options.revision or latest_revision(name)
         try:
-            rows = datasets.load_dataset(
+            rows: Any = datasets.load_dataset(
                 name, options.subset, split=options.split, streaming=True, revision=self.revision
             )
             rows = rows._resolve_features() if rows.features is None else rows

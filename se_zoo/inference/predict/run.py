@@ -24,7 +24,7 @@ from .sources import Records, Source
 
 COMPLETE = "complete.json"
 #: Columns whose values repeat. Dictionaries of the others, random floats, would only cost space.
-_REPEATED = [
+_REPEATED: Any = [
     "error", "region.list.element", "top.list.element.class", "top.list.element.label",
     "target.list.element", "label.list.element", "versus.list.element", "grid.list.element",
     "exact", "weights",

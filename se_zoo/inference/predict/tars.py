@@ -51,7 +51,8 @@ class _Members:
     def __init__(self, file: Path):
         self.names, self.offsets, self.sizes = Names(), array("q"), array("q")
         try:
-            with tarfile.open(file, "r:") as opened:
+            with tarfile.open(file, "r:") as tar:
+                opened: Any = tar
                 for member in opened:
                     if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
                         self.names.append(os.fsencode(member.name))

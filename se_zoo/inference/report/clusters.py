@@ -5,7 +5,8 @@ spectral clustering groups them by their nearest neighbours, and the gap between
 the graph's Laplacian says how many groups there are.
 """
 
-from typing import List, NamedTuple, Sequence
+import warnings
+from typing import Any, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -44,6 +45,7 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
     try:
         from scipy.sparse.csgraph import connected_components, laplacian
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.neighbors import NearestNeighbors
     except ImportError:
         raise InvalidInputError(
@@ -59,7 +61,8 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
     graph = search.kneighbors_graph(mode="connectivity")
     graph = 0.5 * (graph + graph.T)
     parts, _ = connected_components(graph, directed=False)
-    values, vectors = np.linalg.eigh(laplacian(graph, normed=True).toarray())
+    matrix: Any = laplacian(graph, normed=True)
+    values, vectors = np.linalg.eigh(matrix.toarray())
     most = min(MOST, count - 1)
     gaps = np.diff(values[: most + 1])  # (most,): behind 1, 2, ... clusters
     # As many eigenvalues are 0 as the graph has parts; a gap among those says nothing.
@@ -67,7 +70,10 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
     places = vectors[:, :wanted] / np.maximum(
         np.linalg.norm(vectors[:, :wanted], axis=1, keepdims=True), 1e-12
     )
-    numbers = KMeans(wanted, n_init=10, random_state=0).fit_predict(places)
+    with warnings.catch_warnings():  # equal maps may be fewer clusters than asked for
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans: Any = KMeans
+        numbers = kmeans(wanted, n_init=10, random_state=0).fit_predict(places)
     clusters = [np.flatnonzero(numbers == n) for n in range(wanted)]
     clusters = [cluster for cluster in clusters if len(cluster)]
     return Groups(sorted(clusters, key=len, reverse=True), unlike)

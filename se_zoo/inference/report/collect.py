@@ -22,7 +22,7 @@ class RegionsOfPhotos(Protocol):
     """Regions that differ from photo to photo."""
 
     def of(
-        self, name: str, seen: Tuple[int, ...], grid: Tuple[int, int]
+        self, name: str, seen: Tuple[float, ...], grid: Tuple[int, int]
     ) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map."""
         ...

@@ -85,7 +85,7 @@ class Boxes:
             ) from error
 
     def of(
-        self, name: str, seen: Tuple[int, ...], grid: Tuple[int, int]
+        self, name: str, seen: Tuple[float, ...], grid: Tuple[int, int]
     ) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map.
 
@@ -134,14 +134,15 @@ class Masks:
                 break
 
     def of(
-        self, name: str, seen: Tuple[int, ...], grid: Tuple[int, int]
+        self, name: str, seen: Tuple[float, ...], grid: Tuple[int, int]
     ) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map; see :meth:`Boxes.of`."""
         file = self.folder / Path(name).with_suffix(".png")
         if not file.is_file():
             return {}
+        x0, y0, x1, y1 = seen
         with Image.open(file) as opened:
-            mask = np.asarray(opened.crop(seen))
+            mask = np.asarray(opened.crop((round(x0), round(y0), round(x1), round(y1))))
         regions = {}
         for index in np.unique(mask).tolist():
             part = Image.fromarray((mask == index).astype(np.float32))
