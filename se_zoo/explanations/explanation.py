@@ -1,4 +1,7 @@
-"""The result of an explanation: maps, gate and prediction of one batch, ready to draw and save."""
+"""The result of an explanation: maps, gate and prediction of one batch, ready to draw and save.
+
+The file is long because a user's one class lies here with all its documentation.
+"""
 
 import math
 import operator
