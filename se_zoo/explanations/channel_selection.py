@@ -57,8 +57,10 @@ def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         The mask, (B, C) bool, and whether a channel exceeds the threshold, (B, 1) bool; else the
         mask was selected by rank.
     """
-    # Of a constant gate, rounding in the mean would select channels.
-    mean = values.mean(1, keepdim=True) * (1 + 1e-12)
+    mean = values.mean(1, keepdim=True)
+    # Of a constant gate, rounding in the mean would select channels. ONNX keeps factors in float32,
+    # in which 1 + 1e-12 would be 1.
+    mean = torch.add(mean, mean, alpha=1e-12)
     std = values.std(1, keepdim=True, correction=0)
     mask = values > torch.add(mean, std, alpha=_TOP_TENTH_SIGMA)
     found = mask.any(1, keepdim=True)

@@ -118,8 +118,8 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
 
     The measures are pointing game, pixel average precision, energy, that of the squared map, the
     IoU of the pixels above each threshold with the region, and that of the best box at each. A
-    heatmap of zeros misses, and its energy is 0. Pixels are ranked by the raw
-    map, so evidence against the class ranks below no evidence.
+    heatmap of zeros misses, and its energy is 0. Pixels are ranked by the raw map, so evidence
+    against the class ranks below no evidence.
 
     Args:
         cases: Cases with regions, boxes or both.
@@ -131,14 +131,13 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
     scores: Dict[str, List[Any]] = {}
     if cases.regions is not None:
         where = cases.regions, cases.known
-        energy = quality.energy_in_region(drawn.heatmap, *where).nan_to_num(0.0)
         nonzero = (drawn.heatmap.flatten(1).amax(1) > 0).cpu()
         hits = quality.pointing_game(drawn.raw, cases.regions, known=cases.known).cpu() & nonzero
         scores["pointing"] = hits.float().tolist()
         scores["pixel_ap"] = quality.pixel_average_precision(drawn.raw, *where).tolist()
-        scores["energy"] = energy.tolist()
-        squared = quality.energy_in_region(quality.squared(drawn.heatmap), *where)
-        scores["energy_squared"] = squared.nan_to_num(0.0).tolist()
+        squared = quality.squared(drawn.heatmap)
+        for name, heatmap in (("energy", drawn.heatmap), ("energy_squared", squared)):
+            scores[name] = quality.energy_in_region(heatmap, *where).nan_to_num(0.0).tolist()
         ious = quality.mask_ious(drawn.heatmap, cases.regions, THRESHOLDS, cases.known)
         scores["mask_iou"] = ious.tolist()
     if cases.boxes is not None:
