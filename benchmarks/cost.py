@@ -171,7 +171,7 @@ def _measure_time(given: Cost, name: str, batch: int) -> Dict[str, Dict[str, flo
     return found
 
 
-def _peak_growth(call: Callable[[], object], device: str) -> float:
+def peak_growth(call: Callable[[], object], device: str) -> float:
     """Return how much the peak memory grows during a call, in MiB."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
@@ -202,7 +202,7 @@ def _print_peak(given: Cost) -> None:
     only = replace(given, peers=(given.peak_of,) if given.peak_of in PEERS else ())
     call = _sides(only, given.models[0], given.batches[0])[given.peak_of]
     call()
-    print(_peak_growth(call, given.device))
+    print(peak_growth(call, given.device))
 
 
 def measure_memory(given: Cost, name: str, batch: int, side: str) -> float:

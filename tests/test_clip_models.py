@@ -181,7 +181,7 @@ def test_timms_interface(case: Case) -> None:
     assert isinstance(model.group_matcher(), dict)
     config = se_zoo.resolve_clip_config(model)
     assert (config.num_frames, config.frame_stride) == (model.num_frames, model.frame_stride)
-    assert config.size == tuple(model.pretrained_cfg["input_size"][1:])
+    assert config.size == tuple(model.input_shape()[-2:])
 
 
 @pytest.mark.parametrize("case", OTHERS, ids=lambda c: c.name)

@@ -71,7 +71,7 @@ def test_rows_are_what_the_model_says_of_each_photo(done: Path, folder: Path, na
     assert [row["id"] for row in found] == names
     bad = [row for row in found if row["error"]]
     assert [row["id"] for row in bad] == [f"{BAD % 3}/{BAD:04d}.png"]
-    assert bad[0]["error"] == "not an image"
+    assert bad[0]["error"].startswith("not an image")
     assert bad[0]["map"] is bad[0]["top"] is bad[0]["region"] is None
     row = found[0]
     with Image.open(folder / row["id"]) as photo:

@@ -64,7 +64,7 @@ def write_predictions(folder: Path, marked: str) -> Path:
     pq.write_table(pa.Table.from_pylist(rows, schema()), out / "part-00000-000000.parquet")
     model = {
         "model": "a model", "method": "contribution", "label_names": list(LABELS),
-        "multi_label": False, "thresholds": None, "num_classes": 4,
+        "multi_label": False, "thresholds": None, "map_offset": [0.0, 0.0], "num_classes": 4,
         "preprocessing": {"input_size": [3, 32, 32], "interpolation": "bicubic", "crop_pct": 0.8,
                           "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3},
     }  # fmt: skip

@@ -27,7 +27,7 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
         "weights": explanation.weights,
         "native_grid": list(explanation.native_grid),
         "image_size": list(explanation.heatmap.shape[-2:]),
-        **({"frames": explanation.heatmap.shape[1]} if explanation.is_clip else {}),
+        **({"frame_count": explanation.heatmap.shape[1]} if explanation.is_clip else {}),
         "mean": list(explanation.mean),
         "std": list(explanation.std),
         "cell_size": list(explanation.placement.cells),
@@ -117,7 +117,7 @@ def _fields(content: Dict[str, Any]) -> Dict[str, Any]:
     """Return the attributes of the explanation of which :func:`to_dict` gave this content."""
     rows, images = content["rows"], content["images"]
     raw = torch.tensor([row["map"] for row in rows], dtype=torch.float32)
-    frames = [content["frames"]] if "frames" in content else []
+    frames = [content["frame_count"]] if "frame_count" in content else []
     size = (*frames, *content["image_size"])
     method, normalize = content["method"], content["normalize"]
     gate = torch.tensor([image["gate"] for image in images], dtype=torch.float32)

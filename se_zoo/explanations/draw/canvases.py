@@ -206,7 +206,7 @@ def to_pixels(explanation: "Explanation", images: "Optional[Pictures]" = None) -
         wanted = ", ".join(map(str, (len(explanation), *("T" for _ in clip), "H", "W", 3)))
         raise InvalidInputError(
             f"Images to draw on must be uint8 ({wanted}), a float tensor or PIL images; got "
-            f"{array.dtype} {array.shape}."
+            f"{array.dtype} {array.shape}. Pass pictures to draw on: images=[...]."
         )
     return array
 
