@@ -1,0 +1,89 @@
+"""Measure how far the maps of a zoo's model lie beside the evidence, and store it in its config.
+
+    SE_ZOO_DATA=/path/to/data python -m tools.measure_offset resnet18_slim_celeba
+    SE_ZOO_DATA=/path/to/data python -m tools.measure_offset tf_efficientnet_lite0_in1k
+
+Run time: two minutes on two cores. Result: `hub_cards/<name>/offset.json`, and `map_offset` in
+`hub_cards/<name>/hub/config.json`. Package the model again afterwards (`tools/package_zoo.py`).
+
+Photos are explained beside their mirror images (`se_zoo.measure_offset`). CelebA models get images
+of the validation part, mirrored left to right only, because they never saw a face upside down.
+"""
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+from benchmarks.map_cases import read_images
+from se_zoo import measure_offset
+from se_zoo.files import write_json
+from se_zoo.models.load_model import load_model
+from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
+from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, sha256_of
+from se_zoo.provenance import provenance
+
+#: Photos to explain, and others on which the stored offset is checked.
+PHOTOS = 200
+
+
+def measure(name: str, data: Path) -> Dict[str, Any]:
+    """Measure a model's offset and return the content of ``offset.json``.
+
+    Args:
+        name: Name of the model, such as ``resnet18_slim_celeba``.
+        data: Folder of the sample data.
+    """
+    made = provenance()
+    faces = name.endswith("_celeba")
+    file = data / ("celeba46k/valid.parquet" if faces else "imagenet_sample/train.parquet")
+    photos, _ = read_images(file)
+    order = random.Random(0).sample(range(len(photos)), 2 * PHOTOS)
+    measured_on, checked_on = (
+        [photos[i] for i in part] for part in (order[:PHOTOS], order[PHOTOS:])
+    )
+    model = load_model(f"local-dir:{hub_folder(name)}")
+    model.map_offset = (0.0, 0.0)
+    found = measure_offset(model, measured_on, vertical=not faces)
+    again = measure_offset(model, checked_on, vertical=not faces)
+    return {
+        **made,
+        "model": name,
+        "weights_sha256": sha256_of(hub_folder(name) / WEIGHTS_NAME),
+        "data": "CelebA's validation part" if faces else "photos of ImageNet-1k",
+        "images": found.images,
+        "offset": list(found.offset),
+        "horizontal": found.horizontal._asdict(),
+        "vertical": None if found.vertical is None else found.vertical._asdict(),
+        "other_images": {
+            "offset": list(again.offset),
+            "horizontal": again.horizontal._asdict(),
+            "vertical": None if again.vertical is None else again.vertical._asdict(),
+        },
+    }
+
+
+def store(name: str, found: Dict[str, Any]) -> None:
+    """Write the figures beside the card, and the offset into the packaged config.json."""
+    write_json(cards_folder() / name / "offset.json", found)
+    config_file = hub_folder(name) / "config.json"
+    config = json.loads(config_file.read_text("utf-8"))
+    config["model_args"] = {**config["model_args"], "map_offset": found["offset"]}
+    write_json(config_file, config)
+
+
+def main() -> None:
+    """Measure and store the models named on the command line."""
+    root = os.environ.get("SE_ZOO_DATA")
+    if not root or len(sys.argv) < 2:
+        raise SystemExit("set SE_ZOO_DATA, and name models of the zoo")
+    for name in sys.argv[1:]:
+        found = measure(name, Path(root))
+        store(name, found)
+        print(name, found["offset"], "on other images", found["other_images"]["offset"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
