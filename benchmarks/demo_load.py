@@ -23,7 +23,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 import tyro
 from PIL import Image
 
-from se_zoo.inference.images import demo_photo, explain_photos, load_photo
+from se_zoo.inference.images import demo_photo
 from se_zoo.models.load_model import load_model
 
 
@@ -149,7 +149,7 @@ def served_demo(*models: str) -> Iterator[str]:
 
 def _is_of(model: Any, file: Path, confidences: List[Dict[str, Any]]) -> bool:
     """Return whether the probabilities of an answer are those of a photo."""
-    shares = explain_photos(model, [load_photo(file)], None, "activation")[0].probabilities[0]
+    shares = model.explain(file, method="activation").probabilities[0]
     labels = list(model.class_labels())
     return all(
         abs(float(shares[labels.index(entry["label"])]) - entry["confidence"]) < 1e-4

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, get_args, get_type_hints
+from typing import Any, List, Optional, Tuple, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -94,8 +94,9 @@ def test_demo_draws_photo_and_face_in_one_picture(
     report = json.loads((tmp_path / "demo.json").read_text())
     tiles = [1 + len(part["rows"]) for part in report["parts"]]
     with Image.open(tmp_path / "demo.png") as picture:
-        assert picture.width == max(tiles[0] * (586 + 6), tiles[1] * (329 + 6)) - 6
-        assert picture.height == (586 + 29 + 6) + (403 + 29) + (6 + 29)  # with captions and legend
+        whole, faces = tiles[0] * (512 + 6), (344 + 6) + (tiles[1] - 1) * (329 + 6)
+        assert picture.width == max(whole, faces) - 6
+        assert picture.height == (600 + 26 + 6) + (403 + 26) + (6 + 26)  # with captions and legend
     assert [part["crop"] for part in report["parts"]] == [list(p.crop) for p in DEMO]
     assert {part["method"] for part in report["parts"]} == {method}
     if method == "contribution":
@@ -146,7 +147,7 @@ def test_demo_with_a_model_is_of_that_model_alone(
     for label in DEMO_TARGETS:
         assert label in printed
     with Image.open(tmp_path / "demo.png") as picture:
-        assert picture.width > 4 * photos.DRAWN_WIDTH  # the photo and three maps
+        assert picture.width > 4 * 329  # the photo and three maps of the crop
     report = json.loads((tmp_path / "demo.json").read_text())
     assert [row["label"] for row in report["rows"]] == list(DEMO_TARGETS)
     assert report["exact"]
@@ -406,24 +407,6 @@ def test_output_that_cannot_be_written(
     monkeypatch.setattr(os, "replace", full)
     given = () if demo else (photo,)
     assert "No space left" in fails(capsys, "explain", *given, "--out", tmp_path / "out.png")
-
-
-@pytest.mark.parametrize("mode", ["center", "squash"])
-@pytest.mark.parametrize("crop_pct", [0.9, 1.0])
-def test_region_that_is_drawn_is_what_timm_shows_the_model(mode: str, crop_pct: float) -> None:
-    from timm.data.transforms_factory import create_transform
-
-    noise = np.random.default_rng(0).integers(0, 256, (12, 21, 3), dtype=np.uint8)
-    wide = Image.fromarray(noise).resize((420, 240), Image.Resampling.BICUBIC)
-    common: Dict[str, Any] = dict(input_size=(3, 96, 96), interpolation="bilinear")
-    whole: Any = create_transform(**common, crop_pct=crop_pct, crop_mode=mode)
-    cut: Any = create_transform(**common, crop_pct=1.0, crop_mode="squash")
-    seen = photos.visible_region(wide, (96, 96), crop_pct, mode)
-    shown = whole(wide)
-    assert (shown - cut(seen)).abs().mean() < 0.1
-    assert (shown - cut(wide.rotate(180))).abs().mean() > 0.5  # another region would differ so much
-    with pytest.raises(InvalidInputError, match="border"):
-        photos.visible_region(wide, (96, 96), crop_pct, "border")
 
 
 @pytest.mark.parametrize(

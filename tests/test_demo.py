@@ -13,7 +13,7 @@ from se_zoo.cli import main
 from se_zoo.demo import explainers
 from se_zoo.errors import InvalidInputError, UnknownModelError
 from se_zoo.explanations.methods import METHODS
-from se_zoo.inference.images import demo_photo, explain_photos, load_photo
+from se_zoo.inference.images import demo_photo
 from se_zoo.models.load_model import load_model
 
 from .page_server import (
@@ -66,15 +66,14 @@ def ask_raw(address: str, photo: Any) -> str:
 
 def test_probabilities_are_torchs_and_every_method_is_drawn(served: Served) -> None:
     shares, gallery, notes = ask(served, demo_photo(), label="Eyeglasses")
-    photo = load_photo(demo_photo())
-    wanted, _ = explain_photos(load_model(MODEL), [photo], ["Eyeglasses"])
+    wanted = load_model(MODEL).explain(demo_photo(), ["Eyeglasses"])
     labels = list(wanted.label_names or ())
     assert len(shares["confidences"]) == explainers.SHOWN_LABELS
     for entry in shares["confidences"]:
         share = float(wanted.probabilities[0, labels.index(entry["label"])])
         assert entry["confidence"] == pytest.approx(share, abs=1e-4)
     captions = [picture["caption"].split(":")[0] for picture in gallery]
-    assert captions == ["what the model sees", *METHODS]
+    assert captions == ["the photo", *METHODS]
     assert "Eyeglasses" in notes and "adds up to the logit" in notes
 
 

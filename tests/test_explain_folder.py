@@ -18,10 +18,10 @@ from PIL import Image
 from benchmarks import many_photos
 from se_zoo.cli import many
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
-from se_zoo.cli.explained import Question
+from se_zoo.cli.explained import Cutout, Question
 from se_zoo.cli.many import Job, Settings
 from se_zoo.cli.tables import COLUMNS
-from se_zoo.inference.images import explain_photos, load_photo
+from se_zoo.inference.images import load_photo
 from se_zoo.models.load_model import load_model
 
 from .explain_command import draw, fails, files_in, rows_of, run
@@ -92,7 +92,7 @@ def test_rows_say_what_the_model_says_of_each_photo_alone(done: Result, phone: P
         if row["error"]:
             continue
         photo = load_photo(Path(row["file"]))
-        explanation, _ = explain_photos(model, [photo], ["Smiling", "Male"])
+        explanation = model.explain(photo, ["Smiling", "Male"])
         found = [float(p) for p in row["probability"].split(";")]
         assert found == pytest.approx(explanation.row_probability.tolist(), abs=1e-5)
         holds = explanation.predicted[0].nonzero().flatten().tolist()
@@ -249,7 +249,7 @@ def settings(**changed: Any) -> Settings:
     question = Question(None, "contribution", None, None, None)
     given: Dict[str, Any] = dict(
         model=None, question=question, clip_config=None, batch_size=4, workers=2, top=None,
-        alpha=0.6, cmap=None, as_json=False, quiet=True,
+        alpha=0.75, cmap=None, as_json=False, quiet=True,
     )  # fmt: skip
     return Settings(**{**given, **changed})
 
@@ -266,7 +266,10 @@ def test_few_files_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_photos_make_small_batches() -> None:
-    small, large = Image.new("L", (10, 10)), Image.new("L", (8000, 5000))
+    small, large = (
+        Cutout("a", Image.new("L", size), Image.new("L", (1, 1)), (1, 1), None)
+        for size in ((10, 10), (8000, 5000))
+    )
     job = Job(Path("a"), Path("b"), "c")
     photos = [small] * 5 + [large] * 3 + [None] * 6
     sizes = [

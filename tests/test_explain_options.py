@@ -11,6 +11,7 @@ import pytest
 from se_zoo.cli import forms
 from se_zoo.cli.explain import sources_first
 from se_zoo.cli.tables import COLUMNS
+from se_zoo.explanations.draw.colours import ALPHA
 
 from .explain_command import draw, fails, files_in, run
 
@@ -99,14 +100,20 @@ def test_progress_is_shown_on_a_terminal(
 
 def test_options_of_drawing_reach_the_picture(tmp_path: Path) -> None:
     photo = draw(tmp_path / "a.png")
-    looks = [[], ["--alpha", "0.2"], ["--cmap", "RdBu_r"]]
+    looks = [[], ["--alpha", "0.2"], ["--cmap", "RdBu_r"], ["--alpha", f"{ALPHA}"]]
     for form in ("x.png", "many/"):
         seen = set()
         for look in looks:
             run(photo, *look, "--overwrite", "--quiet", "--out", f"{tmp_path}/{form}")
             picture = tmp_path / form if form.endswith(".png") else tmp_path / "many" / "a.png"
             seen.add(picture.read_bytes())
-        assert len(seen) == len(looks)
+        assert len(seen) == len(looks) - 1  # the last is the default
+
+
+def test_help_names_the_default_opacity(capsys: pytest.CaptureFixture) -> None:
+    assert run("--help") == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"Opacity of the strongest spots of the map, from 0 to 1; by default {ALPHA}." in shown
 
 
 @pytest.mark.parametrize(
@@ -141,6 +148,8 @@ def test_bad_options_take_one_line(
         ("--crop -1 0 9 8 a.jpg", "a.jpg --crop -1 0 9 8"),
         ("--model m a.jpg --batch-size 3 b.jpg", "a.jpg b.jpg --model m --batch-size 3"),
         ("--batch_size 3 a.jpg --top=2 b.jpg", "a.jpg b.jpg --batch_size 3 --top=2"),
+        ("--face a.jpg --quiet b.jpg", "a.jpg b.jpg --face --quiet"),
+        ("--face-model y.onnx a.jpg", "a.jpg --face-model y.onnx"),
         ("--target=-1 a.jpg", "a.jpg --target=-1"),
         ("a.jpg --target", "a.jpg --target"),
         ("--help", "--help"),

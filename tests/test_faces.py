@@ -1,7 +1,9 @@
 """Faces in photos: found by any detector, framed as in CelebA, drawn in the whole photo."""
 
 import io
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, List
 
@@ -130,6 +132,17 @@ def test_a_face_found_twice_counts_once() -> None:
     assert face == Face(10, 10, 110, 130)
 
 
+def test_a_face_that_fills_the_photo_is_drawn_in_the_photo() -> None:
+    photo = spotted(178, 218, 0.5, 0.5)
+    shown = {}
+    for name, width in (("filling", 1.0), ("small", 0.3)):
+        eyes = ((89 - 19.5 * width, 111), (89 + 19.5 * width, 111))
+        found = FaceFinder(at(Face(0, 0, 1, 1, eyes)))
+        shown[name] = brightness_model((218, 178)).explain(photo, 0, face=found).grid()
+    plain = brightness_model((218, 178)).explain(photo, 0).grid()
+    assert shown["filling"].size == plain.size != shown["small"].size
+
+
 # OpenCV's detectors
 
 
@@ -171,6 +184,23 @@ def test_cascades_find_profiles_where_asked_for() -> None:
     detector._cascades[0].found = lambda grey: [(1, 2, 30, 30)]
     calls.clear()
     assert detector(picture) == [(1, 2, 31, 32)] and calls == ["frontal"]
+
+
+def test_threads_share_cascades() -> None:
+    pytest.importorskip("cv2", reason=NO_CV)
+    inside: List[int] = []
+
+    class Cascade:
+        def detectMultiScale(self, *args: Any, **kwargs: Any) -> Any:
+            inside.append(1)
+            time.sleep(0.02)
+            assert inside.pop() and not inside, "two searches at once"
+            return []
+
+    detector = HaarDetector()
+    detector._cascades = [Cascade()]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(detector, [np.zeros((50, 60, 3), np.uint8)] * 8))
 
 
 @pytest.mark.data

@@ -9,7 +9,6 @@ from PIL import Image
 
 import se_zoo
 from se_zoo import ExplainedModel
-from se_zoo.inference.images import explain_photos
 
 
 @pytest.mark.parametrize(
@@ -43,8 +42,7 @@ def test_input_is_as_the_model_was_made(
 
 def test_photos_are_brought_to_the_size_that_the_model_was_made_for() -> None:
     model: Any = se_zoo.squeeze("test_vit", num_classes=3, img_size=64, dynamic_img_size=False)
-    photo = Image.new("RGB", (90, 80))
-    explanation, _ = explain_photos(model.eval(), [photo])
+    explanation = model.eval().explain(Image.new("RGB", (90, 80)))
     assert explanation.heatmap.shape[-2:] == (64, 64)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from se_zoo.inference.images import demo_photo, explain_photos, load_photo
+from se_zoo.inference.images import demo_photo
 
 from .page_server import (
     MODEL,
@@ -89,15 +89,14 @@ def numbers(page: Any) -> Dict[str, Any]:
 
 def assert_same(found: Dict[str, Any], model: Any, file: Path, targets: Sequence[str]) -> None:
     """Compare probabilities and maps with torch's; two targets are compared with each other."""
-    wanted, _ = explain_photos(model, [load_photo(file)], targets, "contribution")
+    wanted = model.explain(file, list(targets), "contribution")
     shares = torch.tensor(found["probabilities"])
     torch.testing.assert_close(shares, wanted.probabilities[0], rtol=0, atol=TOLERANCE)
     assert tuple(found["labels"]) == wanted.label_names
     maps = list(wanted.raw)
     if len(targets) == 2:
         one, other = targets
-        difference = explain_photos(model, [load_photo(file)], [one], "difference", other)[0]
-        maps.append(difference.raw[0])
+        maps.append(model.explain(file, one, "difference", versus=other).raw[0])
     assert len(found["maps"]) == len(maps)
     for ours, theirs in zip(found["maps"], maps, strict=True):
         raw = torch.tensor(ours["raw"]).view(theirs.shape) / theirs.abs().max()
@@ -160,7 +159,7 @@ def test_the_map_is_drawn_as_the_library_draws_it(site: Site, page: Any, tmp_pat
     photo.save(file)
     show(page, file)
     choose(page, "Eyeglasses")
-    explanation, _ = explain_photos(site.model, [photo], ["Eyeglasses"], "contribution")
+    explanation = site.model.explain(photo, "Eyeglasses", "contribution")
     wanted = explanation.overlay([photo])[0].astype(int)
     assert np.abs(pixels(page) - wanted).max() <= 4
     page.locator("#strength").fill("0")

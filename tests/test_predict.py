@@ -76,10 +76,7 @@ def test_rows_are_what_the_model_says_of_each_photo(done: Path, folder: Path, na
     row = found[0]
     with Image.open(folder / row["id"]) as photo:
         seen = photo.crop(row["region"])
-    from se_zoo.inference.images import explain_photos
-
-    with Image.open(folder / row["id"]) as photo:
-        explanation, _ = explain_photos(model, [photo.convert("RGB")])
+    explanation = model.explain(folder / row["id"])
     assert seen.width == seen.height < photo.width
     assert row["target"] == list(explanation.target) and row["label"] == list(explanation.labels)
     assert row["grid"] == list(explanation.native_grid) == [2, 2]

@@ -1,8 +1,19 @@
 """The options of ``se-zoo explain``; :mod:`.forms` runs it."""
 
 import os
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, List, Literal, Optional, Sequence, Tuple
+from dataclasses import dataclass
+from typing import (
+    Annotated,
+    Any,
+    List,
+    Literal,
+    Optional,
+    Sequence,
+    Tuple,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import tyro
 
@@ -29,7 +40,7 @@ class Explain:
     the face.
 
     Models trained on CelebA expect a face framed as there: upright, eyes in the middle, hair and
-    chin inside. Cut other photos with --crop.
+    chin inside. --face finds the face of a photo and frames it so; --crop cuts out what you say.
     """
 
     sources: Annotated[
@@ -52,6 +63,12 @@ class Explain:
     crop: Optional[Tuple[int, int, int, int]] = None
     """x0 y0 x1 y1 in pixels, applied to every photo or frame before the model's own resizing; what
     reaches outside is filled with the edge."""
+    face: bool = False
+    """Find the largest face of each photo, or of its crop, and explain it framed as in CelebA. A
+    photo without a face is an error. Needs the extra face."""
+    face_model: Optional[str] = None
+    """ONNX file of YuNet, which finds more faces than OpenCV's cascades; --face goes without
+    saying."""
     start: Optional[float] = None
     """Second of the video at which the explained clip starts; by default it is the middle one."""
     out: Optional[str] = None
@@ -73,8 +90,8 @@ class Explain:
     top: Optional[int] = None
     """List so many of the most probable labels of each file; by default those that are predicted,
     and in the text five where classes compete. Which labels are explained does not change."""
-    alpha: float = 0.6
-    """Opacity of the strongest spots of the map, from 0 to 1."""
+    alpha: Optional[float] = None
+    """Opacity of the strongest spots of the map, from 0 to 1; by default 0.75."""
     cmap: Optional[str] = None
     """Name of a matplotlib colour map; for signed maps one with zero in the middle."""
     json: bool = False
@@ -87,6 +104,11 @@ class Explain:
         """Name of the model to load."""
         return self.model or DEFAULT_MODEL
 
+    @property
+    def finds_face(self) -> bool:
+        """Whether the faces of photos are looked for."""
+        return self.face or self.face_model is not None
+
 
 def sources_first(words: Sequence[str]) -> List[str]:
     """Move sources in front of the options, so that no option takes them for its values.
@@ -97,7 +119,7 @@ def sources_first(words: Sequence[str]) -> List[str]:
     Args:
         words: Words of the command line after ``explain``.
     """
-    counts = {f.name: _value_count(f.name, f.type) for f in fields(Explain)}
+    counts = {name: _value_count(kind) for name, kind in get_type_hints(Explain).items()}
     sources: List[str] = []
     options: List[str] = []
     rest = list(words)
@@ -119,9 +141,12 @@ def sources_first(words: Sequence[str]) -> List[str]:
     return [*sources, *options]
 
 
-def _value_count(name: str, kind: Any) -> int:
-    """Return how many words follow an option."""
-    return 0 if kind is bool else 4 if name == "crop" else 1
+def _value_count(kind: Any) -> int:
+    """Return how many words follow an option of a type."""
+    for one in (kind, *get_args(kind)):  # the second: within Optional
+        if get_origin(one) is tuple and Ellipsis not in get_args(one):
+            return len(get_args(one))
+    return 0 if kind is bool else 1
 
 
 def _is_option(word: str) -> bool:

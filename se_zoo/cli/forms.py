@@ -13,16 +13,18 @@ import matplotlib
 from PIL import Image
 
 from .. import __version__
+from ..data.faces.find import FaceFinder
 from ..data.video.index import is_video
 from ..errors import InvalidInputError, SEZooError
+from ..explanations.draw.colours import ALPHA
 from ..explanations.methods import CLASSLESS_METHODS
 from ..explanations.target_classes import target_of
-from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
+from ..inference.images import DEMO_PHOTO, Box, demo_photo
 from ..models.clip.config import resolve_clip_config
 from ..text import printable
 from .device import load_on
 from .explain import DEFAULT_MODEL, Explain
-from .explained import Clip, Question, explain_read, read, seen_region
+from .explained import Clip, Question, cut_out, explain_cutouts, explain_read, read, region_of
 from .many import Job, Settings, explain_many, name_failures, refuse_existing
 from .portrait import DEMO_CROP, DEMO_TARGETS, explain_demo
 from .printed import row_of, text_of, what_it_shows
@@ -52,13 +54,18 @@ def run_explain(args: Explain) -> None:
             _explain_portrait(args)
 
 
+def _opacity(args: Explain) -> float:
+    """Return the opacity of the strongest spots: as asked for, or the library's."""
+    return ALPHA if args.alpha is None else args.alpha
+
+
 def _check_options(args: Explain) -> None:
     """Check values before anything is read or loaded."""
     for name in ("batch_size", "workers", "top"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InvalidInputError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
-    if not 0 <= args.alpha <= 1:
+    if not 0 <= _opacity(args) <= 1:
         raise InvalidInputError(f"--alpha must be from 0 to 1, not {args.alpha}")
     if args.cmap is not None and args.cmap not in matplotlib.colormaps:
         raise InvalidInputError(
@@ -106,9 +113,10 @@ def _explain_portrait(args: Explain) -> None:
     if args.start is not None:
         raise InvalidInputError("--start is for videos.")
     out = _out_picture(args)
-    if not (args.model or args.target or args.versus or args.crop):
+    if not (args.model or args.target or args.versus or args.crop or args.finds_face):
         with _writing(out):
-            result = explain_demo(out, args.method, args.alpha, args.cmap, args.top, args.device)
+            look = _opacity(args), args.cmap
+            result = explain_demo(out, args.method, *look, args.top, args.device)
         _print(args, result.rows, result.text)
         return
     model = load_on(args.model_name, args.device)
@@ -116,7 +124,8 @@ def _explain_portrait(args: Explain) -> None:
         raise InvalidInputError(f"{args.model_name} takes clips: name a video.")
     asks = args.model_name == DEFAULT_MODEL and args.method not in CLASSLESS_METHODS
     wanted = args.target or (DEMO_TARGETS if asks else ())
-    question = _question(args, model, wanted, args.crop or DEMO_CROP)
+    crop = args.crop or (None if args.finds_face else DEMO_CROP)
+    question = _question(args, model, wanted, crop)
     _explain_one(args, model, demo_photo(), DEMO_PHOTO, question, out)
 
 
@@ -180,7 +189,10 @@ def _question(args: Explain, model: Any, wanted: Sequence[str], crop: Optional[B
     labels, classes = model.class_labels(), model.num_classes
     targets = [target_of(text, labels, classes) for text in wanted] or None
     versus = None if args.versus is None else target_of(args.versus, labels, classes)
-    return Question(targets, args.method, versus, crop, args.start)
+    if args.finds_face and model.takes_clips:
+        raise InvalidInputError(f"--face is for photos, and {args.model_name} takes clips.")
+    face = FaceFinder(args.face_model) if args.finds_face else None
+    return Question(targets, args.method, versus, crop, args.start, face)
 
 
 def _explain_one(
@@ -192,7 +204,8 @@ def _explain_one(
     (one,) = explain_read(model, [content], question)
     facts = {**_facts(args, [name], question.crop), **one.facts}
     with _writing(out):
-        one.explanation.save(out, one.drawn, facts, fps=one.fps, alpha=args.alpha, cmap=args.cmap)
+        look = {"alpha": _opacity(args), "cmap": args.cmap}
+        one.explanation.save(out, one.drawn, facts, fps=one.fps, **look)
     shown = f"{printable(str(out))}: {args.method} map"
     if isinstance(content, Clip):
         shown += f" of second {content.seconds[0]:.2f} to {content.seconds[-1]:.2f}"
@@ -210,20 +223,18 @@ def _explain_sheet(
     photos, failed = [], []
     for file in files:
         try:
-            photos.append((file, load_photo(file, question.crop)))
+            photos.append((file, cut_out(file, question)))
         except SEZooError as error:
             failed.append((file, str(error).removeprefix(f"{file}: ")))
     name_failures(failed)
     if photos:
-        opened = [photo for _, photo in photos]
-        asked = question.targets, question.method, question.versus
-        explanation, drawn = explain_photos(model, opened, *asked)
+        explanation = explain_cutouts(model, [photo for _, photo in photos], question)
         with _writing(out):
             facts = _facts(args, [str(file) for file, _ in photos], question.crop)
-            explanation.save(out, drawn, facts, alpha=args.alpha, cmap=args.cmap)
+            explanation.save(out, facts=facts, alpha=_opacity(args), cmap=args.cmap)
         rows, texts = [], []
-        for i, (file, photo) in enumerate(photos):
-            region = seen_region(model, photo.size, question.crop)
+        for i, (file, _) in enumerate(photos):
+            region = region_of(explanation, i)
             rows.append(row_of(explanation[i], str(file), str(out), region, args.top))
             texts.append(text_of(str(file), explanation[i], question.targets, args.top))
         texts.append(f"\n{printable(str(out))}: {args.method} map, {what_it_shows(explanation)}")
@@ -251,7 +262,7 @@ def _explain_into(
         batch_size=args.batch_size,
         workers=args.workers,
         top=args.top,
-        alpha=args.alpha,
+        alpha=_opacity(args),
         cmap=args.cmap,
         as_json=args.json,
         quiet=args.quiet,

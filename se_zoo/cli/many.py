@@ -10,7 +10,7 @@ from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Seque
 
 from ..errors import InvalidInputError, SEZooError
 from ..text import printable
-from .explained import Clip, Explained, Question, explain_read, read, write_picture
+from .explained import Explained, Question, explain_read, read, write_picture
 from .printed import error_row, row_of
 from .tables import writing_table
 
@@ -135,11 +135,8 @@ def _batches(opened: Iterator[_Opened], size: int) -> Iterator[List[_Opened]]:
     pixels = 0
     for one in opened:
         batch.append(one)
-        content = one.content
-        if isinstance(content, Clip):
-            pixels += content.frames.size // 3
-        elif content is not None:
-            pixels += content.width * content.height
+        if one.content is not None:
+            pixels += one.content.pixels
         if len(batch) == size or pixels >= _BATCH_PIXELS:
             yield batch
             batch, pixels = [], 0

@@ -7,10 +7,10 @@ from .. import __version__
 from ..explanations.draw.save import save_together
 from ..explanations.methods import CLASSLESS_METHODS
 from ..explanations.target_classes import target_of
-from ..inference.images import DEMO_PHOTO, Box, demo_photo, explain_photos, load_photo
+from ..inference.images import DEMO_PHOTO, Box, demo_photo
 from .device import load_on
 from .explain import DEFAULT_MODEL
-from .explained import seen_region
+from .explained import Question, cut_out, explain_cutouts, region_of
 from .printed import row_of, text_of, what_it_shows
 
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
@@ -66,15 +66,15 @@ def explain_demo(
         model = load_on(name, device)
         classes = [target_of(label, model.class_labels(), model.num_classes) for label in labels]
         asked = None if method in CLASSLESS_METHODS else classes
-        photo = load_photo(demo_photo(), crop)
-        explanation, drawn = explain_photos(model, [photo], asked, method)
+        one = Question(asked, method, None, crop, None)
+        explanation = explain_cutouts(model, [cut_out(demo_photo(), one)], one)
         facts = {
             "se_zoo": __version__, "model": name, "photos": [DEMO_PHOTO], "crop": list(crop)
         }  # fmt: skip
-        parts.append((explanation, drawn, facts))
+        parts.append((explanation, None, facts))
         printed.append(text_of(f"{question} ({name})", explanation[0], classes, top))
         printed.append(f"  {method} map, {what_it_shows(explanation)}\n")
-        region = seen_region(model, photo.size, crop)
-        rows.append({"model": name, **row_of(explanation[0], DEMO_PHOTO, str(out), region, top)})
+        row = row_of(explanation[0], DEMO_PHOTO, str(out), region_of(explanation), top)
+        rows.append({"model": name, **row})
     save_together(out, parts, alpha=alpha, cmap=cmap)
     return DemoResult("\n".join([*printed, str(out)]), rows)

@@ -11,7 +11,7 @@ from PIL import Image
 from ..errors import InvalidInputError, SEZooError, UnknownModelError
 from ..explanations.methods import TABLE
 from ..explanations.target_classes import target_of
-from ..inference.images import explain_photos, load_photo
+from ..inference.images import load_photo
 from ..models.load_model import load_model
 from ..models.names import PREFIX
 from ..models.squeeze import squeeze
@@ -108,8 +108,7 @@ class Explainers:
         _check_size(photo)
         model, opened = self.model(name), load_photo(photo)
         labels, count = model.class_labels(), model.num_classes
-        first, _ = explain_photos(model, [opened], None, "activation")
-        shares = first.probabilities[0]
+        shares = model.explain(opened, method="activation").probabilities[0]
         order = shares.argsort(descending=True).tolist()
         target = target_of(label, labels, count) if label else order[0]
         others = (index for index in order if index != target)
@@ -157,14 +156,14 @@ def _pictures(
     for method in TABLE:
         if method.pairwise and other is None:
             continue
-        explanation, drawn = explain_photos(
-            model, [photo], [target], method.name, other if method.pairwise else None
+        explanation = model.explain(
+            photo, target, method.name, versus=other if method.pairwise else None
         )
         if not pictures:
-            pictures.append((drawn[0], "what the model sees"))
+            pictures.append((explanation.photos[0].picture, "the photo"))
         exact = exact or explanation.exact
         scope = "the same for every label" if method.classless else explanation.titles()[0]
-        picture = Image.fromarray(explanation.overlay(drawn)[0])
+        picture = Image.fromarray(explanation.overlay()[0])
         pictures.append((picture, f"{method.name}: {scope}"))
     notes = (
         "The contribution map adds up to the logit." if exact

@@ -12,7 +12,7 @@ from ..explanations.explained_model import ExplainedModel
 from ..explanations.onnx_export import write_onnx
 from ..files import new_folder, write_text
 from ..hub.facts import read_facts
-from ..hub.zoo import FACTS, NOTICE, own_name
+from ..hub.zoo_cards import FACTS, NOTICE, own_name
 from ..inference.images import demo_photo, load_photo
 from ..models.pretrained.manifest import cards_folder, hub_folder
 from ..version import __version__

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from ..errors import InvalidInputError
 from .channel_selection import Selection, select_channels
+from .draw.colours import ALPHA
 from .maps import Placement, at_input_size, is_constant
 from .methods import CLASSLESS_METHODS, SIGNED_METHODS
 from .photo import Photo
@@ -314,7 +315,7 @@ class Explanation:
         return [f"{name}: {value}" if value else name for name, value in self.captions()]
 
     def overlay(
-        self, images: "Optional[Pictures]" = None, alpha: float = 0.75, cmap: Optional[str] = None
+        self, images: "Optional[Pictures]" = None, alpha: float = ALPHA, cmap: Optional[str] = None
     ) -> "Union[np.ndarray, List[np.ndarray]]":
         """Draw the maps over their images.
 
@@ -346,13 +347,14 @@ class Explanation:
     def grid(
         self,
         images: "Optional[Pictures]" = None,
-        alpha: float = 0.75,
+        alpha: float = ALPHA,
         cmap: Optional[str] = None,
         names: Optional[Sequence[str]] = None,
     ) -> "Image.Image":
         """Draw each image and its overlays side by side, with captions and a legend.
 
-        Of a photo whose face was found, the overlays show the framed face.
+        Of a photo whose face was found, the overlays show the framed face, unless it fills the
+        photo.
 
         Args:
             images: Pictures to draw on, as in :meth:`overlay`.
@@ -378,7 +380,7 @@ class Explanation:
         images: "Optional[Pictures]" = None,
         facts: Optional[Dict[str, Any]] = None,
         fps: float = 25.0,
-        alpha: float = 0.75,
+        alpha: float = ALPHA,
         cmap: Optional[str] = None,
         names: Optional[Sequence[str]] = None,
     ) -> None:

@@ -23,7 +23,8 @@ class Photo:
         region: What the model saw, in the photo's pixels; outside of the photo lies padding.
         picture: The photo, of its own size, but at most 2,048 pixels on the longer side; None if
             the explanation was loaded from a file.
-        frame: Box around the face that ``face=...`` found, in the photo's pixels.
+        frame: Box that was cut out, such as that around the face that ``face=...`` found, in the
+            photo's pixels.
         close_up: What the frame shows, with repeated edge pixels outside of the photo.
     """
 

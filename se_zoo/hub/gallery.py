@@ -6,7 +6,7 @@ from typing import Any
 from ..data.video.index import is_video, open_video
 from ..errors import InvalidInputError
 from ..inference.clips import explain_frames, read_clip
-from ..inference.images import DEMO_PHOTO, demo_photo, explain_photos, load_photo
+from ..inference.images import DEMO_PHOTO, demo_photo, load_photo
 from ..models import resolve_clip_config
 from ..provenance import provenance
 from .card import GALLERY
@@ -53,8 +53,8 @@ def _draw_photo(model: Any, facts: Gallery, file: Path, folder: Path) -> None:
     """Explain a photo; a file that is missing may be matplotlib's portrait."""
     bundled = facts.photo == DEMO_PHOTO and not file.is_file()
     photo = load_photo(demo_photo() if bundled else file, facts.crop)
-    explanation, drawn = explain_photos(model, [photo], list(facts.targets))
-    explanation.save(folder / GALLERY, drawn, _origin(facts), names=[facts.photo])
+    explanation = model.explain(photo, list(facts.targets))
+    explanation.save(folder / GALLERY, facts=_origin(facts), names=[facts.photo])
 
 
 def _draw_video(model: Any, facts: Gallery, file: Path, folder: Path) -> None:

@@ -7,13 +7,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..data.images import seen_size
 from ..data.video.frames import read_frames
 from ..data.video.index import Video, open_video
 from ..data.video.sampling import at_rate, clip_indices, evaluation_indices
 from ..errors import InvalidInputError
 from ..explanations import Explanation
 from ..models.clip.config import ClipConfig, resolve_clip_config
-from .images import DRAWN_WIDTH, Box, cut_box, visible_region
+from .images import Box, cut_box
+
+#: Least width of drawn frames, in pixels, whatever the model's input size.
+_DRAWN_WIDTH = 260
 
 
 def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> List[int]:
@@ -119,14 +123,32 @@ def explain_frames(
     from ..models.clip.transforms import Views, as_frames
 
     config = resolve_clip_config(model)
-    cut = [visible_region(Image.fromarray(f), config.size, config.crop_pct, "center")
-           for f in frames]  # fmt: skip
     height, width = config.size
     clip = Views(config)(as_frames(frames))  # as recipes evaluate clips
     explanation = model.explain(
         clip, None if targets is None else list(targets), method, versus=versus
     )
-    zoom = max(1, -(-DRAWN_WIDTH // width))
+    box = seen_box(frames, config)
+    zoom = max(1, -(-_DRAWN_WIDTH // width))
     size = (width * zoom, height * zoom)
-    drawn: List[np.ndarray] = [np.asarray(f.resize(size, Image.Resampling.LANCZOS)) for f in cut]
+    drawn: List[np.ndarray] = [
+        np.asarray(Image.fromarray(f).crop(box).resize(size, Image.Resampling.LANCZOS))
+        for f in frames
+    ]
     return explanation, np.stack(drawn)[None]
+
+
+def seen_box(frames: np.ndarray, config: ClipConfig) -> Box:
+    """Return the box of a frame that a clip model sees: its centre.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        config: What the model takes.
+
+    Returns:
+        x0, y0, x1, y1 in pixels.
+    """
+    height, width = frames.shape[1:3]
+    across, down = seen_size((width, height), config.size, config.crop_pct)
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down

@@ -118,6 +118,7 @@ class HaarDetector:
         names = ["frontalface_default", *(["profileface"] if profile else [])]
         files = [f"{cv.data.haarcascades}haarcascade_{name}.xml" for name in names]
         self._cascades = [cv.CascadeClassifier(file) for file in files]
+        self._lock = threading.Lock()  # a cascade keeps its picture while it searches
 
     def __call__(self, picture: np.ndarray) -> List[Box]:
         """Find the faces in a picture.
@@ -139,7 +140,8 @@ class HaarDetector:
 
     def _boxes(self, cascade: Any, grey: np.ndarray) -> List[Box]:
         side = max(20, round(min(grey.shape) * _SMALLEST))
-        found = cascade.detectMultiScale(grey, 1.1, self.neighbours, minSize=(side, side))
+        with self._lock:
+            found = cascade.detectMultiScale(grey, 1.1, self.neighbours, minSize=(side, side))
         return [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in found]
 
 

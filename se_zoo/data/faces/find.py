@@ -79,7 +79,7 @@ class FaceFinder:
         Raises:
             InvalidInputError: If no face is found.
         """
-        faces = self._find(photo)
+        faces = self.find(photo)
         if not faces:
             cascades = isinstance(self.detector, HaarDetector)
             better = ', or find it with YuNet: face="face_detection_yunet.onnx"' if cascades else ""
@@ -102,8 +102,15 @@ class FaceFinder:
             framed.append(FramedFace(cut_box(photo, box, name), box, label))
         return framed
 
-    def _find(self, photo: Image.Image) -> List[Face]:
-        """Return the faces of a photo, the largest first, in its own pixels."""
+    def find(self, photo: Image.Image) -> List[Face]:
+        """Find the faces of a photo without framing them.
+
+        Args:
+            photo: An upright RGB image.
+
+        Returns:
+            The faces, the largest first, in the photo's pixels.
+        """
         zoom = max(1.0, max(photo.size) / _SEARCHED)
         width, height = (max(1, round(side / zoom)) for side in photo.size)
         small = photo if zoom == 1 else photo.resize((width, height), reducing_gap=2.0)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _SAME_ASPECT = 0.02
 #: Share of a picture that the model saw from which it counts as all: a rounded edge is not drawn.
 _ALL_SEEN = 0.97
+#: Share of a photo from which a frame is no close-up: the whole photo is drawn instead.
+_MOST = 0.6
 
 
 class Canvas(NamedTuple):
@@ -135,10 +137,13 @@ def _of_photo(photo: Photo) -> Canvas:
 
 
 def close_up(photo: Photo) -> Optional[Canvas]:
-    """Return the framed face of a photo to draw on; None if no face was asked for."""
+    """Return the framed part of a photo to draw on; None if nothing or most of it is framed."""
     if photo.close_up is None or photo.frame is None:
         return None
     x0, y0, x1, y1 = photo.frame
+    width, height = photo.size
+    if (min(x1, width) - max(x0, 0)) * (min(y1, height) - max(y0, 0)) > _MOST * width * height:
+        return None
     pixels = np.asarray(photo.close_up)
     scale = pixels.shape[1] / (x1 - x0), pixels.shape[0] / (y1 - y0)
     left, top, right, bottom = photo.region
