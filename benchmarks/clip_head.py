@@ -95,7 +95,7 @@ def _control(config: Config) -> float:
         found.append((pooled, np.asarray(open_table(config.data, split).targets)))
     (inputs, targets), (test_inputs, test_targets) = found
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    search = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=3)
+    search: Any = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=3)
     return float(search.fit(inputs, targets).score(test_inputs, test_targets))
 
 

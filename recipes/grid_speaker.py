@@ -31,7 +31,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
-from grid import FPS, spoken_by_words
+from grid_clips import FPS, spoken_by_words
 
 from se_zoo.data import TrackDataConfig, build_tracks, open_tracks
 from se_zoo.data.faces.ava import LABELS, SPEAKING, Row, read_ava, write_ava

@@ -50,6 +50,15 @@ def fresh_accelerator() -> Iterator[None]:
 
 
 @pytest.fixture
+def undrawn() -> Iterator[None]:
+    """Training draws no pictures."""
+    from .train_run import undrawn
+
+    with undrawn():
+        yield
+
+
+@pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], Any]:
     """``golden(name, found)``: what the file of that name holds; written first where asked for."""
 

@@ -13,7 +13,7 @@ from se_zoo.models.pretrained.config_check import (
     check_config,
     check_description,
     check_label_names,
-    read_json,
+    read_config,
 )
 from se_zoo.models.pretrained.fetch import described_model
 
@@ -76,7 +76,7 @@ def test_error_quotes_a_long_value_in_part() -> None:
 def test_file_that_is_no_object_is_one_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UnknownModelError, match=r"config.json"):
-        read_json(tmp_path / "config.json")
+        read_config(tmp_path / "config.json")
     for read in (described_model, timm.create_model):
         with pytest.raises(UnknownModelError, match=r"config\.json"):
             read(f"local-dir:{tmp_path}")

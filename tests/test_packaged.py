@@ -217,7 +217,7 @@ print(models_table())
     [
         ("facts", "cannot be rendered"),
         ("architecture", "is of resnet18_celeba (architecture and tag), not of"),
-        ("unfinished", "summary.json cannot be read"),
+        ("unfinished", "has no summary.json"),
         ("name", "facts.yaml is missing"),
     ],
 )

@@ -111,7 +111,9 @@ def test_position_embedding_of_another_size_is_refused_unless_the_caller_asks(
         model, str(tmp_path / "vit"), model_args={"num_classes": 3}, safe_serialization=True
     )
     fixed = cfg(input_size=[3, 320, 320], fixed_input_size=True)
-    name = changed(tmp_path / "vit", tmp_path / "x", fixed)
+    name = changed(
+        tmp_path / "vit", tmp_path / "x", lambda c: (fixed(c), c.pop("model_args", None))
+    )
     with pytest.raises(WeightsNotFoundError, match=r"pos_embed has 1 x 101 x 64 .* 1 x 401 x 64"):
         se_zoo.squeeze(name, pretrained=True)
     asked = se_zoo.squeeze(f"local-dir:{tmp_path / 'vit'}", pretrained=True, img_size=320)

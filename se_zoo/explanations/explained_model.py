@@ -8,6 +8,7 @@ from torch import nn
 from ..errors import InvalidInputError
 from . import heads, maps
 from .class_token import TokenTrace, attended, reads_class_token, traced_features, value_weights
+from .classifier_rows import LinearRows
 from .explainer import warn_untrained
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
 from .se_model import SEModel, backbone_features, check_images, check_model, placement_of
@@ -136,7 +137,9 @@ class ExplainedModel(nn.Module):
             self._norm_path = tuple(name.split("."))
         self._copy_rows(form.classifier, classes, pooled.dtype)
 
-    def _copy_rows(self, classifier: nn.Module, classes: torch.Tensor, dtype: torch.dtype) -> None:
+    def _copy_rows(
+        self, classifier: Union[nn.Module, LinearRows], classes: torch.Tensor, dtype: torch.dtype
+    ) -> None:
         weight, bias = heads.rows_of(classifier, classes, dtype)
         self.register_buffer("weight", weight.clone(), persistent=False)
         self.register_buffer("bias", bias.clone(), persistent=False)

@@ -118,7 +118,7 @@ def explain(
     batch = to_batch(model, images)
     with torch.no_grad(), in_eval_mode(model) as still:
         se_model = check_model(still)
-        if method == "gate" and not getattr(still, "gate_trained", True):
+        if method == "gate" and not head_forms.gate_trained(still):
             warn_untrained()
         state = run_forward(still, batch, tokens=method not in CLASSLESS_METHODS)
         with torch.autocast(batch.device.type, enabled=False):

@@ -34,6 +34,8 @@ class _Known(NamedTuple):
 
 
 _LOCK = threading.Lock()
+#: For each SE block: id and number of changes of its last weight, and whether it is trained.
+_TRAINED: "WeakKeyDictionary[nn.Module, Tuple[Tuple[int, int], bool]]" = WeakKeyDictionary()
 _KNOWN: "WeakKeyDictionary[nn.Module, _Known]" = WeakKeyDictionary()
 
 
@@ -74,6 +76,26 @@ def form_of(
         with _LOCK:
             known.forms[key] = form
     return form
+
+
+def gate_trained(model: Any) -> bool:
+    """Return the model's ``gate_trained``; the device is asked once for a state of the gate.
+
+    Args:
+        model: Model with an SE head; models without the attribute count as trained.
+    """
+    weight = getattr(getattr(model, "se", None), "fc2", None)
+    weight = getattr(weight, "weight", None)
+    if not isinstance(weight, torch.Tensor) or weight.is_inference():
+        return bool(getattr(model, "gate_trained", True))
+    state = id(weight), weight._version
+    with _LOCK:
+        known = _TRAINED.get(model.se)
+    if known is None or known[0] != state:
+        known = state, bool(getattr(model, "gate_trained", True))
+        with _LOCK:
+            _TRAINED[model.se] = known
+    return known[1]
 
 
 def forget(model: nn.Module) -> None:

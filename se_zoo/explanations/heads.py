@@ -288,7 +288,7 @@ def find_form(
         dtype: Type of the folded weights, float32 or double.
         probe: Calls :func:`probe_head`; not called for a classifier that is no linear layer.
     """
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
+    classifier: Any = model.get_classifier() if hasattr(model, "get_classifier") else None  # type: ignore[operator]
     rows = linear_rows(classifier, channels, dtype)
     if rows is None:
         return None

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ..data.images import read_rgb, seen_size
+from ..data.images import read_rgb
 from ..errors import InvalidInputError
+from ..models.photos import seen_region
 
 #: (x0, y0, x1, y1) in pixels of the upright photo.
 Region = Tuple[float, float, float, float]
@@ -38,24 +39,22 @@ class Preprocess:
         config: The model's, of ``timm.data.resolve_data_config``.
 
     Raises:
-        InvalidInputError: If its crop mode is neither ``"center"`` nor ``"squash"``, or its input
-            has not three channels.
+        InvalidInputError: If its input has not three channels.
     """
 
     def __init__(self, config: Mapping[str, Any]):
         from timm.data.transforms_factory import create_transform
 
-        self.crop_pct, self.crop_mode = config["crop_pct"], config.get("crop_mode") or "center"
+        self.config = dict(config)
         channels, *size = config["input_size"]
-        if self.crop_mode not in ("center", "squash") or channels != 3:
+        if channels != 3:
             raise InvalidInputError(
-                f"photos are not prepared for a model with crop mode {self.crop_mode!r} and "
-                f"{channels} input channels; transform them with timm and call model.explain."
+                f"photos have 3 channels, and the model takes {channels}; give model.explain a "
+                "normalised tensor."
             )
         self.size: Tuple[int, int] = (size[0], size[1])
-        options = {**config, "crop_pct": 1.0, "crop_mode": "squash"}
         # Meant for timm's prefetcher, pixels stay uint8: a quarter of the bytes to hand over.
-        self.transform: Any = create_transform(**options, use_prefetcher=True)
+        self.transform: Any = create_transform(**self.config, use_prefetcher=True)
 
     def __call__(self, ids: Sequence[str], images: Sequence[Any]) -> Prepared:
         """Prepare photos; those that cannot be read come back as errors.
@@ -78,28 +77,11 @@ class Preprocess:
                 errors.append(str(error) or type(error).__name__)
                 regions.append(None)
                 continue
-            region = self.region(photo.size)
-            pixels.append(torch.as_tensor(self.transform(photo.crop(region))))
+            pixels.append(torch.as_tensor(self.transform(photo)))
             errors.append(None)
-            regions.append(region)
+            regions.append(seen_region(photo.size, self.config))
         batch = torch.stack(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8)
         return Prepared(list(ids), errors, regions, batch)
-
-    def region(self, photo: Tuple[int, int]) -> Tuple[int, int, int, int]:
-        """Return the part of a photo that the model sees.
-
-        Args:
-            photo: Width and height, in pixels.
-
-        Returns:
-            (x0, y0, x1, y1) in pixels.
-        """
-        if self.crop_mode == "center":
-            width, height = seen_size(photo, self.size, self.crop_pct)
-        else:
-            width, height = (max(1, round(side * self.crop_pct)) for side in photo)
-        left, top = (photo[0] - width) // 2, (photo[1] - height) // 2
-        return left, top, left + width, top + height
 
 
 def open_photo(image: Any) -> Image.Image:

@@ -73,8 +73,8 @@ def _create(
 
     def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:
         place = args.get("device")
-        own = {**_DEFAULTS, **{k: v for k, v in args.items() if k != "device"}}
-        make: Any = partial(SpeakerModel, **SIZES[variant], **own, se=se)
+        own = {**_DEFAULTS, "se": se, **{k: v for k, v in args.items() if k != "device"}}
+        make: Any = partial(SpeakerModel, **SIZES[variant], **own)
         not_taken: Any = ("num_classes", "in_chans", "global_pool")
         with nullcontext() if place is None else torch.device(place):
             return build_model_with_cfg(

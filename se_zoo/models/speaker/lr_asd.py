@@ -80,7 +80,7 @@ def convert_lr_asd(file: Path) -> SpeakerModel:
         WeightsNotFoundError: If the file cannot be read, or its tensors are not exactly LR-ASD's.
     """
     found, unknown = converted(_read(file))
-    model = timm.create_model("asd_small_sehead").eval()
+    model: Any = timm.create_model("asd_small_sehead").eval()
     own = model.state_dict()
     needed = {name for name in own if not name.startswith("se.")}
     missing = sorted(needed - found.keys())
