@@ -4,15 +4,17 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
 
-from se_zoo import Explanation, FaceFinder
+from se_zoo import Explanation, FaceFinder, resolve_clip_config
 from se_zoo.cli import forms
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
+from se_zoo.cli.explained import Question, explain_read, read
 from se_zoo.data.faces.detect import Face
 from se_zoo.models.load_model import load_model
 
@@ -70,14 +72,18 @@ def test_saved_crop_is_drawn_again_on_the_whole_photo(photo: Path, tmp_path: Pat
     assert not coloured.any()
 
 
-def test_small_crop_is_drawn_large_beside_the_photo(photo: Path, tmp_path: Path) -> None:
-    heights = {}
-    for crop in ((100, 20, 160, 60), (10, 10, 290, 210)):
-        out = tmp_path / f"{crop[0]}.png"
-        run(photo, "--crop", *crop, "--target", "Smiling", "--out", out, "--quiet")
-        with Image.open(out) as picture:
-            heights[crop] = picture.size
-    assert heights[(100, 20, 160, 60)] != heights[(10, 10, 290, 210)]
+@pytest.mark.parametrize(
+    "crop, tiles",
+    [((100, 20, 160, 60), (164, 180)), ((10, 10, 290, 210), (300, 300))],
+)
+def test_small_crop_is_drawn_large_beside_the_photo(
+    photo: Path, tmp_path: Path, crop: Tuple[int, ...], tiles: Tuple[int, int]
+) -> None:
+    """60 x 40 pixels three times as large, and the photo as high; most of it on the photo."""
+    out = tmp_path / "x.png"
+    run(photo, "--crop", *crop, "--target", "Smiling", "--out", out, "--quiet")
+    with Image.open(out) as picture:
+        assert picture.width == sum(tiles) + 6
 
 
 def test_face_is_framed_as_the_library_frames_it(
@@ -180,3 +186,25 @@ def test_face_is_not_for_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(forms, "load_on", lambda *_: clips)
     message = fails(tmp_path / "a.mp4", "--face", "--out", tmp_path / "x.mp4")
     assert "--face is for photos" in message
+
+
+def test_region_of_a_clip_is_in_the_frames_own_pixels(tmp_path: Path) -> None:
+    """The picture shows the region: red and green of a frame are its columns and rows."""
+    pytest.importorskip("av", reason="needs PyAV (extra: video)")
+    from .video_files import write_lossless
+
+    model: Any = timm.create_model(
+        "framewise_sehead", backbone="test_resnet", num_classes=2, num_frames=4
+    )
+    model.pretrained_cfg["input_size"] = (3, 32, 48)
+    frame = np.zeros((96, 128, 3), np.uint8)
+    frame[..., 0], frame[..., 1] = np.arange(128), np.arange(96)[:, None]
+    video = write_lossless(tmp_path / "a.mkv", [frame] * 8)
+    question = Question([0], "contribution", None, (16, 8, 112, 88), None)
+    clip = read(video, question, resolve_clip_config(model))
+    (one,) = explain_read(model.eval(), [clip], question)
+    x0, y0, x1, y1 = one.region
+    assert 16 <= x0 < x1 <= 112 and 8 <= y0 < y1 <= 88 and one.facts["region"] == [x0, y0, x1, y1]
+    shown = one.drawn[0, 0].astype(float)
+    assert (shown[:, 0, 0].mean(), shown[:, -1, 0].mean()) == pytest.approx((x0, x1 - 1), abs=1)
+    assert (shown[0, :, 1].mean(), shown[-1, :, 1].mean()) == pytest.approx((y0, y1 - 1), abs=1)

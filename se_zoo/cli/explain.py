@@ -36,8 +36,8 @@ class Explain:
     Options go before or after the files.
 
     Without a file, a portrait that comes with matplotlib is explained by two models: what is in the
-    photo, and what the face shows. With --model, --target, --versus or --crop, one model explains
-    the face.
+    photo, and what the face shows. With --model, --target, --versus, --crop or --face, one model
+    explains the face.
 
     Models trained on CelebA expect a face framed as there: upright, eyes in the middle, hair and
     chin inside. --face finds the face of a photo and frames it so; --crop cuts out what you say.
@@ -67,8 +67,8 @@ class Explain:
     """Find the largest face of each photo, or of its crop, and explain it framed as in CelebA. A
     photo without a face is an error. Needs the extra face."""
     face_model: Optional[str] = None
-    """ONNX file of YuNet, which finds more faces than OpenCV's cascades; --face goes without
-    saying."""
+    """Find faces with YuNet, in this ONNX file: it finds more than OpenCV's cascades. Turns --face
+    on."""
     start: Optional[float] = None
     """Second of the video at which the explained clip starts; by default it is the middle one."""
     out: Optional[str] = None
