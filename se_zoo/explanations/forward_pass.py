@@ -84,25 +84,24 @@ def tell_host(tensors: Sequence[torch.Tensor]) -> List[np.ndarray]:
     return [a.reshape(t.shape) for a, t in zip(np.split(values, ends), tensors, strict=True)]
 
 
-def extent(values: torch.Tensor) -> torch.Tensor:
-    """Return the smallest and the largest value, (2,); NaN if any value is NaN."""
-    return torch.stack((values.amin(), values.amax()))
+def extents(images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return the smallest and largest value of images and of logits, (4,); NaN if one is NaN."""
+    return torch.stack((images.amin(), images.amax(), logits.amin(), logits.amax()))
 
 
-def check_finite(images: np.ndarray, logits: np.ndarray, dtype: Any) -> None:
+def check_finite(told: np.ndarray, dtype: Any) -> None:
     """Refuse images and logits that are not finite.
 
     Args:
-        images: :func:`extent` of the images.
-        logits: :func:`extent` of the logits.
+        told: :func:`extents` of images and logits.
         dtype: Type of the logits, for the message.
 
     Raises:
         InvalidInputError: If a value is NaN or infinite.
     """
-    if not all(map(math.isfinite, images)):
+    if not all(map(math.isfinite, told[:2])):
         raise InvalidInputError("images contain NaN or infinite values; check the preprocessing.")
-    if not all(map(math.isfinite, logits)):
+    if not all(map(math.isfinite, told[2:])):
         raise InvalidInputError(
             f"The model's logits are NaN or infinite ({dtype}): its weights are "
             "damaged, or its activations exceed the range of its dtype."
