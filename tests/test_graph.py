@@ -140,7 +140,13 @@ def onnx_parts() -> Any:
 @pytest.mark.filterwarnings("ignore")  # of torch.onnx and onnxscript, about themselves
 @pytest.mark.parametrize(
     "kind, method",
-    [("resnet", "gate"), ("convnext", "activation"), ("vit", "contribution"), ("clip", "support")],
+    [
+        ("resnet", "gate"),
+        ("resnet", "class_gate"),
+        ("convnext", "activation"),
+        ("vit", "contribution"),
+        ("clip", "support"),
+    ],
 )
 def test_onnxruntime_agrees(kind: str, method: str, tmp_path: Path) -> None:
     """Every layout and every method once; an export takes seconds."""

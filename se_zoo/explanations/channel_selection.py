@@ -69,4 +69,4 @@ def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     last = values.topk(count, dim=1).values[:, -1:]
     above, equal = values > last, values == last
     by_rank = above | (equal & (equal.cumsum(1) <= count - above.sum(1, keepdim=True)))
-    return mask | (by_rank & ~found), found
+    return mask | (by_rank & ~found), found  # onnxruntime has no `where` of bools

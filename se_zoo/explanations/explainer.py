@@ -18,7 +18,7 @@ from . import head_forms, heads, maps
 from .class_maps import HostRows, Maps, class_maps, fold, weighted_difference
 from .eval_mode import in_eval_mode
 from .explanation import Explanation
-from .forward_pass import ForwardPass, check_finite, extent, run_forward, tell_host
+from .forward_pass import ForwardPass, check_finite, extents, run_forward, tell_host
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, METHODS
 from .se_model import SEModel, as_batch, check_model, check_values, placement_of, to_batch
 from .target_classes import Pending, Rows, Target, Versus, other_classes, pending_rows, runner_up
@@ -287,10 +287,10 @@ def _ask(
                 weights.append(folded)
                 checks += [*heads.fit_of(folded, row.of_images(pooled)), row.logits(state)]
     unknown = [*pending.unknown(), *runner]
-    values = tell_host([extent(images), extent(state.logits), *unknown, *checks])
-    check_values(cast(SEModel, model), *values[0].tolist())
-    check_finite(values[1], dtype)
-    answers, fits = values[2 : 2 + len(unknown)], values[2 + len(unknown) :]
+    values = tell_host([extents(images, state.logits), *unknown, *checks])
+    check_values(cast(SEModel, model), *values[0][:2].tolist())
+    check_finite(values[0][2:], dtype)
+    answers, fits = values[1 : 1 + len(unknown)], values[1 + len(unknown) :]
     rows, row_images, targets = pending.resolve(answers, batch)
     others = _others(request, targets, answers[len(answers) - len(runner) :])
     host = HostRows(rows, np.bincount(row_images, minlength=batch).tolist())

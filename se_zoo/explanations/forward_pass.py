@@ -84,16 +84,16 @@ def tell_host(tensors: Sequence[torch.Tensor]) -> List[np.ndarray]:
     return [a.reshape(t.shape) for a, t in zip(np.split(values, ends), tensors, strict=True)]
 
 
-def extent(values: torch.Tensor) -> torch.Tensor:
-    """Return the smallest and the largest value, (2,); NaN if any value is NaN."""
-    return torch.stack((values.amin(), values.amax()))
+def extents(images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return the smallest and largest value of images and of logits, (4,); NaN if one is NaN."""
+    return torch.stack((images.amin(), images.amax(), logits.amin(), logits.amax()))
 
 
 def check_finite(logits: np.ndarray, dtype: Any) -> None:
     """Refuse logits that are not finite.
 
     Args:
-        logits: :func:`extent` of the logits.
+        logits: smallest and largest logit.
         dtype: Type of the logits, for the message.
 
     Raises:
