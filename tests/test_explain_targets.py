@@ -1,5 +1,6 @@
 """Targets by name, index or default; the other class of a difference; bad options."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -369,6 +370,8 @@ def test_untrained_identity_gate_is_said_and_warned_of() -> None:
     with torch.no_grad():
         model.se.fc2.weight[0, 0] = 0.1
     assert model.gate_trained
-    model.explain(images(), method="gate")  # warnings are errors here
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.explain(images(), method="gate")
     assert se_zoo.squeeze("test_resnet", gate="sigmoid").gate_trained
     assert not se_zoo.create_speaker_model("asd_tiny_sehead").gate_trained
