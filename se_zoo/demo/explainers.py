@@ -163,7 +163,7 @@ def _pictures(
         if not pictures:
             pictures.append((drawn[0], "what the model sees"))
         exact = exact or explanation.exact
-        scope = "the same for every label" if method.classless else explanation.titles()[0]
+        scope = "every label" if method.classless else explanation.titles()[0]
         picture = Image.fromarray(explanation.overlay(drawn)[0])
         pictures.append((picture, f"{method.name}: {scope}"))
     notes = (
