@@ -83,6 +83,8 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
     model: Any = timm.create_model("resnet10t_sehead")
     with pytest.raises(FileExistsError, match="exists already"):
         space.write_space(model.eval(), "resnet10t_sehead", tmp_path, tmp_path / "ort.tgz")
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        space.write_space(model, "resnet10t_sehead", tmp_path / "no" / "space", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
 
 

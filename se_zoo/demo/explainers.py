@@ -162,7 +162,7 @@ def _pictures(
         if not pictures:
             pictures.append((explanation.photos[0].picture, "the photo"))
         exact = exact or explanation.exact
-        scope = "the same for every label" if method.classless else explanation.titles()[0]
+        scope = "every label" if method.classless else explanation.titles()[0]
         picture = Image.fromarray(explanation.overlay()[0])
         pictures.append((picture, f"{method.name}: {scope}"))
     notes = (
