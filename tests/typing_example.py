@@ -4,7 +4,7 @@ Nothing here runs: pyright and mypy check it in .ci/run.
 """
 
 from pathlib import Path
-from typing import List
+from typing import List, Union
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ assert_type(explanation.probabilities, torch.Tensor)
 explanation.save("why.png")
 assert_type(se_zoo.explain(model, images, target="Smiling"), se_zoo.Explanation)
 assert_type(model.explain("face.jpg", target="Smiling", face=True), se_zoo.Explanation)
-several = [Path("face.jpg"), Image.open("group.jpg"), np.zeros((100, 80, 3), np.uint8)]
+several: List[Union[Path, Image.Image, np.ndarray]] = [
+    Path("face.jpg"), Image.open("group.jpg"), np.zeros((100, 80, 3), np.uint8)
+]  # fmt: skip
 assert_type(model.explain(several, face="yunet.onnx"), se_zoo.Explanation)
 assert_type(model.explain(["a.jpg", "b.jpg"]), se_zoo.Explanation)
 assert_type(se_zoo.explain(model, several, face=se_zoo.FaceFinder(each=True)), se_zoo.Explanation)

@@ -12,7 +12,7 @@ from ..files import replacing
 from .printed import encodable
 
 #: Columns of the table, and the kind of their values; all but the first three hold a list.
-COLUMNS = {
+COLUMNS: Dict[str, type] = {
     "file": str, "error": str, "picture": str, "target": int, "label": str, "probability": float,
     "predicted": str, "predicted_probability": float, "region": int,
 }  # fmt: skip

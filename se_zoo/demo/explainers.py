@@ -52,6 +52,8 @@ class Explainers:
         InvalidInputError: If a model takes clips.
     """
 
+    names: tuple[str, ...]
+
     def __init__(self, names: Sequence[str], any_model: bool):
         self.names = tuple(names)
         self.any_model = any_model

@@ -42,6 +42,7 @@ class ExplainedModel(nn.Module):
             not exact, because it would need the head's gradient.
     """
 
+    outputs: tuple[str, str, str]
     normalize: Union[str, float]
 
     def __init__(

@@ -38,6 +38,13 @@ class BatchExplainer:
         >>> explain({"id": ["me"], "image": [open("me.jpg", "rb").read()]})["probability"]
     """
 
+    versus: int | str | None
+    top: int | None
+    target: "int | str | Sequence[int | str] | None"
+    name: str
+    gate: bool
+    device: str | None
+
     def __init__(
         self,
         model: Any,

@@ -69,6 +69,9 @@ class Predictions:
         InvalidInputError: If it is no such folder.
     """
 
+    folder: Path
+    facts: "Any"
+
     def __init__(self, folder: Union[str, Path]):
         from .predict.manifest import read_manifest
 

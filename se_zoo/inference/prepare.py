@@ -42,6 +42,8 @@ class Preprocess:
         InvalidInputError: If its input has not three channels.
     """
 
+    config: "dict[str, Any]"
+
     def __init__(self, config: Mapping[str, Any]):
         from timm.data.transforms_factory import create_transform
 

@@ -4,7 +4,7 @@ arXiv 2412.05134 (section III) puts one such block right before the classifier a
 explanation from its gate.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ class SqueezeExcite(nn.Module):
     """
 
     gate_scale: torch.Tensor
-    __jit_unused_properties__ = ("trained",)
+    __jit_unused_properties__: Tuple[str, ...] = ("trained",)
 
     if TYPE_CHECKING:  # TorchScript reads the annotations that are there at run time
         fc1: nn.Linear

@@ -88,7 +88,7 @@ class SEHeadMixin(TimmModel):
         thresholds: Optional[Tuple[float, ...]]
         map_offset: Tuple[float, float]
         map_method: Optional[str]
-    __jit_unused_properties__ = ("gate_trained",)
+    __jit_unused_properties__: Tuple[str, ...] = ("gate_trained",)
     explains = True
     takes_clips = False
     noun = "image"

@@ -112,6 +112,10 @@ class StoredFiles:
         outside: Read files outside ``root``, too.
     """
 
+    root: Path
+    reach: "Reach"
+    names: "Sequence[str]"
+
     def __init__(self, root: Path, names: Sequence[str], outside: bool = False):
         self.root, self.names = root, names
         self.reach = Reach((root,), outside=outside)
@@ -177,6 +181,11 @@ class StoredRows:
         reach: Which files its cells may name.
         file: The parquet file of the rows; None for Hub data.
     """
+
+    rows: "Any"
+    reach: "Reach"
+    file: Path | None
+    column: str
 
     def __init__(self, rows: Any, column: str, reach: Reach, file: Optional[Path] = None):
         self.rows, self.column = rows, column

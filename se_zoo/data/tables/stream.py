@@ -12,7 +12,7 @@ from PIL import Image
 from ...errors import DataError
 from ..config import DataConfig
 from ..images import read_rgb
-from .content import reach_of, read_cell
+from .content import Reach, reach_of, read_cell
 from .fingerprint import digest_of, files_digest
 from .layout import layout_of
 from .parquet import check_attribute_types, load_rows
@@ -43,6 +43,7 @@ class ImageStream:
         size: Number of images.
     """
 
+    reach: "Reach"
     name: str
     config: DataConfig
     rows: Any

@@ -25,6 +25,11 @@ class HubSource:
             has not the columns.
     """
 
+    revision: str | None
+    options: "SourceOptions"
+    name: str
+    image: "str | Any"
+
     def __init__(self, name: str, options: SourceOptions):
         try:
             import datasets

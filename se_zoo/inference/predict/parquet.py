@@ -31,6 +31,12 @@ class ParquetSource:
         InvalidInputError: If a file is damaged, or has not the columns.
     """
 
+    prefixes: list[str]
+    image: str
+    id: str | None
+    files: "List[Path]"
+    digest: str
+
     def __init__(self, root: Path, files: List[Path], digest: str, options: SourceOptions):
         self.files, self.digest = files, digest
         self.prefixes = [readable(os.fsencode(file.relative_to(root))) for file in files]

@@ -83,6 +83,16 @@ class Run:
         process: Number of this process, and number of processes.
     """
 
+    world: int
+    source: "Source"
+    rows_per_file: int
+    rank: int
+    out: Path
+    finished: dict[str, int]
+    explainer: "BatchExplainer"
+    counts: list[int | None]
+    batch_size: int
+
     def __init__(
         self,
         source: Source,

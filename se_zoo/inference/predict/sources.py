@@ -78,6 +78,10 @@ class FolderSource:
         digest: SHA-256 of their names and sizes.
     """
 
+    root: Path
+    names: "Names"
+    digest: str
+
     def __init__(self, root: Path, names: Names, digest: str):
         self.root, self.names, self.digest = root, names, digest
         self.counts: List[Optional[int]] = [len(names)]

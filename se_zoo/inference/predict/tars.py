@@ -26,6 +26,11 @@ class TarSource:
         InvalidInputError: If a file is not an uncompressed tar.
     """
 
+    prefixes: list[str]
+    members: "list[_Members]"
+    files: "List[Path]"
+    digest: str
+
     def __init__(self, root: Path, files: List[Path], digest: str):
         self.files, self.digest = files, digest
         self.prefixes = [readable(os.fsencode(file.relative_to(root))) for file in files]

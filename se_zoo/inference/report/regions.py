@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 from PIL import Image
@@ -117,6 +117,9 @@ class Masks:
     Raises:
         InvalidInputError: If there is no such folder.
     """
+
+    names: "dict[int, Any]"
+    folder: Path
 
     def __init__(self, folder: Path):
         import json
