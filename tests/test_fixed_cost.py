@@ -83,6 +83,7 @@ def test_operations_and_synchronisations(kind: str) -> None:
     images = batch(model)
     assert model.explain(images).exact  # the first call asks what the head is
     forward = len(counted(lambda: model(images))[0])
+    model.explain(images, method="gate")  # asks whether the gate was trained
     found = {}
     for method in MOST:
         operations, waits = counted(lambda method=method: model.explain(images, method=method))

@@ -164,7 +164,7 @@ def test_the_map_is_drawn_as_the_library_draws_it(site: Site, page: Any, tmp_pat
     assert np.abs(pixels(page) - wanted).max() <= 4
     page.locator("#strength").fill("0")
     assert np.abs(pixels(page) - np.asarray(photo).astype(int)).max() <= 1
-    page.locator("#strength").fill("0.6")
+    page.locator("#strength").fill("0.75")
 
 
 RESIZE = """async ([url, region, size, interpolation]) => {

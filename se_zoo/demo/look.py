@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..explanations import Explanation
+from ..explanations.draw.colours import LUMA
 
 #: Steps of the evidence from -1 to 1; an odd number, so that 0 is one of them.
 STEPS = 255
@@ -23,10 +24,11 @@ def look(model: Any) -> Dict[str, Any]:
 
     Returns:
         ``black`` and ``white``: red, green and blue of each of :data:`STEPS` values of the evidence
-        from -1 to 1, drawn on black and on white at full strength. A pixel ``p`` in [0, 255]
-        becomes ``black + (white - black) * p / 255``. ``strength``: the default opacity of the
-        strongest spots. ``rows`` (H, grid rows) and ``columns`` (W, grid columns): a raw map ``m``
-        becomes ``rows @ m @ columns.T`` at the size of the input.
+        from -1 to 1, drawn on black and on white at full strength. A pixel of brightness ``p`` in
+        [0, 255] becomes ``black + (white - black) * p / 255``. ``luma``: shares of red, green and
+        blue in the brightness. ``strength``: the default opacity of the strongest spots. ``rows``
+        (H, grid rows) and ``columns`` (W, grid columns): a raw map ``m`` becomes
+        ``rows @ m @ columns.T`` at the size of the input.
     """
     image = torch.zeros(1, *model.input_shape())
     found: Explanation = model.explain(image, target=0, method="contribution")
@@ -46,6 +48,7 @@ def _colours(found: Explanation) -> Dict[str, Any]:
         overlay = np.asarray(drawn.overlay([Image.new("RGB", (width, height), name)], alpha=1.0)[0])
         rows: List[List[int]] = overlay.reshape(-1, 3)[nearest].tolist()
         colours[name] = rows
+    colours["luma"] = [round(float(share), 6) for share in LUMA]
     colours["strength"] = inspect.signature(Explanation.overlay).parameters["alpha"].default
     return colours
 

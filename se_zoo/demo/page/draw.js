@@ -80,10 +80,11 @@ function resized(map, rows, columns) {
 }
 
 /**
- * Draw evidence over a picture.
+ * Draw evidence over a picture, which is grey below it; at strength 0 the picture itself.
  * @param {ImageData} picture
  * @param {Float32Array} map - evidence in [-1, 1], of the picture's size
- * @param {{black: number[][], white: number[][]}} look - colours on black and white
+ * @param {{black: number[][], white: number[][], luma: number[]}} look - colours on black and white,
+ *   and the shares of red, green and blue in grey
  * @param {number} strength - in [0, 1]
  * @returns {ImageData}
  */
@@ -92,11 +93,15 @@ export function overlay(picture, map, look, strength) {
   const half = (look.black.length - 1) / 2;
   for (let place = 0; place < map.length; place++) {
     const step = Math.round((map[place] + 1) * half);
+    let grey = 0;
     for (let channel = 0; channel < 3; channel++) {
-      const under = look.black[step][channel];
+      grey += (look.luma[channel] * picture.data[place * 4 + channel]) / 255;
+    }
+    for (let channel = 0; channel < 3; channel++) {
+      const [base, full] = [half, step].map((at) =>
+        look.black[at][channel] + (look.white[at][channel] - look.black[at][channel]) * grey);
       const pixel = picture.data[place * 4 + channel];
-      const full = under + ((look.white[step][channel] - under) * pixel) / 255;
-      result.data[place * 4 + channel] = pixel + strength * (full - pixel);
+      result.data[place * 4 + channel] = strength === 0 ? pixel : base + strength * (full - base);
     }
     result.data[place * 4 + 3] = 255;
   }

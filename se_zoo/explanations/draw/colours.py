@@ -19,7 +19,8 @@ DEAD_ZONE = 0.06
 #: Darkest and brightest grey of the drawn photo, and of what the model did not see.
 _GREYS = (36, 226)
 _UNSEEN_GREYS = (150, 246)
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+#: Shares of red, green and blue in the brightness of a pixel (ITU-R BT.601).
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 def paint(
@@ -46,7 +47,7 @@ def paint(
     """
     if alpha == 0:
         return pixels.copy()
-    grey = (pixels.astype(np.float32) @ _LUMA)[..., None] / 255
+    grey = (pixels.astype(np.float32) @ LUMA)[..., None] / 255
     base = np.broadcast_to(_between(_GREYS, grey), pixels.shape)
     if seen is not None:
         base = np.where(seen[..., None], base, _between(_UNSEEN_GREYS, grey))
