@@ -89,7 +89,9 @@ def test_operations_and_synchronisations(kind: str) -> None:
         operations, waits = counted(lambda method=method: model.explain(images, method=method))
         assert waits == ["tolist"], method
         found[method] = len(operations) - forward
-    assert all(found[method] <= most for method, most in MOST.items()), found
+    # Older versions of torch dispatch a few more for the same lines.
+    more = 0 if torch.__version__ >= torch.torch_version.TorchVersion("2.9") else 5
+    assert all(found[method] <= most + more for method, most in MOST.items()), found
 
 
 def test_one_synchronisation_whatever_is_asked() -> None:

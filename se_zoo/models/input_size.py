@@ -26,11 +26,13 @@ def input_size(model: nn.Module, img_size: ImageSize = None) -> Tuple[int, int]:
     """
     cfg: Any = getattr(model, "pretrained_cfg", None) or {}
     size = tuple(cfg.get("input_size") or (3, 224, 224))
-    if hasattr(timm.models, "get_model_input_config"):  # timm records it from 1.0.31 on
+    recorded = hasattr(timm.models, "get_model_input_config")  # from timm 1.0.31 on
+    if recorded:
         size = timm.models.get_model_input_config(model)["input_size"]
     made_with = getattr(model, "_model_args", None) or {}
     kept: List[Any] = [m for m in model.modules() if getattr(m, "img_size", None)]
-    if img_size is None and kept and getattr(kept[0], "strict_img_size", True):
+    # Older versions record the size of models of any size in that module alone.
+    if img_size is None and kept and (not recorded or getattr(kept[0], "strict_img_size", True)):
         img_size = kept[0].img_size
     height, width = to_2tuple(img_size or made_with.get("img_size") or size[1:])  # type: ignore[misc]
     return int(height), int(width)
