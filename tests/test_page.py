@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from se_zoo.inference.images import demo_photo
+from se_zoo.models.input_size import data_config
 
 from .page_server import (
     MODEL,
@@ -182,10 +183,11 @@ def test_resizing_is_pillows_to_the_bit(
     file = site.folder / "noise.png"
     noise = np.random.default_rng(0).integers(0, 256, (300, 257, 3), dtype=np.uint8)
     Image.fromarray(noise).save(file)
-    region = {"left": 7, "top": 0, "width": 224, "height": 300}
+    region = {"left": 7.25, "top": 0, "width": 223.5, "height": 300}
     found = page.evaluate(RESIZE, ["noise.png", region, list(size), interpolation])
-    cut = Image.fromarray(noise[:, 7:231])
-    wanted = cut.resize((size[0], size[1]), Image.Resampling[interpolation.upper()])
+    wanted = Image.fromarray(noise).resize(
+        (size[0], size[1]), Image.Resampling[interpolation.upper()], box=(7.25, 0, 230.75, 300)
+    )
     assert np.array_equal(np.array(found).reshape(np.asarray(wanted).shape), np.asarray(wanted))
 
 
@@ -197,7 +199,7 @@ def test_zoom_and_arrow_keys_choose_the_part(site: Site, page: Any, tmp_path: Pa
     page.locator("#zoom").fill("2")
     wait_for_answer(page)
     zoomed = numbers(page)["region"]
-    assert zoomed["width"] == round(whole["width"] / 2) and zoomed["left"] > whole["left"]
+    assert zoomed["width"] == pytest.approx(whole["width"] / 2) and zoomed["left"] > whole["left"]
     page.evaluate("document.getElementById('status').textContent = ''")
     page.focus("figure canvas")
     page.keyboard.press("ArrowUp")
@@ -207,7 +209,11 @@ def test_zoom_and_arrow_keys_choose_the_part(site: Site, page: Any, tmp_path: Pa
     assert region["top"] < zoomed["top"] and region["left"] == zoomed["left"]
     box = (region["left"], region["top"], region["left"] + region["width"],
            region["top"] + region["height"])  # fmt: skip
-    Image.open(demo_photo()).crop(box).save(tmp_path / "part.png")
+    config = data_config(site.model)
+    rows, columns = config["input_size"][1:]
+    resample = Image.Resampling[config["interpolation"].upper()]
+    part = Image.open(demo_photo()).resize((columns, rows), resample, box=box)
+    part.save(tmp_path / "part.png")  # of the input's size, so that it is not resized again
     choose(page, "Eyeglasses")
     assert_same(numbers(page), site.model, tmp_path / "part.png", ["Eyeglasses"])
 
