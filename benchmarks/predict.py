@@ -102,8 +102,9 @@ def memory(args: argparse.Namespace, folder: Path) -> Dict[str, Any]:
             except psutil.NoSuchProcess:
                 continue
             time.sleep(0.05)
+        printed = run.communicate()[0]
         if run.returncode:
-            raise RuntimeError(run.communicate()[0][-3000:])
+            raise RuntimeError(printed[-3000:])
         found[count] = sum(peaks.values()) / 2**20
     small, large = found.values()
     return {

@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--id", default="id", help="parquet: column of the ids")
     parser.add_argument("--batch-size", type=int, default=64, help="photos at a time")
     parser.add_argument("--concurrency", type=int, default=1, help="workers, a model each")
+    parser.add_argument("--num-cpus", type=float, default=1, help="cores that a worker reserves")
     parser.add_argument("--num-gpus", type=float, default=0, help="GPUs of a worker, 0.5 for half")
     parser.add_argument("--blocks", type=int, help="photos: parts that Ray makes of the data")
     parser.add_argument("--checkpoint", help="folder for Ray's checkpoints, seen by all machines")
@@ -76,7 +77,7 @@ def main() -> None:
         batch_size=args.batch_size,
         concurrency=args.concurrency,
         num_gpus=args.num_gpus,
-        num_cpus=1,
+        num_cpus=args.num_cpus,
     )
     rows.write_parquet(args.out)
 

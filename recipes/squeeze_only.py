@@ -22,7 +22,6 @@ from pathlib import Path
 from celeba import default_data
 
 from se_zoo.train import Config, ModelConfig, OptimConfig, RunConfig
-from se_zoo.train.head_only import HeadTrainer
 from se_zoo.train.recipe import one_line_errors, run_recipe
 
 ROOT = os.environ.get("SE_ZOO_DATA")

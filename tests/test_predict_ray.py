@@ -36,7 +36,8 @@ def test_killed_worker_loses_no_row(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "photos", photos)
     model = tiny_model(tmp_path / "model")
     command = ["recipes/predict_ray.py", source, "--out", out, "--model", model,
-               "--batch-size", "4", "--blocks", "20", "--concurrency", "2"]  # fmt: skip
+               "--batch-size", "4", "--blocks", "20", "--concurrency", "2",
+               "--num-cpus", "0.5"]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
            "RAY_AUTH_MODE": "disabled"}  # fmt: skip
     log = (tmp_path / "log").open("w")
