@@ -40,11 +40,11 @@ def test_killed_worker_loses_no_row(tmp_path: Path) -> None:
                "--num-cpus", "0.5"]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
            "RAY_AUTH_MODE": "disabled"}  # fmt: skip
-    log = (tmp_path / "log").open("w")
-    run = subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=ROOT, env=env, stdout=log, stderr=log, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, *map(str, command)], cwd=ROOT, env=env, stdout=log, stderr=log,
+            text=True, start_new_session=True,
+        )  # fmt: skip
     end, killed = time.monotonic() + 400, False
     while run.poll() is None and time.monotonic() < end:
         if not killed and len(found := workers(run)) == 2:
