@@ -108,7 +108,7 @@ def _pointing_in_time(config: Config) -> float:
     table = open_table(config.data, "test")
     for i in range(len(table)):
         footage, target = table[i]
-        of_video = windows.setdefault(footage.video.name, {"speaking": [], "silent": []})
+        of_video = windows.setdefault(str(footage.video.source), {"speaking": [], "silent": []})
         of_video[table.labels[int(target)]].append(views(footage))
     right: List[bool] = []
     for of_video in windows.values():
