@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -23,6 +22,7 @@ from se_zoo.train.repeat import check_same_data
 from se_zoo.train.resume.state import StateError
 
 from .test_train import run
+from .train_run import cat_or_dog, write_images
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -30,14 +30,8 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: Any) -> Path:
     """Images without compression: a file that is overwritten keeps its size."""
-    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("images")
-    for split, count in (("train", 16), ("valid", 4), ("test", 4)):
-        for i in range(count):
-            target = path / split / ("cat", "dog")[i % 2]
-            target.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(target / f"{i}.bmp")
-    return path
+    counts = {"train": 16, "valid": 4, "test": 4}
+    return write_images(tmp_path_factory.mktemp("images"), counts, cat_or_dog, name="{}.bmp")
 
 
 @pytest.fixture(scope="module")

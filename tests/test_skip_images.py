@@ -5,10 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
@@ -20,6 +18,7 @@ from se_zoo.errors import DataError
 from se_zoo.train import loader, preflight
 
 from .test_train import run
+from .train_run import cat_or_dog, write_images
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 SKIP: Dict[str, Any] = {"data": {"broken": "skip"}}
@@ -27,14 +26,8 @@ SKIP: Dict[str, Any] = {"data": {"broken": "skip"}}
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: Any) -> Path:
-    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("images")
-    for split, count in (("train", 24), ("valid", 6), ("test", 6)):
-        for i in range(count):
-            target = path / split / ("cat", "dog")[i % 2]
-            target.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(target / f"{i:02}.png")
-    return path
+    counts = {"train": 24, "valid": 6, "test": 6}
+    return write_images(tmp_path_factory.mktemp("images"), counts, cat_or_dog, name="{:02}.png")
 
 
 @pytest.fixture

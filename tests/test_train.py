@@ -25,21 +25,17 @@ from se_zoo.train.resume import state  # noqa: E402
 from se_zoo.train.resume.order import Batches, Plan, seed_all  # noqa: E402
 from se_zoo.train.schedule import lr_at  # noqa: E402
 
-from .train_run import make_config, undrawn  # noqa: E402
+from .train_run import make_config, undrawn, write_images  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: Any) -> Path:
-    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("images")
-    for split, count in (("train", 37), ("valid", 7), ("test", 5)):
-        for i in range(count):
-            target = path / split / ("rare" if i % 5 == 0 else "common")
-            target.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(target / f"{i}.png")
-    return path
+    counts = {"train": 37, "valid": 7, "test": 5}
+    return write_images(
+        tmp_path_factory.mktemp("images"), counts, lambda i: "common" if i % 5 else "rare", (32, 40)
+    )
 
 
 def run(folder: Path, output: Path, drawn: bool = False, **options: Any) -> Path:

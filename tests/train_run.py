@@ -7,8 +7,11 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Tuple
 from unittest import mock
+
+import numpy as np
+from PIL import Image
 
 from se_zoo.data import ClipDataConfig, DataConfig
 from se_zoo.train import (
@@ -21,6 +24,28 @@ from se_zoo.train import (
     engine,
     train,
 )
+
+
+def write_images(
+    path: Path,
+    counts: Dict[str, int],
+    label_of: Callable[[int], str],
+    size: Tuple[int, int] = (32, 32),
+    name: str = "{}.png",
+) -> Path:
+    """Write random images (H, W) into ``path/split/label`` and return the path."""
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        for i in range(count):
+            target = path / split / label_of(i)
+            target.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(target / name.format(i))
+    return path
+
+
+def cat_or_dog(number: int) -> str:
+    return ("cat", "dog")[number % 2]
 
 
 def make_config(options: Dict[str, Dict[str, Any]]) -> Config:
