@@ -120,10 +120,8 @@ def explain(
         se_model = check_model(still)
         if method == "gate" and not head_forms.gate_trained(still):
             warn_untrained()
-        state = run_forward(still, batch, tokens=method not in CLASSLESS_METHODS)
+        state, request, found = _answer(still, batch, target, method, versus, normalize)
         with torch.autocast(batch.device.type, enabled=False):
-            request = _request(se_model, state, target, method, versus, normalize)
-            found = _find(still, batch, state, request)
             size, from_zero = tuple(batch.shape[2:]), method in FROM_ZERO_METHODS
             placement = placement_of(still, tuple(found.maps.raw.shape[1:]), size)
             heatmap = maps.to_heatmap(found.maps.raw, from_zero, normalize, size, placement)
@@ -181,14 +179,26 @@ def raw_maps(
     check_model(model)
     batch = to_batch(model, images)
     with torch.no_grad(), in_eval_mode(model) as still:
-        state = run_forward(still, batch, tokens=method not in CLASSLESS_METHODS)
-        with torch.autocast(batch.device.type, enabled=False):
-            request = _request(check_model(still), state, target, method, versus, "image")
-            found = _find(still, batch, state, request)
+        state, _, found = _answer(still, batch, target, method, versus, "image")
     return RawMaps(
         state.logits, state.model_gate, found.images, found.targets, found.versus, found.maps,
         method,
     )  # fmt: skip
+
+
+def _answer(
+    model: nn.Module,
+    batch: torch.Tensor,
+    target: Target,
+    method: str,
+    versus: Versus,
+    normalize: Union[str, float],
+) -> Tuple[ForwardPass, _Request, _Found]:
+    """Run the model once, and return its forward pass, the resolved request and the raw maps."""
+    state = run_forward(model, batch, tokens=method not in CLASSLESS_METHODS)
+    with torch.autocast(batch.device.type, enabled=False):
+        request = _request(check_model(model), state, target, method, versus, normalize)
+        return state, request, _find(model, batch, state, request)
 
 
 def warn_untrained() -> None:
