@@ -8,11 +8,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..data.images import read_rgb
 from ..errors import InvalidInputError
 from ..explanations import explain
 from ..explanations.maps import Placement, at_input_size
-from ..models.input_size import data_config
 
 #: Share of the image's sides that is left out at each border, where maps end.
 _BORDER = 0.18
@@ -103,25 +101,20 @@ def measure_offset(
 
 
 def _batches(
-    model: nn.Module, images: "Iterable[Union[torch.Tensor, Image.Image, str, Path]]"
+    model: Any, images: "Iterable[Union[torch.Tensor, Image.Image, str, Path]]"
 ) -> Iterator[torch.Tensor]:
-    """Yield normalised batches; photos are read and preprocessed."""
-    from timm.data.transforms_factory import create_transform
-
-    transform: Any = None
-    waiting: List[torch.Tensor] = []
+    """Yield normalised batches; the model reads photos as it does for explanations."""
+    waiting: List[Union[Image.Image, str, Path]] = []
     for image in images:
         if isinstance(image, torch.Tensor):
             yield from image.split(_BATCH)
             continue
-        transform = transform or create_transform(**data_config(model))
-        photo = image if isinstance(image, Image.Image) else read_rgb(Path(image))
-        waiting.append(transform(photo.convert("RGB")))
+        waiting.append(image)
         if len(waiting) == _BATCH:
-            yield torch.stack(waiting)
+            yield model.read_photos(waiting)[0]
             waiting = []
     if waiting:
-        yield torch.stack(waiting)
+        yield model.read_photos(waiting)[0]
 
 
 def _maps(
