@@ -22,8 +22,8 @@ from benchmarks.map_cases import (
     sample,
     transform_of,
 )
+from se_zoo.data.photos import cut_box
 from se_zoo.errors import DataError
-from se_zoo.inference.images import cut_box
 from se_zoo.models.load_model import load_model
 
 #: CelebA is aligned, so face parts lie at known places: x0 y0 x1 y1 in fractions of the image.

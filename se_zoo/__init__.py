@@ -44,7 +44,6 @@ if TYPE_CHECKING or not _is_command_line():
         explain,
     )
     from .inference.clips import load_clip
-    from .inference.offset import measure_offset
     from .layers import SqueezeExcite
     from .models import (
         ClipConfig,
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from .data.faces.find import FaceFinder
     from .hub import push_to_hub
     from .inference.batch import BatchExplainer
+    from .inference.offset import measure_offset
     from .inference.predictions import load_predictions
 
 __all__ = [
@@ -102,10 +102,11 @@ _LATE = {
     "BatchExplainer": "inference.batch",
     "FaceFinder": "data.faces.find",
     "load_predictions": "inference.predictions",
+    "measure_offset": "inference.offset",
     "push_to_hub": "hub",
 }
 #: Rooms of the names that the command line does not import at once.
-_ROOMS = ("explanations", "inference.clips", "inference.offset", "layers", "models")
+_ROOMS = ("explanations", "inference.clips", "layers", "models")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 
 from ..data.images import seen_size
+from ..data.photos import cut_box
 from ..data.video.frames import read_frames
 from ..data.video.index import Video, open_video
 from ..data.video.sampling import at_rate, clip_indices, evaluation_indices
 from ..errors import InvalidInputError
 from ..explanations import Explanation
 from ..models.clip.config import ClipConfig, resolve_clip_config
-from .images import Box, cut_box
+from .images import Box
 
 #: Least width of drawn frames, in pixels, whatever the model's input size.
 _DRAWN_WIDTH = 260
@@ -80,7 +81,7 @@ def read_clip(
         video: The video.
         config: What the model takes.
         start: Second at which the clip starts; by default it is in the middle of the video.
-        crop: Box to cut out of every frame; see :func:`~se_zoo.inference.images.cut_box`.
+        crop: Box to cut out of every frame; see :func:`~se_zoo.data.photos.cut_box`.
 
     Returns:
         Frames, (T, H, W, 3) uint8, and their numbers.

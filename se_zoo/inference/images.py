@@ -12,8 +12,6 @@ DEMO_PHOTO = "grace_hopper.jpg"
 
 Box = Tuple[int, int, int, int]
 
-__all__ = ["DEMO_PHOTO", "Box", "cut_box", "demo_photo", "load_photo"]
-
 
 def demo_photo() -> Path:
     """Return the file of the portrait that comes with matplotlib."""

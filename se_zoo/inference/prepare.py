@@ -10,10 +10,8 @@ from PIL import Image, ImageOps
 
 from ..data.images import read_rgb
 from ..errors import InvalidInputError
+from ..explanations.photo import Region
 from ..models.photos import seen_region
-
-#: (x0, y0, x1, y1) in pixels of the upright photo.
-Region = Tuple[float, float, float, float]
 
 
 class Prepared(NamedTuple):
