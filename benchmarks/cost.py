@@ -40,13 +40,8 @@ import torchvision
 import se_zoo
 from benchmarks.cost_report import card_figures, cost_table, draw_cost
 from se_zoo.errors import InvalidInputError
-from se_zoo.explanations.quality.peers import (
-    BY_CHANNEL,
-    PEERS,
-    check_libraries,
-    peer_heatmap,
-    peer_maps,
-)
+from se_zoo.explanations.quality.peer_methods import BY_CHANNEL, PEERS
+from se_zoo.explanations.quality.peers import check_libraries, peer_heatmap, peer_maps
 from se_zoo.files import write_json
 from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance

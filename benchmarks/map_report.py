@@ -12,7 +12,7 @@ import torch
 from benchmarks.map_cases import CaseSet
 from se_zoo.explanations.quality import Deleted
 from se_zoo.explanations.quality.compare import CENTRE, OURS, Drawn, draw, same_maps
-from se_zoo.explanations.quality.peers import OF_PIXELS
+from se_zoo.explanations.quality.peer_methods import OF_PIXELS
 from se_zoo.explanations.quality.regions import WANTED_IOUS
 
 #: Measures in the order of the tables: title, and whether larger is better.

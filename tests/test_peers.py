@@ -1,5 +1,6 @@
 """Other libraries' methods behind our call."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -9,11 +10,15 @@ import torch
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality import rank_correlation
 from se_zoo.explanations.quality.compare import Cases, Settings, draw, same_maps, score
-from se_zoo.explanations.quality.peers import ANY_HEAD, PEERS, AfterGate, peer_explain, peer_maps
+from se_zoo.explanations.quality.peer_methods import ANY_HEAD, PEERS, SLOW, AfterGate
+from se_zoo.explanations.quality.peers import peer_explain, peer_maps
 
 LIBRARIES = {"grad-cam": "pytorch_grad_cam", "captum": "captum", "torch-cam": "torchcam"}
 #: Those that are the gradient of a head of pooling and a linear layer, averaged: our map.
-SAME = ("grad-cam/GradCAM", "grad-cam/HiResCAM", "captum/LayerGradCam")
+SAME = (
+    "grad-cam/GradCAM", "grad-cam/HiResCAM", "grad-cam/XGradCAM", "grad-cam/ShapleyCAM",
+    "captum/LayerGradCam", "torch-cam/CAM",
+)  # fmt: skip
 
 
 def need(method: str) -> None:
@@ -178,3 +183,24 @@ def test_scores_do_not_depend_on_the_batch() -> None:
     assert same_maps(drawn.raw, 3 * drawn.raw) and not same_maps(drawn.raw, other.raw)
     with pytest.raises(InvalidInputError, match="there are contribution"):
         draw(model, cases, "GradCAM")
+
+
+@pytest.mark.parametrize("method", [m for m in PEERS if m not in SLOW])
+def test_no_peer_keeps_memory_after_its_call(method: str) -> None:
+    """Nothing that a call made waits for Python's collector of cycles."""
+    need(method)
+    model = made("test_resnet")
+    batch, targets = images(model), torch.tensor([3, 8])
+    peer_maps(model, batch, targets, method)  # what a library keeps once
+    gc.collect()
+    gc.disable()
+    try:
+        before = _tensors()
+        peer_maps(model, batch, targets, method)
+        assert _tensors() <= before
+    finally:
+        gc.enable()
+
+
+def _tensors() -> int:
+    return sum(type(found) is torch.Tensor for found in gc.get_objects())

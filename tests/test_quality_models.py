@@ -184,7 +184,8 @@ def test_drop_is_that_of_torch_cam() -> None:
     metrics = pytest.importorskip("torchcam.metrics", reason="extra compare")
     from torchcam.methods import GradCAM
 
-    from se_zoo.explanations.quality.peers import AfterGate, peer_maps
+    from se_zoo.explanations.quality.peer_methods import AfterGate
+    from se_zoo.explanations.quality.peers import peer_maps
 
     model, images = made(), photos(3)
     wrapped = AfterGate(model)

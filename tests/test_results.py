@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("pyarrow", reason="the recipes need the extra train")
 
 from se_zoo.explanations.quality.compare import METHODS
-from se_zoo.explanations.quality.peers import BY_CHANNEL
+from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
 from tools import write_results as results
 from tools.write_results import report
 

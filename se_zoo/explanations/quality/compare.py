@@ -12,7 +12,8 @@ from ..eval_mode import in_eval_mode
 from ..explainer import explain
 from ..methods import SINGLE_CLASS_METHODS
 from ..se_model import check_images
-from .peers import PEERS, SLOW, peer_explain
+from .peer_methods import PEERS, SLOW
+from .peers import peer_explain
 
 #: The project's own methods, which cost one forward pass.
 OURS = SINGLE_CLASS_METHODS
