@@ -21,7 +21,7 @@ from torch import nn
 import se_zoo  # noqa: F401  registers the models
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explanations.quality import mosaic
-from se_zoo.explanations.quality.compare import Cases
+from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
 from se_zoo.models.load_model import load_model

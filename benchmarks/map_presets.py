@@ -19,7 +19,8 @@ from benchmarks.map_cases import CaseSet, mosaic_cases, own_cases, sample, sampl
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations import explain
 from se_zoo.explanations.methods import CLASS_TOKEN_WEIGHTS
-from se_zoo.explanations.quality.compare import CENTRE, METHODS, OURS, Settings
+from se_zoo.explanations.quality.cases import CENTRE, METHODS, OURS
+from se_zoo.explanations.quality.compare import Settings
 from se_zoo.explanations.quality.peer_methods import ANY_HEAD, BY_CHANNEL, PEERS
 from se_zoo.explanations.quality.peers import check_libraries
 from se_zoo.models.load_model import load_model

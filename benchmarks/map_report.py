@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.map_cases import CaseSet
 from se_zoo.explanations.quality import Deleted
-from se_zoo.explanations.quality.compare import CENTRE, OURS, Drawn, draw, same_maps
+from se_zoo.explanations.quality.cases import CENTRE, OURS, Drawn, draw
+from se_zoo.explanations.quality.compare import same_maps
 from se_zoo.explanations.quality.peer_methods import OF_PIXELS
 from se_zoo.explanations.quality.regions import WANTED_IOUS
 
@@ -19,6 +20,7 @@ from se_zoo.explanations.quality.regions import WANTED_IOUS
 QUALITY = {
     "pointing": ("pointing", True),
     "pixel_ap": ("pixel AP", True),
+    "pixel_ap_registered": ("pixel AP, registered", True),
     "mask_iou": ("mask IoU", True),
     "energy": ("energy / chance", True),
     "energy_squared": ("energy, map squared", True),

@@ -18,7 +18,8 @@ from PIL import Image
 
 import se_zoo
 from se_zoo.errors import DataError, InvalidInputError, SEZooError
-from se_zoo.explanations.quality.compare import Cases, Settings
+from se_zoo.explanations.quality.cases import Cases
+from se_zoo.explanations.quality.compare import Settings
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
 from .preloaded import run_python

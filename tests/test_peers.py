@@ -9,7 +9,8 @@ import torch
 
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality import rank_correlation
-from se_zoo.explanations.quality.compare import Cases, Settings, draw, same_maps, score
+from se_zoo.explanations.quality.cases import Cases, draw
+from se_zoo.explanations.quality.compare import Settings, same_maps, score
 from se_zoo.explanations.quality.peer_methods import ANY_HEAD, PEERS, SLOW, AfterGate
 from se_zoo.explanations.quality.peers import peer_explain, peer_maps
 
@@ -204,3 +205,13 @@ def test_no_peer_keeps_memory_after_its_call(method: str) -> None:
 
 def _tensors() -> int:
     return sum(type(found) is torch.Tensor for found in gc.get_objects())
+
+
+def test_peers_are_scored_where_they_are_drawn_and_where_the_offset_puts_them() -> None:
+    need("grad-cam/GradCAM")
+    model = made("test_resnet")
+    model.map_offset = (9.0, -5.0)
+    cases = Cases(images(model), torch.tensor([3, 8]), None, None, range(2))
+    ours, peer = (draw(model, cases, name) for name in ("contribution", "grad-cam/GradCAM"))
+    assert ours.raw is ours.registered and not same_maps(peer.raw, ours.raw)
+    assert same_maps(peer.registered, ours.raw)

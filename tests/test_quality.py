@@ -18,7 +18,8 @@ from se_zoo.explanations.quality import (
     rank_correlation,
     road,
 )
-from se_zoo.explanations.quality.compare import THRESHOLDS, Cases, Drawn, score_regions
+from se_zoo.explanations.quality.cases import Cases, Drawn
+from se_zoo.explanations.quality.compare import THRESHOLDS, score_regions
 from se_zoo.explanations.quality.pixels import ranks
 
 
@@ -134,8 +135,9 @@ def test_the_bench_ranks_pixels_by_the_map_before_it_is_cut() -> None:
     region = box(slice(0, 4), slice(0, 8))
     raw = torch.linspace(-1, -2, 64).view(1, 8, 8)
     cases = Cases(torch.zeros(1, 3, 8, 8), torch.tensor([0]), region, None, [0])
-    scores = score_regions(cases, Drawn(torch.zeros(1, 8, 8), raw))
+    scores = score_regions(cases, Drawn(torch.zeros(1, 8, 8), raw, -raw))
     assert scores.pop("mask_iou") == [[0.0] * len(THRESHOLDS)]
+    assert scores.pop("pixel_ap_registered")[0] < 0.4  # of the other map
     assert scores == {
         "pointing": [0.0], "pixel_ap": [1.0], "energy": [0.0], "energy_squared": [0.0]
     }  # fmt: skip
@@ -148,14 +150,14 @@ def test_the_bench_leaves_out_unknown_pixels() -> None:
     known = torch.cat([box(slice(0, 4), slice(0, 8)), box(slice(0, 8), slice(0, 8))])
     heatmaps = (spot(7, 7) + 0.5 * spot(1, 1)).expand(2, -1, -1)
     cases = Cases(images, targets, regions, None, [0, 1], known)
-    scores = score_regions(cases, Drawn(heatmaps, heatmaps))
+    scores = score_regions(cases, Drawn(heatmaps, heatmaps, heatmaps))
     assert scores["pointing"] == [1.0, 0.0]
     assert scores["energy"] == pytest.approx([2.0, 4 / 3])
     # The spot is first, then 31 equal pixels hold the other 15; or it is second, before 62.
     first = (1 + 15 * 16 / 32) / 16, (1 / 2 + 15 * 16 / 64) / 16
     assert scores["pixel_ap"] == pytest.approx(first)
     alone = cases.some([1])
-    assert score_regions(alone, Drawn(heatmaps[1:], heatmaps[1:]))["pointing"] == [0.0]
+    assert score_regions(alone, Drawn(*[heatmaps[1:]] * 3))["pointing"] == [0.0]
     assert alone.known is not None and alone.known.all() and alone.boxes is None
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from benchmarks import cost_report, map_cases
 from benchmarks import map_report as report
-from se_zoo.explanations.quality.compare import METHODS, Cases
+from se_zoo.explanations.quality.cases import METHODS, Cases
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
 from se_zoo.inference.images import demo_photo, load_photo
 from se_zoo.models.load_model import load_model

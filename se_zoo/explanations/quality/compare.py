@@ -1,103 +1,20 @@
 """Comparison of methods: scores of their maps on images of which the class is known."""
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
-from ...errors import InvalidInputError
-from .. import maps, quality
+from .. import quality
 from ..eval_mode import in_eval_mode
 from ..explainer import explain
-from ..methods import SINGLE_CLASS_METHODS
 from ..se_model import check_images
+from .cases import CENTRE, OURS, Cases, Drawn, draw
 from .peer_methods import PEERS, SLOW
-from .peers import peer_explain
 
-#: The project's own methods, which cost one forward pass.
-OURS = SINGLE_CLASS_METHODS
-#: A control that uses neither image nor model, see :func:`quality.centre_gaussian`.
-CENTRE = "centre"
-METHODS = (*OURS, CENTRE, *PEERS)
 #: Thresholds at which boxes are drawn around the parts of a heatmap.
 THRESHOLDS = tuple(i / 100 for i in range(1, 100))
-
-
-class Cases(NamedTuple):
-    """Images with one class each, and the place of the object.
-
-    Attributes:
-        images: Normalised image of each case, (N, C, H, W); several cases may share an image.
-        targets: Class of each case, (N,).
-        regions: Pixels of the object, (N, H, W) bool; None if unknown.
-        boxes: Box of the object, x0 y0 x1 y1 in pixels, (N, 4); None if unknown.
-        ids: Number of each case, which seeds everything random, (N,).
-        known: Pixels known to lie inside or outside of the region, (N, H, W) bool; None if all are
-            known.
-    """
-
-    images: torch.Tensor
-    targets: torch.Tensor
-    regions: Optional[torch.Tensor]
-    boxes: Optional[torch.Tensor]
-    ids: Sequence[int]
-    known: Optional[torch.Tensor] = None
-
-    def tensors(self) -> Dict[str, torch.Tensor]:
-        """Return the tensors that are not None, by their names."""
-        return {k: v for k, v in self._asdict().items() if isinstance(v, torch.Tensor)}
-
-    def some(self, rows: Sequence[int]) -> "Cases":
-        """Return the cases of some rows.
-
-        Args:
-            rows: Rows to keep, in their new order.
-        """
-        chosen = {name: tensor[list(rows)] for name, tensor in self.tensors().items()}
-        return self._replace(**chosen, ids=[self.ids[n] for n in rows])
-
-    def to(self, device: torch.device) -> "Cases":
-        """Return the cases with all tensors on a device."""
-        return self._replace(**{name: t.to(device) for name, t in self.tensors().items()})
-
-
-class Drawn(NamedTuple):
-    """Maps of a method at the size of the images."""
-
-    heatmap: torch.Tensor
-    """(N, H, W) in [0, 1], as it is drawn. It has a plateau where the interpolation is clipped."""
-    raw: torch.Tensor
-    """(N, H, W), before it is normalised, signed for signed methods. Its maximum is the spot of
-    the pointing game, its order ranks the pixels, and it is compared with other maps."""
-
-
-def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
-    """Return the maps of a method.
-
-    Args:
-        model: Model with an SE head.
-        cases: Images and their classes.
-        method: Name from :data:`METHODS`.
-
-    Returns:
-        Heatmaps and raw maps of all cases.
-
-    Raises:
-        InvalidInputError: If there is no such method, or its library is missing.
-    """
-    size = tuple(cases.images.shape[2:])
-    if method == CENTRE:
-        centre = quality.centre_gaussian((size[0], size[1])).to(cases.images)
-        return Drawn(*[centre.expand(len(cases.targets), -1, -1)] * 2)
-    if method in PEERS:
-        found = peer_explain(model, cases.images, cases.targets, method)
-    elif method in OURS:
-        found = explain(model, cases.images, cases.targets, method)
-    else:
-        raise InvalidInputError(f"Unknown method {method!r}; there are {', '.join(METHODS)}.")
-    # Ours lie where the model's map_offset says, peers where their libraries draw them.
-    return Drawn(found.heatmap, maps.at_input_size(found.raw, size, found.placement))
 
 
 @dataclass(frozen=True)
@@ -117,10 +34,10 @@ class Settings:
 def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
     """Score where the maps lie.
 
-    The measures are pointing game, pixel average precision, energy, that of the squared map, the
-    IoU of the pixels above each threshold with the region, and that of the best box at each. A
-    heatmap of zeros misses, and its energy is 0. Pixels are ranked by the raw map, so evidence
-    against the class ranks below no evidence.
+    The measures are pointing game, pixel average precision (also of the maps moved by the model's
+    ``map_offset``), energy, that of the squared map, the IoU of the pixels above each threshold
+    with the region, and that of the best box at each. A heatmap of zeros misses, and its energy is
+    0. Pixels are ranked by the raw map, so evidence against the class ranks below no evidence.
 
     Args:
         cases: Cases with regions, boxes or both.
@@ -136,6 +53,8 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
         hits = quality.pointing_game(drawn.raw, cases.regions, known=cases.known).cpu() & nonzero
         scores["pointing"] = hits.float().tolist()
         scores["pixel_ap"] = quality.pixel_average_precision(drawn.raw, *where).tolist()
+        moved = quality.pixel_average_precision(drawn.registered, *where)
+        scores["pixel_ap_registered"] = moved.tolist()
         squared = quality.squared(drawn.heatmap)
         for name, heatmap in (("energy", drawn.heatmap), ("energy_squared", squared)):
             scores[name] = quality.energy_in_region(heatmap, *where).nan_to_num(0.0).tolist()
