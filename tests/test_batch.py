@@ -40,6 +40,17 @@ def test_every_kind_of_image_gives_the_same_row(name: str, tmp_path: Path) -> No
     assert all(row == found["map"][0] for row in found["map"]) and len(found["map"][0]) == 2
 
 
+def test_transparent_image_gives_the_row_of_its_file(name: str, tmp_path: Path) -> None:
+    """On white, as everywhere, not on the colour that its hidden pixels have."""
+    hidden = np.zeros((48, 48, 4), np.uint8)
+    hidden[:24] = 200, 30, 30, 255
+    file = tmp_path / "a.png"
+    Image.fromarray(hidden).save(file)
+    with Image.open(file) as photo:
+        found = se_zoo.BatchExplainer(name)({"id": ["a", "b"], "image": [file, photo]})
+    assert found["error"] == [None, None] and found["probability"][0] == found["probability"][1]
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [

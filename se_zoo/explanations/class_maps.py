@@ -11,6 +11,7 @@ from torch import nn
 from ..layers.grid import feature_map
 from . import class_token, heads, maps
 from .forward_pass import ForwardPass, tell_host
+from .head_gradient import head_gradient, reads_prefix_only
 from .se_model import SEModel
 from .target_classes import Rows
 
@@ -166,9 +167,9 @@ def _head_gradient_maps(model: SEModel, state: ForwardPass, rows: HostRows, meth
     for images, classes in zip(
         rows.rows.images.split(len(grid)), rows.rows.targets.split(len(grid)), strict=True
     ):
-        gradient = heads.head_gradient(cast(nn.Module, model), gated, images, classes)
+        gradient = head_gradient(cast(nn.Module, model), gated, images, classes)
         gradient_grid = model.feature_grid(gradient, size).to(grid.dtype)
-        if heads.reads_prefix_only(gradient_grid, gradient):
+        if reads_prefix_only(gradient_grid, gradient):
             slope = gradient.flatten(1, -2).to(grid.dtype).sum(1)  # tokens are channels last
             terms = torch.einsum("nc,nc...->nc...", slope, grid[images])
             source = "projection"

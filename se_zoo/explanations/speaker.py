@@ -10,7 +10,7 @@ import torch
 from ..errors import InvalidInputError
 from .channel_selection import select_channels
 from .eval_mode import in_eval_mode
-from .heads import OutOfInferenceMode
+from .head_gradient import OutOfInferenceMode
 from .maps import to_unit_range, upsample
 from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS
 

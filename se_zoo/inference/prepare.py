@@ -6,9 +6,9 @@ from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..data.images import read_rgb
+from ..data.images import read_rgb, upright_rgb
 from ..errors import InvalidInputError
 from ..explanations.photo import Region
 from ..models.photos import seen_region
@@ -109,7 +109,7 @@ def open_photo(image: Any) -> Image.Image:
     if isinstance(image, (str, Path)):
         return read_rgb(Path(image))
     if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return upright_rgb(image)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         if image.size and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
             return Image.fromarray(image).convert("RGB")

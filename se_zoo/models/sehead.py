@@ -3,6 +3,8 @@
 The block acts in ``forward_head``, so ``forward_features`` and ``forward_intermediates`` are the
 backbone's own. The model stays an instance of its timm class, and its state dict has the same names
 plus ``se.*``.
+
+The file is long because a user's one class lies here with all its documentation.
 """
 
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union

@@ -7,8 +7,8 @@ from torch import nn
 
 from ...errors import InvalidInputError
 from ...layers.grid import in_dtype
-from .. import heads
 from ..eval_mode import in_eval_mode
+from ..head_gradient import head_gradient
 from ..se_model import backbone_features, check_images, check_model
 from .pixels import image_seeds
 
@@ -40,7 +40,7 @@ def channel_contributions(
         native = in_dtype(backbone_features(se_model, batch), batch.dtype)
         gated = se_model.gated(native)
         rows = torch.arange(len(batch), device=batch.device)
-        gradient = heads.head_gradient(cast(nn.Module, model), gated, rows, targets)
+        gradient = head_gradient(cast(nn.Module, model), gated, rows, targets)
         size = (batch.shape[-2], batch.shape[-1])
         parts = se_model.feature_grid(gradient, size) * se_model.feature_grid(gated, size)
     return parts.flatten(2).sum(2)
