@@ -2,7 +2,8 @@
 
 import copy
 import itertools
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+import json
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from .input_size import ImageSize, input_channels, input_size
 #: CoaT's scales follow one another, and of EfficientViM's entries only the last lies on a grid. A
 #: list of peers (crossvit's two parallel trunks) has no last feature map and is refused.
 _LIST_LAYOUTS = {"CoaT": Layout("NLC", 1), "EfficientViM": Layout("NCL")}
+#: What :func:`probe_once` has found, by what the model was made from.
+_FOUND: Dict[str, Tuple[Layout, int]] = {}
 
 
 def name_of(model: nn.Module) -> str:
@@ -56,6 +59,33 @@ def probe_layout(model: nn.Module, img_size: ImageSize = None) -> Tuple[Layout, 
         twin, features = _features(name, model, size, (copy.deepcopy,))
         _attempt(name, twin, "forward_head", features)
     return layout, channels
+
+
+def probe_once(backbone: str, args: Mapping[str, Any], model: nn.Module) -> Tuple[Layout, int]:
+    """Probe a model that was made by its name, unless an equal one has been probed before.
+
+    Loading builds a model twice, first without memory to check the weights against it; and probing
+    a small model takes several times as long as building it.
+
+    Args:
+        backbone: Name of the backbone.
+        args: Arguments that it was made with.
+        model: The backbone.
+
+    Returns:
+        Layout and number of channels; see :func:`probe_layout`.
+
+    Raises:
+        UnsupportedBackboneError: As :func:`probe_layout`.
+    """
+    img_size = args.get("img_size")
+    try:
+        key = json.dumps([backbone, dict(args), input_size(model, img_size)], sort_keys=True)
+    except TypeError:  # an argument is an object, which may not be what it was
+        return probe_layout(model, img_size)
+    if key not in _FOUND:
+        _FOUND[key] = probe_layout(model, img_size)
+    return _FOUND[key]
 
 
 def _features(
