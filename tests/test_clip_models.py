@@ -18,8 +18,11 @@ import se_zoo
 from se_zoo import InvalidInputError
 from se_zoo.models.zoo_video import CLIPS
 
+from .copies import Mould
+from .draws import cheap_draws  # noqa: F401  (a fixture)
 from .tester import randomise, spread_gate
 
+pytestmark = pytest.mark.usefixtures("cheap_draws")
 CLASSES = 5
 
 
@@ -89,16 +92,16 @@ def cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trained_looking(case: Case, **kwargs: Any) -> Any:
     """A model of one's own whose gate and norms are not those of a new one."""
-    return copy.deepcopy(_made(CASES.index(case), **kwargs))
+    return _made(CASES.index(case), **kwargs).cast()
 
 
 @functools.cache
-def _made(number: int, **kwargs: Any) -> Any:
+def _made(number: int, **kwargs: Any) -> Mould:
     """Made once for all tests, which draw the same random numbers whether it was made before."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = randomise(CASES[number].model(**kwargs)).eval()
-        return spread_gate(model, CASES[number].clips(1))
+        return Mould(spread_gate(model, CASES[number].clips(1)))
 
 
 @each

@@ -39,10 +39,10 @@ def folder(tmp_path_factory: Any) -> Path:
 
 
 def run(folder: Path, output: Path, drawn: bool = False, **options: Any) -> Path:
-    """Train for an epoch of four updates, and save a checkpoint after the last one alone."""
+    """Train for an epoch of four updates."""
     options["data"] = {"path": str(folder), "label": None, **options.get("data", {})}
     options["optim"] = {"epochs": 1, "warmup_epochs": 0, **options.get("optim", {})}
-    options["run"] = {"output": str(output), "save_every": None, **options.get("run", {})}
+    options["run"] = {"output": str(output), **options.get("run", {})}
     with nullcontext() if drawn else undrawn():
         return train(make_config(options))
 
