@@ -1,6 +1,5 @@
 """A model whose contribution map is the brightness of what it sees, for tests of where maps lie."""
 
-import copy
 from functools import cache
 from typing import Any, Tuple
 
@@ -11,6 +10,8 @@ from PIL import Image
 
 import se_zoo
 
+from .copies import Mould
+
 #: Side of a cell of the model's map, in pixels of its input.
 CELL = 8
 
@@ -19,7 +20,7 @@ def brightness_model(
     size: Tuple[int, int] = (64, 64), crop_pct: float = 1.0, crop_mode: str = "center"
 ) -> Any:
     """Class 0 is bright, class 1 is dark; the input has this height and width."""
-    model: Any = copy.deepcopy(_untrained())
+    model: Any = _untrained().cast()
     channels = model.num_features
 
     def forward_features(x: torch.Tensor) -> torch.Tensor:
@@ -39,8 +40,8 @@ def brightness_model(
 
 
 @cache
-def _untrained() -> Any:
-    return se_zoo.squeeze("resnet10t", num_classes=2).eval()
+def _untrained() -> Mould:
+    return Mould(se_zoo.squeeze("resnet10t", num_classes=2).eval())
 
 
 def spotted(width: int, height: int, x: float, y: float, share: float = 0.12) -> Image.Image:

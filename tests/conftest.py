@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
-import torch
 
 pytest.register_assert_rewrite("tests.tester")
 
@@ -23,9 +22,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of a module or class to one process: what they share is then made once."""
+    if config.getoption("dist") != "load":  # what -n alone sets
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    return LoadScopeScheduling(config, log)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Random inputs and weights are the same in every run and for every order of the tests."""
+    import torch  # not by the process that only hands out the tests
+
     torch.set_num_threads(1)
     torch.manual_seed(0)
 

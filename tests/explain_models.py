@@ -1,6 +1,5 @@
 """Models with named and with unnamed classes, shared by the tests of explain."""
 
-import copy
 import functools
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 import timm
 import torch
 
+from .copies import Mould
 from .tester import randomise, spread_gate, varied_images
 
 SIZE = 64
@@ -22,18 +22,19 @@ def ready(model: Any) -> Any:
 
 
 @functools.cache
-def made(name: str, **kwargs: Any) -> Any:
+def made(name: str, **kwargs: Any) -> Mould:
     with torch.random.fork_rng():
-        return ready(timm.create_model(name, **kwargs))
+        torch.manual_seed(0)
+        return Mould(ready(timm.create_model(name, **kwargs)))
 
 
 @pytest.fixture
 def celeba() -> Any:
     """40 named yes/no labels."""
-    return copy.deepcopy(made("resnet18_slim_sehead.celeba"))
+    return made("resnet18_slim_sehead.celeba").cast()
 
 
 @pytest.fixture
 def plain() -> Any:
     """7 exclusive classes without names."""
-    return copy.deepcopy(made("resnet10t_sehead", num_classes=7, gate="sigmoid"))
+    return made("resnet10t_sehead", num_classes=7, gate="sigmoid").cast()

@@ -26,7 +26,8 @@ def copy_package(folder: Path, without_weights: Sequence[str] = ()) -> Path:
     """
     package = Path(se_zoo.__file__).parent
     cards = cards_folder()
-    strange = shutil.ignore_patterns("__pycache__", "hub_cards")
+    # With its bytecode, or every copy is compiled anew; without what is being written of it.
+    strange = shutil.ignore_patterns("*.pyc.*", "hub_cards")
     shutil.copytree(package, folder / "se_zoo", ignore=strange)
     others = {name for name in read_manifest(cards) if name not in MODELS}
     shutil.copytree(cards, folder / "hub_cards", ignore=shutil.ignore_patterns(*others))

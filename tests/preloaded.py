@@ -1,10 +1,11 @@
 """Start Python processes that have imported torch already.
 
-Importing torch and its like takes seconds, many times what most tests compute. multiprocessing's
+Importing torch and timm takes seconds, many times what most tests compute. multiprocessing's
 fork server imports them once, and every process that a test starts here is a fork of it. The fork
-imports se_zoo, timm and huggingface_hub by itself, under an environment of its own.
+imports se_zoo by itself, under an environment of its own.
 """
 
+import importlib
 import multiprocessing
 import os
 import runpy
@@ -19,10 +20,13 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence
 from unittest import mock
 
 ROOT = Path(__file__).parent.parent
-#: None of these imports huggingface_hub, which reads its settings when it is imported.
+#: None of these is datasets, which reads its settings when it is imported; the settings of
+#: huggingface_hub are read again by every fork.
 HEAVY = (
     "torch", "torch._dynamo", "torchvision", "pandas", "pyarrow.dataset", "matplotlib.pyplot",
     "scipy.sparse", "jinja2", "yaml", "tyro", "av", "cv2", "tensorboard.summary",
+    "huggingface_hub.hf_api", "huggingface_hub.file_download", "timm", "accelerate",
+    "torchmetrics.classification",
 )  # fmt: skip
 #: Seconds to wait for an answer on a loaded machine.
 PATIENCE = 600
@@ -83,6 +87,23 @@ def enter(folder: str, environment: Mapping[str, str], first: Optional[str] = No
     os.environ.update(environment)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [first or folder, *filter(None, paths)]
+    _read_hub_settings()
+
+
+def _read_hub_settings() -> None:
+    """Give huggingface_hub, if it is imported, the settings of this process's environment.
+
+    It reads them when it is imported, and a few of its modules copy them.
+    """
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is None:
+        return
+    importlib.reload(constants)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("huggingface_hub.") and module is not constants:
+            for copied in [n for n in vars(module) if n.isupper() and hasattr(constants, n)]:
+                setattr(module, copied, getattr(constants, copied))
+    sys.modules["huggingface_hub.hf_api"].api.endpoint = constants.ENDPOINT
 
 
 def _errors_of(log: Path) -> Path:

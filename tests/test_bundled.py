@@ -74,7 +74,12 @@ def _batch(model: Any, table: Dict[str, List[Any]]) -> torch.Tensor:
     return torch.stack([transform(image) for image in opened])
 
 
-CELEBA_MODELS = [name for name in sorted(own_models()) if name.endswith("_celeba")]
+#: The smallest model's images take seconds, the others' longer.
+CELEBA_MODELS = [
+    pytest.param(name, marks=() if name == CELEBA else pytest.mark.slow)
+    for name in sorted(own_models())
+    if name.endswith("_celeba")
+]
 
 
 @pytest.mark.parametrize("name", sorted(own_models()))

@@ -109,14 +109,16 @@ def test_bfloat16_model() -> None:
 @pytest.mark.parametrize("method", ["contribution", "support"])
 def test_one_graph_has_the_same_map(method: str) -> None:
     model, images = made(**KINDS["registers"]), varied_images(3, (64, 64))
+    module = ExplainedModel(model, method, targets=[3, 1])
     with torch.no_grad():
-        module = ExplainedModel(model, method, targets=[3, 1])
         logits, heatmap, _ = module(images)
-        program = torch.export.export(
-            module, (images,), dynamic_shapes=({0: torch.export.Dim("batch", max=1024)},)
-        )
-        exported = program.module()(images[:2])
     wanted = model.explain(images, [3, 1], method)
     torch.testing.assert_close(logits, wanted.logits)
     torch.testing.assert_close(heatmap.flatten(0, 1), wanted.heatmap, rtol=0, atol=1e-4)
+    if method == "support":  # another sum of the same parts, and an export takes seconds
+        return
+    shapes = ({0: torch.export.Dim("batch", max=1024)},)
+    with torch.no_grad():
+        program = torch.export.export(module, (images,), dynamic_shapes=shapes)
+        exported = program.module()(images[:2])
     torch.testing.assert_close(exported[1], heatmap[:2], rtol=0, atol=1e-4)

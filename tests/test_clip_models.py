@@ -1,6 +1,7 @@
 """Clip models: torchvision's and framewise ones, on reduced sizes and with few blocks."""
 
 import copy
+import functools
 import pickle
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Tuple
@@ -17,8 +18,11 @@ import se_zoo
 from se_zoo import InvalidInputError
 from se_zoo.models.zoo_video import CLIPS
 
+from .copies import Mould
+from .draws import cheap_draws  # noqa: F401  (a fixture)
 from .tester import randomise, spread_gate
 
+pytestmark = pytest.mark.usefixtures("cheap_draws")
 CLASSES = 5
 
 
@@ -87,10 +91,17 @@ def cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained_looking(case: Case, **kwargs: Any) -> Any:
-    """A model whose gate and norms are not those of a new one."""
-    model = randomise(case.model(**kwargs)).eval()
-    spread_gate(model, case.clips(1))
-    return model
+    """A model of one's own whose gate and norms are not those of a new one."""
+    return _made(CASES.index(case), **kwargs).cast()
+
+
+@functools.cache
+def _made(number: int, **kwargs: Any) -> Mould:
+    """Made once for all tests, which draw the same random numbers whether it was made before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = randomise(CASES[number].model(**kwargs)).eval()
+        return Mould(spread_gate(model, CASES[number].clips(1)))
 
 
 @each
@@ -136,7 +147,7 @@ def test_a_clip_is_explained_alike_alone_and_in_a_batch(case: Case) -> None:
 @each
 def test_trains(case: Case) -> None:
     """Every parameter gets a gradient, the gate's too; checkpointing changes none."""
-    model, clips = randomise(case.model()).train(), case.clips()
+    model, clips = trained_looking(case).train(), case.clips()
     state = copy.deepcopy(model.state_dict())
     gradients = []
     for checkpointing in (False, True):
@@ -167,8 +178,8 @@ def test_comes_back_from_its_folder(case: Case, tmp_path: Path) -> None:
 
 @each
 def test_timms_interface(case: Case) -> None:
-    model, clips = case.model(num_classes=7).eval(), case.clips(1)
-    assert model(clips).shape == (1, 7) and model.num_classes == 7
+    model, clips = trained_looking(case), case.clips(1)
+    assert model(clips).shape == (1, CLASSES) and model.num_classes == CLASSES
     features = model.forward_features(clips)
     pooled = model.forward_head(features, pre_logits=True)
     assert pooled.shape == (1, model.num_features) and model.head_hidden_size == pooled.shape[1]

@@ -473,7 +473,7 @@ def test_a_run_of_a_3d_model(run_config: Any, tmp_path: Path) -> None:
     """torchvision's, with the options as they are by default, channels_last among them."""
     from se_zoo.train import train
 
-    model = replace(run_config.model, name="r3d_18_sehead", backbone=None, fps=None)
+    model = replace(run_config.model, name="mc3_18_sehead", backbone=None, fps=None)  # the smallest
     assert run_config.run.channels_last
     run = replace(run_config.run, output=tmp_path / "run")
     config = replace(run_config, model=model, optim=replace(run_config.optim, epochs=1), run=run)

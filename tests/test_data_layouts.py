@@ -1,8 +1,7 @@
 """Every layout of a data set is read as it was written."""
 
+import multiprocessing
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, List, Tuple
@@ -33,6 +32,7 @@ from .data_sets import (
     refused,
     write_parquet,
 )
+from .preloaded import start_process
 
 
 def original_row(table: ImageTable, row: int) -> int:
@@ -190,7 +190,7 @@ def test_hub_that_cannot_be_reached_is_refused(datasets: Any) -> None:
     refused(replace(SINGLE, path="no-such/data"), "no-such/data is not a folder here", "train")
 
 
-# ------------------------------------------------------------------------- processes, imports
+# Processes
 
 
 def first_of(batch: List[Any]) -> Tuple[Tuple[int, ...], str]:
@@ -209,18 +209,12 @@ def test_pickled_table_reads_the_same(
         assert np.array_equal(np.array(a), np.array(b)) and str(x) == str(y)
 
 
-def test_spawned_loader_process_reads_the_table(tmp_path: Path, datasets: Any) -> None:
+def test_new_loader_process_reads_the_table(tmp_path: Path, datasets: Any) -> None:
+    """One that has imported torch, and nothing of se_zoo: its table is pickled."""
+    start_process(int).join()  # the fork server with torch
+    context = multiprocessing.get_context("forkserver")
     table = open_table(make_multi(tmp_path / "data"), "train")
     loader = DataLoader(
-        table, num_workers=1, multiprocessing_context="spawn", collate_fn=first_of, batch_size=3
+        table, num_workers=1, multiprocessing_context=context, collate_fn=first_of, batch_size=3
     )
     assert list(loader) == [((9, 7, 3), "tensor([1., 1.])"), ((9, 7, 3), "tensor([0., 1.])")]
-
-
-def test_import_loads_no_data_library() -> None:
-    script = "import sys, se_zoo.data, se_zoo.cli; print([*sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    loaded = eval(done.stdout)
-    assert "se_zoo.data.tables.parquet" in loaded
-    assert not {"datasets", "pandas", "pyarrow", "accelerate"} & set(loaded)

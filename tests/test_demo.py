@@ -1,7 +1,12 @@
 """The demo on a server: right answers, limits, and nothing taken that was not uploaded."""
 
 import json
+import os
+import re
+import time
 import urllib.request
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple
 
@@ -20,10 +25,13 @@ from .page_server import (
     MODEL,
     browser,  # noqa: F401
 )
+from .preloaded import PATIENCE, ROOT, start_python
 
-pytest.importorskip("gradio", reason="gradio is not installed: extra demo")
-# Gradio and its parts warn about each other.
-pytestmark = pytest.mark.filterwarnings("default")
+# Gradio's parts warn about each other. Importing it takes seconds, so it is left to the server.
+pytestmark = [
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.skipif(not find_spec("gradio"), reason="gradio is not installed: extra demo"),
+]
 
 
 class Served(NamedTuple):
@@ -34,15 +42,29 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     import gradio_client
 
-    from benchmarks.demo_load import served_demo
-
-    with served_demo(MODEL) as address:
+    log = tmp_path_factory.mktemp("server") / "log"
+    server = start_python("-m", "se_zoo.cli", "demo", MODEL, cwd=ROOT, env=os.environ, log=log)
+    try:
+        address = wait_for_address(server, log)
         client = gradio_client.Client(address, verbose=False)
         yield Served(address, client)
         client.close()
+    finally:
+        server.terminate()
+        server.join()
+
+
+def wait_for_address(server: Any, log: Path) -> str:
+    """Return where the server says that it runs."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and server.exitcode is None:
+        if log.is_file() and (found := re.search(r"runs at (\S+);", log.read_text("utf-8"))):
+            return found[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"the server ended or hangs: {log.with_name('log.errors').read_text()}")
 
 
 def ask(served: Served, photo: Path, model: str = MODEL, label: Any = None) -> Any:
@@ -151,8 +173,6 @@ def test_a_label_is_not_compared_with_itself() -> None:
 def test_the_folder_is_a_ready_gradio_space(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import gradio
-
     import se_zoo
 
     mine = tmp_path / "pets"
@@ -162,7 +182,7 @@ def test_the_folder_is_a_ready_gradio_space(
     main(["demo", MODEL, f"local-dir:{mine}", "--out", str(out)])
     assert "Gradio Space" in capsys.readouterr().out
     header = yaml.safe_load((out / "README.md").read_text("utf-8").split("---")[1])
-    assert header["sdk"] == "gradio" and header["sdk_version"] == gradio.__version__
+    assert header["sdk"] == "gradio" and header["sdk_version"] == version("gradio")
     assert len(header["short_description"]) <= 60
     script = (out / header["app_file"]).read_text("utf-8")
     compile(script, "app.py", "exec")

@@ -37,6 +37,7 @@ def test_api_page_has_every_public_name() -> None:
     assert "`se_zoo.__version__`" in page
 
 
+@lru_cache
 def error_classes() -> Set[str]:
     """The names of all error classes that the package defines, without importing its extras."""
     known, sources = {SEZooError.__name__}, list((ROOT / "se_zoo").rglob("*.py"))

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from se_zoo.inference.images import load_photo
 from se_zoo.models.load_model import load_model
 
 from .explain_command import draw, fails, files_in, rows_of, run
+from .preloaded import start_python
 
 
 @pytest.fixture(scope="module")
@@ -199,16 +199,18 @@ def test_killed_run_leaves_whole_pictures_and_rows(tmp_path: Path) -> None:
     photos, out = tmp_path / "in", tmp_path / "out"
     for seed in range(60):
         draw(photos / f"{seed:02}.png", seed)
-    command = [sys.executable, "-m", "se_zoo.cli", "explain", str(photos), "--out", str(out)]
-    process = subprocess.Popen([*command, "--batch-size", "2"], cwd=tmp_path)
+    process = start_python(
+        "-m", "se_zoo.cli", "explain", photos, "--out", out, "--batch-size", "2",
+        cwd=tmp_path, env=os.environ, log=tmp_path / "log",
+    )  # fmt: skip
     part = out / "explanations.csv.part"
     begun = time.monotonic()
-    while process.poll() is None and time.monotonic() - begun < 400:
+    while process.exitcode is None and time.monotonic() - begun < 400:
         if part.is_file() and part.read_bytes().count(b"\n") > 4:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
         time.sleep(0.01)
-    assert process.returncode == -signal.SIGKILL, "it ended before it was killed, or never began"
+    assert process.exitcode == -signal.SIGKILL, "it ended before it was killed, or never began"
     assert not (out / "explanations.csv").exists()
     text = part.read_text("utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))

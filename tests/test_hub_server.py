@@ -3,8 +3,6 @@
 import hashlib
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import closing
@@ -16,6 +14,7 @@ from typing import Any, Dict, Iterator, NamedTuple
 import pytest
 
 from .hub_server import Fault, HubServer, User, client_environment
+from .preloaded import start_python
 
 TOKENS = {"zoo": User("keeper", ["zoo"]), "guest": User("guest")}
 BIG = bytes(range(256)) * 4096  # larger than what is read from a socket at once
@@ -178,20 +177,17 @@ upload("zoo/hanging", {"m.bin": big})
 
 def drive(server: HubServer, folder: Path) -> Dict[str, Any]:
     """What the client finds; it is killed in the request that hangs at the end."""
-    output, errors = folder / "output", folder / "errors"
-    with output.open("w") as out, errors.open("w") as err:
-        client = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT], cwd=folder, stdout=out, stderr=err,
-            env=client_environment(server.url, folder / "home"),
-        )  # fmt: skip
-        end = time.monotonic() + 120
-        while not server.hanging.wait(0.05) and client.poll() is None and time.monotonic() < end:
-            pass
-        client.kill()
-        client.wait()
-    assert server.hanging.is_set(), errors.read_text()
+    log = folder / "log"
+    environment = client_environment(server.url, folder / "home")
+    client = start_python("-c", SCRIPT, cwd=folder, env=environment, log=log)
+    end = time.monotonic() + 120
+    while not server.hanging.wait(0.05) and client.exitcode is None and time.monotonic() < end:
+        pass
+    client.kill()
+    client.join()
+    assert server.hanging.is_set(), log.with_name("log.errors").read_text()
     server.release()
-    found: Dict[str, Any] = json.loads(output.read_text())
+    found: Dict[str, Any] = json.loads(log.read_text())
     return found
 
 

@@ -1,9 +1,10 @@
 """What ``import se_zoo`` costs and touches."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+
+from .with_timm import run_with_timm
 
 SCRIPT = """
 import json, sys, warnings
@@ -27,11 +28,7 @@ print(json.dumps({
 
 
 def test_import_is_light_quiet_and_changes_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0 and not done.stderr, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(run_with_timm(SCRIPT, tmp_path))
     loaded = found["loaded"]
     for heavy in (
         "matplotlib", "PIL.ImageDraw", "PIL.ImageFont", "tyro", "datasets", "accelerate",

@@ -46,7 +46,7 @@ def check_gloo() -> None:
 
 
 def start(folder: Path, output: Path, processes: int, **options: Any) -> "subprocess.Popen[str]":
-    run = {"output": str(output), **options.pop("run", {})}
+    run = {"output": str(output), "save_every": 1, **options.pop("run", {})}
     options["data"] = {"path": str(folder), "label": None, **options.get("data", {})}
     text = json.dumps({"run": run, **options})
     env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}

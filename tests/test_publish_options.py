@@ -458,6 +458,7 @@ def test_own_model_without_a_recipe(fresh: Bench, tmp_path: Path) -> None:
     assert done.code == 0 and "horse" in done.printed
 
 
+@pytest.mark.slow  # test_save has the same of a folder
 def test_transformers_answers_as_timm_does(fresh: Bench, tmp_path: Path) -> None:
     """Logits to the bit in fp32, label names, and sigmoids for independent labels."""
     pytest.importorskip("transformers", reason="needs transformers (extra: dev)")

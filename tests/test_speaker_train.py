@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
+from unittest import mock
 
 import pytest
 import timm
@@ -33,6 +34,7 @@ from se_zoo.train.speaker.batches import Whole
 from se_zoo.train.speaker.scores import speaker_loss
 from tests.preloaded import ROOT, run_python
 from tests.test_tracks import write_splits
+from tests.train_run import undrawn
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 pytest.importorskip("av", reason="needs PyAV (extra: video)")
@@ -44,9 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(folder: Path, output: Path, **parts: Dict[str, Any]) -> SpeakerConfig:
-    """Two epochs of four updates."""
-    optim = {"epochs": 2, "batch_size": 18, "warmup_epochs": 0.5, "ema_decay": 0.5}
-    run = {"output": output, "best": "average_precision", "log_every": 1, "save_every": 1}
+    """An epoch of four updates, and a checkpoint after the last one."""
+    optim = {"epochs": 1, "batch_size": 18, "warmup_epochs": 0.5, "ema_decay": 0.5}
+    run = {"output": output, "best": "average_precision", "log_every": 1, "save_every": None}
     return SpeakerConfig(
         TrackDataConfig(str(folder), **parts.get("data", {})),
         SpeakerModelConfig(**parts.get("model", {})),
@@ -54,6 +56,12 @@ def config_of(folder: Path, output: Path, **parts: Dict[str, Any]) -> SpeakerCon
         OptimConfig(**{**optim, **parts.get("optim", {})}),
         RunConfig(**{**run, "channels_last": False, **parts.get("run", {})}),
     )
+
+
+def run(config: SpeakerConfig) -> Path:
+    """Train without drawing, which takes longer than the updates."""
+    with undrawn(), mock.patch("se_zoo.train.speaker.trainer.SpeakerTrainer._draw_sample"):
+        return train(config)
 
 
 def losses(output: Path) -> List[float]:
@@ -91,7 +99,7 @@ def test_what_a_run_leaves(usual: Path, folder: Path) -> None:
     """An export that loads, whose scores, made anew one track at a time, are those in the csv; and
     of these AVA's figure is the summary's."""
     summary = json.loads((usual / "summary.json").read_text())
-    assert len(losses(usual)) == 8 == summary["updates"]
+    assert len(losses(usual)) == 4 == summary["updates"]
     predictions, truth = usual / "predictions.csv", folder / "csv" / "test.csv"
     found = ava_average_precision(truth, predictions)
     assert summary["test"]["average_precision"] == pytest.approx(found, abs=1e-5)
@@ -125,18 +133,18 @@ def test_an_interrupted_run_goes_on_as_if_nothing_were(
 ) -> None:
     from se_zoo.train.resume.stop import Stop
 
-    asked = iter([None, None, None, 15])
+    asked = iter([None, 15])
     monkeypatch.setattr(Stop, "asked", lambda self: next(asked, None))
     config = config_of(folder, tmp_path / "run")
     with pytest.raises(SystemExit):
-        train(config)
-    assert len(losses(tmp_path / "run")) == 4
-    train(config)
+        run(config)
+    assert len(losses(tmp_path / "run")) == 2
+    run(config)
     assert losses(tmp_path / "run") == losses(usual)
     left, right = (load_file(p / "export" / "model.safetensors") for p in (tmp_path / "run", usual))
     assert all(torch.equal(left[name], right[name]) for name in right)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert [s["update"] for s in summary["sessions"]] == [0, 4]
+    assert [s["update"] for s in summary["sessions"]] == [0, 2]
 
 
 def test_killed_while_it_finishes(
@@ -152,10 +160,10 @@ def test_killed_while_it_finishes(
     config = config_of(folder, tmp_path / "run")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(SpeakerTrainer, "write_extra_files", killed)
-        train(config)
+        run(config)
     assert (tmp_path / "run" / "export").is_dir()
     assert not (tmp_path / "run" / "summary.json").exists()
-    train(config)
+    run(config)
     left, right = ((p / "predictions.csv").read_text() for p in (tmp_path / "run", usual))
     assert left == right
 
@@ -167,12 +175,12 @@ def test_a_run_that_goes_on_with_other_tracks_is_refused(folder: Path, tmp_path:
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     config = config_of(data, tmp_path / "run")
-    train(config)
+    run(config)
     (tmp_path / "run" / "summary.json").unlink()
     table = data / "csv" / "train.csv"
     table.write_text("\n".join(table.read_text("utf-8").splitlines()[:-1]) + "\n", "utf-8")
     with pytest.raises(StateError, match="--track-lengths"):
-        train(config)
+        run(config)
 
 
 def test_long_tracks_are_scored_in_pieces(
@@ -184,7 +192,7 @@ def test_long_tracks_are_scored_in_pieces(
     monkeypatch.setattr(tracks, "LONGEST", 3)
     assert len(tracks.pieces_of(0, 8)) == 3
     assert [p.end - p.begin for p in tracks.pieces_of(0, 8)] == [3, 3, 2]
-    train(config_of(folder, tmp_path / "run", optim={"epochs": 2}))
+    run(config_of(folder, tmp_path / "run"))
     left, right = (
         {row.key: float(row.value) for row in read_ava(p / "predictions.csv", "score")}
         for p in (tmp_path / "run", usual)
@@ -195,7 +203,7 @@ def test_long_tracks_are_scored_in_pieces(
 
 
 def test_workers_give_the_same_losses(usual: Path, folder: Path, tmp_path: Path) -> None:
-    train(config_of(folder, tmp_path / "run", run={"workers": 2}, optim={"epochs": 2}))
+    run(config_of(folder, tmp_path / "run", run={"workers": 2}))
     assert losses(tmp_path / "run") == losses(usual)
 
 
@@ -205,11 +213,11 @@ def test_body_clip_gate_and_broken_tracks(folder: Path, tmp_path: Path, capsys: 
     content = file.read_bytes()
     file.unlink()
     try:
-        train(
+        run(
             config_of(
                 folder, tmp_path / "run", model={"body": True, "pool": "clip", "gate": "identity"},
                 data={"bodies": "clips_bodies", "broken": "skip"},
-                optim={"epochs": 1, "class_balance": True},
+                optim={"class_balance": True},
             )
         )  # fmt: skip
     finally:
@@ -232,12 +240,12 @@ def test_tracks_are_cut(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         "count",
         lambda self, batch: seen.append(tuple(batch["labels"].shape)) or count(self, batch),
     )
-    train(config_of(folder, tmp_path / "run", augment={"frames": 3}, optim={"epochs": 1}))
+    run(config_of(folder, tmp_path / "run", augment={"frames": 3}))
     assert seen == [(6, 3)]
 
 
 def test_without_the_block(folder: Path, tmp_path: Path) -> None:
-    train(config_of(folder, tmp_path / "run", model={"se": False}, optim={"epochs": 1}))
+    run(config_of(folder, tmp_path / "run", model={"se": False}))
     weights = load_file(tmp_path / "run" / "export" / "model.safetensors")
     assert not any(name.startswith("se.") for name in weights)
     assert not (tmp_path / "run" / "export" / "config.json").exists()
@@ -245,8 +253,8 @@ def test_without_the_block(folder: Path, tmp_path: Path) -> None:
 
 def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path, capsys: Any) -> None:
     """Of a run, or of a folder as timm and `se-zoo convert` write it."""
-    run = {"init": usual / "export"}
-    train(config_of(folder, tmp_path / "run", run=run, optim={"epochs": 1, "lr": 1e-9}))
+    start = {"init": usual / "export"}
+    run(config_of(folder, tmp_path / "run", run=start, optim={"lr": 1e-9}))
     assert "updates in all, from random weights" not in capsys.readouterr().err
     left, right = (load_file(p / "export" / "model.safetensors") for p in (tmp_path / "run", usual))
     assert torch.equal(left["detector.classifier.weight"], right["detector.classifier.weight"])
@@ -271,7 +279,7 @@ def test_start_from_weights(usual: Path, folder: Path, tmp_path: Path, capsys: A
 )
 def test_options_that_cannot_be(folder: Path, tmp_path: Path, parts: Any, says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):
-        train(config_of(folder, tmp_path / "run", **parts))
+        run(config_of(folder, tmp_path / "run", **parts))
     assert not (tmp_path / "run").exists(), "nothing is half-written"
 
 
@@ -279,7 +287,7 @@ def test_damage_is_found_before_the_training(tmp_path: Path) -> None:
     data = write_splits(tmp_path / "data", tracks=2)
     (data / "clips_audios" / "test" / "film" / "test_1.wav").unlink()
     with pytest.raises(DataError, match=r"test: test_1: .*test_1\.wav: no such file"):
-        train(config_of(data, tmp_path / "run"))
+        run(config_of(data, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

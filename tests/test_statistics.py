@@ -190,7 +190,7 @@ def test_the_same_images_again_make_no_interval_narrower() -> None:
 def test_interval_covers_what_it_promises() -> None:
     """People with five images each and a skill of their own; the truth is the mean skill."""
     rng, ids = np.random.default_rng(0), np.repeat(np.arange(60), 5)
-    runs, held = 300, {"people": 0, "images": 0}
+    runs, held = 200, {"people": 0, "images": 0}
     for _ in range(runs):
         right = torch.from_numpy(rng.random((60, 5)) < rng.beta(2, 1, (60, 1))).flatten()
         for by, who in (("people", ids), ("images", np.arange(300))):

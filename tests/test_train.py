@@ -39,6 +39,7 @@ def folder(tmp_path_factory: Any) -> Path:
 
 
 def run(folder: Path, output: Path, drawn: bool = False, **options: Any) -> Path:
+    """Train for an epoch of four updates."""
     options["data"] = {"path": str(folder), "label": None, **options.get("data", {})}
     options["optim"] = {"epochs": 1, "warmup_epochs": 0, **options.get("optim", {})}
     options["run"] = {"output": str(output), **options.get("run", {})}
@@ -294,9 +295,7 @@ def test_every_option_has_an_effect(
 ) -> None:
     config = make_config({"data": {"path": "x", "label": None}, "run": {"output": "x"}})
     assert getattr(getattr(config, section), field) != value
-    options: Any = {"run": {"save_every": None}}  # which changes nothing, as is tested above
-    options.setdefault(section, {})[field] = value
-    output = run(folder, tmp_path / "run", **options)
+    output = run(folder, tmp_path / "run", **{section: {field: value}})
     other, mine = weights(output), weights(usual)
     if field in ("limit_eval", "crop_pct"):  # these change the scores alone
         summaries = [json.loads((o / "summary.json").read_text()) for o in (output, usual)]
@@ -389,7 +388,7 @@ def test_first_epochs_train_at_half_size(
 
 def test_interrupted_run_goes_on_at_the_size_of_its_epoch(folder: Path, tmp_path: Path) -> None:
     options: Any = {"augment": {"half_size_epochs": 1}, "optim": {"epochs": 2}}
-    whole = run(folder, tmp_path / "whole", run={"keep": 9}, **options)
+    whole = run(folder, tmp_path / "whole", run={"keep": 9, "save_every": 1}, **options)
     for update in (2, 4):
         part = tmp_path / f"from-{update}"
         shutil.copytree(whole, part)
@@ -446,7 +445,7 @@ def test_options_that_cannot_work_are_refused(
 def test_damaged_state_of_a_run_is_said_and_survived(
     folder: Path, tmp_path: Path, usual: Path, capsys: Any
 ) -> None:
-    output = run(folder, tmp_path / "run")
+    output = run(folder, tmp_path / "run", run={"save_every": 1})
     (output / "summary.json").unlink()
     last = state.steps(output / "state")[-1]
     (last / "optimizer.bin").write_bytes((last / "optimizer.bin").read_bytes()[:100])
@@ -471,7 +470,7 @@ def test_run_without_any_whole_state_does_not_start_anew_unasked(
 def test_weights_that_are_lost_are_not_saved(folder: Path, tmp_path: Path) -> None:
     optim = {"lr": 1000.0, "weight_decay": 1000.0, "epochs": 50}
     with pytest.raises(InvalidInputError, match=r"loss (nan|inf)"):
-        run(folder, tmp_path / "run", run={"log_every": 100}, optim=optim)
+        run(folder, tmp_path / "run", run={"log_every": 100, "save_every": 1}, optim=optim)
     for step in state.steps(tmp_path / "run" / "state"):
         kept = load_file(step / "model.safetensors")
         assert all(torch.isfinite(v).all() for v in kept.values() if v.is_floating_point())
@@ -492,7 +491,7 @@ def test_overwrite_waits_until_all_else_is_known_to_be_right(folder: Path, tmp_p
 
 
 def test_summary_tells_of_all_sessions(folder: Path, tmp_path: Path) -> None:
-    output = run(folder, tmp_path / "run")
+    output = run(folder, tmp_path / "run", run={"save_every": 1})
     (output / "summary.json").unlink()
     shutil.rmtree(state.steps(output / "state")[-1])
     run(folder, output)

@@ -50,7 +50,7 @@ def data(tmp_path_factory: Any) -> Dict[str, Any]:
 
 def run(data: Dict[str, Any], output: Path, trainer: Any = None, **options: Any) -> Dict[str, Any]:
     options["data"] = data
-    options["run"] = {"output": str(output), "save_every": None, **options.get("run", {})}
+    options["run"] = {"output": str(output), **options.get("run", {})}
     train(make_config(options), "", trainer)
     return json.loads((output / "summary.json").read_text())
 

@@ -13,9 +13,11 @@ from timm.models import list_modules
 
 import se_zoo
 from se_zoo.layers.grid import feature_map
+from tests.draws import cheap_draws  # noqa: F401  (a fixture)
 from tests.tester import randomise, same
 from tools.walk_timm import backbones
 
+pytestmark = pytest.mark.usefixtures("cheap_draws")
 Size = Tuple[int, int]
 
 

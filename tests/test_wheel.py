@@ -12,9 +12,10 @@ import pytest
 
 from se_zoo.models.pretrained.manifest import cards_folder, manifest
 
+from .preloaded import ROOT, run_python
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 NAMES = sorted(manifest())
 #: What of hub_cards is not for users: figures of a run that is no model of the zoo.
 NOT_INSTALLED = "vit_tiny_patch16_224_cls_celeba"
@@ -83,8 +84,5 @@ for name in se_zoo.list_models(pretrained=True):
     timm.create_model(name, pretrained=True)
     print(name)
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = run_python("-c", code, cwd=tmp_path)
     assert done.stdout.split() == [f"se_zoo/{name}" for name in NAMES], done.stderr

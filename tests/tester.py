@@ -28,6 +28,8 @@ import se_zoo
 from se_zoo import Explanation, SqueezeExcite
 from se_zoo.explanations import METHODS
 
+from .copies import Mould
+
 Maps = Tuple[np.ndarray, np.ndarray]
 
 
@@ -158,7 +160,7 @@ class SEHeadTester:
     feature_kwargs: ClassVar[Dict[str, Any]] = {}
 
     num_classes = 5
-    _cached: ClassVar[Dict[type, nn.Module]] = {}
+    _moulds: ClassVar[Dict[type, Mould]] = {}
 
     def create(self, **kwargs: Any) -> Any:
         own = {"num_classes": self.num_classes, "multi_label": False}
@@ -166,10 +168,12 @@ class SEHeadTester:
 
     def model(self) -> Any:
         """A model of one's own with a sigmoid gate and weights as after training, in eval mode."""
-        if type(self) not in self._cached:
-            model = randomise(self.create(gate="sigmoid")).eval()
-            self._cached[type(self)] = spread_gate(model, self.images(8))
-        return copy.deepcopy(self._cached[type(self)])
+        if type(self) not in self._moulds:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                model = randomise(self.create(gate="sigmoid")).eval()
+                self._moulds[type(self)] = Mould(spread_gate(model, self.images(8)))
+        return self._moulds[type(self)].cast()
 
     def plain(self) -> Any:
         """timm's own model of the same backbone, without the block."""
@@ -525,7 +529,7 @@ class SEHeadTester:
         assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.bfloat16, "meta")}
 
     def test_unknown_argument_is_a_type_error(self) -> None:
-        signature = inspect.signature(type(self.plain()).__init__)
+        signature = inspect.signature(type(se_zoo.unsqueeze(self.model())).__init__)
         if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             pytest.skip(f"timm {timm.__version__} swallows unknown arguments of this class")
         with pytest.raises(TypeError, match="no_such_argument"):

@@ -20,7 +20,7 @@ from ._timm import resolve_pretrained_cfg
 from .attach import attach_se, take_se_args
 from .backbones import backbone_config, find_backbone
 from .clip.framewise import attach_framewise_se
-from .layout_probe import probe_layout
+from .layout_probe import probe_once
 from .pretrained.config_check import check_config
 from .pretrained.errors import clear_errors
 from .pretrained.fetch import check_finite, local_source, restore_source, source_name
@@ -40,8 +40,9 @@ _LOADING = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load
 
 #: Builds a model: (pretrained config, arguments of the model, whether to load weights) -> model.
 Build = Callable[[Dict[str, Any], Dict[str, Any], bool], nn.Module]
-#: Puts an SE head on a backbone: (backbone, arguments of the SE head, img_size) -> SE model.
-_Attach = Callable[[nn.Module, Dict[str, Any], Any], nn.Module]
+#: Puts an SE head on a backbone: (backbone, arguments of the SE head, arguments of the backbone)
+#: -> SE model.
+_Attach = Callable[[nn.Module, Dict[str, Any], Dict[str, Any]], nn.Module]
 
 
 def resolve_config(
@@ -245,10 +246,10 @@ def create_any(
     if not cfg:
         backbone_cfg = {**backbone_config(backbone), "architecture": variant}
         cfg = resolve_config(variant, backbone_cfg, pretrained_cfg_overlay)
-    attach: _Attach = _attach_probed
+    attach: _Attach = partial(_attach_probed, backbone)
     if clip is not None:
         clip = {name: kwargs.pop(name, default) for name, default in clip.items()}
-        attach = partial(attach_framewise_se, clip)
+        attach = partial(attach_framewise_se, clip, backbone)
     taken = ("backbone", *(clip or ()))
     model = _create(variant, pretrained, create, attach, cfg, feature_cfg, kwargs, taken)
     if not kwargs.get("features_only"):
@@ -306,11 +307,11 @@ def _build(
     create: Callable[..., nn.Module], attach: _Attach, se_args: Dict[str, Any], **kwargs: Any
 ) -> nn.Module:
     """Make the backbone and put the SE head on; timm's builder calls this as the model class."""
-    return attach(create(**kwargs), se_args, kwargs.get("img_size"))
+    return attach(create(**kwargs), se_args, kwargs)
 
 
 def _attach_known(
-    layout: Layout, model: nn.Module, se_args: Dict[str, Any], img_size: Any
+    layout: Layout, model: nn.Module, se_args: Dict[str, Any], args: Dict[str, Any]
 ) -> nn.Module:
     """Put an SE head on a backbone of known layout."""
     if layout.kind == "NLC":
@@ -318,9 +319,11 @@ def _attach_known(
     return attach_se(model, layout, model.num_features, **se_args)  # type: ignore[arg-type]
 
 
-def _attach_probed(model: nn.Module, se_args: Dict[str, Any], img_size: Any) -> nn.Module:
+def _attach_probed(
+    backbone: str, model: nn.Module, se_args: Dict[str, Any], args: Dict[str, Any]
+) -> nn.Module:
     """Put an SE head on a backbone whose layout has to be found out."""
-    layout, channels = probe_layout(model, img_size)
+    layout, channels = probe_once(backbone, args, model)
     return attach_se(model, layout, channels, **se_args)
 
 

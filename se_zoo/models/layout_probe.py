@@ -1,11 +1,15 @@
 """Find out how a backbone lays out its features, without running it on real data."""
 
+import contextlib
 import copy
 import itertools
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+import json
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import UnsupportedBackboneError
 from ..layers import Layout
@@ -16,6 +20,11 @@ from .input_size import ImageSize, input_channels, input_size
 #: CoaT's scales follow one another, and of EfficientViM's entries only the last lies on a grid. A
 #: list of peers (crossvit's two parallel trunks) has no last feature map and is refused.
 _LIST_LAYOUTS = {"CoaT": Layout("NLC", 1), "EfficientViM": Layout("NCL")}
+#: Norms, which keep shape and type. The meta device computes them step by step, in Python: most of
+#: the time of a probe.
+_NORMS = {F.batch_norm, F.layer_norm, F.group_norm}
+#: What :func:`probe_once` has found, by what the model was made from.
+_FOUND: Dict[str, Tuple[Layout, int]] = {}
 
 
 def name_of(model: nn.Module) -> str:
@@ -58,6 +67,33 @@ def probe_layout(model: nn.Module, img_size: ImageSize = None) -> Tuple[Layout, 
     return layout, channels
 
 
+def probe_once(backbone: str, args: Mapping[str, Any], model: nn.Module) -> Tuple[Layout, int]:
+    """Probe a model that was made by its name, unless an equal one has been probed before.
+
+    Loading builds a model twice, first without memory to check the weights against it; and probing
+    a small model takes several times as long as building it.
+
+    Args:
+        backbone: Name of the backbone.
+        args: Arguments that it was made with.
+        model: The backbone.
+
+    Returns:
+        Layout and number of channels; see :func:`probe_layout`.
+
+    Raises:
+        UnsupportedBackboneError: As :func:`probe_layout`.
+    """
+    img_size = args.get("img_size")
+    try:
+        key = json.dumps([backbone, dict(args), input_size(model, img_size)], sort_keys=True)
+    except TypeError:  # an argument is an object, which may not be what it was
+        return probe_layout(model, img_size)
+    if key not in _FOUND:
+        _FOUND[key] = probe_layout(model, img_size)
+    return _FOUND[key]
+
+
 def _features(
     name: str,
     model: nn.Module,
@@ -86,10 +122,23 @@ def _features(
     raise failures[0]
 
 
+class _WithoutNorms(TorchFunctionMode):
+    """Leave the norms of tensors without values out."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Optional[Dict[str, Any]] = None
+    ) -> Any:
+        if func in _NORMS and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def _attempt(name: str, twin: nn.Module, method: str, argument: Features) -> Features:
     """Call a method of the copy, and raise one clear error if it fails."""
+    # The head is called with all that it does: it may not take the features.
+    shortcut = _WithoutNorms() if method == "forward_features" else contextlib.nullcontext()
     try:
-        with feature_map(argument).device, torch.no_grad():
+        with feature_map(argument).device, shortcut, torch.no_grad():
             return getattr(twin, method)(argument)
     except Exception as error:
         shape = tuple(feature_map(argument).shape)

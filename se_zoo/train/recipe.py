@@ -35,7 +35,10 @@ class Options(Config):
         config = Config(self.data, self.model, self.augment, self.optim, self.run)
         if not self.debug:
             return config
-        debug = _debug_config(in_debug_folder(config, default))
+        from .preflight import open_split
+
+        samples = len(open_split(replace(config.data, limit=None), config.data.splits[0]))
+        debug = debug_config(in_debug_folder(config, default), min(samples, 64), 64, 16)
         print(f"debug: {debug.model.backbone} at 32 px instead of the model", file=sys.stderr)
         return debug
 
@@ -52,16 +55,22 @@ def in_debug_folder(config: AnyKind, default: AnyConfig) -> AnyKind:
     return replace(config, run=replace(config.run, output=output))
 
 
-def _debug_config(config: Config) -> Config:
-    """Return a configuration that runs in seconds on a CPU."""
-    from .preflight import open_split
+def debug_config(config: AnyKind, limit: int, limit_eval: int, batch_size: int) -> AnyKind:
+    """Return a configuration that runs in seconds on a CPU.
 
-    samples = len(open_split(replace(config.data, limit=None), config.data.splits[0]))
+    Args:
+        config: The run's configuration.
+        limit: Number of samples to train on.
+        limit_eval: Most samples of the other splits.
+        batch_size: Samples, or for speakers frames, of an update.
+    """
     return replace(
         config,
-        data=replace(config.data, limit=min(samples, 64), limit_eval=64),
+        data=replace(config.data, limit=limit, limit_eval=limit_eval),
         model=config.model.debug_variant(),
-        optim=replace(config.optim, epochs=1, batch_size=16, warmup_epochs=0.25, ema_decay=0.5),
+        optim=replace(
+            config.optim, epochs=1, batch_size=batch_size, warmup_epochs=0.25, ema_decay=0.5
+        ),
         run=replace(config.run, log_every=1, mixed_precision="no", compile=False, init=None),
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from ..data import open_tracks
 from .config import SpeakerConfig
-from .recipe import in_debug_folder, one_line_errors, read_options
+from .recipe import debug_config, in_debug_folder, one_line_errors, read_options
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,10 @@ class SpeakerOptions(SpeakerConfig):
             default: The recipe's configuration, before the command line changed it.
         """
         config = SpeakerConfig(self.data, self.model, self.augment, self.optim, self.run)
-        return _debug_config(in_debug_folder(config, default)) if self.debug else config
-
-
-def _debug_config(config: SpeakerConfig) -> SpeakerConfig:
-    """Return a configuration that runs in seconds on a CPU."""
-    table = open_tracks(replace(config.data, limit=None), config.data.splits[0])
-    return replace(
-        config,
-        data=replace(config.data, limit=min(len(table), 16), limit_eval=16),
-        model=config.model.debug_variant(),
-        optim=replace(config.optim, epochs=1, batch_size=100, warmup_epochs=0.25, ema_decay=0.5),
-        run=replace(config.run, log_every=1, mixed_precision="no", compile=False, init=None),
-    )
+        if not self.debug:
+            return config
+        tracks = len(open_tracks(replace(config.data, limit=None), config.data.splits[0]))
+        return debug_config(in_debug_folder(config, default), min(tracks, 16), 16, 100)
 
 
 def run_speaker_recipe(default: SpeakerOptions, description: str) -> None:

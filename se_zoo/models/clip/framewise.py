@@ -4,7 +4,7 @@ The features keep a time axis, so every frame has its own map. They are averaged
 the backbone's own head. Contribution maps are therefore exact where they are exact for images.
 """
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from torch import nn
 from ...errors import UnsupportedBackboneError
 from ...layers import FrameLayout
 from ..attach import attach_se
-from ..layout_probe import name_of, probe_layout
+from ..layout_probe import name_of, probe_once
 from ..sehead import SEHeadMixin
 from .head import ClipSEHead
 
@@ -45,17 +45,19 @@ class _FramewiseMixin(ClipSEHead):
 
 def attach_framewise_se(
     clip: Dict[str, Any],
+    backbone: str,
     model: nn.Module,
     se_args: Dict[str, Any],
-    img_size: Optional[Tuple[int, int]] = None,
+    args: Dict[str, Any],
 ) -> nn.Module:
     """Turn a timm image model into an SE model of clips, in place.
 
     Args:
         clip: Arguments of :meth:`ClipSEHead.set_clip`.
+        backbone: Name of the image model.
         model: The image model.
         se_args: Arguments of the SE head; see :func:`se_zoo.models.attach.attach_se`.
-        img_size: What the model was created with as ``img_size``, in pixels.
+        args: Arguments that the image model was created with.
 
     Returns:
         The model.
@@ -63,7 +65,7 @@ def attach_framewise_se(
     Raises:
         UnsupportedBackboneError: If the backbone cannot be squeezed, or returns a list of features.
     """
-    layout, channels = probe_layout(model, img_size)
+    layout, channels = probe_once(backbone, args, model)
     if type(model).__name__ in ("CoaT", "EfficientViM"):
         raise UnsupportedBackboneError(
             f"{name_of(model)} returns a list of features, which framewise_sehead does not take."

@@ -28,6 +28,9 @@ _MAX_HEADER = 16_000_000
 #: Calls of torch in which a model is built and its layout probed. Of timm's architectures none
 #: takes more than 25 a tensor, nor 30,000 in all.
 _CALLS_A_TENSOR, _CALLS, _CALLS_WITHOUT_WEIGHTS = 50, 2_000, 60_000
+#: Calls that fill a tensor with random numbers. On the meta device they fill nothing, and torch
+#: takes longer to find that out than to build a model.
+_DRAWS = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_}
 #: Beginnings of names in timm's heads; with other classes or another pooling, these are new.
 _HEADS = ("fc_norm.", "norm.", "head.", "head_dist.", "attn_pool.")
 
@@ -39,7 +42,7 @@ class _TooLargeError(Exception):
 
 
 class _Budget(TorchFunctionMode):
-    """Count the calls of torch in this thread, and stop the one above the limit."""
+    """Count this thread's calls of torch, stop the one above the limit, and draw no weights."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -51,6 +54,8 @@ class _Budget(TorchFunctionMode):
         self.left -= 1
         if self.left < 0:
             raise _TooLargeError
+        if func in _DRAWS and args[0].is_meta:
+            return args[0]
         return func(*args, **(kwargs or {}))
 
 
