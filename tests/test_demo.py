@@ -103,7 +103,7 @@ def test_wrong_files_give_a_sentence(served: Served, tmp_path: Path) -> None:
 
 
 def test_a_file_above_the_limit_is_not_taken(served: Served, tmp_path: Path) -> None:
-    (tmp_path / "large.bmp").write_bytes(bytes(21_000_000))
+    (tmp_path / "large.bmp").write_bytes(bytes(68_000_000))
     with pytest.raises(Exception, match=r"413|[Tt]oo [Ll]arge|exceed"):
         ask(served, tmp_path / "large.bmp")
 

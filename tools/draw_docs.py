@@ -1,0 +1,237 @@
+"""Draw the pictures of the docs, and take the screenshots.
+
+    python -m tools.draw_docs pictures    # methods, clips, speakers: two minutes
+    python -m tools.draw_docs screens     # the page and the server's demo, in Chromium
+
+They show matplotlib's portrait (US Navy, public domain) and the two photos that scikit-learn ships
+(danielbuechele and vultilion, CC BY 2.0). The screenshots need the extras `demo` and `export`, and
+playwright with Chromium.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, List, Literal
+
+import numpy as np
+import timm
+import tyro
+from PIL import Image, ImageDraw
+
+from se_zoo.explanations.draw.clips import strip_lines
+from se_zoo.explanations.draw.tiles import Tile, draw_tiles, legend_of
+from se_zoo.explanations.methods import TABLE
+from se_zoo.inference.clips import explain_frames
+from se_zoo.inference.images import demo_photo
+from se_zoo.models.load_model import load_model
+
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+FACES, OBJECTS = "se_zoo/resnet18_slim_celeba", "se_zoo/tf_efficientnet_lite0_in1k"
+SPEAKER = "se_zoo/asd_tiny_grid"
+#: Box of the head in the portrait, as the face model's card has it.
+HEAD = (100, 0, 429, 403)
+#: Colours of a committed picture: a palette makes a third of the bytes.
+COLOURS = 256
+ALPHA = 0.75
+
+
+def two_photos() -> Image.Image:
+    """Return scikit-learn's temple and flower side by side: one photo with two subjects."""
+    import sklearn.datasets
+
+    folder = Path(sklearn.datasets.__file__).parent / "images"
+    both = Image.new("RGB", (427, 427))
+    for left, name in ((0, "china.jpg"), (214, "flower.jpg")):
+        photo = Image.open(folder / name)
+        middle = photo.width // 2
+        both.paste(photo.crop((middle - 107, 0, middle + 107, 427)), (left, 0))
+    return both
+
+
+def portrait_video(path: Path, frames: int = 50) -> Path:
+    """Write the portrait as a video in which it opens its mouth every other half second, with noise.
+
+    Args:
+        path: The video, .mp4.
+        frames: Number of frames, 25 a second.
+
+    Returns:
+        The path.
+    """
+    import av
+
+    rate = 16_000
+    portrait = Image.open(demo_photo()).convert("RGB").resize((256, 300))
+    loud = (np.arange(frames) // 12 % 2 == 1).repeat(rate // 25)
+    noise = np.random.default_rng(0).normal(0, 0.1, len(loud)) * np.where(loud, 1, 0.01)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", 25)
+        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
+        voice: Any = container.add_stream("aac", rate)
+        voice.layout = "mono"
+        for number in range(frames):
+            picture = portrait.copy()
+            if loud[number * rate // 25]:
+                height = 1 + round(5 * abs(np.sin(number * 1.1)))
+                box = (122, 131 - height, 143, 131 + height)
+                ImageDraw.Draw(picture).ellipse(box, fill=(60, 20, 20))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture))))
+        container.mux(stream.encode())
+        for begin in range(0, len(noise), 1024):
+            part = np.ascontiguousarray(noise[None, begin : begin + 1024].astype(np.float32))
+            sound = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+            sound.sample_rate, sound.pts = rate, begin
+            container.mux(voice.encode(sound))
+        container.mux(voice.encode())
+    return path
+
+
+def _save(picture: Image.Image, name: str) -> None:
+    file = PICTURES / f"{name}.png"
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    print(f"{file}: {picture.width} x {picture.height}, {file.stat().st_size / 1000:.0f} kB")
+
+
+def draw_methods() -> None:
+    """Draw the maps of all methods side by side: a face, and two labels of one photo."""
+    face, both = Image.open(demo_photo()).convert("RGB").crop(HEAD), two_photos()
+    cases = [
+        (FACES, face, "Eyeglasses", "Smiling"),
+        (OBJECTS, both, "palace", "daisy"),
+        (OBJECTS, both, "daisy", "palace"),
+    ]
+    lines: List[List[Tile]] = []
+    for name, photo, label, versus in cases:
+        model = load_model(name)
+        size = (160, round(160 * photo.height / photo.width))
+        line = [Tile(np.asarray(photo.resize(size, Image.Resampling.LANCZOS)), label)]
+        for method in TABLE:
+            other = versus if method.pairwise else None
+            found = model.explain(photo, label, method.name, versus=other)
+            drawn = Image.fromarray(found.overlay()[0]).resize(size, Image.Resampling.LANCZOS)
+            caption = f"difference to {versus}" if method.pairwise else method.name
+            line.append(Tile(np.asarray(drawn), caption))
+        lines.append(line)
+    signed = load_model(FACES).explain(face, "Eyeglasses", "contribution")
+    _save(draw_tiles(lines, [legend_of(signed, ALPHA, None)]), "methods")
+
+
+def draw_clip() -> None:
+    """Draw the face model, frame by frame, on a clip: a window that moves over the portrait."""
+    faces = load_model(FACES)
+    model: Any = timm.create_model(
+        "framewise_sehead", backbone="resnet18_slim", num_classes=40, num_frames=6,
+        gate="sigmoid", multi_label=True, input_size=(128, 104), crop_pct=1.0,
+        mean=(0.5,) * 3, std=(0.5,) * 3,
+    )  # fmt: skip
+    model.load_state_dict(faces.state_dict())
+    model.eval().pretrained_cfg.update(label_names=faces.class_labels())
+    portrait = Image.open(demo_photo()).convert("RGB")
+    x0, y0, x1, y1 = HEAD
+    steps = [(60, 150), (36, 90), (12, 30), (-12, -30), (-36, -60), (-60, -90)]
+    windows = [portrait.crop((x0 + x, y0 + y, x1 + x, y1 + y)) for x, y in steps]
+    frames = np.stack([np.asarray(window) for window in windows])
+    explanation, drawn = explain_frames(model, frames, ["Eyeglasses"], "contribution")
+    lines = strip_lines(explanation, drawn[:, :, ::2, ::2], ALPHA, None)
+    _save(draw_tiles(lines, [legend_of(explanation, ALPHA, None)]), "clip")
+
+
+def draw_speaker() -> None:
+    """Draw two frames of a video as `se-zoo speaker` does."""
+    from se_zoo.data.faces.detect import HaarDetector
+    from se_zoo.models import create_speaker_model
+    from se_zoo.speaker import find_tracks, score_tracks, sound_features
+    from se_zoo.speaker.annotate import draw_scores
+    from se_zoo.speaker.video_frames import Pictures
+
+    with tempfile.TemporaryDirectory() as folder:
+        video = portrait_video(Path(folder) / "portrait.mp4", 75)
+        pictures = Pictures(video)
+        tracks = find_tracks(pictures, HaarDetector())
+        model = create_speaker_model(SPEAKER, pretrained=True)
+        scored = score_tracks(model, pictures, tracks, sound_features(video, "portrait"), "gate")
+        scores = scored[0].scores
+        shown = [int(scores.argmax()), int(scores.argmin())]
+        # The portrait is small: it is enlarged first, so that boxes and numbers are readable.
+        frames = [np.asarray(draw_scores(p, n, scored)) for n, p in enumerate(pictures)]
+    _save(draw_tiles([[Tile(frames[n], f"second {n / 25:.2f}") for n in shown]]), "speaker")
+
+
+def _screens() -> None:
+    """Take screenshots of the page, on a desktop's and a phone's size, and of the server's demo."""
+    from playwright.sync_api import sync_playwright
+
+    system = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    with sync_playwright() as started, tempfile.TemporaryDirectory() as folder:
+        browser = started.chromium.launch(executable_path=system, args=["--no-sandbox"])
+        _page_screens(browser, Path(folder))
+        _server_screens(browser, Path(folder))
+        browser.close()
+
+
+def _page_screens(browser: Any, folder: Path) -> None:
+    import functools
+    import http.server
+    import threading
+
+    from se_zoo.demo.runtime import fetch_runtime
+    from se_zoo.demo.space import write_space
+
+    write_space(load_model(FACES), FACES, folder / "space", fetch_runtime())
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(folder / "space")
+    )
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, width, height in (("page_desktop", 1100, 900), ("page_phone", 390, 844)):
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.wait_for_selector("body[data-ready]", timeout=120_000)
+            page.click("#example")
+            page.wait_for_selector("#result:not([hidden])", timeout=120_000)
+            page.locator("#result").scroll_into_view_if_needed()
+            page.screenshot(path=folder / f"{name}.png", full_page=name == "page_desktop")
+            _save(Image.open(folder / f"{name}.png").convert("RGB"), name)
+            page.close()
+        server.shutdown()
+
+
+def _server_screens(browser: Any, folder: Path) -> None:
+    from benchmarks.demo_load import served_demo
+
+    video = portrait_video(folder / "portrait.mp4", 75)
+    face = folder / "portrait.png"
+    Image.open(demo_photo()).convert("RGB").crop(HEAD).save(face)
+    with served_demo(FACES, SPEAKER) as address:
+        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page.goto(address)
+        page.set_input_files("input[type=file] >> nth=0", str(face), timeout=120_000)
+        page.wait_for_selector("text=/^activation: /", timeout=120_000)
+        page.wait_for_timeout(2000)  # the gallery fades in
+        page.screenshot(path=folder / "photos.png", full_page=True)
+        _save(Image.open(folder / "photos.png").convert("RGB"), "demo_photos")
+        page.click("button[role=tab]:has-text('Videos')")
+        page.locator("input[type=file]:visible, .visible input[type=file]").first.wait_for(
+            state="attached"
+        )
+        page.locator("input[type=file]").last.set_input_files(str(video))
+        page.locator("button:has-text('Explain'):visible").click()
+        page.wait_for_selector("text=/face 0: second/", timeout=120_000)
+        page.wait_for_timeout(2000)
+        page.screenshot(path=folder / "videos.png", full_page=True)
+        _save(Image.open(folder / "videos.png").convert("RGB"), "demo_videos")
+        page.close()
+
+
+def main(which: tyro.conf.Positional[Literal["pictures", "screens"]]) -> None:
+    """Draw the pictures, or take the screenshots."""
+    if which == "screens":
+        _screens()
+    else:
+        draw_methods()
+        draw_clip()
+        draw_speaker()
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
