@@ -74,7 +74,10 @@ def test_probabilities_are_torchs_and_every_method_is_drawn(served: Served) -> N
         assert entry["confidence"] == pytest.approx(share, abs=1e-4)
     captions = [picture["caption"].split(":")[0] for picture in gallery]
     assert captions == ["the photo", *METHODS]
-    assert "Eyeglasses" in notes and "adds up to the logit" in notes
+    assert notes.startswith("**Eyeglasses ") and "adds up to the logit" in notes
+    order = [labels[i] for i in wanted.probabilities[0].argsort(descending=True).tolist()]
+    likeliest = next(label for label in order if label != "Eyeglasses")
+    assert f"compares it with {likeliest}" in notes
 
 
 @pytest.mark.parametrize("own", [{"path": "/etc/hostname"}, {"path": "{upload}/../../secret.png"}])

@@ -16,6 +16,7 @@ from se_zoo.demo import explainers, videos
 from se_zoo.errors import InvalidInputError, SEZooError, UnknownModelError
 from se_zoo.explanations.methods import SINGLE_CLASS_METHODS, SPEAKER_METHODS
 from se_zoo.inference.images import demo_photo
+from tools.draw_docs import portrait_video
 
 from .page_server import (
     browser,  # noqa: F401
@@ -25,33 +26,11 @@ from .video_files import av, numbered, write
 
 pytest.importorskip("cv2", reason="finding faces needs OpenCV (extra: speaker)")
 SPEAKER = "se_zoo/asd_tiny_grid"
-RATE = 16_000
-
-
-def write_portrait(path: Path, frames: int = 50) -> Path:
-    """Write a still portrait with noise as its sound."""
-    portrait = np.asarray(Image.open(demo_photo()).convert("RGB").resize((256, 300)))
-    noise = np.random.default_rng(0).normal(0, 0.1, (1, RATE * frames // 25)).astype(np.float32)
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", 25)
-        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
-        voice: Any = container.add_stream("aac", RATE)
-        voice.layout = "mono"
-        for _ in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(portrait)))
-        container.mux(stream.encode())
-        for begin in range(0, noise.shape[1], 1024):
-            part = np.ascontiguousarray(noise[:, begin : begin + 1024])
-            frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
-            frame.sample_rate, frame.pts = RATE, begin
-            container.mux(voice.encode(frame))
-        container.mux(voice.encode())
-    return path
 
 
 @pytest.fixture(scope="module")
 def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_portrait(tmp_path_factory.mktemp("portrait") / "talk.mp4")
+    return portrait_video(tmp_path_factory.mktemp("portrait") / "talk.mp4")
 
 
 @pytest.fixture(scope="module")
@@ -226,9 +205,10 @@ def test_the_server_takes_uploads_alone(
     import gradio_client
 
     client = gradio_client.Client(address, verbose=False, download_files=str(tmp_path))
-    label, method = client.predict(own, api_name="/maps")
+    label, method, shown = client.predict(own, api_name="/maps")
     assert [name for name, _ in label["choices"]] == ["run", "jump", "sit"]
     assert [name for name, _ in method["choices"]] == list(SINGLE_CLASS_METHODS)
+    assert shown["visible"] is True
     file = gradio_client.handle_file(str(portrait))
     drawn, shares, notes = client.predict(file, own, "sit", "support", api_name="/explain_video")
     assert streams(Path(drawn)) == [4, 0]
@@ -260,6 +240,8 @@ def test_the_page_plays_the_drawn_video_and_asks_no_other_host(
         "[...document.querySelectorAll('video')].filter((v) => v.duration > 1.9).length == 2",
         timeout=120_000,
     )
+    scissors = page.locator("button[aria-label^='Trim']")  # they load from another host
+    assert scissors.count() == 1 and not scissors.is_visible()
     page.screenshot(path=tmp_path / "videos.png", full_page=True)
     page.close()
     assert not other_hosts(asked, address)

@@ -151,3 +151,28 @@ def test_index_lists_every_page() -> None:
 
 def test_there_are_six_notebooks() -> None:
     assert len(list((DOCS / "notebooks").glob("*.md"))) == 6
+
+
+def test_every_picture_is_small_used_and_described() -> None:
+    """The alt text is for those who do not see the picture: it says what is on it."""
+    used = set()
+    for file in own_pages():
+        for text, target in re.findall(r"!\[(.*?)\]\(([^)]+)\)", file.read_text("utf-8")):
+            picture = (file.parent / target).resolve()
+            assert picture.is_file(), f"{file.name}: {target}"
+            assert len(text.split()) >= 5, f"{file.name}: describe {target}"
+            used.add(picture)
+    drawn = set((DOCS / "pictures").iterdir())
+    assert drawn <= used, f"not shown: {sorted(file.name for file in drawn - used)}"
+    assert max(file.stat().st_size for file in drawn) < 150_000
+
+
+def test_every_extra_that_a_page_installs_exists() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    known = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    assert "demo" in known
+    for file in own_pages():
+        for extras in re.findall(r"pip install [^\n`]*\[([\w,]+)\]", file.read_text("utf-8")):
+            missing = set(extras.split(",")) - known
+            assert not missing, f"{file.name}: {missing}"

@@ -8,7 +8,6 @@ They show matplotlib's portrait (US Navy, public domain) and the two photos that
 playwright with Chromium.
 """
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, List, Literal
@@ -18,6 +17,11 @@ import timm
 import tyro
 from PIL import Image, ImageDraw
 
+from benchmarks.demo_load import served_demo
+from benchmarks.page_time import WAIT, chromium, served_folder
+from se_zoo.demo.runtime import fetch_runtime
+from se_zoo.demo.space import write_space
+from se_zoo.demo.tabs import VIDEO
 from se_zoo.explanations.draw.clips import strip_lines
 from se_zoo.explanations.draw.tiles import Tile, draw_tiles, legend_of
 from se_zoo.explanations.methods import TABLE
@@ -30,9 +34,11 @@ FACES, OBJECTS = "se_zoo/resnet18_slim_celeba", "se_zoo/tf_efficientnet_lite0_in
 SPEAKER = "se_zoo/asd_tiny_grid"
 #: Box of the head in the portrait, as the face model's card has it.
 HEAD = (100, 0, 429, 403)
-#: Colours of a committed picture: a palette makes a third of the bytes.
-COLOURS = 256
+#: Width and height of a tile, in pixels.
+TILE = (160, 197)
 ALPHA = 0.75
+#: Of the JPEGs: no committed picture has more than 150 kB.
+QUALITY = 72
 
 
 def two_photos() -> Image.Image:
@@ -49,7 +55,7 @@ def two_photos() -> Image.Image:
 
 
 def portrait_video(path: Path, frames: int = 50) -> Path:
-    """Write the portrait as a video in which it opens its mouth every other half second, with noise.
+    """Write a video of the portrait, whose painted mouth opens every other half second, with noise.
 
     Args:
         path: The video, .mp4.
@@ -87,8 +93,8 @@ def portrait_video(path: Path, frames: int = 50) -> Path:
 
 
 def _save(picture: Image.Image, name: str) -> None:
-    file = PICTURES / f"{name}.png"
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    file = PICTURES / f"{name}.jpg"
+    picture.save(file, quality=QUALITY, optimize=True)
     print(f"{file}: {picture.width} x {picture.height}, {file.stat().st_size / 1000:.0f} kB")
 
 
@@ -103,7 +109,7 @@ def draw_methods() -> None:
     lines: List[List[Tile]] = []
     for name, photo, label, versus in cases:
         model = load_model(name)
-        size = (160, round(160 * photo.height / photo.width))
+        size = (TILE[0], round(TILE[0] * photo.height / photo.width))
         line = [Tile(np.asarray(photo.resize(size, Image.Resampling.LANCZOS)), label)]
         for method in TABLE:
             other = versus if method.pairwise else None
@@ -121,18 +127,18 @@ def draw_clip() -> None:
     faces = load_model(FACES)
     model: Any = timm.create_model(
         "framewise_sehead", backbone="resnet18_slim", num_classes=40, num_frames=6,
-        gate="sigmoid", multi_label=True, input_size=(128, 104), crop_pct=1.0,
-        mean=(0.5,) * 3, std=(0.5,) * 3,
+        gate="sigmoid", multi_label=True, map_offset=faces.map_offset,
     )  # fmt: skip
     model.load_state_dict(faces.state_dict())
-    model.eval().pretrained_cfg.update(label_names=faces.class_labels())
+    model.eval().pretrained_cfg.update(faces.pretrained_cfg)
     portrait = Image.open(demo_photo()).convert("RGB")
     x0, y0, x1, y1 = HEAD
-    steps = [(60, 150), (36, 90), (12, 30), (-12, -30), (-36, -60), (-60, -90)]
+    steps = [(60, 150), (36, 105), (12, 60), (-12, 30), (-36, 10), (-60, 0)]
     windows = [portrait.crop((x0 + x, y0 + y, x1 + x, y1 + y)) for x, y in steps]
     frames = np.stack([np.asarray(window) for window in windows])
     explanation, drawn = explain_frames(model, frames, ["Eyeglasses"], "contribution")
-    lines = strip_lines(explanation, drawn[:, :, ::2, ::2], ALPHA, None)
+    small = [np.asarray(Image.fromarray(frame).resize(TILE)) for frame in drawn[0]]
+    lines = strip_lines(explanation, np.stack(small)[None], ALPHA, None)
     _save(draw_tiles(lines, [legend_of(explanation, ALPHA, None)]), "clip")
 
 
@@ -159,67 +165,47 @@ def draw_speaker() -> None:
 
 def _screens() -> None:
     """Take screenshots of the page, on a desktop's and a phone's size, and of the server's demo."""
-    from playwright.sync_api import sync_playwright
-
-    system = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    with sync_playwright() as started, tempfile.TemporaryDirectory() as folder:
-        browser = started.chromium.launch(executable_path=system, args=["--no-sandbox"])
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
         _page_screens(browser, Path(folder))
         _server_screens(browser, Path(folder))
-        browser.close()
 
 
 def _page_screens(browser: Any, folder: Path) -> None:
-    import functools
-    import http.server
-    import threading
-
-    from se_zoo.demo.runtime import fetch_runtime
-    from se_zoo.demo.space import write_space
-
     write_space(load_model(FACES), FACES, folder / "space", fetch_runtime())
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=str(folder / "space")
-    )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        for name, width, height in (("page_desktop", 1100, 900), ("page_phone", 390, 844)):
+    with served_folder(folder / "space") as address:
+        for name, width, height in (("page_desktop", 1000, 1000), ("page_phone", 390, 844)):
             page = browser.new_page(viewport={"width": width, "height": height})
-            page.goto(f"http://127.0.0.1:{server.server_port}/")
-            page.wait_for_selector("body[data-ready]", timeout=120_000)
+            page.goto(address)
+            page.wait_for_selector("body[data-ready]", timeout=WAIT)
             page.click("#example")
-            page.wait_for_selector("#result:not([hidden])", timeout=120_000)
-            page.locator("#result").scroll_into_view_if_needed()
-            page.screenshot(path=folder / f"{name}.png", full_page=name == "page_desktop")
-            _save(Image.open(folder / f"{name}.png").convert("RGB"), name)
+            page.wait_for_selector("#result:not([hidden])", timeout=WAIT)
+            _screenshot(page, name, folder, whole=False)
             page.close()
-        server.shutdown()
+
+
+def _screenshot(page: Any, name: str, folder: Path, whole: bool = True) -> None:
+    page.screenshot(path=folder / "screen.png", full_page=whole)
+    _save(Image.open(folder / "screen.png").convert("RGB"), name)
 
 
 def _server_screens(browser: Any, folder: Path) -> None:
-    from benchmarks.demo_load import served_demo
-
     video = portrait_video(folder / "portrait.mp4", 75)
     face = folder / "portrait.png"
     Image.open(demo_photo()).convert("RGB").crop(HEAD).save(face)
     with served_demo(FACES, SPEAKER) as address:
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page = browser.new_page(viewport={"width": 1000, "height": 900})
         page.goto(address)
-        page.set_input_files("input[type=file] >> nth=0", str(face), timeout=120_000)
-        page.wait_for_selector("text=/^activation: /", timeout=120_000)
+        page.set_input_files("input[type=file] >> nth=0", str(face), timeout=WAIT)
+        page.wait_for_selector("text=/^activation: /", timeout=WAIT)
         page.wait_for_timeout(2000)  # the gallery fades in
-        page.screenshot(path=folder / "photos.png", full_page=True)
-        _save(Image.open(folder / "photos.png").convert("RGB"), "demo_photos")
+        _screenshot(page, "demo_photos", folder)
         page.click("button[role=tab]:has-text('Videos')")
-        page.locator("input[type=file]:visible, .visible input[type=file]").first.wait_for(
-            state="attached"
-        )
-        page.locator("input[type=file]").last.set_input_files(str(video))
+        page.set_input_files(f"#{VIDEO} input[type=file]", str(video), timeout=WAIT)
+        page.wait_for_selector(f"#{VIDEO} video", timeout=WAIT)
         page.locator("button:has-text('Explain'):visible").click()
-        page.wait_for_selector("text=/face 0: second/", timeout=120_000)
+        page.wait_for_selector("text=/face 0: second/", timeout=WAIT)
         page.wait_for_timeout(2000)
-        page.screenshot(path=folder / "videos.png", full_page=True)
-        _save(Image.open(folder / "videos.png").convert("RGB"), "demo_videos")
+        _screenshot(page, "demo_videos", folder)
         page.close()
 
 

@@ -131,6 +131,8 @@ class Explainers:
         shown = {names[index]: float(shares[index]) for index in reversed(order[:SHOWN_LABELS])}
         pictures, notes = _pictures(model, opened, target, other)
         title = f"{names[target].split(',')[0]} {float(shares[target]):.1%}"
+        if other is not None:
+            notes += f" The difference map compares it with {names[other].split(',')[0]}."
         return Answer(shown, pictures, f"**{title}**. {notes}")
 
 
@@ -173,9 +175,8 @@ def _pictures(
         if not pictures:
             pictures.append((explanation.photos[0].picture, "the photo"))
         exact = exact or explanation.exact
-        scope = "every label" if method.classless else explanation.titles()[0]
-        picture = Image.fromarray(explanation.overlay()[0])
-        pictures.append((picture, f"{method.name}: {scope}"))
+        caption = f"{method.name}: every label" if method.classless else method.name
+        pictures.append((Image.fromarray(explanation.overlay()[0]), caption))
     notes = (
         "The contribution map adds up to the logit." if exact
         else "This head's contribution map does not add up to the logit."

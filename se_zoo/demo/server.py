@@ -5,7 +5,7 @@ from typing import Any, Optional, Sequence
 from ..errors import InvalidInputError
 from ..inference.images import demo_photo
 from .explainers import Explainers
-from .tabs import photo_tab, video_tab
+from .tabs import STYLE, photo_tab, video_tab
 
 #: Addresses that only this machine reaches.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -77,6 +77,7 @@ def serve(
     _, address, _ = app.launch(
         server_name=host, server_port=port, share=False, max_file_size=MAX_FILE, show_error=True,
         prevent_thread_lock=True, quiet=True, ssr_mode=False, enable_monitoring=False, theme=theme,
+        css=STYLE,
     )  # fmt: skip
     print(f"The demo runs at {address}; stop it with Ctrl+C.", flush=True)
     app.block_thread()

@@ -10,6 +10,11 @@ from typing import Any, Callable, List, Optional, Tuple
 from .explainers import Explainers, sentence
 from .videos import MAX_SECONDS, SHOWN_LABELS, VideoExplainers
 
+#: Id of the component that takes a video.
+VIDEO = "video"
+#: Hides its scissors, for which Gradio's page would load a program from another server.
+STYLE = f"#{VIDEO} button[aria-label='Trim video to selection'] {{ display: none; }}"
+
 
 def photo_tab(gradio: Any, explainers: Explainers, example: Path) -> None:
     """Add the components and events of photos to the current context of Gradio.
@@ -54,7 +59,7 @@ def photo_tab(gradio: Any, explainers: Explainers, example: Path) -> None:
         with gradio.Column(scale=3):
             notes = gradio.Markdown()
             gallery = gradio.Gallery(
-                label="Maps", columns=3, object_fit="contain", height="auto", format="png"
+                label="Maps", columns=4, object_fit="contain", height="auto", format="png"
             )
             shares = gradio.Label(label="Predictions", num_top_classes=SHOWN_LABELS)
     gradio.Examples([[str(example)]], [photo], label="Example")
@@ -88,14 +93,15 @@ def video_tab(gradio: Any, explainers: VideoExplainers) -> None:
             raise
         return str(out), shares, notes
 
-    def choose_model(model: str) -> Tuple[Any, Any]:
-        return _choices(gradio, explainers, model)
+    def choose_model(model: str) -> Tuple[Any, Any, Any]:
+        has_labels = bool(explainers.labels(model))
+        return *_choices(gradio, explainers, model), gradio.Label(visible=has_labels)
 
     with gradio.Row():
         with gradio.Column(scale=1, min_width=280):
             video = gradio.Video(
                 label=f"Video of at most {MAX_SECONDS} seconds", height=300,
-                sources=["upload", "webcam"], include_audio=True,
+                sources=["upload", "webcam"], include_audio=True, elem_id=VIDEO,
             )  # fmt: skip
             _take_path_alone(video)
             model = gradio.Dropdown(names, value=names[0], label="Model")
@@ -104,11 +110,14 @@ def video_tab(gradio: Any, explainers: VideoExplainers) -> None:
         with gradio.Column(scale=3):
             notes = gradio.Markdown()
             drawn = gradio.Video(label="Explained", interactive=False, height=480)
-            shares = gradio.Label(label="Predictions", num_top_classes=SHOWN_LABELS)
+            shares = gradio.Label(
+                label="Predictions", num_top_classes=SHOWN_LABELS,
+                visible=bool(explainers.labels(names[0])),
+            )  # fmt: skip
     outputs = [drawn, shares, notes]
     answer = _saying(gradio, explain)
     button.click(answer, [video, model, label, method], outputs, api_name="explain_video")
-    model.change(_saying(gradio, choose_model), [model], [label, method], api_name="maps")
+    model.change(_saying(gradio, choose_model), [model], [label, method, shares], api_name="maps")
 
 
 def _choices(gradio: Any, explainers: VideoExplainers, model: str) -> Tuple[Any, Any]:
