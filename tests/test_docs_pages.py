@@ -176,3 +176,23 @@ def test_every_extra_that_a_page_installs_exists() -> None:
         for extras in re.findall(r"pip install [^\n`]*\[([\w,]+)\]", file.read_text("utf-8")):
             missing = set(extras.split(",")) - known
             assert not missing, f"{file.name}: {missing}"
+
+
+def shown_commands() -> List[str]:
+    """The uses of se-zoo that the pages and the READMEs show, without the word itself."""
+    files = [*own_pages(), ROOT / "README.md", ROOT / "recipes" / "README.md"]
+    lines = "\n".join(file.read_text("utf-8").replace("\\\n", " ") for file in files)
+    return re.findall(
+        r"^(?: {4}|!|torchrun .*)[^\n#]*?\bse-zoo ([a-z]+ [^\n#|]*)", lines, re.MULTILINE
+    )
+
+
+def test_every_command_that_a_page_shows_has_these_options() -> None:
+    sections = {s.split("\n")[0]: s for s in site_pages.cli_page().split("\n## se-zoo ")[1:]}
+    shown = shown_commands()
+    assert len(shown) > 40
+    for line in shown:
+        command, *words = line.split()
+        assert command in sections, line
+        for option in (word.split("=")[0] for word in words if word.startswith("--")):
+            assert f"`{option}`" in sections[command], f"se-zoo {line}: no option {option}"
