@@ -324,9 +324,9 @@ def test_a_damaged_model_gives_a_sentence(site: Site, browser: Any, tmp_path: Pa
 
 @pytest.mark.filterwarnings("ignore")  # of torch.onnx and onnxscript, about themselves
 def test_the_imagenet_models_map_shows_within_two_seconds(browser: Any, tmp_path: Path) -> None:
-    """The fastest of five photos, so that other work of the machine does not count."""
+    """By processor time and the fastest photo, so that other work of the machine does not count."""
     written_space(tmp_path, "se_zoo/tf_efficientnet_lite0_in1k", real_runtime())
     with served_folder(tmp_path / "space") as address:
         found = measure(browser, address, photos=5)
-    print(f"loaded after {found.load:.1f} s; file to map: {found.photos}")
-    assert min(found.photos) < 2
+    print(found)
+    assert len(found.photos) == 5 and min(found.processor) < 2
