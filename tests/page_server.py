@@ -1,13 +1,9 @@
 """A page on loopback and a browser to look at it, shared by the tests of the demos."""
 
-import functools
-import http.server
 import io
 import os
 import shutil
 import tarfile
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -19,23 +15,6 @@ from se_zoo.models.load_model import load_model
 
 MODEL = "se_zoo/resnet18_slim_celeba"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Yield the address of a folder on loopback."""
-    handler = functools.partial(_Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -152,3 +152,48 @@ def test_index_lists_every_page() -> None:
 
 def test_there_are_six_notebooks() -> None:
     assert len(list((DOCS / "notebooks").glob("*.md"))) == 6
+
+
+def test_every_picture_is_small_used_and_described() -> None:
+    """The alt text is for those who do not see the picture: it says what is on it."""
+    used = set()
+    for file in own_pages():
+        for text, target in re.findall(r"!\[(.*?)\]\(([^)]+)\)", file.read_text("utf-8")):
+            picture = (file.parent / target).resolve()
+            assert picture.is_file(), f"{file.name}: {target}"
+            assert len(text.split()) >= 5, f"{file.name}: describe {target}"
+            used.add(picture)
+    drawn = set((DOCS / "pictures").iterdir())
+    assert drawn <= used, f"not shown: {sorted(file.name for file in drawn - used)}"
+    assert max(file.stat().st_size for file in drawn) < 150_000
+
+
+def test_every_extra_that_a_page_installs_exists() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    known = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    assert "demo" in known
+    for file in own_pages():
+        for extras in re.findall(r"pip install [^\n`]*\[([\w,]+)\]", file.read_text("utf-8")):
+            missing = set(extras.split(",")) - known
+            assert not missing, f"{file.name}: {missing}"
+
+
+def shown_commands() -> List[str]:
+    """The uses of se-zoo that the pages and the READMEs show, without the word itself."""
+    files = [*own_pages(), ROOT / "README.md", ROOT / "recipes" / "README.md"]
+    lines = "\n".join(file.read_text("utf-8").replace("\\\n", " ") for file in files)
+    return re.findall(
+        r"^(?: {4}|!|torchrun .*)[^\n#]*?\bse-zoo ([a-z]+ [^\n#|]*)", lines, re.MULTILINE
+    )
+
+
+def test_every_command_that_a_page_shows_has_these_options() -> None:
+    sections = {s.split("\n")[0]: s for s in site_pages.cli_page().split("\n## se-zoo ")[1:]}
+    shown = shown_commands()
+    assert len(shown) > 40
+    for line in shown:
+        command, *words = line.split()
+        assert command in sections, line
+        for option in (word.split("=")[0] for word in words if word.startswith("--")):
+            assert f"`{option}`" in sections[command], f"se-zoo {line}: no option {option}"

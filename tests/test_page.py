@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.page_time import measure, served_folder
 from se_zoo.inference.images import demo_photo
 from se_zoo.models.input_size import data_config
 
@@ -20,7 +21,6 @@ from .page_server import (
     browser,  # noqa: F401
     other_hosts,
     real_runtime,
-    served,
     written_space,
 )
 
@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Sit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.onnx and onnxscript, about themselves
         model = written_space(tmp, MODEL, real_runtime())
-    with served(tmp / "space") as address:
+    with served_folder(tmp / "space") as address:
         yield Site(tmp / "space", address, model)
 
 
@@ -275,7 +275,7 @@ def test_nothing_leaves_the_page(site: Site, page: Any, tmp_path: Path) -> None:
     show(page, a_photo("plain", tmp_path))
     assert len(page.requests) > 8 and not other_hosts(page.requests, site.address)
     (tmp_path / "photo.txt").write_text("secret")
-    with served(tmp_path) as other:
+    with served_folder(tmp_path) as other:
         ask = "url => fetch(url, {mode: 'no-cors'}).then(() => 'reached', () => 'blocked')"
         assert page.evaluate(ask, f"{other}photo.txt") == "blocked"
         assert page.workers[0].evaluate(ask, f"{other}photo.txt") == "blocked"
@@ -314,9 +314,19 @@ def test_a_damaged_model_gives_a_sentence(site: Site, browser: Any, tmp_path: Pa
     shutil.copytree(site.folder, damaged)
     content = (damaged / "model.onnx").read_bytes()
     (damaged / "model.onnx").write_bytes(content[: len(content) // 2])
-    with served(damaged) as address:
+    with served_folder(damaged) as address:
         opened = browser.new_page()
         opened.goto(address)
         opened.wait_for_selector("#problem:has-text('cut off. Reload the page')", timeout=WAIT)
         assert opened.is_hidden("#progress")
         opened.close()
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.onnx and onnxscript, about themselves
+def test_the_imagenet_models_map_shows_within_two_seconds(browser: Any, tmp_path: Path) -> None:
+    """By processor time and the fastest photo, so that other work of the machine does not count."""
+    written_space(tmp_path, "se_zoo/tf_efficientnet_lite0_in1k", real_runtime())
+    with served_folder(tmp_path / "space") as address:
+        found = measure(browser, address, photos=5)
+    print(found)
+    assert len(found.photos) == 5 and min(found.processor) < 2

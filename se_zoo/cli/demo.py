@@ -9,7 +9,10 @@ import tyro
 
 @dataclass(frozen=True)
 class Demo:
-    """Serve a demo: photos in, predictions and the maps of all methods out.
+    """Serve a demo: photos or videos in, predictions and maps out.
+
+    Photos get the maps of all methods side by side. Videos are drawn on, by a clip model or by one
+    that says who speaks.
 
     Needs the extra demo: pip install "se_zoo[demo]". A page without a server: se-zoo space.
     """
@@ -17,6 +20,7 @@ class Demo:
     models: tyro.conf.Positional[Tuple[str, ...]] = (
         "se_zoo/tf_efficientnet_lite0_in1k",
         "se_zoo/resnet18_slim_celeba",
+        "se_zoo/asd_tiny_grid",
     )
     """Models to offer: se_zoo/<name>, hf-hub:<repository>, local-dir:<folder>, or any timm model,
     which gets an SE head that leaves its predictions as they are."""
@@ -36,7 +40,7 @@ def run_demo(args: Demo) -> None:
         args: The options.
 
     Raises:
-        InvalidInputError: If the extra is missing, or a model takes clips.
+        InvalidInputError: If the extra is missing.
         FileExistsError: If the folder is taken.
         UnknownModelError: If a model is unknown.
         WeightsNotFoundError: If weights cannot be fetched.

@@ -17,7 +17,7 @@ from ..explanations import Explanation
 from ..explanations.draw.clips import side_by_side, write_video
 from ..explanations.photo import Photo, bounded
 from ..files import replacing
-from ..inference.clips import explain_frames, read_clip, seen_box
+from ..inference.clips import clip_rate, explain_frames, read_clip, seen_box
 from ..inference.images import Box
 from ..models.clip.config import ClipConfig, resolve_clip_config
 from ..text import printable
@@ -117,7 +117,7 @@ def read(
         return cut_out(path, question)
     video = open_video(path)
     frames, numbers = read_clip(video, clip_config, question.start, question.crop)
-    fps = max(1.0, (clip_config.fps or video.fps) / clip_config.frame_stride)
+    fps = clip_rate(video, clip_config)
     return Clip(frames, numbers, video.seconds[numbers].tolist(), fps)
 
 

@@ -49,6 +49,7 @@ def run_speaker(args: Speaker) -> None:
     from ..models import create_speaker_model
     from ..speaker import HaarDetector, find_tracks, score_tracks, sound_features
     from ..speaker.annotate import write_annotated, write_table
+    from ..speaker.scores import describe
     from ..speaker.video_frames import Pictures
 
     out = args.out or Path("speaker.mp4")
@@ -74,10 +75,8 @@ def run_speaker(args: Speaker) -> None:
     with _stage("draw", pictures, stages) as seen:
         write_annotated(out, args.video, pictures, scored, pictures.begins, seen, args.audio)
     write_table(out.with_suffix(".csv"), args.video.stem, scored, size)
-    for number, one in enumerate(scored):
-        first, after = one.track.first / 25, one.track.after / 25
-        spoken = float((one.scores > 0.5).mean())
-        print(f"face {number}: second {first:.2f} to {after:.2f}, speaks in {spoken:.0%} of it")
+    for line in describe(scored):
+        print(line)
     rates = ", ".join(f"{name} {len(pictures) / s:.0f}" for name, s in stages.items())
     print(f"{out}, {out.with_suffix('.csv')}: {len(pictures)} frames; frames a second: {rates}")
 

@@ -1,4 +1,4 @@
-"""What the server answers: predictions of one photo, and the maps of all methods side by side."""
+"""What the server answers to a photo: predictions, and the maps of all methods side by side."""
 
 import threading
 from collections import OrderedDict
@@ -12,16 +12,16 @@ from ..errors import InvalidInputError, SEZooError, UnknownModelError
 from ..explanations.methods import TABLE
 from ..explanations.target_classes import target_of
 from ..inference.images import load_photo
-from ..models.load_model import load_model
+from ..models.load_model import load_any
 from ..models.names import PREFIX
+from ..models.speaker.model import SpeakerModel
 from ..models.squeeze import squeeze
+from .videos import SHOWN_LABELS, VideoExplainers
 
 #: Largest photo that is decoded, in pixels.
 MAX_PIXELS = 50_000_000
 #: Number of models that users asked for by name and that are kept in memory.
 KEPT_MODELS = 2
-#: Number of labels in the list of predictions.
-SHOWN_LABELS = 10
 
 
 class Answer(NamedTuple):
@@ -46,18 +46,23 @@ class Explainers:
             which gets an SE head with an identity gate.
         any_model: Whether users may name other timm models. Folders and repositories are refused.
 
+    Attributes:
+        names: The names of the models of photos.
+        videos: The clip and speaker models.
+
     Raises:
         UnknownModelError: If a name is unknown.
         WeightsNotFoundError: If weights cannot be fetched.
-        InvalidInputError: If a model takes clips.
     """
 
-    names: tuple[str, ...]
-
     def __init__(self, names: Sequence[str], any_model: bool):
-        self.names = tuple(names)
+        loaded = {name: _load(name) for name in names}
+        self._own = {name: model for name, model in loaded.items() if not _takes_videos(model)}
+        self.names = tuple(self._own)
+        self.videos = VideoExplainers(
+            {name: model for name, model in loaded.items() if name not in self._own}
+        )
         self.any_model = any_model
-        self._own = {name: _load(name) for name in names}
         self._asked: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()  # two users who ask for a model load it once
 
@@ -65,8 +70,9 @@ class Explainers:
         """Return a model by a name that a user gave.
 
         Raises:
-            UnknownModelError: If it is none of the server's models, and no timm model that the
-                server may load.
+            UnknownModelError: If it is none of the server's models of photos, and no timm model
+                that the server may load.
+            InvalidInputError: If it takes videos.
         """
         if name in self._own:
             return self._own[name]
@@ -77,7 +83,10 @@ class Explainers:
             )
         with self._lock:
             if name not in self._asked:
-                self._asked[name] = _load(name)
+                model = _load(name)
+                if _takes_videos(model):
+                    raise InvalidInputError(f"{name} takes videos; start the demo with it.")
+                self._asked[name] = model
                 if len(self._asked) > KEPT_MODELS:
                     self._asked.popitem(last=False)
             self._asked.move_to_end(name)
@@ -122,17 +131,19 @@ class Explainers:
         shown = {names[index]: float(shares[index]) for index in reversed(order[:SHOWN_LABELS])}
         pictures, notes = _pictures(model, opened, target, other)
         title = f"{names[target].split(',')[0]} {float(shares[target]):.1%}"
+        if other is not None:
+            notes += f" The difference map compares it with {names[other].split(',')[0]}."
         return Answer(shown, pictures, f"**{title}**. {notes}")
 
 
 def _load(name: str) -> Any:
     if ":" in name or name.startswith(PREFIX) or "_sehead" in name:
-        model = load_model(name)
-    else:
-        model = squeeze(name, pretrained=True).eval()
-    if model.takes_clips:
-        raise InvalidInputError(f"{name} takes clips; the demo explains photos.")
-    return model
+        return load_any(name)
+    return squeeze(name, pretrained=True).eval()
+
+
+def _takes_videos(model: Any) -> bool:
+    return model.takes_clips or isinstance(model, SpeakerModel)
 
 
 def _check_size(photo: Path) -> None:
@@ -164,9 +175,8 @@ def _pictures(
         if not pictures:
             pictures.append((explanation.photos[0].picture, "the photo"))
         exact = exact or explanation.exact
-        scope = "every label" if method.classless else explanation.titles()[0]
-        picture = Image.fromarray(explanation.overlay()[0])
-        pictures.append((picture, f"{method.name}: {scope}"))
+        caption = f"{method.name}: every label" if method.classless else method.name
+        pictures.append((Image.fromarray(explanation.overlay()[0]), caption))
     notes = (
         "The contribution map adds up to the logit." if exact
         else "This head's contribution map does not add up to the logit."
@@ -178,4 +188,4 @@ def sentence(error: Exception) -> str:
     """Return an error as one line for users; errors that were not foreseen show no details."""
     if isinstance(error, SEZooError):
         return " ".join(str(error).split())
-    return "The photo could not be explained. Try another one."
+    return "This file could not be explained. Try another one."

@@ -139,6 +139,19 @@ def explain_frames(
     return explanation, np.stack(drawn)[None]
 
 
+def clip_rate(video: Video, config: ClipConfig) -> float:
+    """Return the frames a second at which a clip of a video is shown as fast as the video.
+
+    Args:
+        video: The video.
+        config: What the model takes.
+
+    Returns:
+        Frames a second, at least 1.
+    """
+    return max(1.0, (config.fps or video.fps) / config.frame_stride)
+
+
 def seen_box(frames: np.ndarray, config: ClipConfig) -> Box:
     """Return the box of a frame that a clip model sees: its centre.
 

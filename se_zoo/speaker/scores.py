@@ -10,7 +10,7 @@ from ..data.faces.crops import cut_face
 from ..explanations.methods import FROM_ZERO_METHODS
 from ..models.speaker.model import SpeakerModel
 from .clips import sound_of
-from .tracker import Track
+from .tracker import FPS, Track
 
 #: Frames that are scored at a time, and frames of context before and after them: a score depends
 #: on the frames around it.
@@ -34,6 +34,25 @@ class ScoredTrack:
     maps: np.ndarray
     shares: np.ndarray
     modalities: Tuple[str, ...]
+
+
+def describe(scored: Sequence[ScoredTrack]) -> List[str]:
+    """Say of every track when it is seen, and in which share of its frames it speaks.
+
+    Args:
+        scored: The tracks.
+
+    Returns:
+        A line for each track.
+    """
+    lines = []
+    for number, one in enumerate(scored):
+        first, after = one.track.first / FPS, one.track.after / FPS
+        spoken = float((one.scores > 0.5).mean())
+        lines.append(
+            f"face {number}: second {first:.2f} to {after:.2f}, speaks in {spoken:.0%} of it"
+        )
+    return lines
 
 
 class _Scorer:

@@ -18,13 +18,14 @@ class Pictures:
 
     Args:
         path: The file.
+        name: The video's name in messages; by default its path.
 
     Raises:
         DataError: If it cannot be read.
     """
 
-    def __init__(self, path: Path):
-        self.video: Video = open_video(path)
+    def __init__(self, path: Path, name: str = ""):
+        self.video: Video = open_video(path, name)
         self.numbers: List[int] = at_rate(self.video.seconds, FPS)
 
     def __len__(self) -> int:

@@ -1,0 +1,223 @@
+"""Draw the pictures of the docs, and take the screenshots.
+
+    python -m tools.draw_docs pictures    # methods, clips, speakers: two minutes
+    python -m tools.draw_docs screens     # the page and the server's demo, in Chromium
+
+They show matplotlib's portrait (US Navy, public domain) and the two photos that scikit-learn ships
+(danielbuechele and vultilion, CC BY 2.0). The screenshots need the extras `demo` and `export`, and
+playwright with Chromium.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any, List, Literal
+
+import numpy as np
+import timm
+import tyro
+from PIL import Image, ImageDraw
+
+from benchmarks.demo_load import served_demo
+from benchmarks.page_time import WAIT, chromium, served_folder
+from se_zoo.demo.runtime import fetch_runtime
+from se_zoo.demo.space import write_space
+from se_zoo.demo.tabs import VIDEO
+from se_zoo.explanations.draw.clips import strip_lines
+from se_zoo.explanations.draw.tiles import Tile, draw_tiles, legend_of
+from se_zoo.explanations.methods import TABLE
+from se_zoo.inference.clips import explain_frames
+from se_zoo.inference.images import demo_photo
+from se_zoo.models.load_model import load_model
+
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+FACES, OBJECTS = "se_zoo/resnet18_slim_celeba", "se_zoo/tf_efficientnet_lite0_in1k"
+SPEAKER = "se_zoo/asd_tiny_grid"
+#: Box of the head in the portrait, as the face model's card has it.
+HEAD = (100, 0, 429, 403)
+#: Width and height of a tile, in pixels.
+TILE = (160, 197)
+ALPHA = 0.75
+#: Of the JPEGs: no committed picture has more than 150 kB.
+QUALITY = 72
+
+
+def two_photos() -> Image.Image:
+    """Return scikit-learn's temple and flower side by side: one photo with two subjects."""
+    import sklearn.datasets
+
+    folder = Path(sklearn.datasets.__file__).parent / "images"
+    both = Image.new("RGB", (427, 427))
+    for left, name in ((0, "china.jpg"), (214, "flower.jpg")):
+        photo = Image.open(folder / name)
+        middle = photo.width // 2
+        both.paste(photo.crop((middle - 107, 0, middle + 107, 427)), (left, 0))
+    return both
+
+
+def portrait_video(path: Path, frames: int = 50) -> Path:
+    """Write a video of the portrait, whose painted mouth opens every other half second, with noise.
+
+    Args:
+        path: The video, .mp4.
+        frames: Number of frames, 25 a second.
+
+    Returns:
+        The path.
+    """
+    import av
+
+    rate = 16_000
+    portrait = Image.open(demo_photo()).convert("RGB").resize((256, 300))
+    loud = (np.arange(frames) // 12 % 2 == 1).repeat(rate // 25)
+    noise = np.random.default_rng(0).normal(0, 0.1, len(loud)) * np.where(loud, 1, 0.01)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", 25)
+        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
+        voice: Any = container.add_stream("aac", rate)
+        voice.layout = "mono"
+        for number in range(frames):
+            picture = portrait.copy()
+            if loud[number * rate // 25]:
+                height = 1 + round(5 * abs(np.sin(number * 1.1)))
+                box = (122, 131 - height, 143, 131 + height)
+                ImageDraw.Draw(picture).ellipse(box, fill=(60, 20, 20))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture))))
+        container.mux(stream.encode())
+        for begin in range(0, len(noise), 1024):
+            part = np.ascontiguousarray(noise[None, begin : begin + 1024].astype(np.float32))
+            sound = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+            sound.sample_rate, sound.pts = rate, begin
+            container.mux(voice.encode(sound))
+        container.mux(voice.encode())
+    return path
+
+
+def _save(picture: Image.Image, name: str) -> None:
+    file = PICTURES / f"{name}.jpg"
+    picture.save(file, quality=QUALITY, optimize=True)
+    print(f"{file}: {picture.width} x {picture.height}, {file.stat().st_size / 1000:.0f} kB")
+
+
+def draw_methods() -> None:
+    """Draw the maps of all methods side by side: a face, and two labels of one photo."""
+    face, both = Image.open(demo_photo()).convert("RGB").crop(HEAD), two_photos()
+    cases = [
+        (FACES, face, "Eyeglasses", "Smiling"),
+        (OBJECTS, both, "palace", "daisy"),
+        (OBJECTS, both, "daisy", "palace"),
+    ]
+    lines: List[List[Tile]] = []
+    for name, photo, label, versus in cases:
+        model = load_model(name)
+        size = (TILE[0], round(TILE[0] * photo.height / photo.width))
+        line = [Tile(np.asarray(photo.resize(size, Image.Resampling.LANCZOS)), label)]
+        for method in TABLE:
+            other = versus if method.pairwise else None
+            found = model.explain(photo, label, method.name, versus=other)
+            drawn = Image.fromarray(found.overlay()[0]).resize(size, Image.Resampling.LANCZOS)
+            caption = f"difference to {versus}" if method.pairwise else method.name
+            line.append(Tile(np.asarray(drawn), caption))
+        lines.append(line)
+    signed = load_model(FACES).explain(face, "Eyeglasses", "contribution")
+    _save(draw_tiles(lines, [legend_of(signed, ALPHA, None)]), "methods")
+
+
+def draw_clip() -> None:
+    """Draw the face model, frame by frame, on a clip: a window that moves over the portrait."""
+    faces = load_model(FACES)
+    model: Any = timm.create_model(
+        "framewise_sehead", backbone="resnet18_slim", num_classes=40, num_frames=6,
+        gate="sigmoid", multi_label=True, map_offset=faces.map_offset,
+    )  # fmt: skip
+    model.load_state_dict(faces.state_dict())
+    model.eval().pretrained_cfg.update(faces.pretrained_cfg)
+    portrait = Image.open(demo_photo()).convert("RGB")
+    x0, y0, x1, y1 = HEAD
+    steps = [(60, 150), (36, 105), (12, 60), (-12, 30), (-36, 10), (-60, 0)]
+    windows = [portrait.crop((x0 + x, y0 + y, x1 + x, y1 + y)) for x, y in steps]
+    frames = np.stack([np.asarray(window) for window in windows])
+    explanation, drawn = explain_frames(model, frames, ["Eyeglasses"], "contribution")
+    small = [np.asarray(Image.fromarray(frame).resize(TILE)) for frame in drawn[0]]
+    lines = strip_lines(explanation, np.stack(small)[None], ALPHA, None)
+    _save(draw_tiles(lines, [legend_of(explanation, ALPHA, None)]), "clip")
+
+
+def draw_speaker() -> None:
+    """Draw two frames of a video as `se-zoo speaker` does."""
+    from se_zoo.data.faces.detect import HaarDetector
+    from se_zoo.models import create_speaker_model
+    from se_zoo.speaker import find_tracks, score_tracks, sound_features
+    from se_zoo.speaker.annotate import draw_scores
+    from se_zoo.speaker.video_frames import Pictures
+
+    with tempfile.TemporaryDirectory() as folder:
+        video = portrait_video(Path(folder) / "portrait.mp4", 75)
+        pictures = Pictures(video)
+        tracks = find_tracks(pictures, HaarDetector())
+        model = create_speaker_model(SPEAKER, pretrained=True)
+        scored = score_tracks(model, pictures, tracks, sound_features(video, "portrait"), "gate")
+        scores = scored[0].scores
+        shown = [int(scores.argmax()), int(scores.argmin())]
+        # The portrait is small: it is enlarged first, so that boxes and numbers are readable.
+        frames = [np.asarray(draw_scores(p, n, scored)) for n, p in enumerate(pictures)]
+    _save(draw_tiles([[Tile(frames[n], f"second {n / 25:.2f}") for n in shown]]), "speaker")
+
+
+def _screens() -> None:
+    """Take screenshots of the page, on a desktop's and a phone's size, and of the server's demo."""
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
+        _page_screens(browser, Path(folder))
+        _server_screens(browser, Path(folder))
+
+
+def _page_screens(browser: Any, folder: Path) -> None:
+    write_space(load_model(FACES), FACES, folder / "space", fetch_runtime())
+    with served_folder(folder / "space") as address:
+        for name, width, height in (("page_desktop", 1000, 1000), ("page_phone", 390, 844)):
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.goto(address)
+            page.wait_for_selector("body[data-ready]", timeout=WAIT)
+            page.click("#example")
+            page.wait_for_selector("#result:not([hidden])", timeout=WAIT)
+            _screenshot(page, name, folder, whole=False)
+            page.close()
+
+
+def _screenshot(page: Any, name: str, folder: Path, whole: bool = True) -> None:
+    page.screenshot(path=folder / "screen.png", full_page=whole)
+    _save(Image.open(folder / "screen.png").convert("RGB"), name)
+
+
+def _server_screens(browser: Any, folder: Path) -> None:
+    video = portrait_video(folder / "portrait.mp4", 75)
+    face = folder / "portrait.png"
+    Image.open(demo_photo()).convert("RGB").crop(HEAD).save(face)
+    with served_demo(FACES, SPEAKER) as address:
+        page = browser.new_page(viewport={"width": 1000, "height": 900})
+        page.goto(address)
+        page.set_input_files("input[type=file] >> nth=0", str(face), timeout=WAIT)
+        page.wait_for_selector("text=/^activation: /", timeout=WAIT)
+        page.wait_for_timeout(2000)  # the gallery fades in
+        _screenshot(page, "demo_photos", folder)
+        page.click("button[role=tab]:has-text('Videos')")
+        page.set_input_files(f"#{VIDEO} input[type=file]", str(video), timeout=WAIT)
+        page.wait_for_selector(f"#{VIDEO} video", timeout=WAIT)
+        page.locator("button:has-text('Explain'):visible").click()
+        page.wait_for_selector("text=/face 0: second/", timeout=WAIT)
+        page.wait_for_timeout(2000)
+        _screenshot(page, "demo_videos", folder)
+        page.close()
+
+
+def main(which: tyro.conf.Positional[Literal["pictures", "screens"]]) -> None:
+    """Draw the pictures, or take the screenshots."""
+    if which == "screens":
+        _screens()
+    else:
+        draw_methods()
+        draw_clip()
+        draw_speaker()
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
