@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 import se_zoo
@@ -39,13 +40,13 @@ def _right() -> List[Tuple[Any, ...]]:
 def _other_parquet(rng: random.Random, file: Path) -> str:
     """Put another parquet file, of as many rows, in a file's place; return what it is."""
     table = pq.read_table(file)
-    kind = rng.choice(["fewer columns", "no columns", "other rows", "fewer rows", "no rows"])
+    kind = rng.choice(["fewer columns", "no columns", "other types", "fewer rows", "no rows"])
     if kind == "fewer columns":
         table = table.drop_columns([rng.choice(table.column_names)])
     elif kind == "no columns":
         table = table.select(["id"]).rename_columns(["x"])
-    elif kind == "other rows":
-        table = table.take(list(range(table.num_rows))[::-1])
+    elif kind == "other types":
+        table = pa.table({name: table["id"] for name in table.column_names})
     else:
         table = table.slice(0, 0 if kind == "no rows" else 2)
     pq.write_table(table, file)
@@ -93,7 +94,8 @@ def read_predictions(folder: Path) -> Any:
         WrongAnswerError: If the command ends with other rows than those of an undamaged folder.
     """
     if folder.name == "read":
-        return _content(folder)
+        opened = se_zoo.load_predictions(folder)
+        return _content(folder), opened.explanation(opened[0])
     source = str(photos())
     options: Optional[Any] = {"source": source}
     predict(open_source(source), folder, _explainer(), **_ROWS, info=options)

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import InvalidInputError
-from ...files import replacing, write_json
+from ...files import read_json, replacing, write_json
 from ..batch import BatchExplainer
+from ..part_files import part_file, part_files, read_rows, row_count
 from ..prepare import Prepared, Preprocess
 from .manifest import begin
 from .sources import Records, Source
@@ -108,13 +109,13 @@ class Run:
         self.counts = list(source.counts)
         for part, count in enumerate(self.counts):
             end = self.end_file(part)
-            if count is None and end.exists():
-                self.counts[part] = int(end.read_text("utf-8"))
-        self.finished = {file.name: rows for file, rows in map(_rows_of, self._files()) if rows}
+            if count is None:
+                self.counts[part] = _length_in(end)
+        self.finished = {file.name: rows for file, rows in map(_rows_of, part_files(out)) if rows}
 
     def file(self, part: int, unit: int) -> Path:
         """Return the file of a range of a part."""
-        return self.out / f"part-{part:05d}-{unit:06d}.parquet"
+        return part_file(self.out, part, unit)
 
     def end_file(self, part: int) -> Path:
         """Return the file that says how many photos a streamed part has."""
@@ -210,20 +211,24 @@ class Run:
 
         Returns:
             What is there; None if files of other processes are missing.
+
+        Raises:
+            InvalidInputError: If a file is damaged, or there is one too many.
         """
         done = Run(self.source, self.out, self.explainer, self.batch_size, self.rows_per_file)
         if None in done.counts or next(done.missing(), None):
             return None
         files = sorted(self.out / name for name in done.finished)
+        own = {done.file(part, unit) for part in range(len(done.counts))
+               for unit, _ in done.units(part)}  # fmt: skip
+        if strange := [file for file in files if file not in own]:
+            raise InvalidInputError(f"{strange[0]} is of other predictions; remove it.")
         errors = sum(map(_errors_of, files))
         summary = Summary(sum(done.finished.values()), errors, len(files))
         for left in self.out.glob("*.tmp"):  # of killed processes; none is at work any more
             left.unlink(missing_ok=True)
         write_json(self.out / COMPLETE, summary._asdict())
         return summary
-
-    def _files(self) -> List[Path]:
-        return sorted(self.out.glob("part-*.parquet"))
 
 
 def predict(
@@ -255,8 +260,8 @@ def predict(
         What the folder holds when all is there; None if files of other processes are missing.
 
     Raises:
-        InvalidInputError: If the folder holds something else, or the options are no numbers above
-            zero.
+        InvalidInputError: If the folder holds something else or cannot be written, a file in it is
+            damaged, or the options are no numbers above zero.
     """
     for name, value in (("batch size", batch_size), ("rows of a file", rows_per_file)):
         if value < 1:
@@ -266,11 +271,14 @@ def predict(
         "source": source.facts(),
         "rows": {"batch_size": batch_size, "rows_per_file": rows_per_file},
     }
-    begin(out, facts, info or {})
-    run = Run(source, out, explainer, batch_size, rows_per_file, process)
-    with _bar(run, progress) as bar:
-        run.work(workers, bar)
-    return run.finish()
+    try:
+        begin(out, facts, info or {})
+        run = Run(source, out, explainer, batch_size, rows_per_file, process)
+        with _bar(run, progress) as bar:
+            run.work(workers, bar)
+        return run.finish()
+    except OSError as error:
+        raise InvalidInputError(f"{out} cannot be written: {error}") from error
 
 
 def write_rows(file: Path, table: Any) -> None:
@@ -281,7 +289,10 @@ def write_rows(file: Path, table: Any) -> None:
         table: A ``pyarrow.Table`` in the columns of :func:`se_zoo.inference.rows.schema`.
     """
     with replacing(file) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=_REPEATED)
+        pq.write_table(
+            table, temporary, compression="zstd", use_dictionary=_REPEATED,
+            write_page_checksum=True,
+        )  # fmt: skip
 
 
 def _bar(run: Run, progress: bool) -> Any:
@@ -295,15 +306,24 @@ def _bar(run: Run, progress: bool) -> Any:
 def _rows_of(file: Path) -> Tuple[Path, int]:
     """Return a file and the number of its rows, 0 if it is damaged."""
     try:
-        return file, pq.read_metadata(file).num_rows
-    except (OSError, pa.ArrowException):
+        return file, row_count(file)
+    except InvalidInputError:
         return file, 0
 
 
 def _errors_of(file: Path) -> int:
     """Return the number of a file's rows with an error."""
-    column = pq.read_table(file, columns=["error"]).column(0)
+    column = read_rows(file, "error").column(0)
     return len(column) - column.null_count
+
+
+def _length_in(end: Path) -> Optional[int]:
+    """Return how many photos a streamed part has; None if that is not known, or the file broken."""
+    try:
+        length = read_json(end)
+    except (OSError, ValueError):
+        return None
+    return length if isinstance(length, int) and length >= 0 else None
 
 
 class _Once:
