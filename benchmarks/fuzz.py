@@ -33,8 +33,8 @@ import tyro
 
 from se_zoo import SEZooError
 
-from .fuzz_inputs import READERS, Reader
-from .fuzz_inputs.case import WrongAnswerError
+from .fuzz_inputs.case import Reader, WrongAnswerError
+from .fuzz_inputs.readers import READERS
 
 #: Longest time of one input, in seconds of the processor, and largest memory of the process that
 #: reads it, in bytes.

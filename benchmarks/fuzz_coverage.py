@@ -11,6 +11,8 @@ takes more than 20 s or 1.5 GB, which ends its reader. The table should have 0 i
 """
 
 import importlib.util
+import json
+import random
 import re
 import shutil
 import struct
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Tuple
@@ -65,15 +68,18 @@ def make_target(name: str) -> Target:
     from se_zoo.hub.facts import read_facts
 
     from .fuzz_inputs import models, tables
+    from .fuzz_inputs.case import kept_folder
     from .fuzz_inputs.facts import FACTS
 
     good = models.saved_model()
 
     def read_model(file: str, data: bytes, folder: Path) -> Any:
         other = {"config.json": "model.safetensors", "model.safetensors": "config.json"}[file]
-        (folder / other).symlink_to(good / other)
-        (folder / file).write_bytes(data)
-        return models.read_model(folder)
+        place = folder / ("by_timm" if len(data) % 2 else "by_command")
+        place.mkdir()
+        (place / other).symlink_to(good / other)
+        (place / file).write_bytes(data)
+        return models.read_model(place)
 
     def read_config(data: bytes, folder: Path) -> Any:
         return read_model("config.json", data, folder)
@@ -86,12 +92,16 @@ def make_target(name: str) -> Target:
         kinds = sorted(tables.HEADERS)
         file = folder / f"{kinds[data[0] % len(kinds)] if data else kinds[0]}.csv"
         file.write_bytes(data[1:])
+        for image in images.iterdir():
+            (folder / image.name).hardlink_to(image)
         return tables.read_csv(file)
 
     def read_card(data: bytes, folder: Path) -> Any:
         (folder / "facts.yaml").write_bytes(data)
         return read_facts(folder / "facts.yaml")
 
+    if name == "csv":
+        tables.write_images(images := kept_folder())
     config = (good / "config.json").read_bytes()
     weights = (good / "model.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", weights[:8])
@@ -105,12 +115,15 @@ def make_target(name: str) -> Target:
             read_weights,
         ),
         "csv": Target(
-            tuple(rows), ("true", "nan", "1e999", "../", '"', '""', ",", "\r\n", "split"), read_table
+            tuple(rows),
+            ("true", "nan", "1e999", "../", '"', '""', ",", "\r\n", "split"),
+            read_table,
         ),
         "facts": Target(
             (FACTS.encode(),),
             ("like: facts.yaml\n", "&a ", "*a", "!!python/object:", "? ", "<<: ", "|\n", "---\n",
-             "2024-01-01", "gallery:", "crop:", "hub_id:", "citation:", "base_model:", "%YAML 1.1\n"),
+             "2024-01-01", "gallery:", "crop:", "hub_id:", "citation:", "base_model:",
+             "%YAML 1.1\n"),
             read_card,
         ),
     }  # fmt: skip
@@ -135,9 +148,9 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
     import atheris  # type: ignore[import-not-found]
 
     with atheris.instrument_imports(include=list(_WATCHED)):
-        for module in ("fuzz_inputs", "fuzz_inputs.models", "fuzz_inputs.tables"):
-            importlib.import_module(f"benchmarks.{module}")
         from se_zoo import SEZooError
+
+        from .fuzz_inputs.case import change_json
 
         target = make_target(name)
         target.read(target.seeds[0], _empty(keep / "work"))  # what is imported late is watched too
@@ -161,6 +174,16 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
             print(f"FOREIGN {type(error).__name__}: {error!s:.200} ({file})", flush=True)
             traceback.print_exception(error)
 
+    def change(data: bytes, most: int, number: int) -> bytes:
+        """Change a valid JSON text as such, every other time: bytes alone mostly break it."""
+        rng = random.Random(number)
+        if rng.random() < 0.5:
+            with suppress(ValueError, IndexError, TypeError, RecursionError):
+                content = json.loads(data)
+                change_json(rng, content)
+                return json.dumps(content).encode()[:most]
+        return atheris.Mutate(data, most)
+
     corpus, words = keep / "corpus", keep / "words"
     corpus.mkdir(exist_ok=True)
     for number, data in enumerate(target.seeds):
@@ -171,6 +194,7 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
          f"-timeout={_SECONDS}", f"-rss_limit_mb={_MEGABYTES}", f"-artifact_prefix={keep}/",
          "-max_len=16384", "-print_final_stats=1"],
         try_one,
+        **({"custom_mutator": change} if name in ("config", "header") else {}),
     )  # fmt: skip
     atheris.Fuzz()
 

@@ -62,7 +62,7 @@ STRANGE: Tuple[Any, ...] = (
 
 
 def kept_folder() -> Path:
-    """Return a new folder that stays until the system removes it, for what all inputs begin with."""
+    """Return a new folder that stays, for what all inputs begin with."""
     return Path(tempfile.mkdtemp(prefix="fuzz_"))
 
 
@@ -85,7 +85,7 @@ def put(content: Any, path: Tuple[Any, ...], value: Any) -> None:
 
 
 def change_json(rng: random.Random, content: Any) -> str:
-    """Put strange values into nested objects and lists, or remove an entry; return what was done."""
+    """Put strange values into JSON, or remove an entry; return what was done."""
     if rng.random() < 0.25:
         path = rng.choice(entries(content))
         holder = content

@@ -19,8 +19,9 @@ from .models import saved_model
 _IMPOSSIBLE: Tuple[Tuple[Tuple[Any, ...], Any], ...] = (
     (("method",), "magic"), (("method",), 3), (("normalize",), "magic"), (("rows",), []),
     (("rows", 0, "image"), 7), (("rows", 0, "image"), -3), (("rows", 0, "target"), 99),
-    (("rows", 0, "target"), "a"), (("rows", 0, "map"), []), (("rows", 0, "map"), [[1.0], [2.0, 3.0]]),
-    (("rows", 0, "map"), "x"), (("rows", 0, "constant"), None), (("images",), []),
+    (("rows", 0, "target"), "a"), (("rows", 0, "map"), []),
+    (("rows", 0, "map"), [[1.0], [2.0, 3.0]]), (("rows", 0, "map"), "x"),
+    (("rows", 0, "constant"), None), (("images",), []),
     (("images", 0, "logits"), [1.0]), (("images", 0, "gate"), [0.5]), (("images", 0, "gate"), "x"),
     (("images", 0, "selected_channels"), [10**6]), (("image_size",), [20_000, 20_000]),
     (("image_size",), [0, 0]), (("image_size",), [64]), (("image_size",), [-1, 64]),

@@ -21,8 +21,8 @@ HEADERS = {
 }
 #: Cells that no table may have, by the column.
 _WRONG: Dict[str, Tuple[str, ...]] = {
-    "image": ("", " ", "../x.png", "/etc/passwd", "a\0b.png", "none.png", "s3://x/y.png", "x" * 5000,
-              "link/x.png", "~/x.png", "train", "C:\\x.png", "zero.png", "pipe.png"),
+    "image": ("", " ", "../x.png", "/etc/passwd", "a\0b.png", "none.png", "s3://x/y.png",
+              "x" * 5000, "link/x.png", "~/x.png", "train", "C:\\x.png", "zero.png", "pipe.png"),
     "video": ("", " ", "../x.mp4", "/etc/passwd", "../../dev/zero"),
     "split": ("", " "),
     "label": ("", "  ", "\t"),
@@ -31,8 +31,8 @@ _WRONG: Dict[str, Tuple[str, ...]] = {
     "end": ("", "0", "-1", "nan", "inf", "1e400", "one"),
 }  # fmt: skip
 #: Cells that may be right or wrong, by where they stand.
-_ODD = ("a\nb", "\u202etxt", 'a"b', "a,b", "a;b", "\u00e9", "\U0001f600", "=1+1", "\ufeff", "3" * 5000,
-        "-9", "99999999999", "\x1b[31m", "x" * 140_000)  # fmt: skip
+_ODD = ("a\nb", "\u202etxt", 'a"b', "a,b", "a;b", "\u00e9", "\U0001f600", "=1+1", "\ufeff",
+        "3" * 5000, "-9", "99999999999", "\x1b[31m", "x" * 140_000)  # fmt: skip
 
 
 def _rows(kind: str) -> List[List[str]]:
@@ -95,14 +95,18 @@ def _change_rows(rng: random.Random, rows: List[List[str]]) -> Tuple[str, Option
     return f"{kind}, {name}", False
 
 
+def write_images(folder: Path) -> None:
+    """Write the images that the tables name, all of them different."""
+    for number, cells in enumerate(_rows("label")[1:]):
+        Image.new("RGB", (5, 4), (number, 20 * number, 9)).save(folder / cells[0])
+
+
 def make_csv(rng: random.Random, folder: Path) -> Case:
     """Write images and a changed csv of their labels, attributes or parts."""
     kind = rng.choice(sorted(HEADERS))
     rows, file = _rows(kind), folder / f"{kind}.csv"
     if kind != "parts":
-        for cells in rows[1:]:
-            number = rows.index(cells)
-            Image.new("RGB", (5, 4), (number, 20 * number, 9)).save(folder / cells[0])
+        write_images(folder)
         (folder / "link").symlink_to("/etc")
         (folder / "zero.png").symlink_to("/dev/zero")
         make_special("FIFO", folder / "pipe.png")

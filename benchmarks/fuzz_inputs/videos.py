@@ -20,8 +20,8 @@ from .commands import run_command
 
 #: Endings and codecs of valid videos.
 _FORMS: Tuple[Tuple[str, str], ...] = (
-    (".mp4", "libx264"), (".mov", "mpeg4"), (".mkv", "ffv1"), (".avi", "mpeg4"), (".mpg", "mpeg1video"),
-    (".avi", "rawvideo"), (".webm", "libvpx"), (".flv", "flv1"),
+    (".mp4", "libx264"), (".mov", "mpeg4"), (".mkv", "ffv1"), (".avi", "mpeg4"),
+    (".mpg", "mpeg1video"), (".avi", "rawvideo"), (".webm", "libvpx"), (".flv", "flv1"),
 )  # fmt: skip
 #: Contents that are no video, whatever the file is called.
 _NO_VIDEO = {
@@ -88,8 +88,8 @@ def make_video(rng: random.Random, folder: Path) -> Case:
     place.mkdir()
     ending, codec = rng.choice(_FORMS)
     file = place / f"video{rng.choice(['.mp4', ending])}"
-    kind = rng.choice(["damaged"] * 7 + ["no video"] * 3 + ["wide"] * 2 + ["special", "sound",
-                                                                          "valid", "valid"])  # fmt: skip
+    kind = rng.choice(["damaged"] * 7 + ["no video"] * 3 + ["wide"] * 2 + ["valid"] * 2
+                      + ["special", "sound"])  # fmt: skip
     valid: Optional[bool] = False
     change = kind
     if kind == "special":

@@ -33,6 +33,8 @@ def check_content(content: Any) -> None:
         raise _wrong("method", content.get("method"), f"one of {', '.join(METHODS)}")
     if not isinstance(content.get("weights"), str):
         raise _wrong("weights", content.get("weights"), "a text")
+    if missing := [name for name in ("label_names", "thresholds") if name not in content]:
+        raise ValueError(f"it has no {missing[0]}.")
     check_normalize(content.get("normalize", ""))
     images, rows = (_list(name, content.get(name)) for name in ("images", "rows"))
     classes, channels = _check_images(images)

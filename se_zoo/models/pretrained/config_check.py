@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
+import timm
+
 from ...errors import UnknownModelError
 from ...files import read_json
 
@@ -99,6 +101,11 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
             ) from error
         if not isinstance(cfg, dict) or not isinstance(architecture, str):
             raise UnknownModelError(f"The config.json of {place} is not one that timm wrote.")
+        if not timm.is_model(architecture):
+            raise UnknownModelError(
+                f"Unknown model {architecture[:80]!r} in the config.json of {place}: neither se_zoo "
+                "nor timm has it."
+            )
         if "_sehead" in architecture:
             check_description(cfg, model_args, f"The config.json of {place}")
         return cfg, architecture, model_args
