@@ -28,7 +28,8 @@ from .models import saved_model
 _WORDS: Tuple[str, ...] = (
     "", " ", "-1", "0", "1", "2", "7", "99999999999999999999", "nan", "inf", "-inf", "1e400", "1.5",
     "a", "None", "True", "../../x", "/", "/dev/null", "/dev/zero", "/nothing/here", "\u202etxt",
-    "a\nb", "x" * 300, "local-dir:", "local-dir:/nothing", "hf-hub:a/b", "hf-hub:../..", "se_zoo/none",
+    "a\nb", "x" * 300, "local-dir:", "local-dir:/nothing", "hf-hub:a/b", "hf-hub:../..",
+    "se_zoo/none",
     "cuda:9", "cpu", "[" * 50, "%s%n", "{0}", "*.jpg", "**/*", "~", ".", "0x10", "1_0",
 )  # fmt: skip
 #: Words that no command accepts, by command.

@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..explanations import Explanation
 from ..explanations.channel_selection import Selection, select_channels
 from ..explanations.maps import Placement, stretched, to_heatmap
-from ..explanations.methods import FROM_ZERO_METHODS
+from ..explanations.methods import FROM_ZERO_METHODS, METHODS
 from ..models.pretrained.config_check import check_config
 from .part_files import part_file, part_files, place_of, read_rows, row_count
 from .prepare import Preprocess, open_photo
@@ -209,6 +209,8 @@ class Predictions:
         mean, std = (torch.tensor(config[k]).view(3, 1, 1) for k in ("mean", "std"))
         images = prepared.pixels.float().div(255).sub(mean).div(std)
         raw = torch.from_numpy(row.map.copy())
+        if model["method"] not in METHODS:
+            raise ValueError(f"there is no method {model['method']!r}")
         from_zero = model["method"] in FROM_ZERO_METHODS
         gate = torch.zeros(1, 0) if row.gate is None else torch.from_numpy(row.gate.copy())[None]
         no_channels = Selection(torch.zeros(1, 0, dtype=torch.bool), ("",))

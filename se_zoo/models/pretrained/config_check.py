@@ -103,8 +103,8 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
             raise UnknownModelError(f"The config.json of {place} is not one that timm wrote.")
         if not timm.is_model(architecture):
             raise UnknownModelError(
-                f"Unknown model {architecture[:80]!r} in the config.json of {place}: neither se_zoo "
-                "nor timm has it."
+                f"Unknown model {architecture[:80]!r} in the config.json of {place}: neither "
+                "se_zoo nor timm has it."
             )
         if "_sehead" in architecture:
             check_description(cfg, model_args, f"The config.json of {place}")

@@ -166,8 +166,9 @@ def _progress_problem(progress: Progress, folder: Path) -> str:
     if not all(isinstance(split, dict) for split in progress.data.values()):
         return f"data is {progress.data!r:.80}"
     known, sessions = {"starts_from", "commit", "environment"}, progress.sessions
-    whole = isinstance(sessions, list) and bool(sessions)
-    if not whole or not all(isinstance(s, dict) and known <= set(s) for s in sessions):
+    if not isinstance(sessions, list) or not all(
+        isinstance(s, dict) and known <= set(s) for s in sessions
+    ):
         return f"sessions is {sessions!r:.80}"
     return ""
 
