@@ -17,6 +17,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 import se_zoo  # noqa: E402
 from se_zoo import InvalidInputError, cli  # noqa: E402
+from se_zoo.inference.part_files import length_in  # noqa: E402
 from se_zoo.inference.predict import open_source, predict  # noqa: E402
 from se_zoo.inference.predict.run import Run  # noqa: E402
 from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
@@ -186,6 +187,14 @@ def test_manifest_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "predict.json").write_text(content)
     with pytest.raises(InvalidInputError, match=r"predict\.json cannot be read"):
         se_zoo.load_predictions(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"-1", b"1.5", b"[3]", b"\xff", b"[" * 10**5])
+def test_damaged_end_of_a_streamed_part_is_as_good_as_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "part-00000.end").write_bytes(content)
+    assert length_in(tmp_path / "part-00000.end") is None
+    (tmp_path / "part-00000.end").write_text("7\n")
+    assert length_in(tmp_path / "part-00000.end") == 7
 
 
 def test_manifest_that_does_not_describe_the_rows_is_refused(done: Path, tmp_path: Path) -> None:

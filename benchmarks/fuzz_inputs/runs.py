@@ -70,6 +70,47 @@ def _sign(step: Path) -> None:
     write_json(step / "manifest.json", listed)
 
 
+def _change_signed(rng: random.Random, file: Path) -> str:
+    """Change a file of a checkpoint and its manifest; return what was done."""
+    if file.name == "manifest.json":
+        file = file.with_name("progress.json")
+    if file.suffix == ".json":
+        content = json.loads(file.read_text())
+        done = change_json(rng, content)
+        file.write_text(json.dumps(content))
+    else:
+        data, done = break_bytes(rng, file.read_bytes())
+        file.write_bytes(data)
+    _sign(file.parent)
+    return f"signed, {file.name}: {done}"
+
+
+def _change_log(rng: random.Random, log: Path) -> str:
+    """Break the log, or put a row in front that no run writes; return what was done."""
+    data, done = break_bytes(rng, log.read_bytes())
+    if rng.random() < 0.5:
+        done = rng.choice(['{"update": "a"}', "[]", "3", "{}", "null"])
+        data = done.encode() + b"\n" + log.read_bytes()
+    log.write_bytes(data)
+    return f"log: {done}"
+
+
+def _change_place(rng: random.Random, output: Path, file: Path) -> str:
+    """Put something else in the place of a file, or beside it; return what was done."""
+    if rng.random() < 0.5:
+        name = rng.choice(["state/step_99999999999999999999", "state/step_7.tmp", "photo.jpg",
+                           "best/x.tmp", "state/step_00000009/x"])  # fmt: skip
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_bytes(b"x")
+        return f"{name} beside"
+    kind = rng.choice(SPECIAL)
+    place = rng.choice([file, output / "metrics.jsonl", output / "lock", output / "best"])
+    if place.is_dir():
+        shutil.rmtree(place)
+    make_special(kind, place)
+    return f"{kind} for {place.name}"
+
+
 def make_run(rng: random.Random, folder: Path) -> Case:
     """Write the folder of an interrupted run with damaged files."""
     output = folder / "run"
@@ -78,8 +119,7 @@ def make_run(rng: random.Random, folder: Path) -> Case:
     step = steps[-1]
     valid: Optional[bool] = None
     kind = rng.choice(["bytes"] * 3 + ["signed"] * 4 + ["manifest"] * 2 + ["log"] * 2
-                      + ["all", "special", "gone", "pickle", "strange", "none"])  # fmt: skip
-    # Accelerate's files of a checkpoint, our own, and the log beside them.
+                      + ["place"] * 2 + ["all", "gone", "pickle", "none"])  # fmt: skip
     file = rng.choice(sorted(p for p in step.rglob("*") if p.is_file()))
     change = f"{kind}, {file.name}"
     if kind in ("bytes", "all"):
@@ -88,34 +128,15 @@ def make_run(rng: random.Random, folder: Path) -> Case:
             (each / file.relative_to(step)).write_bytes(data)
         change = f"{change}: {done}"
     elif kind == "signed":
-        if file.name == "manifest.json":
-            file = step / "progress.json"
-        if file.suffix == ".json":
-            content = json.loads(file.read_text())
-            change = f"signed, {file.name}: {change_json(rng, content)}"
-            file.write_text(json.dumps(content))
-        else:
-            data, done = break_bytes(rng, file.read_bytes())
-            file.write_bytes(data)
-            change = f"{change}: {done}"
-        _sign(step)
+        change = _change_signed(rng, file)
     elif kind == "manifest":
         content = json.loads((step / "manifest.json").read_text())
         change = f"manifest: {change_json(rng, content)}"
         (step / "manifest.json").write_text(json.dumps(content))
     elif kind == "log":
-        log = output / "metrics.jsonl"
-        data, done = break_bytes(rng, log.read_bytes())
-        row = rng.choice([b'{"update": "a"}\n', b"[]\n", b"3\n", b"{}\n", b"null\n"])
-        log.write_bytes(rng.choice([data, row + log.read_bytes()]))
-        change = f"log: {done}"
-    elif kind == "special":
-        change = rng.choice(SPECIAL)
-        place = rng.choice([file, output / "metrics.jsonl", output / "lock", output / "best"])
-        if place.is_dir():
-            shutil.rmtree(place)
-        make_special(change, place)
-        change = f"{change} for {place.name}"
+        change = _change_log(rng, output / "metrics.jsonl")
+    elif kind == "place":
+        change = _change_place(rng, output, file)
     elif kind == "gone":
         file.unlink()
     elif kind == "pickle":
@@ -126,12 +147,6 @@ def make_run(rng: random.Random, folder: Path) -> Case:
         # Accelerate goes on without random states that it cannot read; a run needs none.
         change = f"pickle, {file.name}"
         valid = None if file.name.startswith("random_states") else False
-    elif kind == "strange":
-        name = rng.choice(["state/step_99999999999999999999", "state/step_7.tmp", "photo.jpg",
-                           "best/x.tmp", "state/step_00000009/x"])  # fmt: skip
-        (output / name).parent.mkdir(exist_ok=True)
-        (output / name).write_bytes(b"x")
-        change = f"{name} beside"
     else:
         valid = True
     return Case(output, valid, change)

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 from ..errors import InvalidInputError
-from ..files import check_regular
+from ..files import check_regular, read_json
 from .rows import schema
 
 _NAME = re.compile(r"part-(\d{5,9})-(\d{6,9})\.parquet", re.ASCII)
@@ -47,6 +47,44 @@ def row_count(file: Path) -> int:
         InvalidInputError: If it is damaged, or has not the columns of predictions.
     """
     return _open(file).metadata.num_rows
+
+
+def intact_rows(file: Path) -> int:
+    """Return the number of rows of a file; 0 if it is damaged.
+
+    Args:
+        file: One of :func:`part_files`.
+    """
+    try:
+        return row_count(file)
+    except InvalidInputError:
+        return 0
+
+
+def error_count(file: Path) -> int:
+    """Return the number of a file's rows with an error.
+
+    Args:
+        file: One of :func:`part_files`.
+
+    Raises:
+        InvalidInputError: If it is damaged.
+    """
+    column = read_rows(file, "error").column(0)
+    return len(column) - column.null_count
+
+
+def length_in(end: Path) -> Optional[int]:
+    """Return how many photos a streamed part has; None if that is not known yet.
+
+    Args:
+        end: The file that says so. A damaged one is as good as none.
+    """
+    try:
+        length = read_json(end)
+    except (OSError, ValueError):
+        return None
+    return length if isinstance(length, int) and length >= 0 else None
 
 
 def read_rows(file: Path, *columns: str) -> Any:

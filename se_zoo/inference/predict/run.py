@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import InvalidInputError
-from ...files import read_json, replacing, write_json
+from ...files import replacing, write_json
 from ..batch import BatchExplainer
-from ..part_files import part_file, part_files, read_rows, row_count
+from ..part_files import error_count, intact_rows, length_in, part_file, part_files
 from ..prepare import Prepared, Preprocess
 from .manifest import begin
 from .sources import Records, Source
@@ -108,10 +108,10 @@ class Run:
         self.rank, self.world = process
         self.counts = list(source.counts)
         for part, count in enumerate(self.counts):
-            end = self.end_file(part)
             if count is None:
-                self.counts[part] = _length_in(end)
-        self.finished = {file.name: rows for file, rows in map(_rows_of, part_files(out)) if rows}
+                self.counts[part] = length_in(self.end_file(part))
+        found = {file.name: intact_rows(file) for file in part_files(out)}
+        self.finished = {name: rows for name, rows in found.items() if rows}
 
     def file(self, part: int, unit: int) -> Path:
         """Return the file of a range of a part."""
@@ -223,7 +223,7 @@ class Run:
                for unit, _ in done.units(part)}  # fmt: skip
         if strange := [file for file in files if file not in own]:
             raise InvalidInputError(f"{strange[0]} is of other predictions; remove it.")
-        errors = sum(map(_errors_of, files))
+        errors = sum(map(error_count, files))
         summary = Summary(sum(done.finished.values()), errors, len(files))
         for left in self.out.glob("*.tmp"):  # of killed processes; none is at work any more
             left.unlink(missing_ok=True)
@@ -301,29 +301,6 @@ def _bar(run: Run, progress: bool) -> Any:
 
     total = None if run.streamed() else sum(len(photos) for _, _, photos in run.missing())
     return tqdm(total=total, unit=" photos", disable=not progress or total == 0, smoothing=0.05)
-
-
-def _rows_of(file: Path) -> Tuple[Path, int]:
-    """Return a file and the number of its rows, 0 if it is damaged."""
-    try:
-        return file, row_count(file)
-    except InvalidInputError:
-        return file, 0
-
-
-def _errors_of(file: Path) -> int:
-    """Return the number of a file's rows with an error."""
-    column = read_rows(file, "error").column(0)
-    return len(column) - column.null_count
-
-
-def _length_in(end: Path) -> Optional[int]:
-    """Return how many photos a streamed part has; None if that is not known, or the file broken."""
-    try:
-        length = read_json(end)
-    except (OSError, ValueError):
-        return None
-    return length if isinstance(length, int) and length >= 0 else None
 
 
 class _Once:
