@@ -14,6 +14,7 @@ To add a reader, add a :class:`Reader` to :data:`READERS`: a function that write
 empty folder, and one that reads it.
 """
 
+import io
 import multiprocessing
 import os
 import random
@@ -23,7 +24,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -155,7 +156,9 @@ def _work(pipe: Any, seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (_LIMIT, _LIMIT))
     while (asked := pipe.recv()) is not None:
         name, number = asked
-        pipe.send(try_input(name, number, seed))
+        with redirect_stdout(io.StringIO()):  # training tells how far it is
+            found = try_input(name, number, seed)
+        pipe.send(found)
 
 
 class _Worker:
