@@ -117,3 +117,13 @@ def test_labels_set_on_a_model_are_checked_when_they_are_used(names: Any) -> Non
     model.pretrained_cfg.update(num_classes=2, label_names=names)
     with pytest.raises(InvalidInputError, match="label_names"):
         model.class_labels()
+
+
+@pytest.mark.parametrize("content", [None, '{"architecture": "no_such_model"}'])
+def test_folder_that_describes_no_model_is_one_error(content: Any, tmp_path: Path) -> None:
+    """The same from timm as from the command line."""
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    for create in (timm.create_model, se_zoo.create_model):
+        with pytest.raises(UnknownModelError, match=r"config\.json"):
+            create(f"local-dir:{tmp_path}", pretrained=True)

@@ -1,6 +1,7 @@
 """Predicting data sets: every layout, any number of processes, and going on where a run stopped."""
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 import se_zoo  # noqa: E402
 from se_zoo import InvalidInputError, cli  # noqa: E402
+from se_zoo.inference.part_files import length_in  # noqa: E402
 from se_zoo.inference.predict import open_source, predict  # noqa: E402
 from se_zoo.inference.predict.run import Run  # noqa: E402
 from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
@@ -124,6 +126,92 @@ def test_damaged_file_is_made_again(
     (out / "part-00000-000001.parquet").write_bytes(b"PAR1")
     predict(open_source(str(folder)), out, explainer, **SMALL)
     assert content(out) == content(done)
+
+
+def test_damage_of_a_page_is_found_when_it_is_read(done: Path, tmp_path: Path) -> None:
+    """Parquet checksums are written: a changed bit does not pass for another prediction."""
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    file = sorted(out.glob("part-*"))[0]
+    columns = pq.read_metadata(file).row_group(0)
+    chunk = next(c for c in map(columns.column, range(99)) if c.path_in_schema.startswith("map"))
+    data = bytearray(file.read_bytes())
+    data[chunk.data_page_offset + chunk.total_compressed_size - 9] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(InvalidInputError, match=rf"{file.name} is damaged.*Remove it"):
+        list(se_zoo.load_predictions(out))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "columns", "types"])
+def test_file_that_predict_did_not_write_is_made_again_or_refused(
+    kind: str, done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    file = sorted(out.glob("part-*"))[1]
+    table = pq.read_table(file)
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "columns":
+        pq.write_table(table.drop_columns(["map"]), file)
+    else:
+        pq.write_table(pa.table({name: table["id"] for name in table.column_names}), file)
+    with pytest.raises(InvalidInputError, match=rf"{file.name} is damaged"):
+        list(se_zoo.load_predictions(out))
+    again: Any = lambda: predict(open_source(str(folder)), out, explainer, **SMALL)  # noqa: E731
+    if kind == "folder":
+        with pytest.raises(InvalidInputError, match="cannot be written"):
+            again()
+    else:
+        assert again() == (COUNT, 1, 3) and content(out) == content(done)
+
+
+def test_files_of_other_predictions_are_not_counted(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    (out / "part-x-y.parquet").write_text("no part")
+    assert len(se_zoo.load_predictions(out)) == COUNT
+    shutil.copy(sorted(done.glob("part-*"))[0], out / "part-00009-000000.parquet")
+    with pytest.raises(InvalidInputError, match=r"part-00009-000000\.parquet is of other"):
+        predict(open_source(str(folder)), out, explainer, **SMALL)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"facts": [], "info": {}}', '{"facts": {"rows": 3}, "info": {}}',
+                "[" * 10**5,
+                '{"facts": {"model": {}, "source": {}, "rows": {"rows_per_file": 0}}, "info": {}}']
+)  # fmt: skip
+def test_manifest_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "predict.json").write_text(content)
+    with pytest.raises(InvalidInputError, match=r"predict\.json cannot be read"):
+        se_zoo.load_predictions(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"-1", b"1.5", b"[3]", b"\xff", b"[" * 10**5])
+def test_damaged_end_of_a_streamed_part_is_as_good_as_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "part-00000.end").write_bytes(content)
+    assert length_in(tmp_path / "part-00000.end") is None
+    (tmp_path / "part-00000.end").write_text("7\n")
+    assert length_in(tmp_path / "part-00000.end") == 7
+
+
+def test_manifest_that_does_not_describe_the_rows_is_refused(done: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    manifest = json.loads((out / "predict.json").read_text())
+    for name, value in (("map_offset", None), ("num_classes", 10**12), ("method", ["a"])):
+        changed = json.loads(json.dumps(manifest))
+        changed["facts"]["model"][name] = value
+        (out / "predict.json").write_text(json.dumps(changed))
+        predictions = se_zoo.load_predictions(out)
+        with pytest.raises(ValueError, match="manifest of"):
+            predictions.explanation(predictions[0])
+    del manifest["info"]["source_options"]
+    (out / "predict.json").write_text(json.dumps(manifest))
+    predictions = se_zoo.load_predictions(out)
+    with pytest.raises(InvalidInputError, match="manifest of"):
+        predictions.photo(predictions[0])
 
 
 def test_processes_share_the_files_and_the_last_one_completes(

@@ -18,6 +18,7 @@ from se_zoo.explanations import METHODS
 from se_zoo.explanations.draw import tiles
 from se_zoo.explanations.draw.colours import paint
 from se_zoo.explanations.draw.save import save_together
+from se_zoo.text import printable
 
 from .tester import randomise, spread_gate, varied_images
 
@@ -132,6 +133,14 @@ def test_long_captions_are_shortened_in_their_middle() -> None:
     assert tiles.font().getlength(short) <= 150
     assert short.startswith("IMG_") and "…" in short and short.endswith("17.jpg")
     assert tiles.fit("Male", 100) == "Male"
+
+
+@pytest.mark.parametrize("name", ["\udcff\udcfe.jpg", "a\nb.jpg", "\u202egpj.exe", "\0.png"])
+def test_names_that_no_font_can_draw_are_escaped(name: str) -> None:
+    shown = tiles.fit(name, 500)
+    assert shown == printable(name) != name
+    picture = tiles.Tile(np.zeros((30, 40, 3), np.uint8), name)
+    assert tiles.draw_tiles([[picture]]).width > 40
 
 
 @pytest.mark.parametrize(

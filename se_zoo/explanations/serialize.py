@@ -1,6 +1,5 @@
 """Explanations as data for JSON, and back."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
@@ -8,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 import torch
 
 from ..errors import InvalidInputError
+from ..files import read_json
 from .channel_selection import Selection, select_channels
 from .maps import Placement, to_heatmap
 from .methods import FROM_ZERO_METHODS
 from .photo import Photo
+from .saved_check import check_content
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -98,19 +99,21 @@ def read_fields(path: Union[str, "os.PathLike[str]"]) -> Dict[str, Any]:
     if not file.is_file():
         raise InvalidInputError(f"no such file: {file}")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if "parts" in content:
-            raise InvalidInputError(
-                f"{file} holds {len(content['parts'])} explanations; write the one that you want, "
-                "an entry of its `parts`, to a file of its own."
-            )
-        return _fields(content)
-    except InvalidInputError:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        content = read_json(file)
+        parts = content.get("parts") if isinstance(content, dict) else None
+        if parts is None:
+            check_content(content)
+    except (ValueError, OSError) as error:
         raise InvalidInputError(
-            f"{file} is no explanation that Explanation.save wrote: {type(error).__name__}: {error}"
+            f"{file} is no explanation that Explanation.save wrote: {error}"
         ) from error
+    if parts is not None:
+        several = f"{len(parts)} explanations" if isinstance(parts, list) else "explanations"
+        raise InvalidInputError(
+            f"{file} holds {several}; write the one that you want, an entry of its `parts`, to a "
+            "file of its own."
+        )
+    return _fields(content)
 
 
 def _fields(content: Dict[str, Any]) -> Dict[str, Any]:

@@ -13,7 +13,9 @@ from ..errors import InvalidInputError
 from ..explanations import Explanation
 from ..explanations.channel_selection import Selection, select_channels
 from ..explanations.maps import Placement, stretched, to_heatmap
-from ..explanations.methods import FROM_ZERO_METHODS
+from ..explanations.methods import FROM_ZERO_METHODS, METHODS
+from ..models.pretrained.config_check import check_config
+from .part_files import part_file, part_files, place_of, read_rows, row_count
 from .prepare import Preprocess, open_photo
 
 
@@ -78,15 +80,13 @@ class Predictions:
         self.folder = Path(folder)
         manifest = read_manifest(self.folder)
         self.facts, self._info = manifest["facts"], manifest["info"]
-        self.files: List[Path] = sorted(self.folder.glob("part-*.parquet"))
+        self.files: List[Path] = part_files(self.folder)
         self._source: Any = None
         self._preprocess: Optional[Preprocess] = None
 
     def __len__(self) -> int:
         """Return the number of rows that are there."""
-        import pyarrow.parquet as pq
-
-        return sum(pq.read_metadata(file).num_rows for file in self.files)
+        return sum(map(row_count, self.files))
 
     def __iter__(self) -> Iterator[Prediction]:
         """Read the rows, one file at a time."""
@@ -98,12 +98,11 @@ class Predictions:
 
         Raises:
             IndexError: If there is no such row.
+            InvalidInputError: If its file is damaged.
         """
-        import pyarrow.parquet as pq
-
         left = index if index >= 0 else len(self) + index
         for file in self.files if left >= 0 else []:
-            rows = pq.read_metadata(file).num_rows
+            rows = row_count(file)
             if left < rows:
                 return self._read(file)[left]
             left -= rows
@@ -119,15 +118,13 @@ class Predictions:
             The row.
 
         Raises:
-            InvalidInputError: If it is not there.
+            InvalidInputError: If it is not there, or its file is damaged.
         """
-        import pyarrow.parquet as pq
-
         unit, number = divmod(place[1], self.facts["rows"]["rows_per_file"])
-        file = self.folder / f"part-{place[0]:05d}-{unit:06d}.parquet"
-        if not file.is_file() or number >= (table := pq.read_table(file)).num_rows:
+        file = part_file(self.folder, place[0], unit)
+        if not file.is_file() or number >= row_count(file):
             raise InvalidInputError(f"{self.folder} has no row {place[1]} of part {place[0]}.")
-        return _prediction(table.slice(number, 1).to_pylist()[0], place)
+        return _rows_in(file, read_rows(file).slice(number, 1), place)[0]
 
     def photo(self, row: Prediction) -> Image.Image:
         """Return the photo of a row, from the data set.
@@ -145,9 +142,13 @@ class Predictions:
         from .predict.sources import SourceOptions
 
         if self._source is None:
-            options = SourceOptions(**self._info["source_options"])
+            try:
+                options = SourceOptions(**self._info["source_options"])
+                place = str(self._info["source"])
+            except (KeyError, TypeError) as error:
+                raise self._wrong(error) from error
             options = options._replace(revision=self.facts["source"].get("revision"))
-            source = open_source(self._info["source"], options)
+            source = open_source(place, options)
             if source.facts() != self.facts["source"]:
                 raise InvalidInputError(
                     f"{self._info['source']} has changed since {self.folder} was made."
@@ -175,21 +176,41 @@ class Predictions:
             An explanation of one photo.
 
         Raises:
-            InvalidInputError: If the row has an error, or the photo cannot be read.
+            InvalidInputError: If the row has an error, the photo cannot be read, or the manifest
+                does not describe the row.
         """
         if row.error is not None:
             raise InvalidInputError(f"{row.id} has no explanation: {row.error}")
+        given = self.photo(row) if photo is None else photo
+        try:
+            return self._explanation(row, given)
+        except InvalidInputError:
+            raise
+        except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            raise self._wrong(error) from error
+
+    def _wrong(self, error: Exception) -> InvalidInputError:
+        return InvalidInputError(
+            f"the manifest of {self.folder} does not describe its rows: {type(error).__name__}: "
+            f"{error}"
+        )
+
+    def _explanation(self, row: Prediction, given: Any) -> Explanation:
+        """Return a row as an explanation of a photo."""
         model = self.facts["model"]
         config = {k: tuple(v) if isinstance(v, list) else v
                   for k, v in model["preprocessing"].items()}  # fmt: skip
+        classes = {name: model[name] for name in ("num_classes", "label_names")}
+        check_config({**config, **classes}, f"The manifest of {self.folder}")
         self._preprocess = self._preprocess or Preprocess(config)
-        given = self.photo(row) if photo is None else photo
         prepared = self._preprocess([row.id], [given])
         if prepared.errors[0] is not None:
             raise InvalidInputError(f"{row.id}: {prepared.errors[0]}")
         mean, std = (torch.tensor(config[k]).view(3, 1, 1) for k in ("mean", "std"))
         images = prepared.pixels.float().div(255).sub(mean).div(std)
         raw = torch.from_numpy(row.map.copy())
+        if model["method"] not in METHODS:
+            raise ValueError(f"there is no method {model['method']!r}")
         from_zero = model["method"] in FROM_ZERO_METHODS
         gate = torch.zeros(1, 0) if row.gate is None else torch.from_numpy(row.gate.copy())[None]
         no_channels = Selection(torch.zeros(1, 0, dtype=torch.bool), ("",))
@@ -223,12 +244,9 @@ class Predictions:
         )
 
     def _read(self, file: Path) -> List[Prediction]:
-        import pyarrow.parquet as pq
-
-        part, unit = map(int, file.stem.split("-")[1:])
+        part, unit = place_of(file)
         first = unit * self.facts["rows"]["rows_per_file"]
-        rows = pq.read_table(file).to_pylist()
-        return [_prediction(cells, (part, first + i)) for i, cells in enumerate(rows)]
+        return _rows_in(file, read_rows(file), (part, first))
 
 
 def load_predictions(folder: Union[str, Path]) -> Predictions:
@@ -244,6 +262,15 @@ def load_predictions(folder: Union[str, Path]) -> Predictions:
         InvalidInputError: If it is no such folder.
     """
     return Predictions(folder)
+
+
+def _rows_in(file: Path, table: Any, place: Tuple[int, int]) -> List[Prediction]:
+    """Return the rows of a table, of which the first has the place."""
+    part, first = place
+    try:
+        return [_prediction(row, (part, first + i)) for i, row in enumerate(table.to_pylist())]
+    except (ValueError, TypeError) as error:  # cells that do not go together
+        raise InvalidInputError(f"{file} holds no predictions: {error}") from error
 
 
 def _prediction(cells: Dict[str, Any], place: Tuple[int, int]) -> Prediction:

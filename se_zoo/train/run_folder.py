@@ -19,11 +19,11 @@ from ..errors import InvalidInputError
 from ..files import name_without_tmp, replacing, write_json, write_text
 from ..text import one_line
 
-#: What a run writes into its folder. A run refuses a folder that holds anything else.
-_OWN = {
-    "state", "best", "export", "metrics.jsonl", "summary.csv", "summary.json", "curves.png",
-    "samples.png", "samples.json", "predictions.csv", "logs", "features", "upload", "lock",
-    "replaced.txt",
+#: Folders and files that a run writes into its folder. A run refuses one that holds anything else.
+_FOLDERS = {"state", "best", "export", "logs", "features", "upload"}
+_FILES = {
+    "metrics.jsonl", "summary.csv", "summary.json", "curves.png", "samples.png", "samples.json",
+    "predictions.csv", "lock", "replaced.txt",
 }  # fmt: skip
 #: File that names the broken training images, which others replaced.
 REPLACED = "replaced.txt"
@@ -70,7 +70,7 @@ class RunFolder:
             InvalidInputError: If there is such a file; the message names it.
         """
         present = self._present()
-        strange = sorted(n for n in present if n != CARD and name_without_tmp(n) not in _OWN)
+        strange = sorted(n for n in present if n != CARD and not self._is_own(n))
         if strange:
             raise InvalidInputError(
                 f"--run.output {self.path} holds {strange[0]}, which no run wrote; name another "
@@ -85,6 +85,11 @@ class RunFolder:
     def _present(self) -> Set[str]:
         """Return the names of what is in the folder."""
         return {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+
+    def _is_own(self, name: str) -> bool:
+        """Return whether a run may have written what has this name; pipes and devices never."""
+        plain, path = name_without_tmp(name), self.path / name
+        return path.is_dir() if plain in _FOLDERS else plain in _FILES and path.is_file()
 
     def claim(self, overwrite: bool) -> None:
         """Make and lock the folder, remove what an interrupted run left half-written, or empty it.
@@ -133,8 +138,8 @@ class RunFolder:
 
     def _remove_temporaries(self) -> None:
         """Remove files and checkpoints that a killed run left half-written."""
-        for checkpoint in self.states.glob("*.tmp"):
-            shutil.rmtree(checkpoint)
+        for left in self.states.glob("*.tmp"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         for folder in (self.path, self.path / "best", self.path / "features"):
             for path in folder.glob("*.tmp"):
                 if path.is_file():
@@ -150,15 +155,18 @@ class RunFolder:
                 file.write(json.dumps(row) + "\n")
 
     def rows(self) -> List[Dict[str, Any]]:
-        """Return the log so far, without a last line that was cut off."""
+        """Return the log so far, up to a line that was cut off or that no run wrote."""
         if not self.log_file.is_file():
             return []
-        found = []
-        for line in self.log_file.read_text("utf-8").splitlines():
+        found: List[Dict[str, Any]] = []
+        for line in self.log_file.read_bytes().splitlines():
             try:
-                found.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(row, dict) or not isinstance(row.get("update"), int):
+                break
+            found.append(row)
         return found
 
     def trim(self, update: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ...text import printable
 from .colours import paint
 
 if TYPE_CHECKING:
@@ -129,7 +130,11 @@ def _caption(draw: Any, tile: Tile, place: Tuple[int, int, int], zoom: float) ->
 
 
 def fit(text: str, width: float, zoom: float = 1.0) -> str:
-    """Shorten a text in its middle to a width in pixels: both ends of a file's name tell it."""
+    """Shorten a text in its middle to a width in pixels: both ends of a file's name tell it.
+
+    Control characters are escaped, and bytes of names that are not UTF-8, which no font can draw.
+    """
+    text = printable(text)
     if font(zoom).getlength(text) <= width:
         return text
     kept = len(text)

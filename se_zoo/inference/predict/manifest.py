@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, Mapping, Tuple
 import torch
 
 from ...errors import InvalidInputError
-from ...files import write_json
+from ...files import read_json, write_json
 from ...version import __version__
 
 MANIFEST = "predict.json"
@@ -29,8 +29,15 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
     """
     file = folder / MANIFEST
     try:
-        found: Dict[str, Any] = json.loads(file.read_text("utf-8"))
-        return {"facts": found["facts"], "info": found["info"]}
+        found: Dict[str, Any] = read_json(file)
+        facts, info = found["facts"], found["info"]
+        parts = [facts["model"], facts["source"], facts["rows"], info]
+        rows = facts["rows"]["rows_per_file"]
+        if not all(isinstance(part, dict) for part in parts):
+            raise ValueError("an entry is not a JSON object")
+        if not isinstance(rows, int) or rows < 1:
+            raise ValueError(f"rows_per_file is {rows!r}")
+        return {"facts": facts, "info": info}
     except FileNotFoundError:
         raise InvalidInputError(
             f"{folder} has no {MANIFEST}: it is no folder of se-zoo predict."

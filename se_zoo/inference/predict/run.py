@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...errors import InvalidInputError
 from ...files import replacing, write_json
 from ..batch import BatchExplainer
+from ..part_files import error_count, intact_rows, length_in, part_file, part_files
 from ..prepare import Prepared, Preprocess
 from .manifest import begin
 from .sources import Records, Source
@@ -107,14 +108,14 @@ class Run:
         self.rank, self.world = process
         self.counts = list(source.counts)
         for part, count in enumerate(self.counts):
-            end = self.end_file(part)
-            if count is None and end.exists():
-                self.counts[part] = int(end.read_text("utf-8"))
-        self.finished = {file.name: rows for file, rows in map(_rows_of, self._files()) if rows}
+            if count is None:
+                self.counts[part] = length_in(self.end_file(part))
+        found = {file.name: intact_rows(file) for file in part_files(out)}
+        self.finished = {name: rows for name, rows in found.items() if rows}
 
     def file(self, part: int, unit: int) -> Path:
         """Return the file of a range of a part."""
-        return self.out / f"part-{part:05d}-{unit:06d}.parquet"
+        return part_file(self.out, part, unit)
 
     def end_file(self, part: int) -> Path:
         """Return the file that says how many photos a streamed part has."""
@@ -210,20 +211,24 @@ class Run:
 
         Returns:
             What is there; None if files of other processes are missing.
+
+        Raises:
+            InvalidInputError: If a file is damaged, or there is one too many.
         """
         done = Run(self.source, self.out, self.explainer, self.batch_size, self.rows_per_file)
         if None in done.counts or next(done.missing(), None):
             return None
         files = sorted(self.out / name for name in done.finished)
-        errors = sum(map(_errors_of, files))
+        own = {done.file(part, unit) for part in range(len(done.counts))
+               for unit, _ in done.units(part)}  # fmt: skip
+        if strange := [file for file in files if file not in own]:
+            raise InvalidInputError(f"{strange[0]} is of other predictions; remove it.")
+        errors = sum(map(error_count, files))
         summary = Summary(sum(done.finished.values()), errors, len(files))
         for left in self.out.glob("*.tmp"):  # of killed processes; none is at work any more
             left.unlink(missing_ok=True)
         write_json(self.out / COMPLETE, summary._asdict())
         return summary
-
-    def _files(self) -> List[Path]:
-        return sorted(self.out.glob("part-*.parquet"))
 
 
 def predict(
@@ -255,8 +260,8 @@ def predict(
         What the folder holds when all is there; None if files of other processes are missing.
 
     Raises:
-        InvalidInputError: If the folder holds something else, or the options are no numbers above
-            zero.
+        InvalidInputError: If the folder holds something else or cannot be written, a file in it is
+            damaged, or the options are no numbers above zero.
     """
     for name, value in (("batch size", batch_size), ("rows of a file", rows_per_file)):
         if value < 1:
@@ -266,11 +271,14 @@ def predict(
         "source": source.facts(),
         "rows": {"batch_size": batch_size, "rows_per_file": rows_per_file},
     }
-    begin(out, facts, info or {})
-    run = Run(source, out, explainer, batch_size, rows_per_file, process)
-    with _bar(run, progress) as bar:
-        run.work(workers, bar)
-    return run.finish()
+    try:
+        begin(out, facts, info or {})
+        run = Run(source, out, explainer, batch_size, rows_per_file, process)
+        with _bar(run, progress) as bar:
+            run.work(workers, bar)
+        return run.finish()
+    except OSError as error:
+        raise InvalidInputError(f"{out} cannot be written: {error}") from error
 
 
 def write_rows(file: Path, table: Any) -> None:
@@ -281,7 +289,10 @@ def write_rows(file: Path, table: Any) -> None:
         table: A ``pyarrow.Table`` in the columns of :func:`se_zoo.inference.rows.schema`.
     """
     with replacing(file) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=_REPEATED)
+        pq.write_table(
+            table, temporary, compression="zstd", use_dictionary=_REPEATED,
+            write_page_checksum=True,
+        )  # fmt: skip
 
 
 def _bar(run: Run, progress: bool) -> Any:
@@ -290,20 +301,6 @@ def _bar(run: Run, progress: bool) -> Any:
 
     total = None if run.streamed() else sum(len(photos) for _, _, photos in run.missing())
     return tqdm(total=total, unit=" photos", disable=not progress or total == 0, smoothing=0.05)
-
-
-def _rows_of(file: Path) -> Tuple[Path, int]:
-    """Return a file and the number of its rows, 0 if it is damaged."""
-    try:
-        return file, pq.read_metadata(file).num_rows
-    except (OSError, pa.ArrowException):
-        return file, 0
-
-
-def _errors_of(file: Path) -> int:
-    """Return the number of a file's rows with an error."""
-    column = pq.read_table(file, columns=["error"]).column(0)
-    return len(column) - column.null_count
 
 
 class _Once:

@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
+import timm
+
 from ...errors import UnknownModelError
 from ...files import read_json
 
@@ -77,8 +79,8 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
         read_first: Whether its argument is a folder, whose file is looked at first.
 
     Returns:
-        A function of the same arguments. It raises UnknownModelError for a file that is not a
-        config. Values are checked if the architecture has an SE head; others are timm's.
+        A function of the same arguments. It raises UnknownModelError for a file that is missing or
+        not a config. Values are checked if the architecture has an SE head; others are timm's.
     """
 
     def reader(place: Any, *args: Any, **kwargs: Any) -> _Description:
@@ -86,8 +88,10 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
             read_config(file)
         try:
             cfg, architecture, model_args = read(place, *args, **kwargs)
-        except OSError:  # errors of the Hub's client are OSErrors or ValueErrors of their own kind
-            raise
+        except OSError as error:  # the Hub's client has OSErrors and ValueErrors of its own kind
+            if not read_first:
+                raise
+            raise UnknownModelError(f"{place} has no config.json to read: {error}") from error
         except _UNREADABLE as error:
             if type(error).__module__.partition(".")[0] == "huggingface_hub":
                 raise
@@ -97,6 +101,11 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
             ) from error
         if not isinstance(cfg, dict) or not isinstance(architecture, str):
             raise UnknownModelError(f"The config.json of {place} is not one that timm wrote.")
+        if not timm.is_model(architecture):
+            raise UnknownModelError(
+                f"Unknown model {architecture[:80]!r} in the config.json of {place}: neither "
+                "se_zoo nor timm has it."
+            )
         if "_sehead" in architecture:
             check_description(cfg, model_args, f"The config.json of {place}")
         return cfg, architecture, model_args

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast
 from torch import nn
 
+from ...text import one_line, printable
 from ..ema import EvalWeights
 from ..options import option_differences
 from . import state
@@ -59,7 +60,8 @@ class Checkpoints:
 
         Raises:
             StateError: If there are checkpoints and none is complete, if ``resume`` has none, or if
-                the checkpoint is of a run with another identity or with other data.
+                the checkpoint is of a run with another identity or with other data, or its files
+                are not those of a run.
         """
         places = [("its own last checkpoint", self.folder)]
         if resume is not None:
@@ -72,6 +74,7 @@ class Checkpoints:
                     "--run.overwrite starts anew."
                 )
             for problem in problems:
+                problem = printable(problem)
                 self.accelerator.print(f"damaged checkpoint, an older one is used: {problem}")
             if step is not None:
                 return self._load(step, data, accept_changed_data), f"{name}, {step}"
@@ -104,8 +107,17 @@ class Checkpoints:
             self.accelerator.print(f"continues with changed data: {changes}")
         elif not progress.data:
             self.accelerator.print(f"{step} does not say on which data it was trained")
-        self.accelerator.load_state(str(step))
-        self.eval_weights.load(step)
+        try:
+            self.accelerator.load_state(str(step))
+            self.eval_weights.load(step)
+        # Its files are as they were written, so somebody wrote others. torch, Accelerate and
+        # safetensors raise many kinds of errors, of pickles too, which they do not execute.
+        except Exception as error:
+            raise state.StateError(
+                f"{step} cannot be loaded: {type(error).__name__}: {one_line(error)}. Remove this "
+                "folder to continue from the checkpoint before, or add --run.overwrite to start "
+                "anew."
+            ) from error
         return replace(progress, config=self.identity, data=data)
 
     def _changes_of_data(

@@ -5,7 +5,6 @@ scaler), the averaged weights, ``progress.json``, and ``manifest.json`` with the
 every file. It is written under another name and renamed when it is complete.
 """
 
-import json
 import os
 import re
 import shutil
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ...errors import SEZooError
-from ...files import write_json
+from ...files import read_json, write_json
 from ...models.pretrained.manifest import sha256_of
 
 _STEP = re.compile(r"step_(\d+)")
 MANIFEST = "manifest.json"
+_PROGRESS = "progress.json"
 
 
 class StateError(SEZooError, RuntimeError):
@@ -77,7 +77,7 @@ def finish(temporary: Path, progress: Progress, keep: int) -> Path:
     Returns:
         The folder of the checkpoint.
     """
-    write_json(temporary / "progress.json", asdict(progress))
+    write_json(temporary / _PROGRESS, asdict(progress))
     listed = {
         str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
         for p in _files(temporary)
@@ -96,22 +96,27 @@ def finish(temporary: Path, progress: Progress, keep: int) -> Path:
 
 def steps(folder: Path) -> List[Path]:
     """Return the folders of the finished checkpoints, oldest first."""
-    found = [(m, p) for p in folder.glob("step_*") if (m := _STEP.fullmatch(p.name))]
+    found = [(m, p) for p in folder.glob("step_*") if (m := _STEP.fullmatch(p.name)) and p.is_dir()]
     return [p for _, p in sorted(found, key=lambda pair: int(pair[0][1]))]
 
 
 def _problem_of(folder: Path) -> Optional[str]:
     """Return what is wrong with a checkpoint, naming the file; None if it is complete."""
     try:
-        listed: Dict[str, Dict[str, Any]] = json.loads((folder / MANIFEST).read_text("utf-8"))
+        listed: Dict[str, Dict[str, Any]] = read_json(folder / MANIFEST)
     except (OSError, ValueError) as error:
         return f"{folder / MANIFEST} cannot be read ({error})"
+    entries = list(listed.values()) if isinstance(listed, dict) else [None]
+    if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= set(entry) for entry in entries):
+        return f"{folder / MANIFEST} does not list bytes and sha256 of every file"
+    if _PROGRESS not in listed:
+        return f"{folder / MANIFEST} does not list {_PROGRESS}"
     for name, entry in listed.items():
         path = folder / name
         if not path.is_file():
             return f"{path} is missing"
         if path.stat().st_size != entry["bytes"]:
-            return f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+            return f"{path} has {path.stat().st_size} bytes instead of {entry['bytes']!r:.40}"
         if sha256_of(path) != entry["sha256"]:
             return f"{path} was changed: its SHA-256 is not the one in {MANIFEST}"
     return None
@@ -129,5 +134,44 @@ def latest(folder: Path) -> Tuple[Optional[Path], List[str]]:
 
 
 def read_progress(folder: Path) -> Progress:
-    """Return the progress stored in a complete checkpoint."""
-    return Progress(**json.loads((folder / "progress.json").read_text("utf-8")))
+    """Return the progress stored in a complete checkpoint.
+
+    Raises:
+        StateError: If it is not one that a run wrote.
+    """
+    file = folder / _PROGRESS
+    try:
+        progress = Progress(**read_json(file))
+        if problem := _progress_problem(progress, folder):
+            raise ValueError(problem)
+    except (OSError, ValueError, TypeError) as error:
+        raise StateError(f"{file} was not written by a run: {error}") from error
+    return progress
+
+
+def _progress_problem(progress: Progress, folder: Path) -> str:
+    """Return which entry cannot be, or ""."""
+    step, update = _STEP.fullmatch(folder.name), progress.update
+    if step is None or not isinstance(update, int) or update != int(step[1]):
+        return f"update is {update!r:.40} in {folder.name}"
+    numbers = {"loss_sums": progress.loss_sums, "seconds": [progress.seconds]}
+    if progress.best is not None or progress.best_update is not None:
+        numbers["best and best_update"] = [progress.best, progress.best_update]
+    for name, values in numbers.items():
+        if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+            return f"{name} is {values!r:.80}"
+    for name, values in (("config", progress.config), ("data", progress.data)):
+        if not isinstance(values, dict):
+            return f"{name} is {values!r:.80}"
+    if not all(isinstance(split, dict) for split in progress.data.values()):
+        return f"data is {progress.data!r:.80}"
+    known, sessions = {"starts_from", "commit", "environment"}, progress.sessions
+    if not isinstance(sessions, list) or not all(
+        isinstance(s, dict) and known <= set(s) for s in sessions
+    ):
+        return f"sessions is {sessions!r:.80}"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

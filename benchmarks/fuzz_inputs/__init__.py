@@ -1,0 +1,1 @@
+"""Inputs for :mod:`benchmarks.fuzz`: for each reader, what is written and how it is read."""
