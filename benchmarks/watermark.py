@@ -41,8 +41,6 @@ from se_zoo.inference.report.suspects import Suspect, find_suspects
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE, SHARE, BATCH = 4, 0.3, 32
 CASES = ("watermark", "clean")
-#: Training starts here: from scratch it takes twice as long.
-START = "se_zoo/resnet18_slim_celeba"
 
 
 class Mark(NamedTuple):
@@ -82,14 +80,15 @@ def as_input(images: np.ndarray) -> torch.Tensor:
 
 
 def train(images: np.ndarray, classes: np.ndarray, epochs: int, seed: int) -> Any:
-    """Train the bundled face model on; no flips, which would move the corner."""
+    """Train a ResNet-10 of a quarter of the width; no flips, which would move the corner."""
     torch.manual_seed(seed)
-    model: Any = timm.create_model(START, pretrained=True, num_classes=len(NAMES))
+    sizes = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}
+    model: Any = timm.create_model("resnet18_slim_sehead", num_classes=len(NAMES), **sizes)
     model.pretrained_cfg.update(label_names=list(NAMES), input_size=(3, 32, 32), pool_size=(4, 4))
-    model.map_offset = (0.0, 0.0)  # it was measured on faces
+    model = model.to(memory_format=torch.channels_last)
     pixels, targets = as_input(images), torch.from_numpy(classes.astype(np.int64))
     whole = len(pixels) // BATCH * BATCH
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
     steps = epochs * whole // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     model.train()
@@ -130,7 +129,7 @@ def case(args: argparse.Namespace, seed: int, watermark: bool, folder: Path) -> 
     data.mkdir(parents=True)
     for i, image in enumerate(images):
         Image.fromarray(image).save(data / f"{i:05d}.png")
-    explainer = se_zoo.BatchExplainer(model, name="resnet18_slim_sehead on CIFAR-10")
+    explainer = se_zoo.BatchExplainer(model, name="a ResNet-10 on CIFAR-10")
     info = {"source": str(data), "source_options": SourceOptions()._asdict()}
     predict(open_source(str(data)), out, explainer, batch_size=250, info=info)
     # Without --keep, nobody looks at the page; photos take longest to draw.
@@ -168,8 +167,8 @@ def main() -> None:
         "--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run of each case"
     )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="with, without")
-    parser.add_argument("--images", type=int, default=6000, help="training images")
-    parser.add_argument("--epochs", type=int, default=6, help="passes over them")
+    parser.add_argument("--images", type=int, default=15000, help="training images")
+    parser.add_argument("--epochs", type=int, default=3, help="passes over them")
     parser.add_argument("--keep", type=Path, help="folder to keep predictions and pages in")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
