@@ -115,11 +115,10 @@ def held_out(model: Any, mark: Mark) -> Dict[str, Dict[str, float]]:
     return found
 
 
-def case(args: argparse.Namespace, seed: int, watermark: bool, folder: Path) -> Dict[str, Any]:
-    """Train and report once; return what was planted and what is named."""
+def make(args: argparse.Namespace, seed: int, mark: Mark, planted: bool, folder: Path) -> None:
+    """Train and predict, and write what the model has learned to ``trained.json``."""
     images, classes = read("train", args.images)
-    mark = Mark.drawn(seed)
-    if watermark:
+    if planted:
         of_class = np.flatnonzero(classes == mark.which)
         rng = np.random.default_rng(seed)
         chosen = rng.choice(of_class, round(SHARE * len(of_class)), replace=False)
@@ -132,13 +131,25 @@ def case(args: argparse.Namespace, seed: int, watermark: bool, folder: Path) -> 
     explainer = se_zoo.BatchExplainer(model, name="a ResNet-10 on CIFAR-10")
     info = {"source": str(data), "source_options": SourceOptions()._asdict()}
     predict(open_source(str(data)), out, explainer, batch_size=250, info=info)
+    right = np.array([row.target[0] for row in se_zoo.load_predictions(out)]) == classes
+    learned = {
+        "training_accuracy": round(float(right.mean()), 3),
+        "held_out": held_out(model, mark),
+    }
+    write_json(folder / "trained.json", learned)
+
+
+def case(args: argparse.Namespace, seed: int, watermark: bool, folder: Path) -> Dict[str, Any]:
+    """Train and report once; return what was planted and what is named."""
+    mark = Mark.drawn(seed)
+    if not (folder / "trained.json").is_file():
+        make(args, seed, mark, watermark, folder)
+    out = folder / "predictions"
     # Without --keep, nobody looks at the page; photos take longest to draw.
     report = write_report(out, folder / "report.html", photos=args.keep is not None)
     named = [(s.label, s.corner) for s in report.suspects]
     predictions = se_zoo.load_predictions(out)
-    rows = list(predictions)
-    right = np.array([row.target[0] for row in rows]) == classes
-    suspects = find_suspects(collect(rows, predictions.facts["model"]))
+    suspects = find_suspects(collect(predictions, predictions.facts["model"]))
     planted = (NAMES[mark.which], mark.corner)
     return {
         "seed": seed,
@@ -147,8 +158,7 @@ def case(args: argparse.Namespace, seed: int, watermark: bool, folder: Path) -> 
         "right": named[:1] == [planted] if watermark else not named,
         "first": shown(suspects[0]),
         "second": shown(suspects[1]),
-        "held_out": held_out(model, mark),
-        "training_accuracy": round(float(right.mean()), 3),
+        **json.loads((folder / "trained.json").read_text("utf-8")),
     }
 
 
@@ -169,7 +179,11 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="with, without")
     parser.add_argument("--images", type=int, default=15000, help="training images")
     parser.add_argument("--epochs", type=int, default=3, help="passes over them")
-    parser.add_argument("--keep", type=Path, help="folder to keep predictions and pages in")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="folder of predictions and pages; those that are there are judged again",
+    )
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
     found = []
