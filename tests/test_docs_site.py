@@ -3,13 +3,16 @@
 `.ci/run` builds the site before the tests and names its folder in SE_ZOO_SITE.
 """
 
+import html
 import os
+import re
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import se_zoo
 from tools import build_docs, site_pages
@@ -43,6 +46,22 @@ def test_notebook_ran_and_shows_outputs(site: Path, name: str) -> None:
         assert "facts.yaml: fill it in" in page and "would go to you/uniforms" in page
     else:
         assert "<img" in page
+
+
+@pytest.mark.slow
+def test_notebook_shows_the_picture_of_an_explanation_that_a_cell_names(site: Path) -> None:
+    page = (site / "notebooks" / "first_explanation.html").read_text("utf-8")
+    named = 0
+    for cell in page.split('<div class="cell_input')[1:]:
+        code, _, output = cell.partition('<div class="cell_output')
+        lines = html.unescape(re.sub("<[^>]+>", "", code)).strip().splitlines()
+        if lines[-1] == "explanation":
+            named += 1
+            picture = re.search(r'<img[^>]* src="\.\./(_images/[^"]+\.png)"', output)
+            assert picture, "the cell's output is no picture"
+            with Image.open(site / picture[1]) as image:
+                assert min(image.size) > 200
+    assert named == 3
 
 
 @pytest.mark.slow

@@ -70,6 +70,11 @@ def test_every_readable_file_has_a_picture_below_the_same_folders(done: Result) 
             picture.load()
 
 
+def test_pictures_are_packed_at_the_fastest_level(done: Result) -> None:
+    packed = (done.out / "b.png").read_bytes().split(b"IDAT", 1)[1]
+    assert packed[:2] == b"\x78\x01", "zlib's header names its level"
+
+
 def test_table_has_a_row_for_every_file(done: Result, phone: Path) -> None:
     rows = rows_of(done.out / "explanations.csv")
     names = ["a.gif", "a.jpg", "b.jpg", "empty.png", "half.jpg", "red\x1b[31m.jpg",
