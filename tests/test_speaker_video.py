@@ -269,6 +269,17 @@ def test_boxes_are_green_where_somebody_speaks() -> None:
     assert draw_scores(picture, 7, [one])[27, 25, 0] > 50  # warm in the middle of the face
 
 
+def test_a_legend_names_the_colours_of_the_bar() -> None:
+    picture, one = np.zeros((240, 320, 3), np.uint8), scored_track()
+    drawn = draw_scores(picture, 2, [one])
+    corner = drawn[-20:, :180].reshape(-1, 3).tolist()
+    sound, face, body = ([70, 130, 220], [240, 170, 40], [150, 90, 200])
+    assert sound in corner and face in corner and body not in corner
+    assert not draw_scores(picture, 0, [one])[-20:].any(), "no legend without a face"
+    bar = drawn[45, 12:40].tolist()
+    assert sound in bar and face in bar
+
+
 def test_video_keeps_its_sound_and_the_table_is_avas(tmp_path: Path) -> None:
     wave = (8000 * np.sin(np.arange(2 * RATE) * 2 * np.pi * 440 / RATE)).astype(np.int16)
     source = write_video(tmp_path / "v.mkv", 50, wave)
@@ -326,6 +337,21 @@ def test_faces_and_sound_of_a_video(tmp_path: Path) -> None:
     torch.testing.assert_close(scores, torch.from_numpy(scored.scores), atol=1e-5, rtol=0)
 
 
+def test_faces_of_a_table_are_scored(tiny: str, tmp_path: Path) -> None:
+    """No detector is needed; the frames are the file's, which has 50 a second."""
+    path = write_video(tmp_path / "talk.mkv", 60, noise(1.2), fps=50)
+    table = tmp_path / "boxes.csv"
+    table.write_text("frame,x0,y0,x1,y1,track\n0,8,8,30,30,a\n58,8,8,30,30,a\n20,40,8,60,28,b\n"
+                     "40,40,8,60,28,b\n", "utf-8")  # fmt: skip
+    speaker(path, "--model", tiny, "--out", tmp_path / "out.mp4", "--boxes", table)
+    rows = read_ava(tmp_path / "out.csv", "score", boxes=True)
+    assert [row.key[0] for row in rows].count("talk_0") == 30
+    second = [row for row in rows if row.key[0] == "talk_1"]
+    assert [second[0].key[1], second[-1].key[1], len(second)] == ["0.4", "0.8", 11]
+    assert second[0].box == pytest.approx((40 / 64, 8 / 48, 60 / 64, 28 / 48), abs=1e-5)
+    assert (tmp_path / "out.mp4").is_file()
+
+
 def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="finding faces needs OpenCV (extra: speaker)")
     silent = write_video(tmp_path / "silent.mkv", 12)
@@ -339,6 +365,14 @@ def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None
         ([tmp_path / "gone.mp4", "--model", tiny, "--out", out], "no such file"),
         ([empty, "--model", tiny, "--out", tmp_path / "out.avi"], "must be an .mp4"),
         ([empty, "--model", tiny, "--out", out, "--every", "0"], "--every must be"),
+        ([empty, "--model", tiny, "--out", out, "--faces", "0"], "--faces must be"),
+        ([empty, "--model", tiny, "--out", out, "--smallest", "3"], "--smallest must lie"),
+        ([empty, "--model", tiny, "--out", out, "--boxes", tmp_path / "none.csv"], "cannot read"),
+        (
+            [empty, "--model", tiny, "--boxes", empty, "--face-model", empty, "--out", out],
+            "leave out --face-model",
+        ),
+        ([empty, "--model", tiny, "--face-model", empty, "--out", out], "no YuNet network"),
         ([empty, "--model", "asd_small_sehead", "--out", out], "se-zoo convert lr-asd"),
     ]
     for args, says in cases:

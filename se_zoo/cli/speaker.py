@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Literal, Optional
+from typing import Any, Callable, Dict, List, Literal, Optional
 
 import tyro
 
@@ -30,12 +30,25 @@ class Speaker:
     out: Optional[Path] = None
     """The annotated video, .mp4; by default speaker.mp4. The csv has the same name; files of these
     names are replaced."""
-    method: Literal["contribution", "gate", "activation"] = "contribution"
-    """Which map is drawn on the faces."""
+    method: Optional[Literal["contribution", "gate", "activation"]] = None
+    """Which map is drawn on the faces; by default the one that points best, as the model's config
+    says."""
     audio: int = 0
     """Number of the sound track, from 0, if the video has several."""
     every: int = 3
     """Of so many frames one is searched for faces; between them, boxes are interpolated."""
+    face_model: Optional[Path] = None
+    """Find faces with YuNet, in this ONNX file: it finds more than OpenCV's cascades, and turned
+    heads. OpenCV 5 has no cascades and needs it."""
+    faces: Optional[int] = None
+    """Score at most so many faces at a time: the largest."""
+    smallest: float = 0.0
+    """Leave out smaller faces: least side as a share of the picture's shorter side."""
+    shortest: float = 0.4
+    """Leave out faces that are seen for fewer seconds."""
+    boxes: Optional[Path] = None
+    """Take the faces from this csv instead of finding them: the columns frame, x0, y0, x1, y1
+    (frames of the file from 0, pixels) and, if it has one, track. All of them are scored."""
 
 
 def run_speaker(args: Speaker) -> None:
@@ -47,27 +60,24 @@ def run_speaker(args: Speaker) -> None:
     """
     from ..data.faces.sound import probe_sound
     from ..models import create_speaker_model
-    from ..speaker import HaarDetector, find_tracks, score_tracks, sound_features
+    from ..speaker import score_tracks, sound_features
     from ..speaker.annotate import write_annotated, write_table
     from ..speaker.video_frames import Pictures
 
     out = args.out or Path("speaker.mp4")
-    if out.suffix.lower() != ".mp4" or not out.parent.is_dir():
-        raise InvalidInputError(f"--out {out} must be an .mp4 file in an existing folder")
-    if args.every < 1:
-        raise InvalidInputError("--every must be 1 or more.")
-    if args.video.is_file() and out.exists() and out.samefile(args.video):
-        raise InvalidInputError(f"--out {out} is the video itself.")
-    detector = HaarDetector()
+    _check(args, out)
+    find = _face_finder(args)
     model = create_speaker_model(args.model, pretrained=True)
     pictures = Pictures(args.video)
     print(probe_sound(args.video, str(args.video), args.audio))
     sound = sound_features(args.video, str(args.video), pictures.begins, args.audio)
     stages: Dict[str, float] = {}
     with _stage("find faces", pictures, stages) as seen:
-        tracks = find_tracks(pictures, detector, args.every, seen=seen)
+        tracks = find(pictures, seen)
     if not tracks:
-        raise DataError(f"{args.video}: no face was found, or none for long enough.")
+        raise DataError(
+            f"{args.video}: no face was found, or none that is large, long and steady enough."
+        )
     with _stage("score", pictures, stages) as seen:
         scored = score_tracks(model, pictures, tracks, sound, args.method, seen)
     size = next(iter(pictures)).shape[1::-1]
@@ -80,6 +90,42 @@ def run_speaker(args: Speaker) -> None:
         print(f"face {number}: second {first:.2f} to {after:.2f}, speaks in {spoken:.0%} of it")
     rates = ", ".join(f"{name} {len(pictures) / s:.0f}" for name, s in stages.items())
     print(f"{out}, {out.with_suffix('.csv')}: {len(pictures)} frames; frames a second: {rates}")
+
+
+def _check(args: Speaker, out: Path) -> None:
+    """Refuse options that cannot work."""
+    if out.suffix.lower() != ".mp4" or not out.parent.is_dir():
+        raise InvalidInputError(f"--out {out} must be an .mp4 file in an existing folder")
+    if args.every < 1:
+        raise InvalidInputError("--every must be 1 or more.")
+    if args.faces is not None and args.faces < 1:
+        raise InvalidInputError("--faces must be 1 or more.")
+    if not 0 <= args.smallest <= 1 or args.shortest < 0:
+        raise InvalidInputError("--smallest must lie between 0 and 1, and --shortest must be >= 0.")
+    if args.boxes is not None and args.face_model is not None:
+        raise InvalidInputError("--boxes already says where faces are; leave out --face-model.")
+    if args.video.is_file() and out.exists() and out.samefile(args.video):
+        raise InvalidInputError(f"--out {out} is the video itself.")
+
+
+def _face_finder(args: Speaker) -> Callable[[Any, Any], List[Any]]:
+    """Return a function from a video's pictures to face tracks: by a detector or by a table."""
+    from ..data.faces.detect import open_detector
+    from ..speaker import FaceFilter, find_tracks, read_boxes, tracks_of_boxes
+
+    if args.boxes is not None:
+        name, rows = str(args.boxes), read_boxes(args.boxes)
+
+        def from_table(pictures: Any, seen: Any) -> List[Any]:
+            width, height = next(iter(pictures)).shape[1::-1]
+            seen(len(pictures))
+            return tracks_of_boxes(rows, pictures.numbers, (width, height), name)
+
+        return from_table
+    detector = open_detector(args.face_model)
+    frames = round(args.shortest * 25)
+    keep = FaceFilter(smallest=args.smallest, shortest=frames, most=args.faces)
+    return lambda pictures, seen: find_tracks(pictures, detector, args.every, None, seen, keep)
 
 
 class _stage:
