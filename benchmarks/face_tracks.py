@@ -20,6 +20,7 @@ import math
 import os
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -38,6 +39,8 @@ from se_zoo.speaker.video_frames import Pictures
 STEP, WITH_FACES = 16, frozenset((240, 400, 416, 432, 560, 880))
 #: Width and height of the videos, and the side of the pasted head, all in pixels.
 SIZE, HEAD = (480, 360), (130, 160)
+#: Borders of the bins of turn.
+TURNS = (0.0, 0.05, 0.1, 1.0)
 #: Mask values of the nose and both eyes.
 NOSE, EYES = 2, (4, 5)
 YUNET = "weights/face_detection_yunet_2026may.onnx"
@@ -56,14 +59,13 @@ class Measure:
 
 
 def _turned_heads(folder: Path) -> List[Tuple[float, np.ndarray, np.ndarray]]:
-    """Return turn, picture (H, W, 3) and centre of the nose (x, y) of each image, by turn."""
+    """Return turn, picture (H, W, 3) and centre of the nose (x, y) of each image."""
     table = parquet.read_table(folder / "celeba_parts/parts.parquet", columns=["image", "mask"])
     found = []
     for row in table.to_pylist():
-        picture, mask = (
-            np.asarray(Image.open(io.BytesIO(row[name]["bytes"])).convert(mode))
-            for name, mode in (("image", "RGB"), ("mask", "P"))
-        )
+        mask = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
+        image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
+        picture = np.asarray(image.resize(mask.shape[::-1]))  # some images are half as large
         parts = [np.argwhere(mask == part)[:, ::-1] for part in (NOSE, *EYES)]
         if min(map(len, parts)) < 5:  # an eye is hidden, by hair or glasses
             continue
@@ -71,23 +73,22 @@ def _turned_heads(folder: Path) -> List[Tuple[float, np.ndarray, np.ndarray]]:
         line = (right - left) / np.linalg.norm(right - left)
         turn = abs(float((nose - (left + right) / 2) @ line)) / float(np.linalg.norm(right - left))
         found.append((turn, picture, nose))
-    return sorted(found, key=lambda one: one[0])
+    return found
 
 
 def _detection_rates(detectors: Dict[str, Any], folder: Path) -> Dict[str, Any]:
     """Return by bin of turn: its borders, its images, and the share that each detector finds."""
     heads, bins = _turned_heads(folder), {}
-    for number, name in enumerate(("straight", "turned", "most turned")):
-        part = heads[len(heads) * number // 3 : len(heads) * (number + 1) // 3]
-        rates = {}
+    for low, high in pairwise(TURNS):
+        part = [head for head in heads if low <= head[0] < high]
+        rates: Dict[str, float] = {}
         for label, detector in detectors.items():
             hits = [
                 any(x0 < x < x1 and y0 < y < y1 for x0, y0, x1, y1, *_ in detector(picture))
                 for _, picture, (x, y) in part
             ]
             rates[label] = round(float(np.mean(hits)), 4)
-        turns = [round(part[0][0], 3), round(part[-1][0], 3)]
-        bins[name] = {"turn": turns, "images": len(part), **rates}
+        bins[f"{low} to {high}"] = {"images": len(part), **rates}
     return bins
 
 

@@ -341,7 +341,7 @@ def test_faces_of_a_table_are_scored(tiny: str, tmp_path: Path) -> None:
     """No detector is needed; the frames are the file's, which has 50 a second."""
     path = write_video(tmp_path / "talk.mkv", 60, noise(1.2), fps=50)
     table = tmp_path / "boxes.csv"
-    table.write_text("frame,x0,y0,x1,y1,track\n0,8,8,30,30,a\n58,8,8,30,30,a\n20,40,8,60,28,b\n"
+    table.write_text("frame,x0,y0,x1,y1,track\n0,8,8,30,30,a\n30,8,8,30,30,a\n58,8,8,30,30,a\n20,40,8,60,28,b\n"
                      "40,40,8,60,28,b\n", "utf-8")  # fmt: skip
     speaker(path, "--model", tiny, "--out", tmp_path / "out.mp4", "--boxes", table)
     rows = read_ava(tmp_path / "out.csv", "score", boxes=True)

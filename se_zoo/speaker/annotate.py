@@ -19,6 +19,8 @@ _SPEAKS, _SILENT = (60, 200, 80), (210, 70, 60)
 #: Sample rates that AAC supports, in Hz.
 _AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000,
               11_025, 8_000)  # fmt: skip
+#: A picture of fewer rows has no room for a legend.
+_LEAST_HEIGHT = 160
 #: Names and colours of the bar, by modality.
 _BAR = {
     "audio": ("sound", (70, 130, 220)),
@@ -31,7 +33,7 @@ def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) 
     """Draw the boxes, maps and scores of a frame into a copy of its picture.
 
     A bar below each box shows the shares of sound (blue), face (yellow) and body (violet); while a
-    face is seen, a legend in the corner says so.
+    face is seen, a legend in the corner says so, unless the picture is tiny.
 
     Args:
         picture: (H, W, 3) uint8, RGB.
@@ -64,7 +66,7 @@ def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) 
             end = begin + float(share) * (x1 - x0)
             draw.rectangle((begin, y1 + width, end, y1 + width + height), fill=_BAR[name][1])
             begin = end
-    if here:
+    if here and image.height >= _LEAST_HEIGHT:
         _legend(draw, image.height, here[0].modalities, font)
     return np.asarray(image)
 
