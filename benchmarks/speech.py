@@ -107,7 +107,9 @@ def answers(model: Any, clip: SpeakerClip) -> List[np.ndarray]:
     return [(model(*given).logits[0] > 0).numpy() for given in inputs]
 
 
-def _measure(model: Any, folder: Path, clips: int, which: str) -> Dict[str, Any]:
+def _measure(
+    model: Any, folder: Path, clips: int, which: str, finder: Optional[str] = None
+) -> Dict[str, Any]:
     """Measure a model.
 
     Args:
@@ -116,6 +118,7 @@ def _measure(model: Any, folder: Path, clips: int, which: str) -> Dict[str, Any]
         clips: Largest number of clips.
         which: ``"all"`` clips with alignments, every sixth of them (``"held-out"``), or the
             ``"others"``, without alignments.
+        finder: YuNet's ONNX file, if it should find the faces; None: the cascades.
     """
     detector = YuNetDetector(folder / "weights" / "face_detection_yunet_2026may.onnx")
     figures: Dict[str, List[float]] = {"accuracy": [], "speech": [], "frozen": [], "silence": []}
@@ -127,7 +130,7 @@ def _measure(model: Any, folder: Path, clips: int, which: str) -> Dict[str, Any]
         names = sorted(file.stem for file in (folder / "grid" / "video").glob("multi_*.mpg"))
     for name in names[:clips]:
         video = folder / "grid" / "video" / f"{name}.mpg"
-        clip = max(load_speakers(video), key=lambda face: len(face.track))
+        clip = max(load_speakers(video, finder), key=lambda face: len(face.track))
         said, frozen, quiet = answers(model, clip)
         chosen = said
         if which != "others":
@@ -173,12 +176,14 @@ def main() -> None:
         which.add_argument(
             f"--{name}", dest="which", action="store_const", const=name, default="all", help=text
         )
+    parser.add_argument("--face-model", help="YuNet's ONNX file, to find faces instead of cascades")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     if "SE_ZOO_DATA" not in os.environ:
         sys.exit("Set SE_ZOO_DATA to the folder that holds grid/ and weights/.")
     model = create_speaker_model(args.model, pretrained=True)
-    found = _measure(model, Path(os.environ["SE_ZOO_DATA"]), args.clips, args.which)
+    folder = Path(os.environ["SE_ZOO_DATA"])
+    found = _measure(model, folder, args.clips, args.which, args.face_model)
     print(json.dumps(found, indent=1))
     if args.out is not None:
         args.out.write_text(json.dumps({**provenance(), **found}, indent=1) + "\n", "utf-8")

@@ -358,9 +358,9 @@ def test_convert_writes_a_model(
     cli.main(["card", str(tmp_path / "asd")])  # its facts and figures are there
     card = capsys.readouterr().out
     assert "license: mit" in card and "are answered as the word" in card
-    assert json.loads((tmp_path / "asd" / "config.json").read_text())["architecture"] == (
-        "asd_small_sehead"
-    )
+    config = json.loads((tmp_path / "asd" / "config.json").read_text())
+    assert config["architecture"] == "asd_small_sehead"
+    assert config["model_args"]["map_method"] == "activation", "the one that points best"
 
 
 def test_where_images_are_wanted_a_speaker_model_is_refused(tmp_path: Path) -> None:
