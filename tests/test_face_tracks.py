@@ -187,3 +187,21 @@ def test_a_broken_table_is_refused(tmp_path: Path, text: str, says: str) -> None
     path = table(tmp_path, text)
     with pytest.raises(DataError, match=says):
         tracks_of_boxes(read_boxes(path), list(range(10)), (80, 60), str(path))
+
+
+# The benchmarks
+
+
+def test_a_track_is_false_if_it_lies_beside_the_pasted_head() -> None:
+    pytest.importorskip("pyarrow", reason="the benchmark reads parquet (extra: predict)")
+    from benchmarks.face_tracks import HEAD, _is_head
+
+    assert _is_head(track(side=40), (0, 0)) and not _is_head(track(side=40), (60, 60))
+    leaves = Track(0, np.tile([5.0, 5.0, 45.0, 45.0], (20, 1)) + np.arange(20)[:, None] * 12)
+    assert not _is_head(leaves, (0, 0)) and HEAD == (130, 160)
+
+
+def test_the_mouth_is_a_box_around_its_corners() -> None:
+    from benchmarks.speech import mouth_box
+
+    assert mouth_box(np.array([[40.0, 80.0], [60.0, 80.0]])).tolist() == [32, 67, 68, 93]
