@@ -2,18 +2,21 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
 
 from ..data.video.index import is_video
 from ..errors import DataError, InvalidInputError, SEZooError
 from ..files import read_json, replacing, write_json
-from .speaker import Speaker, face_finder, score_video
+from .speaker_video import face_finder, score_video
+
+if TYPE_CHECKING:
+    from .speaker import Speaker
 
 #: Options that decide about the rows; a folder holds the rows of one set of them.
 _OPTIONS = ("model", "method", "audio", "every", "face_model", "faces", "smallest", "shortest")
 
 
-def run_folder(args: Speaker) -> None:
+def run_folder(args: "Speaker") -> None:
     """Score all videos of a folder and its subfolders.
 
     A video whose rows lie in the folder of the results is done; they are written last, whole or not
@@ -72,7 +75,7 @@ def _videos(folder: Path, out: Path) -> Dict[str, Path]:
     return found
 
 
-def _check_options(args: Speaker, out: Path) -> None:
+def _check_options(args: "Speaker", out: Path) -> None:
     """Refuse a folder with results of other options; write down those of a new one."""
     options = {name: getattr(args, name) for name in _OPTIONS}
     options = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
