@@ -25,7 +25,7 @@ from typing import Any, Dict, List, Tuple
 import torch
 from grid_tracks import KINDS, loudness, prepare
 
-from se_zoo.data import TrackDataConfig, open_tracks
+from se_zoo.data import TrackDataConfig, TrackTable, open_tracks
 from se_zoo.data.faces.ava import read_ava
 from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.files import write_json
@@ -86,18 +86,25 @@ DEFAULT = GridSpeakerOptions(
 
 
 def _measure(config: SpeakerConfig) -> Dict[str, Any]:
+    """Return the figures of a run's predictions."""
+    table = open_tracks(replace(config.data, limit_eval=None), config.data.splits[-1])
+    rows = read_ava(config.run.output / "predictions.csv", "score")
+    return figures_by_kind(table, {row.key: float(row.value) for row in rows})
+
+
+def figures_by_kind(table: TrackTable, scores: Dict[Tuple[str, str], float]) -> Dict[str, Any]:
     """Measure average precision on sets of test rows, and how often each kind is said to speak.
 
-    Of every set of ``SETS`` there is the average precision of the model, that of loudness as the
-    score, and the share of speech. ``speaks`` is the share of rows with a score above 0.5, of
-    silent rows by kind and of speech ("spoken"); ``misses`` are the silent copies in which it is
-    0.05 or more.
+    Args:
+        table: The test split, from :func:`prepare`.
+        scores: Probability of speaking of every row, by entity and time stamp.
+
+    Returns:
+        Of every set of ``SETS`` the average precision of the model, that of loudness as the score,
+        and the share of speech. ``speaks`` is the share of rows with a score above 0.5, of silent
+        rows by kind and of speech ("spoken"); ``misses`` are the silent copies in which it is 0.05
+        or more.
     """
-    table = open_tracks(replace(config.data, limit_eval=None), config.data.splits[-1])
-    scores = {
-        row.key: float(row.value)
-        for row in read_ava(config.run.output / "predictions.csv", "score")
-    }
     found: Dict[str, List[Tuple[bool, float, float]]] = {kind: [] for kind in ("own", *KINDS)}
     misses: Dict[str, float] = {}
     for index in range(len(table)):
