@@ -5,9 +5,9 @@
 Run time: three minutes on one core, and as long for the tracks the first time. Result:
 docs/speakers.md.
 
-Each test track is scored with its own sound, another clip's and none, with a face that stands still,
-and beside what is no face. Printed are the average precision on each set, how often silent rows of
-each kind are said to speak, and the copies in which 5 % of them or more are.
+Each test track is scored with its own sound, another clip's and none, with a face that stands
+still, and beside what is no face. Printed are the average precision on each set, how often silent
+rows of each kind are said to speak, and the copies in which 5 % of them or more are.
 """
 
 import argparse
