@@ -53,7 +53,7 @@ class Measure:
     """Options of the measurement."""
 
     photos: int = 57
-    """Largest number of videos, each of one photo."""
+    """Largest number of videos, each of one photo; 0 looks at turned heads alone."""
     out: Optional[Path] = None
     """Write the figures to this JSON file, too."""
 
@@ -182,8 +182,9 @@ def main(options: Measure) -> None:
     }
     report = {"turned": _detection_rates(detectors, folder)}
     print(json.dumps(report["turned"], indent=1), flush=True)
-    report["tracks"] = _track_figures(methods, options)
-    print(json.dumps(report["tracks"], indent=1))
+    if options.photos:
+        report["tracks"] = _track_figures(methods, options)
+        print(json.dumps(report["tracks"], indent=1))
     if options.out is not None:
         content = {**provenance(), "photos": options.photos, **report}
         options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
