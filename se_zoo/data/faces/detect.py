@@ -124,7 +124,7 @@ class HaarDetector:
         self._cv, self.neighbours = cv, neighbours
         names = ["frontalface_default", *(["profileface"] if profile else [])]
         self._cascades = [self._cascade(name) for name in names]
-        self._second = self._cascade("frontalface_alt2") if confirm else None
+        self._second: Any = self._cascade("frontalface_alt2") if confirm else None
         self._lock = threading.Lock()  # a cascade keeps its picture while it searches
 
     def _cascade(self, name: str) -> Any:
