@@ -25,8 +25,8 @@ from se_zoo.provenance import provenance
 from se_zoo.train.speaker.batches import Whole
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))  # recipes import each other so
-from grid_speaker import figures_by_kind
-from grid_tracks import prepare
+from grid_speaker import figures_by_kind  # type: ignore[import-not-found]
+from grid_tracks import prepare  # type: ignore[import-not-found]
 
 
 def main() -> None:

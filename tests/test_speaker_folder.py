@@ -1,4 +1,4 @@
-"""`se-zoo speaker` on a folder of videos: rows of all of them, whatever happens in between."""
+"""`se-zoo speaker` on a folder of videos, and with a table of the user's own boxes."""
 
 import shutil
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, Dict, List
 import pytest
 
 from se_zoo import cli
+from se_zoo.data.faces.ava import read_ava
 from se_zoo.models import create_speaker_model
 from se_zoo.models.save_model import write_export
 
@@ -120,3 +121,18 @@ def test_what_does_not_fit_is_refused(videos: Path, tiny: str, tmp_path: Path) -
             speaker(*args, "--model", tiny)
         assert says in str(stop.value.code)
     assert not (tmp_path / "x").exists()
+
+
+def test_faces_of_a_table_are_scored(tiny: str, tmp_path: Path) -> None:
+    """No detector is needed; the frames are the file's, which has 50 a second."""
+    path = write_video(tmp_path / "talk.mkv", 60, noise(1.2), fps=50)
+    table = tmp_path / "boxes.csv"
+    table.write_text("frame,x0,y0,x1,y1,track\n0,8,8,30,30,a\n30,8,8,30,30,a\n58,8,8,30,30,a\n20,40,8,60,28,b\n"
+                     "40,40,8,60,28,b\n", "utf-8")  # fmt: skip
+    speaker(path, "--model", tiny, "--out", tmp_path / "out.mp4", "--boxes", table)
+    rows = read_ava(tmp_path / "out.csv", "score", boxes=True)
+    assert [row.key[0] for row in rows].count("talk_0") == 30
+    second = [row for row in rows if row.key[0] == "talk_1"]
+    assert [second[0].key[1], second[-1].key[1], len(second)] == ["0.4", "0.8", 11]
+    assert second[0].box == pytest.approx((40 / 64, 8 / 48, 60 / 64, 28 / 48), abs=1e-5)
+    assert (tmp_path / "out.mp4").is_file()

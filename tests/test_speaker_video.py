@@ -337,21 +337,6 @@ def test_faces_and_sound_of_a_video(tmp_path: Path) -> None:
     torch.testing.assert_close(scores, torch.from_numpy(scored.scores), atol=1e-5, rtol=0)
 
 
-def test_faces_of_a_table_are_scored(tiny: str, tmp_path: Path) -> None:
-    """No detector is needed; the frames are the file's, which has 50 a second."""
-    path = write_video(tmp_path / "talk.mkv", 60, noise(1.2), fps=50)
-    table = tmp_path / "boxes.csv"
-    table.write_text("frame,x0,y0,x1,y1,track\n0,8,8,30,30,a\n30,8,8,30,30,a\n58,8,8,30,30,a\n20,40,8,60,28,b\n"
-                     "40,40,8,60,28,b\n", "utf-8")  # fmt: skip
-    speaker(path, "--model", tiny, "--out", tmp_path / "out.mp4", "--boxes", table)
-    rows = read_ava(tmp_path / "out.csv", "score", boxes=True)
-    assert [row.key[0] for row in rows].count("talk_0") == 30
-    second = [row for row in rows if row.key[0] == "talk_1"]
-    assert [second[0].key[1], second[-1].key[1], len(second)] == ["0.4", "0.8", 11]
-    assert second[0].box == pytest.approx((40 / 64, 8 / 48, 60 / 64, 28 / 48), abs=1e-5)
-    assert (tmp_path / "out.mp4").is_file()
-
-
 def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="finding faces needs OpenCV (extra: speaker)")
     silent = write_video(tmp_path / "silent.mkv", 12)
