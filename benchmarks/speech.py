@@ -12,7 +12,7 @@ the share in which a map is visible; pointing, the share in which the map's maxi
 mouth (arXiv 1608.00507); and energy, the map's share on the mouth over the mouth's share of the
 face crop; chance is 1 (Score-CAM, arXiv 1910.01279, section 4.2). The mouth is a box around the
 corners of the mouth that YuNet finds in each frame. With --others the clips are the eleven without
-alignments, of nine other people and two of the speakers; their frames are those that the model
+alignments, of the speaker and nine other people; their frames are those that the model
 predicts as speech.
 """
 
