@@ -13,6 +13,7 @@ from se_zoo import InvalidInputError, UnknownModelError, WeightsNotFoundError
 from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.explanations import explain_speaker, select_channels
+from se_zoo.explanations.draw.frame_scale import visible_frames
 from se_zoo.models import SpeakerModel, create_speaker_model
 from se_zoo.models.save_model import write_export
 from se_zoo.models.speaker.lr_asd import convert_lr_asd, write_converted
@@ -212,13 +213,41 @@ def test_names_and_round_trip(tmp_path: Path) -> None:
         create_speaker_model("resnet18_sehead")
     with pytest.raises(WeightsNotFoundError, match="se-zoo convert lr-asd"):
         create_speaker_model("asd_small_sehead", pretrained=True)
-    with pytest.raises(ValueError, match="takes gate, reduction, pool, body and se, not depth"):
+    with pytest.raises(ValueError, match="pool, body, map_method and se, not depth"):
         create_speaker_model("asd_tiny_sehead", depth=3)
     with pytest.raises(ValueError, match="not num_classes"):
         timm.create_model("asd_tiny_sehead", num_classes=4)
     with pytest.raises(ValueError, match="not num_classes, drop_rate"):
         timm.create_model("asd_tiny_sehead", num_classes=0, drop_rate=1.0)
     timm.create_model("asd_tiny_sehead", num_classes=1)
+
+
+def test_the_config_says_which_map_is_the_default(tmp_path: Path) -> None:
+    model = speaker(map_method="activation")
+    assert model.explain(**clip(3)).method == "activation"
+    assert model.explain(**clip(3), method="gate").method == "gate"
+    assert speaker().explain(**clip(3)).method == "contribution"
+    write_export(model, tmp_path, model._model_args, model.state_dict())
+    again = create_speaker_model(f"local-dir:{tmp_path}")
+    assert again.map_method == "activation" and again.save_args() == model.save_args()
+    assert "map_method" not in speaker().save_args(), "configs of other models stay as they are"
+    with pytest.raises(ValueError, match=r"'support'.*contribution, gate, activation"):
+        create_speaker_model("asd_tiny_sehead", map_method="support")
+
+
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_drawn_maps_are_visible_in_half_of_the_frames(from_zero: bool) -> None:
+    """A single strong frame does not decide; a frame with hardly any evidence stays faint."""
+    peaks = torch.tensor([100.0, 2.0, 1.0, 0.5, 0.01])
+    raw = torch.zeros(5, 3, 3)
+    raw[:, 1, 1] = peaks
+    raw[:, 0, 0] = -peaks if from_zero else 0
+    drawn = visible_frames(raw, from_zero)
+    torch.testing.assert_close(drawn[:, 1, 1], torch.tensor([1.0, 1.0, 1.0, 0.5, 0.01]))
+    assert not drawn[:, 0, 0].any() and drawn.min() == 0
+    raised = visible_frames(raw + torch.arange(5.0)[:, None, None], False)
+    assert from_zero or torch.allclose(raised, drawn, atol=1e-5), "each frame has its own zero"
+    assert not visible_frames(torch.full((4, 2, 2), -1.0), True).any()
 
 
 # LR-ASD's weights
@@ -329,9 +358,9 @@ def test_convert_writes_a_model(
     cli.main(["card", str(tmp_path / "asd")])  # its facts and figures are there
     card = capsys.readouterr().out
     assert "license: mit" in card and "are answered as the word" in card
-    assert json.loads((tmp_path / "asd" / "config.json").read_text())["architecture"] == (
-        "asd_small_sehead"
-    )
+    config = json.loads((tmp_path / "asd" / "config.json").read_text())
+    assert config["architecture"] == "asd_small_sehead"
+    assert config["model_args"]["map_method"] == "activation", "the one that points best"
 
 
 def test_where_images_are_wanted_a_speaker_model_is_refused(tmp_path: Path) -> None:

@@ -318,7 +318,8 @@ def test_recipe_on_real_faces(
     for kind, names in (("video", ("s1_*", "multi_*")), ("align", ("s1_*",))):
         (videos / kind).mkdir(parents=True)
         for name in names:
-            for file in sorted((data_dir / "grid" / kind).glob(name))[: 6 if "s1" in name else 1]:
+            files = sorted((data_dir / "grid" / kind).glob(name))
+            for file in files[:6] if "s1" in name else files[-1:]:
                 (videos / kind / file.name).symlink_to(file)
     root = Path(__file__).parents[1]
     command = [sys.executable, str(root / "recipes" / "grid_speaker.py"), "--debug"]
@@ -331,14 +332,18 @@ def test_recipe_on_real_faces(
     assert done.returncode == 0, done.stderr
     assert "sound and words agree on" in done.stdout and "share of speech" in done.stdout
     table = open_tracks(TrackDataConfig(str(tmp_path / "tracks")), "test")
-    assert sorted(table.where(i).rpartition("-")[2] for i in range(3))[0] == "muted_0"
-    muted = next(t for t in map(table.sample, range(3)) if "muted" in t.name)
-    assert not muted.wave(0, 10).any() and not muted.speaking.any()
+    tracks = {t.sound.stem.partition("-")[2] or "own": t for t in map(table.sample, range(5))}
+    assert set(tracks) == {"own", "muted_0", "swapped_0", "still_0", "other_0"} and len(table) == 5
+    own, muted, still, other = (tracks[k] for k in ("own", "muted_0", "still_0", "other_0"))
+    assert own.speaking.any() and not any(t.speaking.any() for k, t in tracks.items() if k != "own")
+    assert not muted.wave(0, 10).any() and own.wave(0, 10).equal(other.wave(0, 10))
+    assert (still.pictures(0, 9) == own.pictures(0, 1)).all()
+    assert not (other.pictures(0, 9) == own.pictures(0, 9)).any((1, 2)).all()
     monkeypatch.syspath_prepend(str(root / "recipes"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="holds something else"):
-        importlib.import_module("grid_speaker").prepare(videos, tmp_path / "other")
+        importlib.import_module("grid_tracks").prepare(videos, tmp_path / "other", videos)
     assert (tmp_path / "other" / "mine.txt").is_file()
 
 

@@ -269,6 +269,17 @@ def test_boxes_are_green_where_somebody_speaks() -> None:
     assert draw_scores(picture, 7, [one])[27, 25, 0] > 50  # warm in the middle of the face
 
 
+def test_a_legend_names_the_colours_of_the_bar() -> None:
+    picture, one = np.zeros((240, 320, 3), np.uint8), scored_track()
+    drawn = draw_scores(picture, 2, [one])
+    corner = drawn[-20:, :180].reshape(-1, 3).tolist()
+    sound, face, body = ([70, 130, 220], [240, 170, 40], [150, 90, 200])
+    assert sound in corner and face in corner and body not in corner
+    assert not draw_scores(picture, 0, [one])[-20:].any(), "no legend without a face"
+    bar = drawn[45, 12:40].tolist()
+    assert sound in bar and face in bar
+
+
 def test_video_keeps_its_sound_and_the_table_is_avas(tmp_path: Path) -> None:
     wave = (8000 * np.sin(np.arange(2 * RATE) * 2 * np.pi * 440 / RATE)).astype(np.int16)
     source = write_video(tmp_path / "v.mkv", 50, wave)
@@ -339,6 +350,14 @@ def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None
         ([tmp_path / "gone.mp4", "--model", tiny, "--out", out], "no such file"),
         ([empty, "--model", tiny, "--out", tmp_path / "out.avi"], "must be an .mp4"),
         ([empty, "--model", tiny, "--out", out, "--every", "0"], "--every must be"),
+        ([empty, "--model", tiny, "--out", out, "--faces", "0"], "--faces must be"),
+        ([empty, "--model", tiny, "--out", out, "--smallest", "3"], "--smallest must lie"),
+        ([empty, "--model", tiny, "--out", out, "--boxes", tmp_path / "none.csv"], "cannot read"),
+        (
+            [empty, "--model", tiny, "--boxes", empty, "--face-model", empty, "--out", out],
+            "leave out --face-model",
+        ),
+        ([empty, "--model", tiny, "--face-model", empty, "--out", out], "no YuNet network"),
         ([empty, "--model", "asd_small_sehead", "--out", out], "se-zoo convert lr-asd"),
     ]
     for args, says in cases:

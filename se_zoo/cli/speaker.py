@@ -1,9 +1,8 @@
 """``se-zoo speaker``: who speaks in a video, and why the model thinks so."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Literal, Optional
+from typing import Literal, Optional
 
 import tyro
 
@@ -14,6 +13,8 @@ from ..errors import DataError, InvalidInputError
 class Speaker:
     """Find the faces in a video and say, frame by frame, who of them speaks.
 
+    Give a folder to do so for all videos in it; the same command continues an interrupted run.
+
     Writes the video with boxes, scores, a heatmap on each face, a bar of what sound (blue) and face
     (yellow) have to do with the score, and the original sound; and beside it a csv of the scores as
     AVA-ActiveSpeaker's script takes them: no header, the score in the last column, and for a label
@@ -22,20 +23,36 @@ class Speaker:
     """
 
     video: tyro.conf.Positional[Path]
-    """The video, with sound."""
+    """The video, with sound, or a folder of videos."""
     model: str
     """local-dir:<folder>, hf-hub:<repository>, or se_zoo/asd_tiny_grid, which comes with the
     package and is for trying this out. `se-zoo convert lr-asd` makes a folder of published weights
     that are for real videos."""
     out: Optional[Path] = None
     """The annotated video, .mp4; by default speaker.mp4. The csv has the same name; files of these
-    names are replaced."""
-    method: Literal["contribution", "gate", "activation"] = "contribution"
-    """Which map is drawn on the faces."""
+    names are replaced. For a folder of videos it is a folder, by default speakers, which gets a
+    parquet file of each video with a row for each face and frame, and its annotated video."""
+    draw: bool = True
+    """Write annotated videos."""
+    method: Optional[Literal["contribution", "gate", "activation"]] = None
+    """Which map is drawn on the faces; by default the one that points best, as the model's config
+    says."""
     audio: int = 0
     """Number of the sound track, from 0, if the video has several."""
     every: int = 3
     """Of so many frames one is searched for faces; between them, boxes are interpolated."""
+    face_model: Optional[Path] = None
+    """Find faces with YuNet, in this ONNX file: it finds more than OpenCV's cascades, and turned
+    heads. OpenCV 5 has no cascades and needs it."""
+    faces: Optional[int] = None
+    """Score at most so many faces at a time: the largest."""
+    smallest: float = 0.0
+    """Leave out smaller faces: least side as a share of the picture's shorter side."""
+    shortest: float = 0.4
+    """Leave out faces that are seen for fewer seconds."""
+    boxes: Optional[Path] = None
+    """Take the faces from this csv instead of finding them: the columns frame, x0, y0, x1, y1
+    (frames of the file from 0, pixels) and, if it has one, track. All of them are scored."""
 
 
 def run_speaker(args: Speaker) -> None:
@@ -43,57 +60,43 @@ def run_speaker(args: Speaker) -> None:
 
     Raises:
         InvalidInputError: For options that cannot work.
-        DataError: If the video cannot be read, has no sound, or shows no face.
+        DataError: If the video cannot be read, has no sound, or shows no face; for a folder, if
+            this holds for some of its videos, after all of them were tried.
     """
-    from ..data.faces.sound import probe_sound
+    _check(args)
+    if args.video.is_dir():
+        from .speaker_folder import run_folder
+
+        run_folder(args)
+        return
     from ..models import create_speaker_model
-    from ..speaker import HaarDetector, find_tracks, score_tracks, sound_features
-    from ..speaker.annotate import write_annotated, write_table
-    from ..speaker.scores import describe
-    from ..speaker.video_frames import Pictures
+    from ..speaker.annotate import write_table
+    from .speaker_video import face_finder, score_video
 
     out = args.out or Path("speaker.mp4")
     if out.suffix.lower() != ".mp4" or not out.parent.is_dir():
         raise InvalidInputError(f"--out {out} must be an .mp4 file in an existing folder")
-    if args.every < 1:
-        raise InvalidInputError("--every must be 1 or more.")
     if args.video.is_file() and out.exists() and out.samefile(args.video):
         raise InvalidInputError(f"--out {out} is the video itself.")
-    detector = HaarDetector()
+    find = face_finder(args)
     model = create_speaker_model(args.model, pretrained=True)
-    pictures = Pictures(args.video)
-    print(probe_sound(args.video, str(args.video), args.audio))
-    sound = sound_features(args.video, str(args.video), pictures.begins, args.audio)
-    stages: Dict[str, float] = {}
-    with _stage("find faces", pictures, stages) as seen:
-        tracks = find_tracks(pictures, detector, args.every, seen=seen)
-    if not tracks:
-        raise DataError(f"{args.video}: no face was found, or none for long enough.")
-    with _stage("score", pictures, stages) as seen:
-        scored = score_tracks(model, pictures, tracks, sound, args.method, seen)
-    size = next(iter(pictures)).shape[1::-1]
-    with _stage("draw", pictures, stages) as seen:
-        write_annotated(out, args.video, pictures, scored, pictures.begins, seen, args.audio)
+    scored, size = score_video(args, args.video, model, find, out)
+    if not scored:
+        raise DataError(
+            f"{args.video}: no face was found, or none that is large, long and steady enough."
+        )
     write_table(out.with_suffix(".csv"), args.video.stem, scored, size)
-    for line in describe(scored):
-        print(line)
-    rates = ", ".join(f"{name} {len(pictures) / s:.0f}" for name, s in stages.items())
-    print(f"{out}, {out.with_suffix('.csv')}: {len(pictures)} frames; frames a second: {rates}")
 
 
-class _stage:
-    """A bar for one pass over the video, and its time."""
-
-    def __init__(self, name: str, pictures: Any, stages: Dict[str, float]):
-        self.name, self.count, self.stages = name, len(pictures), stages
-
-    def __enter__(self) -> Any:
-        from tqdm import tqdm
-
-        self.begun = time.perf_counter()
-        self.bar: Any = tqdm(total=self.count, desc=self.name, unit=" frames", disable=None)
-        return self.bar.update
-
-    def __exit__(self, *_: Any) -> None:
-        self.bar.close()
-        self.stages[self.name] = max(1e-9, time.perf_counter() - self.begun)
+def _check(args: Speaker) -> None:
+    """Refuse options that cannot work."""
+    if args.every < 1:
+        raise InvalidInputError("--every must be 1 or more.")
+    if args.faces is not None and args.faces < 1:
+        raise InvalidInputError("--faces must be 1 or more.")
+    if not 0 <= args.smallest <= 1 or args.shortest < 0:
+        raise InvalidInputError("--smallest must lie between 0 and 1, and --shortest must be >= 0.")
+    if args.boxes is not None and args.face_model is not None:
+        raise InvalidInputError("--boxes already says where faces are; leave out --face-model.")
+    if args.boxes is not None and args.video.is_dir():
+        raise InvalidInputError("--boxes is a table of one video; give a video, not a folder.")

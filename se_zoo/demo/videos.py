@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from ..data.faces.detect import HaarDetector
+from ..data.faces.detect import open_detector
 from ..data.faces.sound import sound_features
 from ..data.video.index import open_container, open_video, pyav, video_stream
 from ..errors import DataError, InvalidInputError, UnknownModelError
@@ -79,8 +79,9 @@ class VideoExplainers:
 
     def methods(self, name: str) -> List[str]:
         """Return the maps that a model offers, its default first."""
-        speaker = isinstance(self.model(name), SpeakerModel)
-        return list(SPEAKER_METHODS if speaker else SINGLE_CLASS_METHODS)
+        model = self.model(name)
+        offered = SPEAKER_METHODS if isinstance(model, SpeakerModel) else SINGLE_CLASS_METHODS
+        return sorted(offered, key=lambda method: method != model.map_method)
 
     def answer(
         self, video: Optional[Path], name: str, label: Optional[str], method: str, out: Path
@@ -182,7 +183,7 @@ def _speakers(model: SpeakerModel, video: Path, method: str, out: Path) -> Video
     """Find the faces of a video, score them frame by frame, and draw boxes, scores and maps."""
     pictures = Pictures(video, _NAME)
     sound = sound_features(video, _NAME, pictures.begins)
-    tracks = find_tracks(pictures, HaarDetector())
+    tracks = find_tracks(pictures, open_detector())
     if not tracks:
         raise DataError("No face was found, or none for long enough.")
     if sum(map(len, tracks)) > MAX_FACE_FRAMES:

@@ -151,7 +151,7 @@ def explain_speaker(
     face: torch.Tensor,
     body: Optional[torch.Tensor] = None,
     mask: Optional[torch.Tensor] = None,
-    method: str = "contribution",
+    method: Optional[str] = None,
 ) -> SpeakerExplanation:
     """Score clips and explain the scores.
 
@@ -165,6 +165,7 @@ def explain_speaker(
             summed logits with respect to the pooled face vector of their frame, through fusion and
             detector only. ``"gate"``: mean of the gated features of the channels whose gate stands
             out in the frame (arXiv 2412.05134). ``"activation"``: plain mean of the channels.
+            By default the model's ``map_method``, or else ``"contribution"``.
 
     Returns:
         A :class:`SpeakerExplanation` of all clips.
@@ -172,6 +173,7 @@ def explain_speaker(
     Raises:
         InvalidInputError: For an unknown method, no SE block, or shapes that do not fit.
     """
+    method = method or getattr(model, "map_method", None) or "contribution"
     if method not in SPEAKER_METHODS:
         raise InvalidInputError(f"method is one of {', '.join(SPEAKER_METHODS)}, not {method!r}.")
     if getattr(model, "se", None) is None:

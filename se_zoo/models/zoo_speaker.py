@@ -40,7 +40,9 @@ default_cfgs: Any = generate_default_cfgs(
     {k: v for name in SIZES for k, v in (cfgs_of(name) or {name: _CFG}).items()}
 )
 
-_DEFAULTS: Dict[str, Any] = {"gate": "identity", "reduction": 16, "pool": "frame", "body": False}
+_DEFAULTS: Dict[str, Any] = {
+    "gate": "identity", "reduction": 16, "pool": "frame", "body": False, "map_method": None,
+}  # fmt: skip
 #: Arguments that timm passes to every model, with the only value that speaker models take.
 _FIXED = {"num_classes": 1, "in_chans": 1, "drop_rate": 0.0, "drop_path_rate": 0.0}
 
@@ -64,7 +66,9 @@ def _create(
     refused = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if refused or kwargs:
         names = ", ".join([*refused, *kwargs])
-        raise ValueError(f"{variant} takes gate, reduction, pool, body and se, not {names}.")
+        raise ValueError(
+            f"{variant} takes gate, reduction, pool, body, map_method and se, not {names}."
+        )
     if pretrained and not any(cfg.get(k) for k in ("file", "source", "hf_hub_id", "state_dict")):
         raise WeightsNotFoundError(
             f"There are no weights of {variant}. LR-ASD's fit asd_small_sehead: `se-zoo convert "
@@ -83,7 +87,7 @@ def _create(
 
     args = {**model_args, "device": device}
     model = build_and_load(variant, pretrained, cfg, build, args, cache_dir)
-    model._model_args = model_args
+    model._model_args = {k: v for k, v in model_args.items() if v is not None}
     return model if dtype is None else model.to(dtype)
 
 
@@ -106,7 +110,8 @@ def create_speaker_model(name: str, pretrained: bool = False, **kwargs: Any) -> 
         name: ``se_zoo/asd_tiny_grid``, ``asd_tiny_sehead``, ``asd_small_sehead``,
             ``hf-hub:<repository>`` or ``local-dir:<folder>``.
         pretrained: Load weights; those of a folder or repository are always loaded.
-        **kwargs: ``gate``, ``reduction``, ``pool``, ``body`` and ``se`` of an architecture.
+        **kwargs: ``gate``, ``reduction``, ``pool``, ``body``, ``map_method`` and ``se`` of an
+            architecture.
 
     Returns:
         The model in eval mode.

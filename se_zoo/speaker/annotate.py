@@ -12,21 +12,28 @@ from ..data.faces.sound import aligned_sound
 from ..data.video.index import open_container, pyav
 from ..errors import DataError
 from ..files import replacing
+from .face_filter import FPS
 from .scores import ScoredTrack
-from .tracker import FPS
 
 _SPEAKS, _SILENT = (60, 200, 80), (210, 70, 60)
 #: Sample rates that AAC supports, in Hz.
 _AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000,
               11_025, 8_000)  # fmt: skip
-#: Colours of the bar: sound, face, body.
-_BAR = ((70, 130, 220), (240, 170, 40), (150, 90, 200))
+#: A picture of fewer rows has no room for a legend.
+_LEAST_HEIGHT = 160
+#: Names and colours of the bar, by modality.
+_BAR = {
+    "audio": ("sound", (70, 130, 220)),
+    "face": ("face", (240, 170, 40)),
+    "body": ("body", (150, 90, 200)),
+}
 
 
 def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) -> np.ndarray:
     """Draw the boxes, maps and scores of a frame into a copy of its picture.
 
-    A bar below each box shows the shares of sound (blue), face (yellow) and body (violet).
+    A bar below each box shows the shares of sound (blue), face (yellow) and body (violet); while a
+    face is seen, a legend in the corner says so, unless the picture is tiny.
 
     Args:
         picture: (H, W, 3) uint8, RGB.
@@ -55,11 +62,31 @@ def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) 
         draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=colour)
         draw.text((x0, y0), text, font=font, anchor="lb", fill="white")
         begin, height = x0, 3 * width
-        for share, part in zip(one.shares[place], _BAR, strict=False):
+        for share, name in zip(one.shares[place], one.modalities, strict=True):
             end = begin + float(share) * (x1 - x0)
-            draw.rectangle((begin, y1 + width, end, y1 + width + height), fill=part)
+            draw.rectangle((begin, y1 + width, end, y1 + width + height), fill=_BAR[name][1])
             begin = end
+    if here and image.height >= _LEAST_HEIGHT:
+        _legend(draw, image.height, here[0].modalities, font)
     return np.asarray(image)
+
+
+def _legend(draw: Any, bottom: int, modalities: Sequence[str], font: Any) -> None:
+    """Say in the left bottom corner which colour of the bar is which share of the score."""
+    size = int(font.size)
+    parts = [("share of", None), *(_BAR[name] for name in modalities)]
+    widths = [draw.textlength(text, font=font) + (0 if c is None else 1.3 * size)
+              for text, c in parts]  # fmt: skip
+    total = sum(widths) + size * (len(parts) + 0.2)
+    y = bottom - 0.9 * size
+    draw.rectangle((0, bottom - 1.8 * size, total, bottom), fill=(25, 25, 25))
+    x = 0.6 * size
+    for (text, colour), width in zip(parts, widths, strict=True):
+        if colour is not None:
+            draw.rectangle((x, y - size / 2, x + size, y + size / 2), fill=colour)
+        draw.text((x if colour is None else x + 1.3 * size, y), text, font=font, anchor="lm",
+                  fill="white")  # fmt: skip
+        x += width + size
 
 
 def _heat(picture: np.ndarray, box: Sequence[float], strength: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Inputs of speaker models: the faces of a video with their sound."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Optional, Union
@@ -8,11 +9,12 @@ import numpy as np
 import torch
 
 from ..data.faces.crops import cut_face
-from ..data.faces.detect import FaceDetector, HaarDetector
+from ..data.faces.detect import FaceDetector, open_detector
 from ..data.faces.mfcc import WINDOWS, mfcc
 from ..data.faces.sound import WINDOW, sound_features
 from ..errors import DataError
-from .tracker import Track, find_tracks
+from .face_filter import FaceFilter, Track
+from .tracker import find_tracks
 from .video_frames import Pictures
 
 
@@ -33,9 +35,10 @@ class SpeakerClip:
 
 def load_speakers(
     video: Union[str, Path],
-    detector: Optional[FaceDetector] = None,
+    detector: Union[str, "os.PathLike[str]", FaceDetector, None] = None,
     every: int = 3,
     audio: int = 0,
+    keep: Optional[FaceFilter] = None,
 ) -> List[SpeakerClip]:
     """Find the faces of a video and load them as inputs of a speaker model.
 
@@ -43,9 +46,10 @@ def load_speakers(
 
     Args:
         video: The file; it is resampled to 25 frames per second.
-        detector: Face detector; OpenCV's Haar cascade by default.
+        detector: YuNet's ONNX file, or any detector; OpenCV's cascades by default.
         every: Detect faces in every so many frames.
         audio: Number of the sound track, from 0.
+        keep: Which tracks are faces, and which are wanted; by default a :class:`FaceFilter`.
 
     Returns:
         One clip per face, in the order in which they appear.
@@ -57,7 +61,7 @@ def load_speakers(
     path = Path(video)
     pictures = Pictures(path)
     sound = sound_features(path, str(path), pictures.begins, audio)
-    tracks = find_tracks(pictures, detector or HaarDetector(), every)
+    tracks = find_tracks(pictures, open_detector(detector), every, keep=keep)
     if not tracks:
         raise DataError(f"{path}: no face was found, or none for long enough.")
     crops: List[List[Any]] = [[] for _ in tracks]

@@ -1,16 +1,17 @@
 """Scoring face tracks with a speaker model, a few seconds at a time."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from ..data.faces.crops import cut_face
+from ..explanations.draw.frame_scale import visible_frames
 from ..explanations.methods import FROM_ZERO_METHODS
 from ..models.speaker.model import SpeakerModel
 from .clips import sound_of
-from .tracker import FPS, Track
+from .face_filter import FPS, Track
 
 #: Frames that are scored at a time, and frames of context before and after them: a score depends
 #: on the frames around it.
@@ -24,7 +25,8 @@ class ScoredTrack:
     Attributes:
         track: The face's frames and boxes.
         scores: Probability of speaking, (T,).
-        maps: Heatmaps of the face, (T, h, w) uint8; 255 is the track's largest value.
+        maps: Heatmaps of the face for drawing, (T, h, w) uint8; see
+            :func:`~se_zoo.explanations.draw.frame_scale.visible_frames`.
         shares: Share of each modality, by gate times magnitude of its features, (T, M).
         modalities: Names of the modalities.
     """
@@ -58,8 +60,11 @@ def describe(scored: Sequence[ScoredTrack]) -> List[str]:
 class _Scorer:
     """Collects the crops of a track, and scores and discards them chunk by chunk."""
 
-    def __init__(self, model: SpeakerModel, track: Track, sound: torch.Tensor, method: str):
-        self.model, self.track, self.sound, self.method = model, track, sound, method
+    def __init__(
+        self, model: SpeakerModel, track: Track, sound: torch.Tensor, method: Optional[str]
+    ):
+        self.model, self.track, self.sound = model, track, sound
+        self.method = method or getattr(model, "map_method", None) or "contribution"
         self.crops: List[np.ndarray] = []
         self.begin = 0  # frame of the track that the first crop is of
         self.done = 0  # frames that are scored
@@ -77,9 +82,8 @@ class _Scorer:
             self._score(len(self.track))
         scores, raw, shares = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         # One scale for the whole track: with one per chunk, the colours would jump.
-        raw = raw.astype(np.float32)
-        raw = raw.clip(min=0) if self.method in FROM_ZERO_METHODS else raw - raw.min()
-        maps = (raw / max(float(raw.max()), 1e-12) * 255).round().astype(np.uint8)
+        visible = visible_frames(torch.from_numpy(raw), self.method in FROM_ZERO_METHODS)
+        maps = (visible * 255).round().to(torch.uint8).numpy()
         return ScoredTrack(self.track, scores, maps, shares, self.model.modalities)
 
     def _score(self, until: int) -> None:
@@ -102,7 +106,7 @@ def score_tracks(
     pictures: Iterable[np.ndarray],
     tracks: Sequence[Track],
     sound: torch.Tensor,
-    method: str = "contribution",
+    method: Optional[str] = None,
     seen: Callable[[], Any] = lambda: None,
 ) -> List[ScoredTrack]:
     """Score every frame of every track.
@@ -112,7 +116,8 @@ def score_tracks(
         pictures: Frames, (H, W, 3) uint8, at 25 per second; read once.
         tracks: The face tracks.
         sound: MFCCs, 100 windows per second; see :func:`~se_zoo.speaker.sound_features`.
-        method: Method of the maps; see :func:`se_zoo.explanations.explain_speaker`.
+        method: Method of the maps, by default the model's own; see
+            :func:`se_zoo.explanations.explain_speaker`.
         seen: Called after every frame.
 
     Returns:

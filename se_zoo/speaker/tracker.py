@@ -1,36 +1,13 @@
 """Tracking faces from frame to frame."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 
-from ..data.faces.detect import Box, FaceDetector, find_faces, overlap
-
-#: Frames per second of faces and sound: the rate that the models were trained on.
-FPS = 25
-
-
-@dataclass(eq=False)
-class Track:
-    """One face in consecutive frames.
-
-    Attributes:
-        first: The first frame.
-        boxes: Box in every frame from ``first`` on, (T, 4): x0, y0, x1, y1 in pixels.
-    """
-
-    first: int
-    boxes: np.ndarray
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return len(self.boxes)
-
-    @property
-    def after(self) -> int:
-        """Return the first frame after the track."""
-        return self.first + len(self)
+from ..data.faces.detect import Box, Face, FaceDetector, find_faces, overlap
+from ..data.faces.find import square_of
+from .face_filter import FaceFilter, Track
 
 
 @dataclass
@@ -39,6 +16,17 @@ class _Open:
 
     frames: List[int] = field(default_factory=list)
     boxes: List[Box] = field(default_factory=list)
+    scores: List[float] = field(default_factory=list)
+    looks: int = 0
+    """Looks since the first detection."""
+    until: int = 0
+    """Looks until the last detection."""
+
+    def add(self, frame: int, face: Face) -> None:
+        self.frames.append(frame)
+        self.boxes.append(square_of(face))
+        self.scores += [] if face.score is None else [face.score]
+        self.until = self.looks
 
 
 class Tracker:
@@ -66,16 +54,19 @@ class Tracker:
         self.shortest, self.smooth = shortest, smooth
         self._open: List[_Open] = []
 
-    def add(self, frame: int, boxes: Sequence[Box]) -> List[Track]:
+    def add(self, frame: int, faces: Sequence[Union[Face, Box]]) -> List[Track]:
         """Add a frame's detections.
 
         Args:
             frame: Number of the frame; it must increase from call to call.
-            boxes: Boxes of the faces in it.
+            faces: The faces in it; boxes will do. A face with eyes gets the square box that speaker
+                models are trained on (:func:`~se_zoo.data.faces.find.square_of`).
 
         Returns:
             The tracks that ended before the frame.
         """
+        found = [face if isinstance(face, Face) else Face(*face) for face in faces]
+        boxes = [square_of(face) for face in found]
         ended = [t for t in self._open if frame - t.frames[-1] > self.gap]
         self._open = [t for t in self._open if t not in ended]
         pairs = [
@@ -83,15 +74,20 @@ class Tracker:
             for n, track in enumerate(self._open)
             for m, box in enumerate(boxes)
         ]
+        for track in self._open:
+            track.looks += 1
         taken, used = set(), set()
         for share, n, m in sorted(pairs, reverse=True):
             if share < self.least_overlap or n in used or m in taken:
                 continue
             used.add(n)
             taken.add(m)
-            self._open[n].frames.append(frame)
-            self._open[n].boxes.append(boxes[m])
-        self._open += [_Open([frame], [box]) for m, box in enumerate(boxes) if m not in taken]
+            self._open[n].add(frame, found[m])
+        for m, face in enumerate(found):
+            if m not in taken:
+                begun = _Open(looks=1)
+                begun.add(frame, face)
+                self._open.append(begun)
         return self._kept(ended)
 
     def end(self) -> List[Track]:
@@ -113,7 +109,8 @@ class Tracker:
             padded = np.pad(boxes, ((half, half), (0, 0)), mode="reflect")
             windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
             boxes = np.median(windows, axis=-1)
-        return Track(track.frames[0], boxes)
+        score = sum(track.scores) / len(track.scores) if track.scores else None
+        return Track(track.frames[0], boxes, score, len(track.frames) / track.until)
 
 
 class Cuts:
@@ -145,6 +142,7 @@ def find_tracks(
     every: int = 3,
     tracker: Optional[Tracker] = None,
     seen: Callable[[], Any] = lambda: None,
+    keep: Optional[FaceFilter] = None,
 ) -> List[Track]:
     """Find faces in a video; tracks end where a shot does.
 
@@ -152,25 +150,30 @@ def find_tracks(
         pictures: Frames, (H, W, 3) uint8, at 25 per second.
         detector: Finds the faces in a picture.
         every: Detect faces in every so many frames.
-        tracker: Joins detections to tracks; a :class:`Tracker` by default.
+        tracker: Joins detections to tracks; by default a :class:`Tracker` that leaves short tracks
+            to ``keep``.
         seen: Called after every frame.
+        keep: Which tracks are faces; by default a :class:`FaceFilter`.
 
     Returns:
         Tracks, sorted by their first frame.
     """
-    tracker, cuts = tracker or Tracker(gap=10 + every), Cuts()
+    tracker, cuts = tracker or Tracker(gap=10 + every, shortest=1), Cuts()
     tracks: List[Track] = []
-    frame = -1
+    frame, side = -1, 0
     for frame, picture in enumerate(pictures):
+        side = min(picture.shape[:2])
         cut = cuts.seen(picture)
         if cut:
             tracks += _held(tracker.end(), every, frame)
         if cut or frame % every == 0:
-            found = [face.box for face in find_faces(detector, picture)]
-            tracks += _held(tracker.add(frame, found), every, frame)
+            tracks += _held(tracker.add(frame, find_faces(detector, picture)), every, frame)
         seen()
     tracks += _held(tracker.end(), every, frame + 1)
-    return sorted(tracks, key=lambda track: (track.first, float(track.boxes[0, 0])))
+    return sorted(
+        (keep or FaceFilter()).kept(tracks, side),
+        key=lambda track: (track.first, float(track.boxes[0, 0])),
+    )
 
 
 def _held(tracks: List[Track], every: int, end: int) -> List[Track]:

@@ -8,7 +8,7 @@ import numpy as np
 from ..data.video.frames import each_frame
 from ..data.video.index import Video, open_video
 from ..data.video.sampling import at_rate
-from .tracker import FPS
+from .face_filter import FPS
 
 
 class Pictures:

@@ -211,6 +211,13 @@ class SpeakerAugmentConfig:
     """
     mute: Annotated[float, SHARE] = 0.0
     """Probability of replacing the sound by silence; the frames then count as not speaking."""
+    shift: Annotated[float, SHARE] = 0.0
+    """Probability of moving the track's own sound by 0.4 seconds or more; the frames then count as
+    not speaking."""
+    still: Annotated[float, SHARE] = 0.0
+    """Probability of showing one frame all the time; the frames then count as not speaking."""
+    light: Annotated[float, SHARE] = 0.0
+    """Largest change of brightness and contrast, as a share."""
 
 
 @dataclass(frozen=True)

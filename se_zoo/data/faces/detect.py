@@ -37,6 +37,10 @@ class Face(NamedTuple):
     """The left and the right eye of the picture, if the detector finds eyes."""
     eye_distance: Optional[float] = None
     """Distance of the eyes if the face looked into the camera, if the detector can tell."""
+    mouth: Optional[Tuple[Point, Point]] = None
+    """The left and the right corner of the mouth, if the detector finds them."""
+    score: Optional[float] = None
+    """How sure the detector is, from 0 to 1, if it says so."""
 
     @property
     def box(self) -> Box:
@@ -100,6 +104,9 @@ class HaarDetector:
         neighbours: How many overlapping detections make a face. A lower number finds more faces
             and gives more false detections.
         profile: Whether to look for faces in profile where no frontal one is found.
+        confirm: Whether to look at every box again with another cascade. Faces then have a score:
+            1 if it finds a face there, too, otherwise 0. Many true faces are missed by one of both,
+            so the score says more about a track than about a single picture.
 
     Raises:
         InvalidInputError: If OpenCV is not installed, or has no Haar cascades.
@@ -107,27 +114,31 @@ class HaarDetector:
 
     neighbours: int
 
-    def __init__(self, neighbours: int = 5, profile: bool = False):
+    def __init__(self, neighbours: int = 5, profile: bool = False, confirm: bool = False):
         cv = _opencv()
         if not hasattr(cv, "CascadeClassifier"):
             raise InvalidInputError(
-                f"OpenCV {cv.__version__} has no Haar cascades, which find faces: "
-                'pip install "opencv-python-headless<5".'
+                f"OpenCV {cv.__version__} has no Haar cascades, which find faces: give YuNet's "
+                'ONNX file as the detector, or pip install "opencv-python-headless<5".'
             )
         self._cv, self.neighbours = cv, neighbours
         names = ["frontalface_default", *(["profileface"] if profile else [])]
-        files = [f"{cv.data.haarcascades}haarcascade_{name}.xml" for name in names]
-        self._cascades = [cv.CascadeClassifier(file) for file in files]
+        self._cascades = [self._cascade(name) for name in names]
+        self._second: Any = self._cascade("frontalface_alt2") if confirm else None
         self._lock = threading.Lock()  # a cascade keeps its picture while it searches
 
-    def __call__(self, picture: np.ndarray) -> List[Box]:
+    def _cascade(self, name: str) -> Any:
+        path = f"{self._cv.data.haarcascades}haarcascade_{name}.xml"
+        return self._cv.CascadeClassifier(path)
+
+    def __call__(self, picture: np.ndarray) -> Sequence[Union[Face, Box]]:
         """Find the faces in a picture.
 
         Args:
             picture: (H, W, 3) uint8, RGB.
 
         Returns:
-            One box per face: x0, y0, x1, y1 in pixels.
+            One box per face: x0, y0, x1, y1 in pixels. With ``confirm``, faces with scores.
         """
         grey = self._cv.cvtColor(np.ascontiguousarray(picture), self._cv.COLOR_RGB2GRAY)
         found = self._boxes(self._cascades[0], grey)
@@ -136,7 +147,19 @@ class HaarDetector:
             width = grey.shape[1]
             found = self._boxes(cascade, grey)
             found += [(width - x1, y0, width - x0, y1) for x0, y0, x1, y1 in mirrored]
-        return found
+        if self._second is None:
+            return found
+        return [Face(*box, score=float(self._confirms(grey, box))) for box in found]
+
+    def _confirms(self, grey: np.ndarray, box: Box) -> bool:
+        """Return whether the second cascade finds a face in a box and a little around it."""
+        x0, y0, x1, y1 = box
+        margin = round(0.2 * (x1 - x0))
+        rows = np.arange(round(y0) - margin, round(y1) + margin).clip(0, grey.shape[0] - 1)
+        columns = np.arange(round(x0) - margin, round(x1) + margin).clip(0, grey.shape[1] - 1)
+        part = self._cv.resize(grey[rows[:, None], columns], (96, 96))
+        with self._lock:
+            return len(self._second.detectMultiScale(part, 1.1, 2, minSize=(40, 40))) > 0
 
     def _boxes(self, cascade: Any, grey: np.ndarray) -> List[Box]:
         side = max(20, round(min(grey.shape) * _SMALLEST))
@@ -188,9 +211,32 @@ class YuNetDetector:
         faces = []
         for x, y, w, h, *points in [] if found is None else found.tolist():
             eyes = sorted(((points[0], points[1]), (points[2], points[3])))
+            mouth = sorted(((points[6], points[7]), (points[8], points[9])))
             apart = _EYES_PER_SIDE * math.sqrt(w * h)
-            faces.append(Face(x, y, x + w, y + h, (eyes[0], eyes[1]), apart))
+            face = Face(x, y, x + w, y + h, (eyes[0], eyes[1]), apart, (mouth[0], mouth[1]))
+            faces.append(face._replace(score=points[-1]))
         return faces
+
+
+def open_detector(
+    detector: Union[str, "os.PathLike[str]", FaceDetector, None] = None,
+) -> FaceDetector:
+    """Return the detector that a user asks for, the same for photos and videos.
+
+    Args:
+        detector: YuNet's ONNX file, or any detector; None: OpenCV's cascades, frontal ones first,
+            then profiles.
+
+    Returns:
+        The detector.
+
+    Raises:
+        InvalidInputError: If OpenCV is not installed or has no cascades, or the file is no YuNet
+            network.
+    """
+    if detector is None:
+        return HaarDetector(profile=True, confirm=True)
+    return YuNetDetector(detector) if isinstance(detector, (str, os.PathLike)) else detector
 
 
 def overlap(one: Box, other: Box) -> float:

@@ -3,14 +3,14 @@
 import math
 import os
 import warnings
-from typing import List, NamedTuple, Tuple, Union
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image
 
 from ...errors import InvalidInputError, SEZooWarning
 from ..photos import cut_box
-from .detect import Face, FaceDetector, HaarDetector, YuNetDetector, find_faces
+from .detect import Box, Face, FaceDetector, HaarDetector, Point, find_faces, open_detector
 
 #: Longest side of the picture in which faces are looked for, in pixels.
 _SEARCHED = 1280
@@ -58,11 +58,7 @@ class FaceFinder:
         detector: Union[str, "os.PathLike[str]", FaceDetector, None] = None,
         each: bool = False,
     ):
-        if detector is None:
-            detector = HaarDetector(profile=True)
-        elif isinstance(detector, (str, os.PathLike)):
-            detector = YuNetDetector(detector)
-        self.detector, self.each = detector, each
+        self.detector, self.each = open_detector(detector), each
 
     def __call__(self, photo: Image.Image, name: str = "the photo") -> List[FramedFace]:
         """Find and frame the faces of a photo.
@@ -118,15 +114,15 @@ class FaceFinder:
         return [
             Face(
                 face.x0 * x, face.y0 * y, face.x1 * x, face.y1 * y,
-                face.eyes and (_scaled(face.eyes[0], x, y), _scaled(face.eyes[1], x, y)),
-                face.eye_distance and face.eye_distance * x,
+                _scaled(face.eyes, x, y), face.eye_distance and face.eye_distance * x,
+                _scaled(face.mouth, x, y), face.score,
             )
             for face in find_faces(self.detector, np.asarray(small))
         ]  # fmt: skip
 
 
-def _scaled(point: Tuple[float, float], x: float, y: float) -> Tuple[float, float]:
-    return point[0] * x, point[1] * y
+def _scaled(pair: Optional[Tuple[Point, Point]], x: float, y: float) -> Any:
+    return pair and tuple((point[0] * x, point[1] * y) for point in pair)
 
 
 def _middle(one: Tuple[float, float], other: Tuple[float, float]) -> Tuple[float, float]:
@@ -146,6 +142,23 @@ def frame_of(face: Face) -> Tuple[int, int, int, int]:
     x0, y0 = (a - p * unit for a, p in zip(anchor, place, strict=True))
     x1, y1 = x0 + _ALIGNED[0] * unit, y0 + _ALIGNED[1] * unit
     return round(x0), round(y0), max(round(x1), round(x0) + 1), max(round(y1), round(y0) + 1)
+
+
+def square_of(face: Face) -> Box:
+    """Return the square around a face that speaker models see: what the cascades would find.
+
+    Args:
+        face: The face; its own box is returned if the detector finds no eyes.
+
+    Returns:
+        x0, y0, x1, y1 in pixels; it may reach outside the picture.
+    """
+    if face.eyes is None:
+        return face.box
+    anchor, unit, place = _anchor(face)
+    x, y = (a + (c - p) * unit for a, c, p in zip(anchor, _BOX_CENTRE, place, strict=True))
+    half = _BOX_WIDTH / 2 * unit
+    return x - half, y - half, x + half, y + half
 
 
 def _anchor(face: Face) -> Tuple[Tuple[float, float], float, Tuple[float, float]]:

@@ -7,6 +7,9 @@ import numpy as np
 import torch
 
 from ...errors import InvalidInputError
+from ..maps import upsample
+from ..methods import FROM_ZERO_METHODS
+from .frame_scale import visible_frames
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,8 +31,9 @@ def figure_of(
 ) -> "Figure":
     """Draw one clip.
 
-    The figure shows faces with their heatmaps, and below them, over the seconds, the score and the
-    share of each modality (gate times magnitude of the features).
+    The figure shows faces with their heatmaps (on a scale that
+    :func:`~se_zoo.explanations.draw.frame_scale.visible_frames` describes), and below them, over
+    the seconds, the score and the share of each modality (gate times magnitude of the features).
 
     Args:
         explanation: Explanation of one or more clips.
@@ -52,12 +56,16 @@ def figure_of(
         )
     length = int(explanation.lengths[clip])
     seconds = np.arange(length) / fps
+    visible = visible_frames(
+        explanation.raw[clip, :length].cpu(), explanation.method in FROM_ZERO_METHODS
+    )
+    heatmaps = upsample(visible, tuple(face.shape[2:])).clamp(0, 1).numpy()
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     shown = [i * length // _FACES for i in range(_FACES)] if length >= _FACES else range(length)
     parts: Any = figure.subfigures(2, 1, height_ratios=(1, 2.4))
     top, bottom = parts
     for axes, frame in zip(top.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        crop, heat = face[clip, frame].cpu().numpy(), explanation.heatmap[clip, frame].cpu().numpy()
+        crop, heat = face[clip, frame].cpu().numpy(), heatmaps[frame]
         opacity = 0.55 * heat[..., None] ** 0.75
         colours = matplotlib.colormaps["turbo"](heat)[..., :3]
         axes.imshow((1 - opacity) * crop[..., None] / 255 + opacity * colours, vmin=0, vmax=1)

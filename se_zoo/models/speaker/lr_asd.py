@@ -26,6 +26,9 @@ from .model import SpeakerModel
 _ENCODER = re.compile(r"model\.(visual|audio)Encoder\.block(\d)\.([smt])_(norm_)?(\d)\.(.+)")
 #: Folder of ``hub_cards`` with the facts of the converted model's card.
 CARD = "asd_small_ava"
+#: Of these weights, whose gate is untrained, the map that lies on the mouth most often (mouth.json
+#: of the card: `python -m benchmarks.speech`).
+MAP_METHOD = "activation"
 _RENAMED = {
     "model.fusion.attention.": "fusion.conv.",
     "model.fusion.bn.": "fusion.norm.",
@@ -80,7 +83,7 @@ def convert_lr_asd(file: Path) -> SpeakerModel:
         WeightsNotFoundError: If the file cannot be read, or its tensors are not exactly LR-ASD's.
     """
     found, unknown = converted(_read(file))
-    model: Any = timm.create_model("asd_small_sehead").eval()
+    model: Any = timm.create_model("asd_small_sehead", map_method=MAP_METHOD).eval()
     own = model.state_dict()
     needed = {name for name in own if not name.startswith("se.")}
     missing = sorted(needed - found.keys())

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ...explanations import SpeakerExplanation, explain_speaker
+from ...explanations.methods import SPEAKER_METHODS
 from ...layers import SqueezeExcite
 from ..label_lists import SPEAKER_LABELS
 from .detector import Detector, Gate
@@ -32,6 +33,8 @@ class SpeakerModel(nn.Module):
             ``"clip"``: over all valid frames too, one gate for the clip, as in the paper.
         body: Whether a third stream sees the body (BIAS's variant).
         se: Whether there is an SE block.
+        map_method: Method of :meth:`explain` if none is given: the one that was measured to point
+            best; None: contribution maps.
 
     Attributes:
         takes_clips: Whether inputs are clips (B, C, T, H, W); False, as a speaker model takes sound
@@ -41,7 +44,7 @@ class SpeakerModel(nn.Module):
         fixed_labels: The labels, which cannot be others.
 
     Raises:
-        ValueError: If ``pool`` is unknown.
+        ValueError: If ``pool`` or ``map_method`` is unknown.
     """
 
     takes_clips = False
@@ -59,6 +62,7 @@ class SpeakerModel(nn.Module):
     visual_classifier: nn.Linear
     num_features: int
     num_classes: int
+    map_method: Optional[str]
 
     def __init__(
         self,
@@ -69,10 +73,14 @@ class SpeakerModel(nn.Module):
         pool: str = "frame",
         body: bool = False,
         se: bool = True,
+        map_method: Optional[str] = None,
     ) -> None:
         super().__init__()
         if pool not in ("frame", "clip"):
             raise ValueError(f"pool must be 'frame' or 'clip', not {pool!r}.")
+        if map_method not in (None, *SPEAKER_METHODS):
+            known = ", ".join(SPEAKER_METHODS)
+            raise ValueError(f"map_method is {map_method!r}; the methods of speakers are {known}.")
         width = channels[-1]
         self.audio_encoder = AudioEncoder(channels)
         self.visual_encoder = VisualEncoder(channels)
@@ -83,6 +91,7 @@ class SpeakerModel(nn.Module):
         self.detector = Detector(width * (3 if body else 2), hidden)
         self.visual_classifier = nn.Linear(width, 1)
         self.pool, self.num_features, self.num_classes = pool, width, 1
+        self.map_method = map_method
 
     def class_labels(self) -> Tuple[str, ...]:
         """Return the label names: one, ``speaking``."""
@@ -104,7 +113,10 @@ class SpeakerModel(nn.Module):
 
     def save_args(self) -> Dict[str, Any]:
         """Return the arguments of the architecture that make the model again."""
-        return dict(getattr(self, "_model_args", {}))
+        made_with = dict(getattr(self, "_model_args", {}))
+        made_with.pop("map_method", None)  # it may have been set since
+        own = {} if self.map_method is None else {"map_method": self.map_method}
+        return {**made_with, **own}
 
     def example_inputs(self, count: int = 1, seed: int = 0) -> Dict[str, torch.Tensor]:
         """Return random inputs of one second.
@@ -127,8 +139,9 @@ class SpeakerModel(nn.Module):
         return {"gate": self.se.gate_kind, "reduction": self.se.reduction, "pool": self.pool}
 
     def head_args(self) -> Dict[str, Any]:
-        """Return the arguments that make this SE block again."""
-        return self.se_args
+        """Return the arguments that make this SE block and its maps again."""
+        own = {} if self.map_method is None else {"map_method": self.map_method}
+        return {**self.se_args, **own}
 
     def get_classifier(self) -> nn.Module:
         """Return the layer that computes the logits, as in timm."""
@@ -178,7 +191,7 @@ class SpeakerModel(nn.Module):
         face: torch.Tensor,
         body: Optional[torch.Tensor] = None,
         mask: Optional[torch.Tensor] = None,
-        method: str = "contribution",
+        method: Optional[str] = None,
     ) -> SpeakerExplanation:
         """Score clips and explain the scores; see :func:`se_zoo.explanations.explain_speaker`.
 
@@ -187,7 +200,8 @@ class SpeakerModel(nn.Module):
             face: As :meth:`forward`.
             body: As :meth:`forward`.
             mask: As :meth:`forward`.
-            method: ``"contribution"``, ``"gate"`` or ``"activation"``.
+            method: ``"contribution"``, ``"gate"`` or ``"activation"``; by default the model's
+                ``map_method``, or else ``"contribution"``.
 
         Returns:
             The explanation.

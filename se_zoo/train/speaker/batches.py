@@ -21,6 +21,9 @@ Inputs = Dict[str, torch.Tensor]
 #: Longer tracks are scored in pieces of so many frames, to save memory. A piece has so many more
 #: frames at each end, which are not scored, because a score depends on the frames around it.
 LONGEST, CONTEXT = 1000, 50
+#: Frames by which moved sound is apart at least: 0.4 seconds at 25 frames a second. Closer sound is
+#: what badly synchronised videos have, of people who speak.
+APART = 10
 
 
 class Augmented(Dataset[Inputs]):
@@ -55,7 +58,14 @@ class Augmented(Dataset[Inputs]):
             pictures.append(track.pictures(first, cut.frames, bodies=True))
         labels = track.labels[first : first + cut.frames]
         # In one call, so that face and body are transformed alike.
-        transformed = self.transform(torch.cat(pictures)).split(cut.frames)
+        seen = self.transform(torch.cat(pictures))
+        # Asked for before a number is drawn: without the option, runs go on as they began.
+        if self.augment.light:
+            seen = relight(seen, *torch.empty(2).uniform_(-1, 1).mul(self.augment.light).tolist())
+        transformed = seen.split(cut.frames)
+        if self.augment.still and float(torch.rand(())) < self.augment.still:
+            transformed = tuple(part[:1].expand_as(part) for part in transformed)
+            labels = torch.zeros_like(labels)
         return {
             "audio": track.features(wave),
             "labels": labels * float(own),
@@ -73,10 +83,22 @@ class Augmented(Dataset[Inputs]):
             return torch.zeros_like(own), False
         if chance < augment.mute + augment.swap:
             return self._other_sound(index, len(own)), False
+        if augment.shift and float(torch.rand(())) < augment.shift and len(track) > 2 * APART:
+            return self._moved_sound(track, first, len(own)), False
         if float(torch.rand(())) < augment.noise:
             snr = float(torch.empty(()).uniform_(*augment.snr))
             return mix_in(own, self._other_sound(index, len(own)), snr), True
         return own, True
+
+    def _moved_sound(self, track: FaceTrack, first: int, length: int) -> torch.Tensor:
+        """Return so many samples of the track's own sound from another time, repeated if need be.
+
+        In the repeated sound, the new time is ``APART`` frames or more from the old one.
+        """
+        wave = track.wave(0, len(track))
+        apart = int(torch.randint(APART, len(track) - APART + 1, ()))
+        begin = round((first + apart) / len(track) * len(wave))
+        return wave.roll(-begin).repeat(-(-length // len(wave)))[:length]
 
     def _other_sound(self, index: int, length: int) -> torch.Tensor:
         """Return so many samples of another track, from a random position, repeated if need be."""
@@ -85,6 +107,22 @@ class Augmented(Dataset[Inputs]):
         wave = other.wave(0, len(other))
         begin = int(torch.randint(len(wave), ()))
         return wave.roll(-begin).repeat(-(-length // len(wave)))[:length]
+
+
+def relight(pictures: torch.Tensor, brightness: float, contrast: float) -> torch.Tensor:
+    """Change brightness and contrast of pictures.
+
+    Args:
+        pictures: Grey, uint8.
+        brightness: Share by which all pixels get lighter; darker if it is negative.
+        contrast: Share by which pixels move away from the pictures' mean, or towards it.
+
+    Returns:
+        As ``pictures``.
+    """
+    pixels = pictures.float() * (1 + brightness)
+    mean = pixels.mean()
+    return ((pixels - mean) * (1 + contrast) + mean).round().clamp(0, 255).to(torch.uint8)
 
 
 def mix_in(wave: torch.Tensor, noise: torch.Tensor, snr: float) -> torch.Tensor:

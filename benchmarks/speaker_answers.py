@@ -1,0 +1,63 @@
+"""Measure a speaker model on the test tracks of recipes/grid_speaker.py: other people, other sound.
+
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.speaker_answers --model se_zoo/asd_tiny_grid
+
+Run time: three minutes on one core, and as long for the tracks the first time. Result:
+docs/speakers.md.
+
+Each test track is scored with its own sound, another clip's and none, with a face that stands
+still, and beside what is no face. Printed are the average precision on each set, how often silent
+rows of each kind are said to speak, and the copies in which 5 % of them or more are.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Dict, Tuple
+
+import torch
+
+from se_zoo.data import TrackDataConfig, open_tracks
+from se_zoo.models import create_speaker_model
+from se_zoo.provenance import provenance
+from se_zoo.train.speaker.batches import Whole
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))  # recipes import each other so
+from grid_speaker import figures_by_kind  # type: ignore[import-not-found]
+from grid_tracks import prepare  # type: ignore[import-not-found]
+
+
+def main() -> None:
+    """Read the command line, measure, print the figures, and write them if asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="a speaker model, such as local-dir:lr_asd")
+    parser.add_argument(
+        "--tracks", default="runs/grid_tracks", help="folder of the recipe's tracks"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    args = parser.parse_args()
+    if "SE_ZOO_DATA" not in os.environ:
+        sys.exit("Set SE_ZOO_DATA to the folder that holds grid/ and imagenet_sample/.")
+    data = Path(os.environ["SE_ZOO_DATA"])
+    prepare(data / "grid", Path(args.tracks), data / "imagenet_sample" / "train.parquet")
+    model = create_speaker_model(args.model, pretrained=True)
+    table = open_tracks(TrackDataConfig(args.tracks), "test")
+    scores: Dict[Tuple[str, str], float] = {}
+    for piece, inputs in (Whole(table, False)[n] for n in range(len(table))):
+        track = table.sample(piece.index)
+        with torch.no_grad():
+            found = model(inputs["audio"][None], inputs["face"][None]).logits[0].sigmoid()
+        for stamp, frame in zip(track.stamps, track.frame_of_row, strict=True):
+            scores[track.sound.stem, repr(float(stamp))] = float(found[frame])
+    figures = figures_by_kind(table, scores)
+    print(json.dumps(figures, indent=1))
+    if args.out is not None:
+        args.out.write_text(json.dumps({**provenance(), **figures}, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

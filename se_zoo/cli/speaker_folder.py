@@ -1,0 +1,139 @@
+"""``se-zoo speaker`` on a folder: every video, with a row for each face and frame."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
+
+from ..data.video.index import is_video
+from ..errors import DataError, InvalidInputError, SEZooError
+from ..files import read_json, replacing, write_json
+from .speaker_video import face_finder, score_video
+
+if TYPE_CHECKING:
+    from .speaker import Speaker
+
+#: Options that decide about the rows; a folder holds the rows of one set of them.
+_OPTIONS = ("model", "method", "audio", "every", "face_model", "faces", "smallest", "shortest")
+
+
+def run_folder(args: "Speaker") -> None:
+    """Score all videos of a folder and its subfolders.
+
+    A video whose rows lie in the folder of the results is done; they are written last, whole or not
+    at all. A video that cannot be scored is named, and the others go on.
+
+    Raises:
+        InvalidInputError: If the folder has no video, two have the same name, or the results are
+            of other options.
+        DataError: If some videos could not be scored.
+    """
+    from ..models import create_speaker_model
+
+    out = args.out or Path("speakers")
+    videos = _videos(args.video, out)
+    _check_options(args, out)
+    find = face_finder(args)
+    model = create_speaker_model(args.model, pretrained=True)
+    coming = {name: video for name, video in videos.items() if not _rows_of(out, name).is_file()}
+    if len(coming) < len(videos):
+        print(f"{len(videos) - len(coming)} of {len(videos)} videos are done already")
+    failed: List[str] = []
+    for name, video in coming.items():
+        print(f"{video}:", flush=True)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scored, _ = score_video(args, video, model, find, out / f"{name}.mp4")
+        except SEZooError as error:
+            print(f"se-zoo: {error}", file=sys.stderr)
+            failed.append(name)
+            continue
+        if not scored:
+            print("no face was found")
+        write_rows(_rows_of(out, name), name, scored, model.modalities)
+    print(f"{out}: rows of {len(videos) - len(failed)} videos")
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(videos)} videos could not be scored, such as {failed[0]}; the "
+            "same command tries them again."
+        )
+
+
+def _videos(folder: Path, out: Path) -> Dict[str, Path]:
+    """Return the videos of a folder by their names: the path in it, without its ending."""
+    found: Dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if not is_video(path) or not path.is_file() or out.absolute() in path.absolute().parents:
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise InvalidInputError(
+                f"{path} and {found[name]} differ in their ending alone; rename one of them."
+            )
+        found[name] = path
+    if not found:
+        raise InvalidInputError(f"{folder} has no videos.")
+    return found
+
+
+def _check_options(args: "Speaker", out: Path) -> None:
+    """Refuse a folder with results of other options; write down those of a new one."""
+    options = {name: getattr(args, name) for name in _OPTIONS}
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    file = out / "options.json"
+    if file.is_file():
+        known = read_json(file)
+        changed = [name for name in _OPTIONS if known.get(name) != options[name]]
+        if changed:
+            was = ", ".join(f"--{n.replace('_', '-')} {known.get(n)}" for n in changed)
+            raise InvalidInputError(
+                f"{out} holds rows that were made with {was}; name another --out."
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidInputError(f"--out {out} must be a new or empty folder, or one of such a run.")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(file, options)
+
+
+def _rows_of(out: Path, name: str) -> Path:
+    return out / f"{name}.parquet"
+
+
+def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[str, ...]) -> None:
+    """Write a row for each face and frame of a video to a parquet file, whole or not at all.
+
+    Columns are video, face, frame and seconds (at 25 frames a second), the box in pixels, the
+    probability of speaking, and the share of each modality in it.
+
+    Args:
+        path: The file.
+        video: Name of the video.
+        scored: The :class:`~se_zoo.speaker.ScoredTrack` of each face.
+        modalities: Names of the modalities.
+
+    Raises:
+        InvalidInputError: If pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InvalidInputError(
+            'pyarrow, which writes the rows, is not installed: pip install "se_zoo[predict]".'
+        ) from error
+    shares = [f"share_{name}" for name in modalities]
+    floats = ("seconds", "x0", "y0", "x1", "y1", "score", *shares)
+    schema = pa.schema(
+        [("video", pa.string()), ("face", pa.int32()), ("frame", pa.int32())]
+        + [(name, pa.float32()) for name in floats]
+    )
+    with replacing(path) as made, parquet.ParquetWriter(made, schema) as writer:
+        for number, one in enumerate(scored):
+            frames = range(one.track.first, one.track.after)
+            columns: Dict[str, Any] = {
+                "video": [video] * len(frames), "face": [number] * len(frames), "frame": frames,
+                "seconds": [frame / 25 for frame in frames], "score": one.scores,
+            }  # fmt: skip
+            columns.update(zip(("x0", "y0", "x1", "y1"), one.track.boxes.T, strict=True))
+            columns.update(zip(shares, one.shares.T, strict=True))
+            writer.write_table(pa.table({name: columns[name] for name in schema.names}, schema))

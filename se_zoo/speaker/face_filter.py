@@ -1,0 +1,92 @@
+"""Tracks of faces, and which of them to keep."""
+
+from dataclasses import dataclass
+from typing import Iterable, List, Optional
+
+import numpy as np
+
+#: Frames per second of faces and sound: the rate that the models were trained on.
+FPS = 25
+
+
+@dataclass(eq=False)
+class Track:
+    """One face in consecutive frames.
+
+    Attributes:
+        first: The first frame.
+        boxes: Box in every frame from ``first`` on, (T, 4): x0, y0, x1, y1 in pixels.
+        score: Mean of what the detector says of how sure it is, from 0 to 1; None if it says
+            nothing.
+        found: Share of the looks, from the first to the last detection, in which the detector
+            found it.
+    """
+
+    first: int
+    boxes: np.ndarray
+    score: Optional[float] = None
+    found: float = 1.0
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.boxes)
+
+    @property
+    def after(self) -> int:
+        """Return the first frame after the track."""
+        return self.first + len(self)
+
+    @property
+    def side(self) -> float:
+        """Return the median side of the boxes: the root of their area, in pixels."""
+        sizes = self.boxes[:, 2:] - self.boxes[:, :2]
+        return float(np.median(np.sqrt(sizes.clip(min=0).prod(1))))
+
+
+@dataclass(frozen=True)
+class FaceFilter:
+    """Which tracks of a detector are faces, and which faces are wanted.
+
+    The defaults are measured by ``python -m benchmarks.face_tracks``.
+
+    Args:
+        score: Least mean score of a track, where the detector gives one.
+        found: Least share of the looks in which the detector found the face.
+        smallest: Least side of a face, as a share of the picture's shorter side.
+        shortest: Least number of frames.
+        most: How many faces to keep at a time, the largest ones; None: all.
+    """
+
+    score: float = 0.5
+    found: float = 0.4
+    smallest: float = 0.0
+    shortest: int = 10
+    most: Optional[int] = None
+
+    def kept(self, tracks: Iterable[Track], side: int) -> List[Track]:
+        """Return the tracks that are kept.
+
+        Args:
+            tracks: The tracks of a video.
+            side: The picture's shorter side, in pixels.
+        """
+        faces = [track for track in tracks if self._is_face(track, side)]
+        if self.most is None:
+            return faces
+        after = max((track.after for track in faces), default=0)
+        shown, kept = np.zeros(after, int), []
+        for track in sorted(faces, key=lambda one: one.side, reverse=True):
+            place = slice(track.first, track.after)
+            # Tracks of the same face may touch, so half of the frames must have room.
+            if (shown[place] < self.most).mean() >= 0.5:
+                shown[place] += 1
+                kept.append(track)
+        return kept
+
+    def _is_face(self, track: Track, side: int) -> bool:
+        return (
+            (track.score is None or track.score >= self.score)
+            and track.found >= self.found
+            and track.side >= self.smallest * side
+            and len(track) >= self.shortest
+        )
