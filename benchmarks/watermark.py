@@ -82,7 +82,7 @@ def as_input(images: np.ndarray) -> torch.Tensor:
 def train(images: np.ndarray, classes: np.ndarray, epochs: int, seed: int) -> Any:
     """Train a ResNet-10 of a quarter of the width; no flips, which would move the corner."""
     torch.manual_seed(seed)
-    sizes = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}
+    sizes: Any = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}
     model: Any = timm.create_model("resnet18_slim_sehead", num_classes=len(NAMES), **sizes)
     model.pretrained_cfg.update(label_names=list(NAMES), input_size=(3, 32, 32), pool_size=(4, 4))
     model = model.to(memory_format=torch.channels_last)
