@@ -137,7 +137,7 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
         seed: Seed of the changes.
         keep: Folder for what is kept.
     """
-    import atheris  # type: ignore[import-not-found]
+    atheris: Any = importlib.import_module("atheris")
 
     with atheris.instrument_imports(include=list(_WATCHED)):
         from se_zoo import SEZooError
@@ -181,7 +181,7 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
 
 def _change(data: bytes, most: int, number: int) -> bytes:
     """Change a valid JSON text as such, every other time: changed bytes are mostly no JSON."""
-    import atheris  # type: ignore[import-not-found]
+    atheris: Any = importlib.import_module("atheris")
 
     from .fuzz_inputs.case import change_json
 

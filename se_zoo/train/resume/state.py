@@ -154,7 +154,7 @@ def _progress_problem(progress: Progress, folder: Path) -> str:
     step, update = _STEP.fullmatch(folder.name), progress.update
     if step is None or not isinstance(update, int) or update != int(step[1]):
         return f"update is {update!r:.40} in {folder.name}"
-    numbers = {"loss_sums": progress.loss_sums, "seconds": [progress.seconds]}
+    numbers: Dict[str, Any] = {"loss_sums": progress.loss_sums, "seconds": [progress.seconds]}
     if progress.best is not None or progress.best_update is not None:
         numbers["best and best_update"] = [progress.best, progress.best_update]
     for name, values in numbers.items():
