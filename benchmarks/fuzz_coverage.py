@@ -27,11 +27,18 @@ from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 import tyro
 
-#: Modules whose lines guide the search, and those that must be imported while atheris watches.
+#: Packages whose lines guide the search.
 _WATCHED = ("se_zoo", "yaml")
 _READERS = ("config", "header", "csv", "facts")
 #: Longest time of an input in seconds, and largest memory of the process in MB.
 _SECONDS, _MEGABYTES = 20, 1500
+#: Words that the fuzzer puts into inputs.
+_JSON = ("null", "true", "NaN", "1e999", "-1", "[]", "{}", '"\\ud800"', "9" * 30)
+_HEADER = ("F64", "BF16", "F8_E4M3", "BOOL", "__metadata__")
+_CSV = ("true", "nan", "1e999", "../", '"', '""', ",", "\r\n", "split")
+_YAML = ("like: facts.yaml\n", "&a ", "*a", "!!python/object:", "? ", "<<: ", "|\n", "---\n",
+         "2024-01-01", "gallery:", "crop:", "hub_id:", "citation:", "base_model:",
+         "%YAML 1.1\n")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,27 +113,12 @@ def make_target(name: str) -> Target:
     weights = (good / "model.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", weights[:8])
     rows = [bytes([n]) + tables.text_of(kind) for n, kind in enumerate(sorted(tables.HEADERS))]
-    json_words = ("null", "true", "NaN", "1e999", "-1", "[]", "{}", '"\\ud800"', "9" * 30)
     targets = {
-        "config": Target((config,), (*json_words, *_strings(config)), read_config),
-        "header": Target(
-            (weights[8 : 8 + length],),
-            (*json_words, "F64", "BF16", "F8_E4M3", "BOOL", "__metadata__"),
-            read_weights,
-        ),
-        "csv": Target(
-            tuple(rows),
-            ("true", "nan", "1e999", "../", '"', '""', ",", "\r\n", "split"),
-            read_table,
-        ),
-        "facts": Target(
-            (FACTS.encode(),),
-            ("like: facts.yaml\n", "&a ", "*a", "!!python/object:", "? ", "<<: ", "|\n", "---\n",
-             "2024-01-01", "gallery:", "crop:", "hub_id:", "citation:", "base_model:",
-             "%YAML 1.1\n"),
-            read_card,
-        ),
-    }  # fmt: skip
+        "config": Target((config,), (*_JSON, *_strings(config)), read_config),
+        "header": Target((weights[8 : 8 + length],), (*_JSON, *_HEADER), read_weights),
+        "csv": Target(tuple(rows), _CSV, read_table),
+        "facts": Target((FACTS.encode(),), _YAML, read_card),
+    }
     return targets[name]
 
 
@@ -145,12 +137,10 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
         seed: Seed of the changes.
         keep: Folder for what is kept.
     """
-    import atheris  # type: ignore[import-not-found]
+    atheris: Any = importlib.import_module("atheris")
 
     with atheris.instrument_imports(include=list(_WATCHED)):
         from se_zoo import SEZooError
-
-        from .fuzz_inputs.case import change_json
 
         target = make_target(name)
         target.read(target.seeds[0], _empty(keep / "work"))  # what is imported late is watched too
@@ -174,16 +164,6 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
             print(f"FOREIGN {type(error).__name__}: {error!s:.200} ({file})", flush=True)
             traceback.print_exception(error)
 
-    def change(data: bytes, most: int, number: int) -> bytes:
-        """Change a valid JSON text as such, every other time: bytes alone mostly break it."""
-        rng = random.Random(number)
-        if rng.random() < 0.5:
-            with suppress(ValueError, IndexError, TypeError, RecursionError):
-                content = json.loads(data)
-                change_json(rng, content)
-                return json.dumps(content).encode()[:most]
-        return atheris.Mutate(data, most)
-
     corpus, words = keep / "corpus", keep / "words"
     corpus.mkdir(exist_ok=True)
     for number, data in enumerate(target.seeds):
@@ -194,9 +174,24 @@ def fuzz(name: str, seconds: int, seed: int, keep: Path) -> None:
          f"-timeout={_SECONDS}", f"-rss_limit_mb={_MEGABYTES}", f"-artifact_prefix={keep}/",
          "-max_len=16384", "-print_final_stats=1"],
         try_one,
-        **({"custom_mutator": change} if name in ("config", "header") else {}),
+        **({"custom_mutator": _change} if name in ("config", "header") else {}),
     )  # fmt: skip
     atheris.Fuzz()
+
+
+def _change(data: bytes, most: int, number: int) -> bytes:
+    """Change a valid JSON text as such, every other time: changed bytes are mostly no JSON."""
+    atheris: Any = importlib.import_module("atheris")
+
+    from .fuzz_inputs.case import change_json
+
+    rng = random.Random(number)
+    if rng.random() < 0.5:
+        with suppress(ValueError, IndexError, TypeError, RecursionError):
+            content = json.loads(data)
+            change_json(rng, content)
+            return json.dumps(content).encode()[:most]
+    return atheris.Mutate(data, most)
 
 
 def _empty(folder: Path) -> Path:

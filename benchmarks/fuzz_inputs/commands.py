@@ -167,8 +167,8 @@ def run_command(words: Sequence[str]) -> str:
         error = ended.__context__
         if isinstance(error, SEZooError):
             raise error from None
-        foreign = isinstance(error, Exception) and not isinstance(error, OSError)
-        if foreign and isinstance(ended.code, str):
+        known = isinstance(error, OSError) or not isinstance(ended.code, str)
+        if isinstance(error, Exception) and not known:
             raise error from None  # one line for users, and yet not a refusal on purpose
         if ended.code not in (None, 0):
             text = ended.code if isinstance(ended.code, str) else said.getvalue()

@@ -53,7 +53,7 @@ def saved_model() -> Path:
     """Return the folder of a small saved model of three classes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = timm.create_model("timm_sehead", backbone="test_resnet", num_classes=3)
+        model: Any = timm.create_model("timm_sehead", backbone="test_resnet", num_classes=3)
     model.pretrained_cfg.update(input_size=(3, 64, 64))
     return se_zoo.save(model, kept_folder() / "model", labels=["a", "b", "c"])
 
