@@ -54,6 +54,8 @@ class Measure:
 
     photos: int = 57
     """Largest number of videos, each of one photo; 0 looks at turned heads alone."""
+    turned: bool = True
+    """Look at turned heads."""
     out: Optional[Path] = None
     """Write the figures to this JSON file, too."""
 
@@ -96,7 +98,7 @@ def _photos(folder: Path, most: int) -> Iterator[Image.Image]:
     """Yield photos without a person's face, enlarged to cover a video and its drift."""
     rows = parquet.read_table(folder / "imagenet_sample/train.parquet", columns=["image"])["image"]
     chosen = [n for n in range(0, len(rows), STEP) if n not in WITH_FACES]
-    for number in chosen[:most]:
+    for number in chosen[:: max(1, len(chosen) // most)][:most]:
         photo = Image.open(io.BytesIO(rows[number].as_py()["bytes"])).convert("RGB")
         scale = max((SIZE[0] + 75) / photo.width, SIZE[1] / photo.height)
         yield photo.resize((math.ceil(photo.width * scale), math.ceil(photo.height * scale)))
@@ -180,8 +182,10 @@ def main(options: Measure) -> None:
         "yunet, all tracks": (yunet, ALL),
         "yunet": (yunet, usual),
     }
-    report = {"turned": _detection_rates(detectors, folder)}
-    print(json.dumps(report["turned"], indent=1), flush=True)
+    report: Dict[str, Any] = {}
+    if options.turned:
+        report["turned"] = _detection_rates(detectors, folder)
+        print(json.dumps(report["turned"], indent=1), flush=True)
     if options.photos:
         report["tracks"] = _track_figures(methods, options)
         print(json.dumps(report["tracks"], indent=1))
