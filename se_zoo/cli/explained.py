@@ -234,8 +234,8 @@ def write_picture(path: Path, explained: Explained, alpha: float, cmap: Optional
                 picture: Image.Image = explained.explanation.grid(
                     explained.drawn, alpha=alpha, cmap=cmap
                 )
-                # Packing is most of the work on a picture: at zlib's level 6 it takes three times as
-                # long as at level 1, which makes files an eighth larger.
+                # Packing is most of the work on a picture. At zlib's level 6 it takes three times
+                # as long as at level 1, which makes files an eighth larger.
                 picture.save(temporary, "PNG", compress_level=1)
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be written: {error}") from error
