@@ -234,7 +234,7 @@ def write_picture(path: Path, explained: Explained, alpha: float, cmap: Optional
                 picture: Image.Image = explained.explanation.grid(
                     explained.drawn, alpha=alpha, cmap=cmap
                 )
-                # Packing is most of the work on a picture: at level 6 of zlib it takes three times
+                # Packing is most of the work on a picture. At zlib's level 6 it takes three times
                 # as long as at level 1, which makes files an eighth larger.
                 picture.save(temporary, "PNG", compress_level=1)
     except OSError as error:

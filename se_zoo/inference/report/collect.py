@@ -35,12 +35,14 @@ class Sampled(NamedTuple):
         order: The hash, negative.
         id: Name of the photo.
         share: The map's evidence, float16 (rows, columns), with the sum 1.
+        total: Sum of the map's evidence.
         place: Where the row is, see :class:`se_zoo.inference.predictions.Prediction`.
     """
 
     order: int
     id: str
     share: np.ndarray
+    total: float
     place: Tuple[int, int]
 
     def __lt__(self, other: Any) -> bool:
@@ -84,25 +86,27 @@ class LabelMaps:
         count = self.regions.get(region, (0.0, 0))[1]
         return self.area[region] / count if count else None
 
-    def add(self, row: Prediction, share: np.ndarray, regions: Mapping[str, np.ndarray]) -> None:
+    def add(
+        self, row: Prediction, share: np.ndarray, total: float, regions: Mapping[str, np.ndarray]
+    ) -> None:
         """Count a map in."""
         self.count += 1
         self.total = self.total + share
         for name, weights in regions.items():
-            total, count = self.regions.get(name, (0.0, 0))
-            self.regions[name] = [total + float((share * weights).sum()), count + 1]
+            before, count = self.regions.get(name, (0.0, 0))
+            self.regions[name] = [before + float((share * weights).sum()), count + 1]
             self.area[name] = self.area.get(name, 0.0) + float(weights.mean())
         # The photos with the lowest hashes: a random sample that is the same every time.
         number = -int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:8], "big")
-        kept = Sampled(number, row.id, share.astype(np.float16), row.place)
+        kept = Sampled(number, row.id, share.astype(np.float16), total, row.place)
         if len(self.sample) < SAMPLE:
             heapq.heappush(self.sample, kept)
         elif self.sample[0] < kept:
             heapq.heapreplace(self.sample, kept)
 
 
-def evidence_share(raw: np.ndarray, signed: bool) -> Optional[np.ndarray]:
-    """Return where the evidence for a class lies, with the sum 1.
+def evidence_share(raw: np.ndarray, signed: bool) -> Optional[Tuple[np.ndarray, float]]:
+    """Return where the evidence for a class lies, with the sum 1, and how much it is.
 
     Args:
         raw: A map, (rows, columns).
@@ -110,11 +114,12 @@ def evidence_share(raw: np.ndarray, signed: bool) -> Optional[np.ndarray]:
             begin at their lowest value.
 
     Returns:
-        (rows, columns); None if there is no evidence for the class.
+        (rows, columns), and the sum before it was divided by it; None if there is no evidence for
+        the class.
     """
     positive = np.clip(raw, 0, None) if signed else raw - raw.min()
     total = float(positive.sum(dtype=np.float64))
-    return positive / total if total > 0 else None
+    return (positive / total, total) if total > 0 else None
 
 
 def collect(
@@ -141,9 +146,10 @@ def collect(
         for n, index in enumerate(row.target):
             if not _predicted(row, n, model):
                 continue
-            share = evidence_share(row.map[n], signed)
-            if share is None:
+            evidence = evidence_share(row.map[n], signed)
+            if evidence is None:
                 continue
+            share, total = evidence
             if share.ndim != 2:
                 raise InvalidInputError("a report is of photos; these maps have a time axis.")
             grid = (share.shape[0], share.shape[1])
@@ -153,7 +159,7 @@ def collect(
             for given in of_photos:
                 regions.update(given.of(row.id, row.region or (), grid))
             label = found.setdefault(index, LabelMaps(index, row.label[n]))
-            label.add(row, share, regions)
+            label.add(row, share, total, regions)
     return [found[index] for index in sorted(found)]
 
 
