@@ -295,7 +295,8 @@ def test_every_option_has_an_effect(
 ) -> None:
     config = make_config({"data": {"path": "x", "label": None}, "run": {"output": "x"}})
     assert getattr(getattr(config, section), field) != value
-    output = run(folder, tmp_path / "run", **{section: {field: value}})
+    options: Any = {section: {field: value}}
+    output = run(folder, tmp_path / "run", **options)
     other, mine = weights(output), weights(usual)
     if field in ("limit_eval", "crop_pct"):  # these change the scores alone
         summaries = [json.loads((o / "summary.json").read_text()) for o in (output, usual)]
