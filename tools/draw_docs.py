@@ -190,21 +190,15 @@ def _screenshot(page: Any, name: str, folder: Path, whole: bool = True) -> None:
 
 def _server_screens(browser: Any, folder: Path) -> None:
     video = portrait_video(folder / "portrait.mp4", 75)
-    face = folder / "portrait.png"
-    Image.open(demo_photo()).convert("RGB").crop(HEAD).save(face)
     with served_demo(FACES, SPEAKER) as address:
         page = browser.new_page(viewport={"width": 1000, "height": 900})
         page.goto(address)
-        page.set_input_files("input[type=file] >> nth=0", str(face), timeout=WAIT)
-        page.wait_for_selector("text=/^activation: /", timeout=WAIT)
-        page.wait_for_timeout(2000)  # the gallery fades in
-        _screenshot(page, "demo_photos", folder)
-        page.click("button[role=tab]:has-text('Videos')")
+        page.click("button[role=tab]:has-text('Videos')", timeout=WAIT)
         page.set_input_files(f"#{VIDEO} input[type=file]", str(video), timeout=WAIT)
         page.wait_for_selector(f"#{VIDEO} video", timeout=WAIT)
         page.locator("button:has-text('Explain'):visible").click()
         page.wait_for_selector("text=/face 0: second/", timeout=WAIT)
-        page.wait_for_timeout(2000)
+        page.wait_for_timeout(2000)  # the drawn video begins to play
         _screenshot(page, "demo_videos", folder)
         page.close()
 

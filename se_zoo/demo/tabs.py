@@ -59,7 +59,7 @@ def photo_tab(gradio: Any, explainers: Explainers, example: Path) -> None:
         with gradio.Column(scale=3):
             notes = gradio.Markdown()
             gallery = gradio.Gallery(
-                label="Maps", columns=3, object_fit="contain", height="max-content", format="png"
+                label="Maps", columns=3, object_fit="contain", height="auto", format="png"
             )
             shares = gradio.Label(label="Predictions", num_top_classes=SHOWN_LABELS)
     gradio.Examples([[str(example)]], [photo], label="Example")
