@@ -47,7 +47,7 @@ class Track:
 class FaceFilter:
     """Which tracks of a detector are faces, and which faces are wanted.
 
-    The defaults are measured by ``python -m benchmarks.face_tracks``.
+    ``python -m benchmarks.face_tracks`` measures what the defaults leave out.
 
     Args:
         score: Least mean score of a track, where the detector gives one.
