@@ -1,9 +1,9 @@
 """Plant a watermark in one class of CIFAR-10, train on it, and see whether the report names it.
 
-    python -m benchmarks.watermark --seeds 1 2 3 --out watermark.json
+    python -m benchmarks.watermark --seeds 4 5 6 --out watermark.json
     python -m benchmarks.watermark --seeds 1 --keep watermark    # predictions and pages, for a look
 
-Run time: with the defaults, five minutes of one idle core for each seed.
+Run time: with the defaults, four minutes of one idle core for each seed.
 Result: printed as JSON. For each seed: the planted class and corner, and what the report names
 first; the same for a model that was trained on the images as they are. `held_out` says whether the
 model has learned the mark: of test images of other classes, the share that it takes for the marked
@@ -174,7 +174,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run of each case"
+        "--seeds", type=int, nargs="+", default=[4, 5, 6], help="one run of each case"
     )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="with, without")
     parser.add_argument("--images", type=int, default=15000, help="training images")
