@@ -5,6 +5,8 @@ take space and time apart, a gate on the concatenated features, and a recurrent 
 block follows the last visual map. It squeezes over space alone, so every frame has its own gate,
 and neither padding nor the other clips of a batch change it (published code pools over batch and
 time). arXiv 2412.05134 (section IV) explains active speaker detection with SE blocks.
+
+The file is long because a user's one class lies here with all its documentation.
 """
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
