@@ -90,6 +90,16 @@ def test_other_labels_keep_the_gate_and_drop_what_holds_for_the_old_labels() -> 
     assert not model.is_multi_label() and model.thresholds is None
 
 
+def test_what_was_measured_on_the_weights_is_not_taken_without_them() -> None:
+    """Thresholds, offset and default map say nothing of a model that is trained from scratch."""
+    trained: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True)
+    assert trained.map_offset != (0.0, 0.0) and trained.thresholds is not None
+    for name in ("resnet18_slim_sehead", "se_zoo/resnet18_slim_celeba"):
+        model: Any = timm.create_model(name)
+        assert model.map_offset == (0.0, 0.0) and model.thresholds is None and model.multi_label
+    assert se_zoo.create_speaker_model("se_zoo/asd_tiny_grid").map_method is None
+
+
 def test_bare_registry_names_pass() -> None:
     assert registry_name("resnet50_sehead") == "resnet50_sehead"
     assert registry_name("se_zoo/resnet18_slim_sehead.celeba") == "resnet18_slim_sehead.celeba"

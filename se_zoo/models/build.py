@@ -193,7 +193,7 @@ def create_sehead(
     # The untagged name of a timm backbone is the backbone as timm has it: the arguments of the
     # zoo's own model hold for its tag alone.
     if pretrained_cfg is not None or not isinstance(backbone, str):
-        kwargs = with_own_args(cfg, kwargs)
+        kwargs = with_own_args(cfg, kwargs, pretrained)
     attach = partial(_attach_known, layout)
     return _create(variant, pretrained, backbone, attach, cfg, feature_cfg, kwargs)
 
@@ -234,7 +234,7 @@ def create_any(
     if pretrained_cfg:
         cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     if isinstance(pretrained_cfg, str):  # a tag of the zoo
-        kwargs = with_own_args(cfg, kwargs)
+        kwargs = with_own_args(cfg, kwargs, pretrained)
         trained = kwargs.pop("backbone", None)
         backbone = backbone or trained
     elif cfg.get("source") and backbone is None:

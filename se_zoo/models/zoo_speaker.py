@@ -62,7 +62,7 @@ def _create(
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
     cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     given = {name: kwargs.pop(name) for name in _DEFAULTS if name in kwargs}
-    model_args = {**_DEFAULTS, **with_own_args(cfg, given)}
+    model_args = {**_DEFAULTS, **with_own_args(cfg, given, pretrained)}
     refused = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if refused or kwargs:
         names = ", ".join([*refused, *kwargs])

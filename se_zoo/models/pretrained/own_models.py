@@ -16,6 +16,8 @@ from .manifest import hub_folder, manifest
 
 #: Arguments that hold for a model's own labels only.
 _OF_LABELS = ("multi_label", "thresholds", "map_method")
+#: Arguments that were measured on the weights, and say nothing of others.
+_OF_WEIGHTS = ("thresholds", "map_offset", "map_method")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def _own_model(architecture: str, tag: Any) -> Optional[OwnModel]:
     return next((m for m in own_models().values() if m.registry_name == name), None)
 
 
-def with_own_args(cfg: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str, Any]:
+def with_own_args(
+    cfg: Mapping[str, Any], given: Mapping[str, Any], pretrained: bool
+) -> Dict[str, Any]:
     """Complete model arguments by those that one of the zoo's own models was trained with.
 
     Args:
@@ -95,6 +99,7 @@ def with_own_args(cfg: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str,
             ``source``), nothing is added: its arguments came with it.
         given: Arguments that were asked for; they take precedence. If ``num_classes`` or
             ``multi_label`` differ from the model's, arguments of its labels are not added.
+        pretrained: Whether the weights are loaded. If not, what was measured on them is not added.
 
     Returns:
         All arguments; just those given if the config is not of one of the zoo's own models.
@@ -109,4 +114,6 @@ def with_own_args(cfg: Mapping[str, Any], given: Mapping[str, Any]) -> Dict[str,
     }
     if any(given.get(name) not in (None, value) for name, value in same.items()):
         args = {k: v for k, v in args.items() if k not in _OF_LABELS}
+    if not pretrained:
+        args = {k: v for k, v in args.items() if k not in _OF_WEIGHTS}
     return {**args, **given}
