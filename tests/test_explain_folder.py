@@ -297,6 +297,19 @@ def test_photos_above_pillows_warning_are_explained(
     assert run(photo, "--quiet", "--out", tmp_path / "y/") == 2
 
 
+def test_the_default_model_says_that_it_reads_faces(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A folder of dogs would be explained as faces without a word."""
+    photo, out = draw(tmp_path / "a.png"), tmp_path / "x/"
+    assert run(photo, "--out", out) == 0
+    said = capsys.readouterr().err
+    assert "--face" in said and "--model se_zoo/tf_efficientnet_lite0_in1k" in said
+    for given in (("--quiet",), ("--model", "se_zoo/resnet18_slim_celeba")):
+        assert run(photo, "--out", out, "--overwrite", *given) == 0
+        assert "framed" not in capsys.readouterr().err
+
+
 HEIC = b"\0\0\0\x18ftypheic" + bytes(100)
 
 

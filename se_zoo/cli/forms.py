@@ -26,13 +26,20 @@ from .device import load_on
 from .explain import DEFAULT_MODEL, Explain
 from .explained import Clip, Question, cut_out, explain_cutouts, explain_read, read, region_of
 from .many import Job, Settings, explain_many, name_failures, refuse_existing
-from .portrait import DEMO_CROP, DEMO_TARGETS, explain_demo
+from .portrait import DEMO_CROP, DEMO_TARGETS, OBJECTS_MODEL, explain_demo
 from .printed import row_of, text_of, what_it_shows
 from .sources import Source, find_sources, picture_names
 from .tables import check_table, part_of
 
 #: Photos of a contact sheet: it is in memory as a whole.
 SHEET_LIMIT = 20
+
+
+#: Said where nobody chose a model: it would find a hat on a dog, too.
+_FACES_ONLY = (
+    f"{DEFAULT_MODEL} reads faces that are framed as in CelebA: --face finds and frames them. For "
+    f"other photos add --model {OBJECTS_MODEL}."
+)
 
 
 def run_explain(args: Explain) -> None:
@@ -77,6 +84,8 @@ def _explain_sources(args: Explain) -> None:
     """Explain what the user named, in one picture or in a folder."""
     folder = _out_folder(args)
     sources, root = find_sources(args.sources, folder)
+    if not (args.model or args.finds_face or args.quiet):
+        print(_FACES_ONLY, file=sys.stderr)
     video = any(is_video(source.path) for source in sources)
     if args.start is not None and not video:
         raise InvalidInputError("--start is for videos.")
