@@ -4,7 +4,7 @@
     python -m benchmarks.fuzz --count 50 --readers config     # 50 inputs for one of them
     python -m benchmarks.fuzz --only header/17                # one input again, with its traceback
 
-Run time: about ten minutes on one idle core. Every input follows from the seed, the reader and its
+Run time: two minutes on one idle core. Every input follows from the seed, the reader and its
 number. A reader is right if it takes what is valid, and refuses everything else by one of the
 project's errors, within 20 s of work and 1.5 GB, Python and torch included. The table has one line
 a reader; the columns from "wrongly accepted" to "memory" should be 0. The last two are the longest
