@@ -463,7 +463,9 @@ class SEHeadTester:
         kwargs = dict(gate=gate, reduction=8, multi_label=True)
         model = randomise(self.create(**kwargs)).eval()
         args = {"num_classes": self.num_classes, **self.kwargs, **kwargs}
-        save_for_hf(model, str(tmp_path), model_args=args, safe_serialization=True)
+        # Old versions of timm keep the names of the pretrained weights' classes, which are refused.
+        names = {"label_names": [f"label {n}" for n in range(model.num_classes)]}
+        save_for_hf(model, str(tmp_path), names, args, safe_serialization=True)
         back = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
         assert type(back) is type(model) and back.se_args == model.se_args
         assert back.se_args == {"gate": gate, "reduction": 8} and back.is_multi_label()
