@@ -1,7 +1,7 @@
 """Pictures and files: sizes, colours, no wrap-around, both files or neither."""
 
-import dataclasses
 import copy
+import dataclasses
 import functools
 import json
 import os
