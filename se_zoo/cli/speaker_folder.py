@@ -121,6 +121,8 @@ def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[
         raise InvalidInputError(
             'pyarrow, which writes the rows, is not installed: pip install "se_zoo[predict]".'
         ) from error
+    from ..speaker.face_filter import FPS
+
     shares = [f"share_{name}" for name in modalities]
     floats = ("seconds", "x0", "y0", "x1", "y1", "score", *shares)
     schema = pa.schema(
@@ -132,7 +134,7 @@ def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[
             frames = range(one.track.first, one.track.after)
             columns: Dict[str, Any] = {
                 "video": [video] * len(frames), "face": [number] * len(frames), "frame": frames,
-                "seconds": [frame / 25 for frame in frames], "score": one.scores,
+                "seconds": [frame / FPS for frame in frames], "score": one.scores,
             }  # fmt: skip
             columns.update(zip(("x0", "y0", "x1", "y1"), one.track.boxes.T, strict=True))
             columns.update(zip(shares, one.shares.T, strict=True))

@@ -61,6 +61,7 @@ def face_finder(args: "Speaker") -> "Finder":
     """Return a function from a video's pictures to face tracks: by a detector or by a table."""
     from ..data.faces.detect import open_detector
     from ..speaker import FaceFilter, find_tracks, read_boxes, tracks_of_boxes
+    from ..speaker.face_filter import FPS
 
     if args.boxes is not None:
         name, rows = str(args.boxes), read_boxes(args.boxes)
@@ -72,7 +73,7 @@ def face_finder(args: "Speaker") -> "Finder":
 
         return from_table
     detector = open_detector(args.face_model)
-    frames = round(args.shortest * 25)
+    frames = round(args.shortest * FPS)
     keep = FaceFilter(smallest=args.smallest, shortest=frames, most=args.faces)
     return lambda pictures, seen: find_tracks(pictures, detector, args.every, None, seen, keep)
 
