@@ -29,7 +29,14 @@ class Report:
     masks: Optional[Path] = None
     """A folder of PNGs of class indices, named like the photos: regions of each photo."""
     photos: bool = True
-    """Show photos; they are read from where the data set was."""
+    """Show photos and compare their corners; they are read from where the data set was."""
+
+
+def _alike(suspect: Any) -> str:
+    """Return how many of the photos show the same thing in a suspicious corner."""
+    if suspect.alike is None:
+        return ""
+    return f"; {suspect.alike[0]:.0%} of its strongest photos show the same thing there"
 
 
 def run_report(args: Report) -> None:
@@ -56,7 +63,7 @@ def run_report(args: Report) -> None:
     for suspect in found.suspects:
         print(
             f"suspicious: {suspect.label}, {suspect.corner} corner ({suspect.lead:.1%} of the "
-            f"evidence more than usual, {suspect.spreads:.0f} times the spread)"
+            f"evidence more than usual, {suspect.spreads:.0f} times the spread{_alike(suspect)})"
         )
     named = "" if found.suspects else "; no label is explained by one corner"
     print(f"{out}: {found.photos} photos, {found.labels} labels{named}")

@@ -48,7 +48,8 @@ def write_report(
         most_labels: Labels that are shown with pictures: the suspicious ones, then the most
             frequent. The table has all labels.
         of_photos: Boxes and masks of the photos.
-        photos: Whether to show photos. They are read from where the data set was.
+        photos: Whether to show photos, and to compare their corners. They are read from where the
+            data set was.
 
     Returns:
         What the page says in short.
@@ -67,7 +68,7 @@ def write_report(
         raise InvalidInputError(
             f"no label of {folder} is predicted for {FEWEST} photos or more; predict more of them."
         )
-    suspects = find_suspects(judged)
+    suspects = find_suspects(judged, predictions if photos else None)
     named = [suspect for suspect in suspects if suspect.suspicious]
     shown = _first(judged, named, most_labels)
     regions = [*FIXED, *sorted({r for label in judged for r in label.regions} - {*FIXED})]
