@@ -23,7 +23,6 @@ import torch
 import tyro
 from PIL import Image
 from timm.data.config import resolve_data_config
-from timm.data.transforms_factory import create_transform
 
 import se_zoo  # registers the models
 from benchmarks.face_cases import FACE_BOXES
@@ -31,6 +30,7 @@ from benchmarks.map_cases import fraction_region, read_images
 from se_zoo.explanations.quality import energy_in_region, pointing_game
 from se_zoo.models.pretrained.manifest import manifest
 from se_zoo.provenance import provenance
+from se_zoo.transform import evaluation_transform
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _model_and_images(
     """Load the model, the preprocessed test images (N, 3, H, W) and their attributes."""
     pictures, truth = _load_test_split(Path(os.environ["SE_ZOO_DATA"]), options.images)
     model = timm.create_model(options.model, pretrained=True).eval()
-    transform: Any = create_transform(**resolve_data_config(model=model))
+    transform = evaluation_transform(resolve_data_config(model=model))
     return model, torch.stack([transform(p) for p in pictures]), truth
 
 

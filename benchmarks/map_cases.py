@@ -15,7 +15,6 @@ import timm
 import torch
 from PIL import Image
 from timm.data.config import resolve_data_config
-from timm.data.transforms_factory import create_transform
 from torch import nn
 
 import se_zoo  # noqa: F401  registers the models
@@ -25,6 +24,7 @@ from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
 from se_zoo.models.load_model import load_model
+from se_zoo.transform import evaluation_transform
 
 #: Columns of a box: its corners in pixels of the picture, the ends exclusive.
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -129,7 +129,7 @@ def _uncropped_config(model: nn.Module) -> Dict[str, Any]:
 
 def transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
     """Return the model's preprocessing, without any crop."""
-    return create_transform(**_uncropped_config(model))  # type: ignore[return-value]
+    return evaluation_transform(_uncropped_config(model))  # type: ignore[no-any-return]
 
 
 def mask_transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
@@ -138,7 +138,7 @@ def mask_transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]
     It resizes as :func:`transform_of` does, with the nearest pixel's number, to (H, W) uint8.
     """
     config = {**_uncropped_config(model), "interpolation": "nearest"}
-    transform: Any = create_transform(**config, normalize=False)
+    transform = evaluation_transform(config, normalize=False)
     return lambda mask: transform(mask)[0]
 
 
@@ -211,7 +211,7 @@ def mosaic_cases(
         DataError: If no mosaic can be made.
     """
     config = {**resolve_data_config(model=model), "input_size": (3, cell, cell), "crop_pct": 1.0}
-    transform: Any = create_transform(**config)
+    transform = evaluation_transform(config)
     pictures, table = read_images(file, slice(pool))
     batch = torch.stack([transform(p) for p in pictures])
     truth = torch.tensor(table["label"].to_pylist())

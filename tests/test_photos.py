@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 import se_zoo
 from se_zoo import InvalidInputError
 from se_zoo.models.photos import seen_region
+from se_zoo.transform import evaluation_transform
 
 from .brightness import brightness_model, red_centre, spotted
 
@@ -73,11 +74,9 @@ def test_the_region_is_the_one_that_timm_shows_the_model(size: Tuple[int, int], 
 
 def assert_region(size: Any, target: Any, crop_pct: float, mode: str) -> None:
     """Ramps of brightness show which place of the photo each pixel of the input comes from."""
-    from timm.data.transforms_factory import create_transform
-
     config = dict(input_size=(3, *target), crop_pct=crop_pct, crop_mode=mode,
                   interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3)  # fmt: skip
-    transform: Any = create_transform(**config)  # type: ignore[arg-type]
+    transform = evaluation_transform(config)
     width, height = size
     ramps = np.full((height, width, 3), 255, np.uint8)  # the third channel is the photo itself
     ramps[..., 0] = np.linspace(0, 255, width).round()
@@ -91,6 +90,18 @@ def assert_region(size: Any, target: Any, crop_pct: float, mode: str) -> None:
         inside = (at > 2) & (at < length - 2)
         assert inside.sum() > 10
         assert np.abs(values - at)[inside].max() < length / 255 + length / cells / 4
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_inputs_that_are_not_square_are_resized_as_the_config_says(interpolation: str) -> None:
+    """timm up to 1.0.30 always resizes them bilinearly."""
+    config = dict(input_size=(3, 12, 8), crop_pct=1.0, crop_mode="center",
+                  interpolation=interpolation, mean=(0.0,) * 3, std=(1.0,) * 3)  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 24, 3), np.uint8)
+    photo = Image.fromarray(pixels)
+    expected = photo.resize((8, 12), getattr(Image.Resampling, interpolation.upper()))
+    found = evaluation_transform(config)(photo)
+    assert torch.equal(found, torch.from_numpy(np.array(expected)).permute(2, 0, 1) / 255)
 
 
 def test_photos_of_every_form_give_the_same_explanation(tmp_path: Path) -> None:

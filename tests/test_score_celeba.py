@@ -58,7 +58,7 @@ def root(tmp_path_factory: Any) -> Path:
 def run(root: Path, tmp_path_factory: Any) -> Path:
     """A run of a tiny model on this data."""
     output = tmp_path_factory.mktemp("run")
-    config = score_celeba.data_config(root)
+    config = score_celeba.sample_config(root)
     data = {"path": config.path, "label": None, "ignore": config.ignore,
             "attributes": config.attributes}  # fmt: skip
     options = {"data": data, "run": {"output": str(output)}, "optim": {"epochs": 4}}
@@ -69,7 +69,7 @@ def run(root: Path, tmp_path_factory: Any) -> Path:
 def test_figures_are_those_of_the_training(root: Path, run: Path) -> None:
     """Same transform, same rules, same thresholds; only the intervals are new."""
     summary = json.loads((run / "summary.json").read_text())
-    found = score_celeba.score(run / "export", NAME, score_celeba.data_config(root))
+    found = score_celeba.score(run / "export", NAME, score_celeba.sample_config(root))
     for split in ("valid", "test"):
         own = found["valid"] if split == "valid" else {
             name: row["value"] for name, row in found["figures"].items() if name != "f1"
@@ -166,7 +166,7 @@ def test_bundled_model_on_a_slice_of_the_official_split(data_dir: Path) -> None:
     if not (data_dir / score_celeba.DATA).is_dir():
         pytest.skip(f"SE_ZOO_DATA has no {score_celeba.DATA}")
     name = "resnet18_slim_celeba"
-    config = score_celeba.data_config(data_dir, limit=120)
+    config = score_celeba.sample_config(data_dir, limit=120)
     found = score_celeba.score(hub_folder(name), name, config)
     figures = found["figures"]
     assert found["samples"] == {"valid": 120, "test": 120} and found["people"]["test"] > 60

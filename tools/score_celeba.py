@@ -29,6 +29,7 @@ from se_zoo.data.tables.parquet import load_rows
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.files import write_json
+from se_zoo.models.input_size import data_config
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 from se_zoo.models.load_model import load_model
 from se_zoo.models.names import PREFIX
@@ -36,9 +37,10 @@ from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, sha256_of
 from se_zoo.provenance import provenance
 from se_zoo.statistics import People, best_thresholds, describe
-from se_zoo.train.loader import Plain, evaluation_transform
+from se_zoo.train.loader import Plain
 from se_zoo.train.metrics import Scores
 from se_zoo.train.recipe import one_line_errors
+from se_zoo.transform import evaluation_transform
 
 DATA = "celeba46k"
 #: Column with the number of the person.
@@ -63,7 +65,7 @@ class Split(NamedTuple):
     """Number of the person on each image."""
 
 
-def data_config(root: Path, limit: Optional[int] = None) -> DataConfig:
+def sample_config(root: Path, limit: Optional[int] = None) -> DataConfig:
     """Return the configuration of the sample on CelebA's official split.
 
     Args:
@@ -83,7 +85,7 @@ def _logits_of(model: Any, table: Table) -> torch.Tensor:
     Raises:
         InvalidInputError: If a logit is NaN or infinite.
     """
-    samples = Plain(table, evaluation_transform(model), 0, 1)
+    samples = Plain(table, evaluation_transform(data_config(model)), 0, 1)
     batches = tqdm(DataLoader(samples, batch_size=BATCH), table.name, leave=False, disable=None)
     logits = torch.cat([model(images) for images, _ in batches]).float()
     if not torch.isfinite(logits).all():
@@ -221,7 +223,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     with one_line_errors():
         folder = given.folder or hub_folder(name)
-        found = score(folder, name, data_config(Path(root)), given.write_thresholds)
+        found = score(folder, name, sample_config(Path(root)), given.write_thresholds)
     write_json(out, found)
     print(f"{_summary_text(found)}\n{out}")
 

@@ -12,6 +12,7 @@ from ..data.images import read_rgb, upright_rgb
 from ..errors import InvalidInputError
 from ..explanations.photo import Region
 from ..models.photos import seen_region
+from ..transform import evaluation_transform
 
 
 class Prepared(NamedTuple):
@@ -43,8 +44,6 @@ class Preprocess:
     config: "dict[str, Any]"
 
     def __init__(self, config: Mapping[str, Any]):
-        from timm.data.transforms_factory import create_transform
-
         self.config = dict(config)
         channels, *size = config["input_size"]
         if channels != 3:
@@ -54,7 +53,7 @@ class Preprocess:
             )
         self.size: Tuple[int, int] = (size[0], size[1])
         # Meant for timm's prefetcher, pixels stay uint8: a quarter of the bytes to hand over.
-        self.transform: Any = create_transform(**self.config, use_prefetcher=True)
+        self.transform = evaluation_transform(self.config, use_prefetcher=True)
 
     def __call__(self, ids: Sequence[str], images: Sequence[Any]) -> Prepared:
         """Prepare photos; those that cannot be read come back as errors.

@@ -8,6 +8,7 @@ import torch
 from ..data.photos import Photos, list_photos, read_photo
 from ..errors import InvalidInputError
 from ..explanations.photo import Photo, Region, bounded
+from ..transform import evaluation_transform
 from .input_size import data_config
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ def prepare_photos(
     Raises:
         InvalidInputError: If a photo cannot be read or has no face, or the model takes none.
     """
-    from timm.data.transforms_factory import create_transform
-
     given = list_photos(photos)
     if getattr(model, "takes_clips", False):
         raise InvalidInputError(
@@ -44,7 +43,7 @@ def prepare_photos(
             f"The model takes images of {config['input_size'][0]} channels, and photos have 3; "
             "give a normalised tensor."
         )
-    transform: Any = create_transform(**config)
+    transform = evaluation_transform(config)
     finder = _finder(face)
     batch: List[torch.Tensor] = []
     seen: List[Photo] = []

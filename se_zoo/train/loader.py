@@ -14,6 +14,7 @@ from ..data import ClipDataConfig, ImageStream, ImageTable, Table
 from ..errors import DataError, InvalidInputError
 from ..models.input_size import data_config
 from ..text import one_line
+from ..transform import evaluation_transform
 from .config import AugmentConfig, Config
 from .resume.order import Batches, Key, Plan, seed_cpu
 from .streamed import streamed_evaluation, streamed_training
@@ -168,15 +169,7 @@ def image_transforms(model: nn.Module, augment: AugmentConfig) -> Tuple[Any, Any
             f"timm cannot make the augmentation ({error or 'unknown policy'}); check "
             f"--augment.auto-augment {augment.auto_augment} and the other --augment options."
         ) from error
-    return training, evaluation_transform(model)
-
-
-def evaluation_transform(model: nn.Module) -> Any:
-    """Return timm's transform for evaluation, with the model's own interpolation and crop.
-
-    The config.json of the export leads to the same transform, so the figures hold for its users.
-    """
-    return create_transform(**data_config(model))
+    return training, evaluation_transform(config)
 
 
 def training_batches(

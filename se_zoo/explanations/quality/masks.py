@@ -1,12 +1,13 @@
 """Masks of photos as regions of a model's input."""
 
-from typing import Any, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import torch
 from PIL import Image
 from torch import nn
 
 from ...errors import InvalidInputError
+from ...transform import evaluation_transform
 
 
 def mask_regions(
@@ -33,7 +34,6 @@ def mask_regions(
         InvalidInputError: If a mask has several channels, or there is none.
     """
     from timm.data.config import resolve_data_config
-    from timm.data.transforms_factory import create_transform
 
     wrong = [mask.mode for mask in masks if mask.mode not in ("1", "L", "P")]
     if wrong or not masks:
@@ -41,7 +41,7 @@ def mask_regions(
             f"masks must be images of class numbers, of modes 1, L or P; got {wrong or 'none'}."
         )
     config = {**resolve_data_config(model=model), "interpolation": "nearest"}
-    transform: Any = create_transform(**config, normalize=False)
+    transform = evaluation_transform(config, normalize=False)
     plain = [m.convert("L").point([0] + [1] * 255) if m.mode == "1" else m for m in masks]
     numbers = torch.stack([transform(mask)[0] for mask in plain])
     known = torch.ones_like(numbers, dtype=torch.bool) if unknown is None else numbers != unknown
