@@ -8,7 +8,7 @@ measured. Result: docs/speakers.md.
 
 The clips are joined, again and again, to videos of the lengths asked for, in minutes. Each video
 is given to the command in a fresh process, which reports its peak memory. The command itself prints
-the frames a second of each stage.
+the frames a second of each stage; with ``--live``, the seconds of CPU for each second of video.
 """
 
 import argparse
@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument(
         "--minutes", nargs="+", type=float, default=[1, 10], help="lengths of the videos"
     )
+    parser.add_argument("--live", action="store_true", help="read the videos as they come")
+    parser.add_argument("--face-model", type=Path, help="YuNet's ONNX file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for minutes in args.minutes:
@@ -75,14 +77,18 @@ def main() -> None:
                 "import resource, sys; from se_zoo import cli; cli.main(sys.argv[1:]); "
                 "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, 'MiB')"
             )
+            options = ["--live"] if args.live else ["--out", str(Path(folder) / "out.mp4")]
+            if args.face_model is not None:
+                options += ["--face-model", str(args.face_model)]
             done = subprocess.run(
-                [sys.executable, "-c", code, "speaker", str(path), "--model", args.model,
-                 "--out", str(Path(folder) / "out.mp4")],
+                [sys.executable, "-c", code, "speaker", str(path), "--model", args.model, *options],
                 capture_output=True, text=True,
             )  # fmt: skip
             if done.returncode:
                 sys.exit(done.stderr)
             *_, rates, peak = done.stdout.strip().splitlines()
+            if args.live:
+                rates = done.stderr.strip().splitlines()[-1]
             print(f"{minutes:g} minutes: {peak}; {rates.partition(': ')[2]}", flush=True)
 
 

@@ -457,7 +457,7 @@ def test_cost(
 
 
 def test_peak_memory_is_that_of_the_call() -> None:
-    """A call that fills 80 MB and gives them back; in a process that has no free memory to reuse."""
+    """A call that fills 80 MB and gives them back; in a process that has none to reuse."""
     code = (
         "import torch; from benchmarks import cost; "
         "print(cost.peak_growth(lambda: torch.ones(20_000_000), 'cpu'))"

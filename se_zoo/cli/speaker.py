@@ -53,6 +53,12 @@ class Speaker:
     boxes: Optional[Path] = None
     """Take the faces from this csv instead of finding them: the columns frame, x0, y0, x1, y1
     (frames of the file from 0, pixels) and, if it has one, track. All of them are scored."""
+    live: bool = False
+    """Read the video as it comes, from a file, a pipe or - (the standard input), and print a line
+    of JSON for each frame: its number, second, and each face's box, score and shares."""
+    lookahead: int = 25
+    """With --live: frames between a frame and its scores, at 25 a second. The scores come closer to
+    those of the whole video with more."""
 
 
 def run_speaker(args: Speaker) -> None:
@@ -64,6 +70,11 @@ def run_speaker(args: Speaker) -> None:
             this holds for some of its videos, after all of them were tried.
     """
     _check(args)
+    if args.live:
+        from .speaker_live import run_live
+
+        run_live(args)
+        return
     if args.video.is_dir():
         from .speaker_folder import run_folder
 
@@ -98,5 +109,11 @@ def _check(args: Speaker) -> None:
         raise InvalidInputError("--smallest must lie between 0 and 1, and --shortest must be >= 0.")
     if args.boxes is not None and args.face_model is not None:
         raise InvalidInputError("--boxes already says where faces are; leave out --face-model.")
+    if args.live and (args.boxes is not None or args.out is not None):
+        raise InvalidInputError(
+            "--live prints its scores; it takes neither --out nor --boxes, which need a file."
+        )
+    if args.live and args.video.is_dir():
+        raise InvalidInputError("--live reads one video; without it the command takes a folder.")
     if args.boxes is not None and args.video.is_dir():
         raise InvalidInputError("--boxes is a table of one video; give a video, not a folder.")

@@ -184,12 +184,39 @@ def explain_speaker(
         model = cast(SpeakerNet, still)
         with torch.no_grad():
             streams = model.forward_features(audio, face, body, padded)
-            gate = model.gate(streams.visual, model.se, padded)
-            gated = streams.visual * gate.transpose(1, 2)[..., None, None]
-            joined = model.join(streams, gated.amax((3, 4)).transpose(1, 2), padded)
-        logits, fusion, slope = _detect(model, joined, lengths, method == "contribution")
-        with torch.no_grad():
-            drops = _drops(model, joined * fusion, lengths, logits)
+        return explain_features(model, streams, lengths, tuple(face.shape[2:]), method, mask)
+
+
+def explain_features(
+    model: SpeakerNet,
+    streams: Any,
+    lengths: torch.Tensor,
+    size: Tuple[int, ...],
+    method: str,
+    mask: Optional[torch.Tensor] = None,
+) -> SpeakerExplanation:
+    """Score and explain clips of which the features are known.
+
+    Args:
+        model: A speaker model with an SE block, in eval mode.
+        streams: Features of each modality before its gate; see
+            :class:`se_zoo.models.speaker.tensors.Streams`.
+        lengths: Frames of each clip, (B,).
+        size: Height and width of the heatmaps.
+        method: ``"contribution"``, ``"gate"`` or ``"activation"``.
+        mask: Frames that are not padding, (B, T) bool; by default all.
+
+    Returns:
+        A :class:`SpeakerExplanation` of all clips.
+    """
+    padded = mask if mask is not None and not bool(mask.all()) else None
+    with torch.no_grad():
+        gate = model.gate(streams.visual, model.se, padded)
+        gated = streams.visual * gate.transpose(1, 2)[..., None, None]
+        joined = model.join(streams, gated.amax((3, 4)).transpose(1, 2), padded)
+    logits, fusion, slope = _detect(model, joined, lengths, method == "contribution")
+    with torch.no_grad():
+        drops = _drops(model, joined * fusion, lengths, logits)
     own = torch.ones_like(logits, dtype=torch.bool) if mask is None else mask
     weights, rule = _weights(method, gate, slope, model.modalities)
     raw = torch.einsum("btc,bcthw->bthw", weights, streams.visual if method == "activation" else
@@ -197,7 +224,7 @@ def explain_speaker(
     valid = own[..., None]
     return SpeakerExplanation(
         logits=logits * own,
-        heatmap=_heatmaps(raw, lengths, tuple(face.shape[2:]), method in FROM_ZERO_METHODS),
+        heatmap=_heatmaps(raw, lengths, size, method in FROM_ZERO_METHODS),
         raw=raw * valid[..., None],
         visual_gate=gate * valid,
         fusion_gate=fusion * valid,

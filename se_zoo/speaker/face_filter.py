@@ -84,9 +84,20 @@ class FaceFilter:
         return kept
 
     def _is_face(self, track: Track, side: int) -> bool:
+        return self.takes(track.score, track.found, track.side / side, len(track))
+
+    def takes(self, score: Optional[float], found: float, side: float, frames: int) -> bool:
+        """Return whether a track is a face that is wanted, whatever others there are.
+
+        Args:
+            score: Mean of what the detector says; None if it says nothing.
+            found: Share of the looks in which the detector found the face.
+            side: Side of the face, as a share of the picture's shorter side.
+            frames: Number of frames.
+        """
         return (
-            (track.score is None or track.score >= self.score)
-            and track.found >= self.found
-            and track.side >= self.smallest * side
-            and len(track) >= self.shortest
+            (score is None or score >= self.score)
+            and found >= self.found
+            and side >= self.smallest
+            and frames >= self.shortest
         )

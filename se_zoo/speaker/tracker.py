@@ -1,7 +1,7 @@
 """Tracking faces from frame to frame."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, List, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
@@ -10,10 +10,31 @@ from ..data.faces.find import square_of
 from .face_filter import FaceFilter, Track
 
 
+class Seen(NamedTuple):
+    """A face in a frame of a track that has not ended yet.
+
+    Attributes:
+        number: Number of the track, from 0.
+        box: Smoothed box, (4,): x0, y0, x1, y1 in pixels.
+        until: Frame of the last detection.
+        frames: Frames from the first to the last detection.
+        score: Mean of what the detector says of how sure it is; None if it says nothing.
+        found: Share of the looks in which the detector found the face.
+    """
+
+    number: int
+    box: np.ndarray
+    until: int
+    frames: int
+    score: Optional[float]
+    found: float
+
+
 @dataclass
 class _Open:
     """A track that has not ended yet."""
 
+    number: int = 0
     frames: List[int] = field(default_factory=list)
     boxes: List[Box] = field(default_factory=list)
     scores: List[float] = field(default_factory=list)
@@ -53,6 +74,7 @@ class Tracker:
         self.least_overlap, self.gap = least_overlap, gap
         self.shortest, self.smooth = shortest, smooth
         self._open: List[_Open] = []
+        self._begun = 0
 
     def add(self, frame: int, faces: Sequence[Union[Face, Box]]) -> List[Track]:
         """Add a frame's detections.
@@ -85,10 +107,32 @@ class Tracker:
             self._open[n].add(frame, found[m])
         for m, face in enumerate(found):
             if m not in taken:
-                begun = _Open(looks=1)
+                begun = _Open(self._begun, looks=1)
+                self._begun += 1
                 begun.add(frame, face)
                 self._open.append(begun)
         return self._kept(ended)
+
+    def at(self, frame: int) -> List[Seen]:
+        """Return the faces of the open tracks in a frame, of which later frames may be known.
+
+        Args:
+            frame: Number of the frame. After a track's last detection its last box counts.
+        """
+        faces, half = [], self.smooth // 2
+        for track in self._open:
+            first, until = track.frames[0], track.frames[-1]
+            if frame < first:
+                continue
+            # Those around the frame; a long track has many more.
+            frames, boxes = track.frames[-4 * self.smooth :], track.boxes[-4 * self.smooth :]
+            near = np.arange(max(first, frame - half), max(frame, min(until, frame + half)) + 1)
+            known = np.array(boxes)
+            box = [np.median(np.interp(near, frames, known[:, side])) for side in range(4)]
+            score = sum(track.scores) / len(track.scores) if track.scores else None
+            share = len(track.frames) / track.until
+            faces.append(Seen(track.number, np.array(box), until, until - first + 1, score, share))
+        return faces
 
     def end(self) -> List[Track]:
         """Close all open tracks and return them."""

@@ -201,26 +201,46 @@ def aligned_sound(
     Yields:
         Arrays in PyAV's layout: (channels, N), or (1, N) for packed formats.
     """
-    resampler: Any = None
-    kind, place = None, 0
+    aligner = SoundAligner(begins, sample_format, layout, rate)
     for frame in container.decode(container.streams.audio[audio]):
+        yield from aligner.add(frame)
+
+
+class SoundAligner:
+    """Align decoded sound to the pictures by its time stamps; see :func:`aligned_sound`.
+
+    Args:
+        begins: Time at which the first picture is shown, in seconds of the file.
+        sample_format: FFmpeg's name of the sample format to return, such as ``s16``.
+        layout: FFmpeg's name of the channel layout to return, such as ``mono``.
+        rate: Sample rate to return, in Hz.
+    """
+
+    def __init__(self, begins: float, sample_format: str, layout: str, rate: int):
+        self.begins, self.form = begins, (sample_format, layout, rate)
+        self.rate, self.place = rate, 0
+        self._resampler: Any = None
+        self._kind: Any = None
+
+    def add(self, frame: Any) -> Iterator[np.ndarray]:
+        """Yield the samples up to the end of a decoded frame, in PyAV's layout."""
         own = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if own != kind:  # a recording may change its format
-            resampler, kind = pyav().AudioResampler(sample_format, layout, rate), own
-        late = 0
+        if own != self._kind:  # a recording may change its format
+            self._resampler, self._kind = pyav().AudioResampler(*self.form), own
+        late, rate = 0, self.rate
         if frame.time is not None:
-            late = round((frame.time - begins) * rate) - place
-        made = [m.to_ndarray() for m in resampler.resample(frame)]
-        samples = np.concatenate(made, 1) if made else None
-        if samples is None:
-            continue
+            late = round((frame.time - self.begins) * rate) - self.place
+        made = [m.to_ndarray() for m in self._resampler.resample(frame)]
+        if not made:
+            return
+        samples = np.concatenate(made, 1)
         # Rounded time stamps and resampling shift the sound by a few samples; that is not a gap.
-        if late > (0 if place == 0 else rate // 25):
-            place += late
+        if late > (0 if self.place == 0 else rate // 25):
+            self.place += late
             yield np.zeros((samples.shape[0], late), samples.dtype)
-        elif late < (0 if place == 0 else -rate // 25):
+        elif late < (0 if self.place == 0 else -rate // 25):
             samples = samples[:, -late:]
-        place += samples.shape[1]
+        self.place += samples.shape[1]
         if samples.shape[1]:
             yield samples
 

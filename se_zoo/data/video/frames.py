@@ -149,7 +149,7 @@ def _strict(container: Any, stream: Any, start: Optional[int]) -> Iterator[Any]:
 
 def _by_pyav(video: Video, numbers: List[int]) -> Iterator[np.ndarray]:
     """Decode frames with PyAV, ascending."""
-    av, rgb = pyav(), _Rgb()
+    av, rgb = pyav(), Rgb()
     try:
         with open_container(video.source) as container:
             stream = video_stream(container)
@@ -244,7 +244,7 @@ def _groups(video: Video, numbers: List[int]) -> List[Tuple[Optional[int], List[
     ]
 
 
-class _Rgb:
+class Rgb:
     """Conversion of decoded frames to RGB."""
 
     def __init__(self) -> None:

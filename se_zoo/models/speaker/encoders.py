@@ -44,7 +44,14 @@ class _Unit(nn.Module):
         x = torch.relu(self.norm(self._convolved(x)))
         return x if mask is None else x * mask
 
-    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
+    def inside(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features of those frames that have all their neighbours in x (B, C, T, *).
+
+        The convolution is over time alone, and nothing is padded.
+        """
+        return torch.relu(self.norm(self._convolved(x, 0)))
+
+    def _convolved(self, x: torch.Tensor, padding: Optional[int] = None) -> torch.Tensor:
         conv = self.conv
         if tuple(conv.kernel_size[1:]) != (1, 1):
             return conv(x)
@@ -54,7 +61,7 @@ class _Unit(nn.Module):
             conv.weight[..., 0],
             None,
             1,
-            (conv.padding[0], 0),  # type: ignore[arg-type]
+            (conv.padding[0] if padding is None else padding, 0),  # type: ignore[arg-type]
         )
         return flat.unflatten(3, x.shape[3:])
 
@@ -104,17 +111,26 @@ class VisualEncoder(nn.Module):
 
     def forward(self, crops: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
         """Return the features (B, C, T, H / 8, W / 8) of crops (B, T, H, W), 0 to 255."""
-        x = (crops[:, None].to(self.blocks[0][0].conv.weight.dtype) / 255 - MEAN) / STD  # type: ignore[index]
+        x = self.grey(crops)
         valid = None if mask is None else mask[:, None, :, None, None]
         x = x if valid is None else x * valid
         for n, block in enumerate(self.blocks):
             for unit in block:  # type: ignore[attr-defined]
                 x = unit(x, valid)
             if n < len(self.blocks) - 1:
-                # In two dimensions: the gradient in three is not reproducible on CUDA.
-                pooled = nn.functional.max_pool2d(x.flatten(1, 2), 3, 2, 1)
-                x = pooled.unflatten(1, x.shape[1:3])
+                x = self.pooled(x)
         return x
+
+    def grey(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return normalised crops (B, 1, T, H, W) of crops (B, T, H, W), 0 to 255."""
+        dtype = self.blocks[0][0].conv.weight.dtype  # type: ignore[index]
+        return (crops[:, None].to(dtype) / 255 - MEAN) / STD
+
+    @staticmethod
+    def pooled(x: torch.Tensor) -> torch.Tensor:
+        """Return a map (B, C, T, H, W) at half its height and width."""
+        # In two dimensions: the gradient in three is not reproducible on CUDA.
+        return nn.functional.max_pool2d(x.flatten(1, 2), 3, 2, 1).unflatten(1, x.shape[1:3])
 
 
 class AudioEncoder(nn.Module):
