@@ -71,6 +71,6 @@ def unknown_model(bare: str, known: Iterable[str]) -> UnknownModelError:
     close = difflib.get_close_matches(bare, list(known), n=3, cutoff=0.4)
     hint = f" Closest: {', '.join(PREFIX + c for c in close)}." if close else ""
     return UnknownModelError(
-        f"se_zoo has no model {bare!r}.{hint} All: `se-zoo list`, and the architectures: "
-        "`se-zoo list --architectures`."
+        f"se_zoo has no model {bare!r}.{hint} All: `se-zoo list [--architectures]`, or "
+        "se_zoo.list_models()."
     )
