@@ -87,9 +87,9 @@ def _reads_faces(words: Sequence[str]) -> str:
     """Return what is said where nobody chose a model: it would find a hat on a dog, too."""
     shown = printable(shlex.join(words)) if len(words) == 1 else "..."
     return (
-        f"note: the default model, {DEFAULT_MODEL}, reads faces only, and expects one that fills "
-        "the photo. --face finds it in a larger photo. For objects, animals or scenes:\n"
-        f"  se-zoo explain {shown} --model {OBJECTS_MODEL}"
+        f"note: the default model, {DEFAULT_MODEL}, reads faces only: one that fills the photo.\n"
+        "  A face in a larger photo: add --face\n"
+        f"  Objects, animals, scenes: se-zoo explain {shown} --model {OBJECTS_MODEL}"
     )
 
 
