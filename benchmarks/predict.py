@@ -31,7 +31,7 @@ import torch
 from benchmarks.predict_kill import Command
 from se_zoo import BatchExplainer
 from se_zoo.data.images import IMAGE_SUFFIXES
-from se_zoo.inference.predict import open_source
+from se_zoo.inference.predict.open import open_source
 from se_zoo.inference.predict.run import Run
 
 

@@ -31,10 +31,11 @@ from PIL import Image
 
 import se_zoo
 from se_zoo.files import write_json
-from se_zoo.inference.predict import open_source, predict
+from se_zoo.inference.predict.open import open_source
+from se_zoo.inference.predict.run import predict
 from se_zoo.inference.predict.sources import SourceOptions
-from se_zoo.inference.report import write_report
 from se_zoo.inference.report.collect import collect
+from se_zoo.inference.report.page import write_report
 from se_zoo.inference.report.regions import CORNERS
 from se_zoo.inference.report.suspects import Suspect, find_suspects
 

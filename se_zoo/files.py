@@ -34,6 +34,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_new_folder(out: Path) -> None:
+    """Refuse a folder that :func:`new_folder` cannot write.
+
+    Args:
+        out: The folder.
+
+    Raises:
+        FileExistsError: If it is a file or not empty.
+        FileNotFoundError: If the folder that it lies in does not exist.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists already; remove it, or name another folder.")
+    if not out.resolve().parent.is_dir():
+        raise FileNotFoundError(f"{out.parent} is no folder; make it first.")
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Write a folder whole or not at all.
@@ -49,10 +65,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         FileExistsError: If ``out`` is a file or not empty.
         FileNotFoundError: If the folder that it lies in does not exist.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists already; remove it, or name another folder.")
-    if not out.resolve().parent.is_dir():
-        raise FileNotFoundError(f"{out.parent} is no folder; make it first.")
+    check_new_folder(out)
     temporary = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".tmp", dir=out.parent))
     try:
         temporary.chmod(0o755)  # mkdtemp's is for its owner alone

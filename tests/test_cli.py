@@ -96,7 +96,8 @@ def test_demo_draws_photo_and_face_in_one_picture(
     with Image.open(tmp_path / "demo.png") as picture:
         whole, faces = tiles[0] * (512 + 6), (344 + 6) + (tiles[1] - 1) * (329 + 6)
         assert picture.width == max(whole, faces) - 6
-        assert picture.height == (600 + 26 + 6) + (403 + 26) + (6 + 26)  # with captions and legend
+        # Each line has a heading and captions, and the legend stands below.
+        assert picture.height == (600 + 2 * 26 + 6) + (403 + 2 * 26) + (6 + 26)
     assert [part["crop"] for part in report["parts"]] == [list(p.crop) for p in DEMO]
     assert {part["method"] for part in report["parts"]} == {method}
     if method == "contribution":
@@ -255,7 +256,7 @@ def test_nan_pixels_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_file(capsys: pytest.CaptureFixture) -> None:
-    assert "no such file: nowhere.jpg" in fails(capsys, "explain", "nowhere.jpg")
+    assert "no such file or folder: nowhere.jpg" in fails(capsys, "explain", "nowhere.jpg")
 
 
 def test_not_an_image(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -295,9 +296,19 @@ def test_class_index_out_of_range(photo: Path, capsys: pytest.CaptureFixture, la
     assert "0 to 39" in fails(capsys, "explain", photo, f"--target={label}")
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 10), (90, 5, 200, 20), (10, 10, 5, 20), (-9, 0, 0, 9)])
+@pytest.mark.parametrize("box", [(90, 5, 200, 20), (-9, 0, 0, 9), (5, 109, 9, 120)])
 def test_crop_that_shows_nothing(photo: Path, capsys: pytest.CaptureFixture, box: tuple) -> None:
     assert "89 x 109" in fails(capsys, "explain", photo, "--crop", *box)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 10), (10, 10, 5, 20), (0, 20, 9, 20)])
+def test_empty_crop_is_refused_before_any_photo_is_read(
+    photo: Path, capsys: pytest.CaptureFixture, box: tuple
+) -> None:
+    folder = ("--out", f"{photo.parent / 'many'}/")
+    for form in ((), folder):
+        assert "is empty" in fails(capsys, "explain", photo, *form, "--crop", *box)
+    assert not (photo.parent / "many").exists()
 
 
 def test_crop_beyond_the_photo_goes_on_with_its_edge(photo: Path) -> None:
@@ -307,6 +318,23 @@ def test_crop_beyond_the_photo_goes_on_with_its_edge(photo: Path) -> None:
     assert outer.crop((20, 10, 109, 119)).tobytes() == inner.tobytes()
     assert outer.getpixel((0, 0)) == inner.getpixel((0, 0))
     assert outer.getpixel((118, 60)) == inner.getpixel((88, 50))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "the map adds up to the logit, the score behind the probability"),
+        (("--method", "difference", "--versus", "Male"), "adds up to the difference of the two"),
+        (("--method", "class_gate"), "the map does not add up to the logit"),
+    ],
+)
+def test_text_says_what_the_map_adds_up_to(
+    photo: Path, capsys: pytest.CaptureFixture, options: Tuple[str, ...], says: str
+) -> None:
+    """Not that it is exact, which reads as if the prediction were right."""
+    run("explain", photo, "--target", "Smiling", *options, "--out", photo.parent / "out.png")
+    printed = capsys.readouterr().out
+    assert says in printed and "exact" not in printed
 
 
 def test_json_says_what_was_explained(photo: Path, tmp_path: Path) -> None:
@@ -319,6 +347,9 @@ def test_json_says_what_was_explained(photo: Path, tmp_path: Path) -> None:
 def test_bad_output_is_noticed_before_the_work(photo: Path, capsys: pytest.CaptureFixture) -> None:
     assert ".png" in fails(capsys, "explain", photo, "--out", photo.parent / "x.jpg")
     assert "needs a folder" in fails(capsys, "explain", photo, "--table", "x.csv")
+    for out in ("x.png", "folder/"):
+        message = fails(capsys, "explain", photo, "--out", f"{photo}/{out}")
+        assert f"{photo} is no folder" in message
 
 
 def test_folder_of_the_picture_is_made(photo: Path) -> None:

@@ -1,4 +1,4 @@
-"""Help, version and list take no longer than they must: what they import."""
+"""Help, version, list and wrong arguments take no longer than they must: what they import."""
 
 import functools
 import json
@@ -11,6 +11,7 @@ import pytest
 
 from se_zoo import __version__
 
+from .explain_command import draw
 from .with_timm import run_with_timm
 
 COMMANDS = """
@@ -88,3 +89,83 @@ def test_list_imports_little_beyond_timm(tmp_path: Path) -> None:
     loaded = {name.split(".")[0] for name in json.loads(printed)}
     foreign = loaded - set(sys.stdlib_module_names)
     assert foreign <= {"se_zoo", "tyro", "docstring_parser", "typeguard", "typing_extensions"}
+
+
+REFUSED = """
+import json, sys
+sys.argv = ["se-zoo"]
+from se_zoo import cli
+
+for line in json.loads({lines!r}):
+    try:
+        cli.main(line.split())
+        print("nothing was refused")
+    except SystemExit as stop:
+        heavy = sorted({{"torch", "timm"}} & set(sys.modules))
+        print(json.dumps([stop.code, heavy]))
+"""
+#: Commands in a folder with a photo and a text, and what they answer.
+WRONG = {
+    "explain no.jpg": "no such file or folder: no.jpg",
+    "explain folder": "no such file or folder: folder",
+    "explain *.webp": "no photo or video in *.webp",
+    "explain a.png --model se_zoo/resnet18_slim_celbea": "se_zoo/resnet18_slim_celeba",
+    "explain --model se_zoo/resnet18_slim_celbea": "se_zoo/resnet18_slim_celeba",
+    "explain a.png --model local-dir:none": "local-dir:none: no such folder",
+    "explain a.png --out a.jpg": "must be a .png file",
+    "explain a.png --out text/a.png": "text is no folder",
+    "explain a.png --out a.png": "a.png would be replaced",
+    "explain a.png --crop 5 0 5 9": "is empty",
+    "explain a.png --crop 900 0 950 9": "shows nothing of a.png (52 x 64)",
+    "explain --crop 900 0 950 9": "(512 x 600)",
+    "explain a.png --cmap rainbows": "no colour map",
+    "predict none --out new": "no such file: none",
+    "predict a.png --out text": "--out text is a file",
+    "predict a.png --out .": "no predict.json",
+    "predict a.png --out new --model se_zoo/none": "se_zoo has no model 'none'",
+    "speaker none --model se_zoo/asd_tiny_grid": "no such file or folder: none",
+    "speaker a.png --model se_zoo/asd_tiny_grip": "se_zoo/asd_tiny_grid",
+    "speaker a.png --model se_zoo/asd_tiny_grid --out a.avi": "must be an .mp4 file",
+    "speaker . --model se_zoo/asd_tiny_grid": ". has no videos",
+    "report none": "no folder of se-zoo predict",
+    "report .": "no folder of se-zoo predict",
+    "export se_zoo/none": "se_zoo has no model 'none'",
+    "space se_zoo/none --out new": "se_zoo has no model 'none'",
+    "space se_zoo/resnet18_slim_celeba --out text": "text exists already",
+    "demo se_zoo/none": "se_zoo has no model 'none'",
+    "demo --out text": "text exists already",
+    "card se_zoo/none": "se_zoo has no model 'none'",
+    "verify se_zoo/none": "se_zoo has no model 'none'",
+}
+
+
+@pytest.fixture(scope="module")
+def photo_and_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a photo and a text."""
+    folder = tmp_path_factory.mktemp("wrong")
+    draw(folder / "a.png")
+    (folder / "text").touch()
+    return folder
+
+
+def test_wrong_arguments_are_refused_without_torch(photo_and_text: Path) -> None:
+    printed = python(REFUSED.format(lines=json.dumps(list(WRONG))), photo_and_text)
+    for (line, says), answer in zip(WRONG.items(), printed.splitlines(), strict=True):
+        message, heavy = json.loads(answer)
+        assert says in str(message), f"{line}: {message}"
+        assert not heavy, f"{line} imports {heavy}"
+    assert sorted(path.name for path in photo_and_text.iterdir()) == ["a.png", "text"]
+
+
+def test_default_model_is_said_to_read_faces_before_torch_is_imported(photo_and_text: Path) -> None:
+    code = (
+        "import contextlib, io, sys; sys.argv = ['se-zoo']; from se_zoo.cli import plan; "
+        "from se_zoo.cli.explain import Explain\n"
+        "with contextlib.redirect_stderr(sys.stdout): plan.make_plan(Explain({options}))\n"
+        "print('torch' in sys.modules)"
+    )
+    note = python(code.format(options="('a.png',)"), photo_and_text).splitlines()
+    assert note[-1] == "False" and "reads faces only" in note[0]
+    assert note[2].endswith("se-zoo explain a.png --model se_zoo/tf_efficientnet_lite0_in1k")
+    for options in ("('a.png',), quiet=True", "('a.png',), model='se_zoo/asd_tiny_grid'", ""):
+        assert python(code.format(options=options), photo_and_text).splitlines() == ["False"]

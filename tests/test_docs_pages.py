@@ -197,3 +197,7 @@ def test_every_command_that_a_page_shows_has_these_options() -> None:
         assert command in sections, line
         for option in (word.split("=")[0] for word in words if word.startswith("--")):
             assert f"`{option}`" in sections[command], f"se-zoo {line}: no option {option}"
+
+
+def test_readme_has_at_most_a_thousand_words() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 1000

@@ -12,7 +12,7 @@ import timm
 from PIL import Image
 
 from se_zoo import Explanation, FaceFinder, resolve_clip_config
-from se_zoo.cli import forms
+from se_zoo.cli import forms, plan
 from se_zoo.cli.explain import DEFAULT_MODEL as MODEL
 from se_zoo.cli.explained import Question, explain_read, read
 from se_zoo.data.faces.detect import Face
@@ -37,7 +37,7 @@ def photo(tmp_path: Path) -> Path:
 def find(patch: pytest.MonkeyPatch, *faces: Face) -> FaceFinder:
     """Let the command find these faces in every photo that is not black."""
     finder = FaceFinder(lambda picture: faces if picture.any() else ())
-    patch.setattr(forms, "FaceFinder", lambda file: finder)
+    patch.setattr(plan, "_face_finder", lambda args: finder if args.finds_face else None)
     return finder
 
 
@@ -135,7 +135,7 @@ def test_face_is_looked_for_in_the_crop(
         searched.append(picture.shape)
         return [Face(40, 40, 100, 110, ((58, 62), (80, 62)))]
 
-    monkeypatch.setattr(forms, "FaceFinder", lambda file: FaceFinder(detector))
+    monkeypatch.setattr(plan, "_face_finder", lambda args: FaceFinder(detector))
     regions = []
     for x in (100, 110):
         out = tmp_path / f"{x}.png"

@@ -8,7 +8,7 @@ from typing import Tuple
 
 import pytest
 
-from se_zoo.cli import forms
+from se_zoo.cli import plan
 from se_zoo.cli.explain import sources_first
 from se_zoo.cli.tables import COLUMNS
 from se_zoo.explanations.draw.colours import ALPHA
@@ -33,7 +33,7 @@ def test_several_files_do_not_go_into_one_picture(tmp_path: Path) -> None:
 
 
 def test_contact_sheet_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms, "SHEET_LIMIT", 2)
+    monkeypatch.setattr(plan, "SHEET_LIMIT", 2)
     for n in range(3):
         draw(tmp_path / "in" / f"{n}.png", n)
     message = fails(tmp_path / "in", "--contact-sheet", "--out", tmp_path / "x.png")

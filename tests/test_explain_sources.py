@@ -47,7 +47,7 @@ def test_files_folders_and_patterns(
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["x", "x/no.jpg"], "no such file: x/no.jpg"),
+        (["x", "x/no.jpg"], "no such file or folder: x/no.jpg"),
         (["x/*.gif"], "no photo or video in x/*.gif"),
         (["x", "x/sub/none*"], "no photo or video in x/sub/none*"),
     ],

@@ -15,7 +15,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("error")
     import se_zoo
 loaded = sorted(set(sys.modules) - before)
-import se_zoo.data, se_zoo.cli
+import se_zoo.cli
+from se_zoo.data import build_tracks, check, open_table, open_tracks
 print(json.dumps({
     "loaded": loaded,
     "with data": sorted(sys.modules),

@@ -132,6 +132,16 @@ def test_mirrored_images_tell_the_offset(plain: Any, x: int, y: int) -> None:
     assert (drawn - mirrored)[:, inner, inner].abs().mean() < 0.05
 
 
+def test_offsets_beyond_a_cell_are_found_and_beyond_two_are_refused(plain: Any) -> None:
+    """Cells of 8 pixels, and pictures so smooth that the correlation rises from afar."""
+    small = torch.randn(24, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    pictures = F.interpolate(small, (128, 128), mode="bicubic")
+    found = measure_offset(displaced(plain, 12, 0), [pictures], vertical=False)
+    assert found.horizontal.pixels == pytest.approx(12, abs=0.5)
+    with pytest.raises(InvalidInputError, match="two cells beside the evidence"):
+        measure_offset(displaced(plain, 18, 0), [pictures], vertical=False)
+
+
 def test_only_left_and_right_without_vertical(plain: Any) -> None:
     found = measure_offset(displaced(plain, 4, 4), smooth_images(8).split(4), vertical=False)
     assert found.vertical is None and found.offset[1] == 0

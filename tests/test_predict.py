@@ -18,8 +18,8 @@ import pyarrow.parquet as pq  # noqa: E402
 import se_zoo  # noqa: E402
 from se_zoo import InvalidInputError, cli  # noqa: E402
 from se_zoo.inference.part_files import length_in  # noqa: E402
-from se_zoo.inference.predict import open_source, predict  # noqa: E402
-from se_zoo.inference.predict.run import Run  # noqa: E402
+from se_zoo.inference.predict.open import open_source  # noqa: E402
+from se_zoo.inference.predict.run import Run, predict  # noqa: E402
 from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
 from se_zoo.models.load_model import load_model  # noqa: E402
 

@@ -274,6 +274,21 @@ def test_several_explanations_share_one_picture(explanation: Explanation, tmp_pa
     assert report["parts"][1] == {"model": "b", **other.to_dict()}
 
 
+def test_heading_stands_above_each_of_several_explanations(
+    explanation: Explanation, tmp_path: Path
+) -> None:
+    parts: list = [(explanation, None, {}), (explanation[0], None, {})]
+    save_together(tmp_path / "plain.png", parts)
+    save_together(tmp_path / "headed.png", parts, headings=["objects (ImageNet)", "face (CelebA)"])
+    plain, headed = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("plain", "headed"))
+    line, width = tiles._CAPTION_HEIGHT, plain.shape[1]
+    assert headed.shape == (plain.shape[0] + 2 * line, width, 3)
+    second = explanation.grid().height - line  # where the second explanation begins, unheaded
+    assert (headed[:line] < 128).any() and (headed[second + line : second + 2 * line] < 128).any()
+    assert np.array_equal(headed[line : second + line], plain[:second])
+    assert np.array_equal(headed[second + 2 * line :], plain[second:])
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.mp4", "missing/a.png", "folder.png"])
 def test_several_explanations_are_refused_as_one_is(
     explanation: Explanation, tmp_path: Path, name: str

@@ -18,11 +18,11 @@ pytest.importorskip("sklearn", reason="needs scikit-learn (extra: report)")
 import pyarrow.parquet as pq  # noqa: E402
 
 from se_zoo import InvalidInputError, cli  # noqa: E402
-from se_zoo.inference.predict import open_source  # noqa: E402
+from se_zoo.inference.predict.open import open_source  # noqa: E402
 from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
-from se_zoo.inference.report import write_report  # noqa: E402
 from se_zoo.inference.report.clusters import group_maps  # noqa: E402
 from se_zoo.inference.report.collect import LabelMaps, evidence_share  # noqa: E402
+from se_zoo.inference.report.page import write_report  # noqa: E402
 from se_zoo.inference.report.regions import Boxes, Masks, box_weights, fixed_regions  # noqa: E402
 from se_zoo.inference.report.suspects import find_suspects  # noqa: E402
 from se_zoo.inference.rows import schema  # noqa: E402

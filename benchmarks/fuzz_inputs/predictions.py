@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import se_zoo
-from se_zoo.inference.predict import open_source, predict
+from se_zoo.inference.predict.open import open_source
+from se_zoo.inference.predict.run import predict
 
 from .case import SPECIAL, Case, WrongAnswerError, break_bytes, change_json, make_special
 from .commands import photos, predictions

@@ -12,6 +12,7 @@ from .convert import Convert, run_convert
 from .demo import Demo, run_demo
 from .explain import Explain, sources_first
 from .export import Export, run_export
+from .plan import make_plan
 from .predict import Predict, run_predict
 from .report import Report, run_report
 from .space import Space, run_space
@@ -21,14 +22,19 @@ from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publ
 
 
 def run_explain(args: Explain) -> None:
-    """Run ``se-zoo explain``, which needs torch: it is imported when it runs.
+    """Run ``se-zoo explain``; exits with status 2 if some of the files cannot be read.
 
     Args:
         args: The options.
-    """
-    from .forms import run_explain
 
-    run_explain(args)
+    Raises:
+        InvalidInputError: If options, files and model do not fit together.
+        UnknownModelError: With the closest names.
+    """
+    plan = make_plan(args)
+    from .forms import explain_plan  # it imports torch
+
+    explain_plan(args, plan)
 
 
 COMMANDS: Dict[type, Callable[[Any], None]] = {

@@ -6,6 +6,9 @@ from typing import Optional, Tuple
 
 import tyro
 
+from ..files import check_new_folder
+from ..zoo_names import check_name
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -45,7 +48,11 @@ def run_demo(args: Demo) -> None:
         UnknownModelError: If a model is unknown.
         WeightsNotFoundError: If weights cannot be fetched.
     """
-    from ..demo.server import serve
+    for name in args.models:
+        check_name(name)
+    if args.out is not None:
+        check_new_folder(args.out)
+    from ..demo.server import serve  # these import torch
     from ..demo.server_space import write_server_space
 
     if args.out is None:

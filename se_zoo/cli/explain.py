@@ -1,4 +1,4 @@
-"""The options of ``se-zoo explain``; :mod:`.forms` runs it."""
+"""The options of ``se-zoo explain``; :mod:`.plan` checks them, and :mod:`.forms` runs it."""
 
 import os
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import (
 import tyro
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
+OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Literal, Optional, Tuple
 
 import tyro
 
+from ..zoo_names import check_name
+
 
 @dataclass(frozen=True)
 class Export:
@@ -42,6 +44,7 @@ def run_export(args: Export) -> None:
             answer as the model does.
         UnknownModelError: With the closest names.
     """
+    check_name(args.model)
     from ..explanations.explained_model import ExplainedModel
     from ..explanations.onnx_export import check_path, write_onnx
     from ..explanations.target_classes import target_of

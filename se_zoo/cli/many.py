@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..errors import InvalidInputError, SEZooError
+from ..errors import SEZooError
 from ..text import printable
 from .explained import Explained, Question, explain_read, read, write_picture
 from .printed import error_row, row_of
@@ -173,17 +173,3 @@ def name_failures(failed: Sequence[Tuple[Path, str]]) -> None:
     if len(failed) > _NAMED:
         lines.append(f"  and {len(failed) - _NAMED:,} more")
     print("\n".join(lines), file=sys.stderr)
-
-
-def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    """Refuse to replace files.
-
-    Raises:
-        InvalidInputError: If one exists and ``overwrite`` is False.
-    """
-    taken = [] if overwrite else [path for path in paths if path.exists()]
-    if taken:
-        more = f" and {len(taken) - 1:,} more" if len(taken) > 1 else ""
-        raise InvalidInputError(
-            f"{taken[0]}{more} would be replaced: add --overwrite, or name another --out"
-        )

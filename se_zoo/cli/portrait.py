@@ -8,12 +8,12 @@ from ..explanations.draw.save import save_together
 from ..explanations.methods import CLASSLESS_METHODS
 from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo
+from ..zoo_names import PREFIX
 from .device import load_on
-from .explain import DEFAULT_MODEL
+from .explain import DEFAULT_MODEL, OBJECTS_MODEL
 from .explained import Question, cut_out, explain_cutouts, region_of
 from .printed import row_of, text_of, what_it_shows
 
-OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
 #: Face of matplotlib's portrait, framed as in CelebA as far as the photo reaches (x0, y0, x1, y1).
 DEMO_CROP = (100, 0, 429, 403)
 DEMO_TARGETS = ("Eyeglasses", "Wearing_Hat", "Smiling")
@@ -25,15 +25,19 @@ class DemoPart(NamedTuple):
     """One row of the demo's picture: a question, and the model, box and labels that answer it."""
 
     question: str
+    reads: str  # what the model reads, and its data set: the heading in the picture
     model: str
     crop: Box
     targets: Tuple[str, ...]
 
 
 DEMO = (
-    DemoPart("what is in the photo", OBJECTS_MODEL, DEMO_WHOLE, ("military uniform", "suit")),
-    DemoPart("what the face shows", DEFAULT_MODEL, DEMO_CROP, DEMO_TARGETS),
-)
+    DemoPart(
+        "what is in the photo", "objects (ImageNet)", OBJECTS_MODEL, DEMO_WHOLE,
+        ("military uniform", "suit"),
+    ),
+    DemoPart("what the face shows", "face (CelebA)", DEFAULT_MODEL, DEMO_CROP, DEMO_TARGETS),
+)  # fmt: skip
 
 
 class DemoResult(NamedTuple):
@@ -61,8 +65,8 @@ def explain_demo(
         top: How many labels to list; see ``se-zoo explain``.
         device: Where the models run; see :func:`~se_zoo.cli.device.load_on`.
     """
-    parts, printed, rows = [], [DEMO_PHOTO], []
-    for question, name, crop, labels in DEMO:
+    parts, headings, printed, rows = [], [], [DEMO_PHOTO], []
+    for question, reads, name, crop, labels in DEMO:
         model = load_on(name, device)
         classes = [target_of(label, model.class_labels(), model.num_classes) for label in labels]
         asked = None if method in CLASSLESS_METHODS else classes
@@ -72,9 +76,10 @@ def explain_demo(
             "se_zoo": __version__, "model": name, "photos": [DEMO_PHOTO], "crop": list(crop)
         }  # fmt: skip
         parts.append((explanation, None, facts))
+        headings.append(f"{reads}: {name.removeprefix(PREFIX)}")
         printed.append(text_of(f"{question} ({name})", explanation[0], classes, top))
         printed.append(f"  {method} map, {what_it_shows(explanation)}\n")
         row = row_of(explanation[0], DEMO_PHOTO, str(out), region_of(explanation), top)
         rows.append({"model": name, **row})
-    save_together(out, parts, alpha=alpha, cmap=cmap)
+    save_together(out, parts, alpha=alpha, cmap=cmap, headings=headings)
     return DemoResult("\n".join([*printed, str(out)]), rows)

@@ -9,6 +9,7 @@ from typing import Literal, Optional, Tuple
 import tyro
 
 from ..errors import InvalidInputError
+from ..zoo_names import check_name
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,25 @@ def run_predict(args: Predict) -> None:
     Raises:
         InvalidInputError: If options, data set and model do not fit together, or the folder holds
             predictions of something else.
+        UnknownModelError: With the closest names.
     """
-    from ..explanations.target_classes import target_of
-    from ..inference.batch import BatchExplainer
-    from ..inference.predict import open_source, predict
-    from ..inference.predict.manifest import MANIFEST, read_manifest
-    from ..inference.predict.open import HUB
+    from ..inference.predict.manifest import MANIFEST, check_folder, read_manifest
+    from ..inference.predict.open import HUB, open_source
     from ..inference.predict.sources import SourceOptions
-    from ..models.load_model import load_model
 
     rank, world, local, beside = _process()
+    check_name(args.model)
+    check_folder(args.out)
     options = SourceOptions(args.image, args.id, args.split, args.subset)
     if args.source.startswith(HUB) and (args.out / MANIFEST).exists():
         options = options._replace(revision=_recorded_revision(read_manifest(args.out)))
     source = open_source(args.source, options)
+    # These import torch, which takes seconds.
+    from ..explanations.target_classes import target_of
+    from ..inference.batch import BatchExplainer
+    from ..inference.predict.run import predict
+    from ..models.load_model import load_model
+
     model = load_model(args.model)
     labels, classes = model.class_labels(), model.num_classes
     target = [target_of(text, labels, classes) for text in args.target] or None

@@ -5,10 +5,8 @@ from typing import Any, Dict, List, Optional, Sequence
 from ..explanations.methods import CLASSLESS_METHODS
 from ..text import printable
 
-
-def encodable(text: str) -> str:
-    """Return a text that UTF-8 can encode; bytes of a name that are not UTF-8 become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+#: What a map may add up to, for people who do not know the word.
+_LOGIT = "logit, the score behind the probability"
 
 
 def row_of(
@@ -94,7 +92,7 @@ def text_of(
 
 
 def what_it_shows(explanation: Any) -> str:
-    """Describe the map in one line: its cells, and whether it is exact."""
+    """Describe the map in one line: its cells, and what it adds up to."""
     *steps, rows, columns = explanation.native_grid
     parts = [f"{rows} x {columns} cells"]
     if steps:
@@ -109,9 +107,10 @@ def what_it_shows(explanation: Any) -> str:
             parts.append("the gate is the same for every channel, so it selects none: train it")
     elif explanation.method == "support":
         parts.append("what speaks against the label counts by half")
-    elif explanation.exact:
-        what = "difference of the two logits" if explanation.versus else "logit"
-        parts.append(f"exact: its mean plus a constant is the {what}")
     else:
-        parts.append(f"not exact ({explanation.weights})")
+        what = "difference of the two logits" if explanation.versus else _LOGIT
+        if explanation.exact:
+            parts.append(f"the map adds up to the {what}")
+        else:
+            parts.append(f"the map does not add up to the {what} (weights: {explanation.weights})")
     return printable("; ".join(parts))

@@ -48,9 +48,10 @@ def run_report(args: Report) -> None:
     Raises:
         InvalidInputError: If there are no predictions, or the page cannot be written.
     """
-    from ..inference.report import write_report
+    from ..inference.predict.manifest import read_manifest
     from ..inference.report.regions import Boxes, Masks
 
+    read_manifest(args.folder)
     regions: List[Any] = []
     if args.boxes is not None:
         regions.append(Boxes(args.boxes))
@@ -59,6 +60,8 @@ def run_report(args: Report) -> None:
     out = args.out or args.folder / "report.html"
     if not out.parent.is_dir():
         raise InvalidInputError(f"--out {out} must be in an existing folder.")
+    from ..inference.report.page import write_report  # it imports torch
+
     found = write_report(args.folder, out, args.labels, regions, args.photos)
     for suspect in found.suspects:
         print(

@@ -46,7 +46,7 @@ def find_sources(
             files, root = _files_below(path, leave_out), path
         elif path.is_file() or not glob.has_magic(word):
             if not path.is_file():
-                raise InvalidInputError(f"no such file: {word}")
+                raise InvalidInputError(f"no such file or folder: {word}")
             files, root = [path], path.parent
         else:
             matches = map(Path, sorted(glob.glob(word, recursive=True)))

@@ -6,6 +6,9 @@ from typing import Optional
 
 import tyro
 
+from ..files import check_new_folder
+from ..zoo_names import check_name
+
 
 @dataclass(frozen=True)
 class Space:
@@ -38,10 +41,13 @@ def run_space(args: Space) -> None:
         UnknownModelError: With the closest names.
     """
     from ..demo.runtime import fetch_runtime
-    from ..demo.space import write_space
+
+    check_name(args.model)
+    check_new_folder(args.out)
+    tarball = fetch_runtime(args.ort)
+    from ..demo.space import write_space  # these import torch
     from ..models.load_model import load_model
 
-    tarball = fetch_runtime(args.ort)
     differences = write_space(load_model(args.model), args.model, args.out, tarball)
     shown = ", ".join(f"{name} {value:.0e}" for name, value in differences.items())
     size = sum(file.stat().st_size for file in args.out.rglob("*") if file.is_file()) / 1e6

@@ -7,6 +7,7 @@ from typing import Literal, Optional
 import tyro
 
 from ..errors import DataError, InvalidInputError
+from ..zoo_names import check_name
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def run_speaker(args: Speaker) -> None:
 
     Raises:
         InvalidInputError: For options that cannot work.
+        UnknownModelError: With the closest names.
         DataError: If the video cannot be read, has no sound, or shows no face; for a folder, if
             this holds for some of its videos, after all of them were tried.
     """
@@ -80,15 +82,16 @@ def run_speaker(args: Speaker) -> None:
 
         run_folder(args)
         return
-    from ..models import create_speaker_model
-    from ..speaker.annotate import write_table
-    from .speaker_video import face_finder, score_video
-
     out = args.out or Path("speaker.mp4")
     if out.suffix.lower() != ".mp4" or not out.parent.is_dir():
         raise InvalidInputError(f"--out {out} must be an .mp4 file in an existing folder")
     if args.video.is_file() and out.exists() and out.samefile(args.video):
         raise InvalidInputError(f"--out {out} is the video itself.")
+    # These import torch, which takes seconds.
+    from ..models import create_speaker_model
+    from ..speaker.annotate import write_table
+    from .speaker_video import face_finder, score_video
+
     find = face_finder(args)
     model = create_speaker_model(args.model, pretrained=True)
     scored, size = score_video(args, args.video, model, find, out)
@@ -100,7 +103,11 @@ def run_speaker(args: Speaker) -> None:
 
 
 def _check(args: Speaker) -> None:
-    """Refuse options that cannot work."""
+    """Refuse options that cannot work, as far as that is known without torch."""
+    check_name(args.model)
+    for path in (args.video, args.boxes, args.face_model):
+        if path is not None and not path.exists():
+            raise InvalidInputError(f"no such file or folder: {path}")
     if args.every < 1:
         raise InvalidInputError("--every must be 1 or more.")
     if args.faces is not None and args.faces < 1:

@@ -27,11 +27,11 @@ def run_folder(args: "Speaker") -> None:
             of other options.
         DataError: If some videos could not be scored.
     """
-    from ..models import create_speaker_model
-
     out = args.out or Path("speakers")
     videos = _videos(args.video, out)
     _check_options(args, out)
+    from ..models import create_speaker_model  # it imports torch
+
     find = face_finder(args)
     model = create_speaker_model(args.model, pretrained=True)
     coming = {name: video for name, video in videos.items() if not _rows_of(out, name).is_file()}

@@ -9,7 +9,6 @@ from typing import Any, Callable, Dict, Iterator, List
 
 from ..errors import InvalidInputError
 from ..files import replacing
-from .printed import encodable
 
 #: Columns of the table, and the kind of their values; all but the first three hold a list.
 COLUMNS: Dict[str, type] = {
@@ -87,7 +86,12 @@ def writing_table(path: Path) -> Iterator[Callable[[Row], None]]:
 def _cell(value: Any) -> str:
     """Return a value as text; values of a list are joined by semicolons."""
     values = value if isinstance(value, list) else [value]
-    return encodable(";".join(map(str, values)))
+    return _escaped(";".join(map(str, values)))
+
+
+def _escaped(text: str) -> str:
+    """Return a text that UTF-8 can encode; bytes of a name that are not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _encodable(row: Row) -> Row:
@@ -96,7 +100,7 @@ def _encodable(row: Row) -> Row:
     def clean(value: Any) -> Any:
         if isinstance(value, list):
             return [clean(one) for one in value]
-        return encodable(value) if isinstance(value, str) else value
+        return _escaped(value) if isinstance(value, str) else value
 
     return {name: clean(value) for name, value in row.items()}
 

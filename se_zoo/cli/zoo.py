@@ -7,6 +7,7 @@ from typing import Optional
 import tyro
 
 from ..errors import InvalidInputError
+from ..zoo_names import check_name
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def run_card(args: Card) -> None:
         InvalidInputError: If there is no such model, facts are missing, or a draft exists already.
         PublishError: If the card cannot be rendered.
     """
+    check_name(args.model)
     from ..hub.read_run import read_run, write_draft
     from ..hub.stage import stage
     from ..hub.zoo_cards import card_text
@@ -193,8 +195,10 @@ def run_verify(args: Verify) -> None:
         args: The options.
 
     Raises:
+        UnknownModelError: With the closest names.
         VerifyError: If a file is not the one that was published.
     """
+    check_name(args.model)
     from ..hub.verify import verify
 
     print(verify(args.model))

@@ -81,6 +81,26 @@ def _of_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
+def check_box(box: Tuple[int, int, int, int]) -> None:
+    """Refuse a box that shows nothing, or too much, of any image.
+
+    Args:
+        box: (x0, y0, x1, y1) in pixels.
+
+    Raises:
+        InvalidInputError: If it is empty or too large.
+    """
+    x0, y0, x1, y1 = box
+    if not (x0 < x1 and y0 < y1):
+        raise InvalidInputError(
+            f"the crop {x0} {y0} {x1} {y1} is empty; give x0 y0 x1 y1 with x0 < x1 and y0 < y1."
+        )
+    try:
+        check_size(x1 - x0, y1 - y0)
+    except ValueError as error:
+        raise InvalidInputError(f"the crop {x0} {y0} {x1} {y1} is too large: {error}.") from None
+
+
 def cut_box(image: Image.Image, box: Tuple[int, int, int, int], path: object) -> Image.Image:
     """Cut a box out of an image; outside the image, its edge pixels are repeated.
 
@@ -93,19 +113,15 @@ def cut_box(image: Image.Image, box: Tuple[int, int, int, int], path: object) ->
         An image of the size of the box.
 
     Raises:
-        InvalidInputError: If the box is empty or lies outside the image.
+        InvalidInputError: If the box is empty, too large, or lies outside the image.
     """
+    check_box(box)
     x0, y0, x1, y1 = box
-    if not (x0 < x1 and y0 < y1 and max(0, x0) < min(x1, image.width)
-            and max(0, y0) < min(y1, image.height)):  # fmt: skip
+    if max(0, x0) >= min(x1, image.width) or max(0, y0) >= min(y1, image.height):
         raise InvalidInputError(
             f"the crop {x0} {y0} {x1} {y1} shows nothing of {path} ({image.width} x "
-            f"{image.height}); give x0 y0 x1 y1 with x0 < x1 and y0 < y1."
+            f"{image.height}); give x0 y0 x1 y1 in pixels of the photo."
         )
-    try:
-        check_size(x1 - x0, y1 - y0)
-    except ValueError as error:
-        raise InvalidInputError(f"the crop {x0} {y0} {x1} {y1} is too large: {error}.") from None
     columns = np.clip(np.arange(x0, x1), 0, image.width - 1)
     rows = np.clip(np.arange(y0, y1), 0, image.height - 1)
     return Image.fromarray(np.asarray(image)[rows[:, None], columns])

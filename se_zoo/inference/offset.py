@@ -64,7 +64,8 @@ def measure_offset(
     Padding moves the cells of a backbone's grid, and training moves them part of the way back. The
     measurement needs no labels: an image and its mirror image are explained for the same class, the
     second map is mirrored back, and half the displacement at which the two correlate best is the
-    offset. Up to one cell is found, to a fraction of a pixel.
+    offset, to a fraction of a pixel. It is looked for within one cell of the maps, and if the best
+    place is the end of that range, within two.
 
     Args:
         model: Model with an SE head.
@@ -79,7 +80,8 @@ def measure_offset(
         compared, for others those of every predicted label.
 
     Raises:
-        InvalidInputError: If there are fewer than 8 images, or every map is constant.
+        InvalidInputError: If there are fewer than 8 images, every map is constant, or the maps lie
+            more than two cells beside the evidence.
     """
     axes = [-1, -2] if vertical else [-1]
     pairs: List[List[Tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in axes]
@@ -136,18 +138,26 @@ def _axis_offset(first: torch.Tensor, mirrored: torch.Tensor, axis: int, reach: 
     """Return the offset from maps and the mirrored maps of mirrored images, (N, H, W)."""
     scores: Dict[int, float] = {}
 
-    def best(moves: Iterable[int]) -> int:
+    def best(moves: Iterable[int], limit: int) -> int:
         for move in moves:
-            if move not in scores and abs(move) <= 2 * reach:
+            if move not in scores and abs(move) <= limit:
                 scores[move] = _correlation(first, mirrored, axis, move)
         return max(scores, key=scores.__getitem__)
 
     step = max(1, reach // 4)  # maps are smooth within a cell
-    top = best(range(-step * (2 * reach // step), 2 * reach + 1, step))
-    top = best(range(top - step, top + step + 1))
-    best((top - 1, top + 1))
-    if any(math.isnan(score) for score in scores.values()):
-        raise InvalidInputError("Every map is constant; is the model trained?")
+    for limit in (2 * reach, 4 * reach):  # the maps are apart by twice the offset
+        top = best(range(-step * (limit // step), limit + 1, step), limit)
+        top = best(range(top - step, top + step + 1), limit)
+        best((top - 1, top + 1), limit)
+        if any(math.isnan(score) for score in scores.values()):
+            raise InvalidInputError("Every map is constant; is the model trained?")
+        if abs(top) < limit:
+            break
+    else:
+        raise InvalidInputError(
+            "the maps fit those of mirrored images best at the end of the search, two cells beside "
+            "the evidence; do not use this model's maps, or set map_offset yourself."
+        )
     move, after = float(top), scores[top]
     if top - 1 in scores and top + 1 in scores:  # the vertex of the parabola through the three
         left, right = scores[top - 1], scores[top + 1]

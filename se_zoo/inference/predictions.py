@@ -138,7 +138,7 @@ class Predictions:
         Raises:
             InvalidInputError: If the data set is not where it was, or has changed.
         """
-        from .predict import open_source
+        from .predict.open import open_source
         from .predict.sources import SourceOptions
 
         if self._source is None:

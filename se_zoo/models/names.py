@@ -11,12 +11,11 @@ import timm.models
 from timm.models import is_model
 
 from ..errors import UnknownModelError
+from ..zoo_names import PREFIX, unknown_model
 from ._timm import get_arch_pretrained_cfgs, wrap_config_readers, wrap_parse_model_name
 from .pretrained.config_check import checked
 from .pretrained.own_models import own_models
 from .sehead import SEHeadMixin
-
-PREFIX = "se_zoo/"
 
 
 def registry_name(name: str) -> str:
@@ -45,11 +44,7 @@ def registry_name(name: str) -> str:
         use = f"{PREFIX}{variant}" if is_model(variant) else f"timm_sehead with backbone={bare!r}"
         raise UnknownModelError(f"{bare!r} is timm's model, without an SE head; use {use}.")
     known = [*own, *timm.list_models("*_sehead*", include_tags=True)]
-    close = difflib.get_close_matches(bare, known, n=3, cutoff=0.4)
-    hint = f" Closest: {', '.join(PREFIX + c for c in close)}." if close else ""
-    raise UnknownModelError(
-        f"se_zoo has no model {bare!r}.{hint} All: se_zoo.list_models(), or `se-zoo list`."
-    )
+    raise unknown_model(bare, known)
 
 
 def closest_names(name: str) -> str:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -157,6 +158,7 @@ def save_together(
     facts: Optional[Dict[str, Any]] = None,
     alpha: float = ALPHA,
     cmap: Optional[str] = None,
+    headings: Sequence[str] = (),
 ) -> None:
     """Write several explanations as one PNG, and one JSON beside it.
 
@@ -169,6 +171,7 @@ def save_together(
         facts: Further entries of the whole JSON.
         alpha: Opacity of the strongest spots, in [0, 1].
         cmap: Name of a matplotlib colour map, as in :meth:`Explanation.overlay`.
+        headings: A text above each explanation's pictures; by default none.
 
     Raises:
         InvalidInputError: If the path has another ending, or its folder does not exist.
@@ -184,7 +187,9 @@ def save_together(
             if len(legend.notes) > len(kept.notes):
                 legends[legend._replace(notes=legend.notes[:1])] = legend
         lines = [line for lines, _ in drawn for line in lines]
-        draw_tiles(lines, list(legends.values())).save(file, "PNG")
+        firsts = accumulate([0, *(len(lines) for lines, _ in drawn)])  # line of each explanation
+        above = dict(zip(firsts, headings, strict=False))
+        draw_tiles(lines, list(legends.values()), above).save(file, "PNG")
 
     _write_both(target, draw, {**(facts or {}), "parts": entries})
 

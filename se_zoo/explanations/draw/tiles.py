@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -87,12 +87,26 @@ def largest_side(tiles: int) -> int:
     return max(_MIN_TILE_WIDTH, min(LARGEST_TILE, int((_MOST_PIXELS / max(tiles, 1)) ** 0.5)))
 
 
-def draw_tiles(lines: Sequence[Sequence[Tile]], legends: Sequence[Legend] = ()) -> Image.Image:
-    """Arrange captioned pictures in lines, and legends below them."""
+def draw_tiles(
+    lines: Sequence[Sequence[Tile]],
+    legends: Sequence[Legend] = (),
+    headings: Optional[Mapping[int, str]] = None,
+) -> Image.Image:
+    """Arrange captioned pictures in lines, and legends below them.
+
+    Args:
+        lines: The pictures of each line.
+        legends: What the colours mean.
+        headings: Texts that stand above lines, by the number of the line.
+    """
+    above = headings or {}
     cells = [[max(tile.pixels.shape[1], _MIN_TILE_WIDTH) for tile in line] for line in lines]
     zoom = min(max(max(map(max, cells)) / _LARGE_TILE, 1.0), 2.0)
     caption = round(_CAPTION_HEIGHT * zoom)
-    heights = [max(tile.pixels.shape[0] for tile in line) + caption for line in lines]
+    heights = [
+        max(tile.pixels.shape[0] for tile in line) + caption * (1 + (number in above))
+        for number, line in enumerate(lines)
+    ]
     right = max(sum(widths) + _GAP * (len(widths) - 1) for widths in cells)
     bottom = sum(heights) + _GAP * (len(heights) - 1)
     rows = [row for legend in legends for row in _rows_of(legend, right, zoom)]
@@ -101,13 +115,17 @@ def draw_tiles(lines: Sequence[Sequence[Tile]], legends: Sequence[Legend] = ()) 
     )
     draw = ImageDraw.Draw(canvas)
     top = 0
-    for line, widths, height in zip(lines, cells, heights, strict=True):
-        left = 0
+    for number, (line, widths, height) in enumerate(zip(lines, cells, heights, strict=True)):
+        left, bottom = 0, top + height
+        if number in above:
+            text = fit(above[number], right - 6, zoom, bold=True)
+            draw.text((3, top + 2), text, "black", font(zoom, bold=True))
+            top += caption
         for tile, width in zip(line, widths, strict=True):
             canvas.paste(Image.fromarray(tile.pixels), (left, top + caption))
             _caption(draw, tile, (left, top, width), zoom)
             left += width + _GAP
-        top += height + _GAP
+        top = bottom + _GAP
     for row in rows:
         for x, item in row:
             if isinstance(item, str):
@@ -129,19 +147,19 @@ def _caption(draw: Any, tile: Tile, place: Tuple[int, int, int], zoom: float) ->
         draw.text((left + width - taken + 6, top + 2), tile.value, "black", bold)
 
 
-def fit(text: str, width: float, zoom: float = 1.0) -> str:
+def fit(text: str, width: float, zoom: float = 1.0, bold: bool = False) -> str:
     """Shorten a text in its middle to a width in pixels: both ends of a file's name tell it.
 
     Control characters are escaped, and bytes of names that are not UTF-8, which no font can draw.
     """
     text = printable(text)
-    if font(zoom).getlength(text) <= width:
+    if font(zoom, bold).getlength(text) <= width:
         return text
     kept = len(text)
     while kept > 0:
         kept -= 1
         short = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
-        if font(zoom).getlength(short) <= width:
+        if font(zoom, bold).getlength(short) <= width:
             return short
     return ""
 

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Tuple
 
-import torch
-
 from ...errors import InvalidInputError
 from ...files import read_json, write_json
 from ...version import __version__
@@ -46,6 +44,26 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
         raise InvalidInputError(f"{file} cannot be read: {error}") from error
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that predictions cannot go to, as far as that is known without the model.
+
+    Args:
+        folder: Where the predictions go; it need not exist.
+
+    Raises:
+        InvalidInputError: If it is a file, or holds other files and no predictions.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInputError(f"--out {folder} is a file; name a folder.")
+    if not folder.exists() or (folder / MANIFEST).exists():
+        return
+    foreign = sorted(p.name for p in folder.iterdir() if not p.name.endswith(".tmp"))
+    if foreign and not (folder / MANIFEST).exists():  # another process may have written it
+        raise InvalidInputError(
+            f"{folder} holds {foreign[0]} and no {MANIFEST}; give --out a new folder."
+        )
+
+
 def begin(folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any]) -> None:
     """Write the manifest of a new folder, or compare that of a folder to go on with.
 
@@ -59,14 +77,12 @@ def begin(folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any]) -> No
     Raises:
         InvalidInputError: If the folder holds other files, or predictions of something else.
     """
+    import torch
+
     facts = json.loads(json.dumps({"format": FORMAT, **facts}))
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MANIFEST).exists():
-        foreign = sorted(p.name for p in folder.iterdir() if not p.name.endswith(".tmp"))
-        if foreign and not (folder / MANIFEST).exists():  # another process may have written it
-            raise InvalidInputError(
-                f"{folder} holds {foreign[0]} and no {MANIFEST}; give --out a new folder."
-            )
         versions = {"se_zoo": __version__, "torch": torch.__version__}
         write_json(folder / MANIFEST, {"facts": facts, "info": {**info, **versions}})
     before, now = dict(_flat(read_manifest(folder)["facts"])), dict(_flat(facts))

@@ -9,7 +9,6 @@ from typing import FrozenSet, Iterator, List, Optional, Tuple
 from ...data.images import IMAGE_SUFFIXES
 from ...errors import InvalidInputError
 from .hub import HubSource
-from .parquet import ParquetSource
 from .sources import FolderSource, Names, Source, SourceOptions
 from .tars import TarSource
 
@@ -47,6 +46,11 @@ def open_source(given: str, options: Optional[SourceOptions] = None) -> Source:
         return FolderSource(root, photos, digest)
     if kinds == [".tar"]:
         return TarSource(root, others, digest)
+    from ..rows import schema
+
+    schema()  # where pyarrow is missing, say how to get it before it is imported
+    from .parquet import ParquetSource
+
     return ParquetSource(root, others, digest, options)
 
 

@@ -11,8 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import InvalidInputError
@@ -20,8 +18,14 @@ from ...files import replacing, write_json
 from ..batch import BatchExplainer
 from ..part_files import error_count, intact_rows, length_in, part_file, part_files
 from ..prepare import Prepared, Preprocess
+from ..rows import schema
 from .manifest import begin
 from .sources import Records, Source
+
+schema()  # where pyarrow is missing, say how to get it before it is imported
+
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
 
 COMPLETE = "complete.json"
 #: Columns whose values repeat. Dictionaries of the others, random floats, would only cost space.

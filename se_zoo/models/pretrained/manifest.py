@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 from ...errors import SEZooError
-
-_PACKAGE = Path(__file__).parents[2]
+from ...zoo_names import cards_folder, read_entries
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,6 @@ class Published:
     repo: Optional[str] = None
     commit: Optional[str] = None
     tag: Optional[str] = None
-
-
-def cards_folder() -> Path:
-    """Return the folder ``hub_cards``: in the installed package, or beside it in a checkout.
-
-    Raises:
-        SEZooError: If the installation has no such folder.
-    """
-    for folder in (_PACKAGE / "hub_cards", _PACKAGE.parent / "hub_cards"):
-        if (folder / "manifest.json").is_file():
-            return folder
-    raise SEZooError(
-        f"{_PACKAGE} was installed without its hub_cards; install se_zoo again with pip."
-    )
 
 
 def hub_folder(name: str) -> Path:
@@ -74,9 +59,10 @@ def read_manifest(file: Path) -> Dict[str, Published]:
     Raises:
         SEZooError: If the file cannot be read, or is not as ``se-zoo publish`` writes it.
     """
+    entries = read_entries(file)
     try:
-        return {k: Published(**v) for k, v in json.loads(file.read_text("utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return {name: Published(**entry) for name, entry in entries.items()}
+    except TypeError as error:
         raise SEZooError(f"{file} cannot be read: {error}") from error
 
 
