@@ -41,18 +41,19 @@ JOBS: Dict[str, List[str]] = {
     "tf_efficientnet_lite0_celeba": [
         "celeba.py", "--model.name", "tf_efficientnet_lite0_sehead", *FACES,
         "--model.gate", "identity",
-        "--model.args", "output_stride=16", "--model.drop-rate", "0.2", "--optim.lr", "1e-3",
+        "--model.args", "output_stride=16", "dilated=False",
+        "--model.drop-rate", "0.2", "--optim.lr", "1e-3",
         "--run.init", "hub_cards/tf_efficientnet_lite0_in1k/hub",
         "--optim.epochs", "3", "--augment.half-size-epochs", "2",
     ],
     "resnet50_celeba": [
         "celeba.py", "--model.name", "resnet50_sehead", *FACES,
-        "--model.args", "output_stride=16", "--optim.lr", "1e-3",
+        "--model.args", "output_stride=16", "dilated=False", "--optim.lr", "1e-3",
         "--optim.epochs", "7", "--augment.half-size-epochs", "6",
     ],
     "convnext_atto_celeba": [
         "celeba.py", "--model.name", "convnext_atto_sehead", *FACES,
-        "--model.args", "output_stride=16", "--model.drop-path-rate", "0.1",
+        "--model.args", "output_stride=16", "dilated=False", "--model.drop-path-rate", "0.1",
         "--optim.epochs", "10", "--augment.half-size-epochs", "7",
     ],
     "vit_tiny_patch16_224_celeba": [

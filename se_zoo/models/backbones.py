@@ -22,10 +22,27 @@ def slim_resnet(**kwargs: Any) -> ResNet:
     """
     defaults = {"block": BasicBlock, "layers": (2, 2, 3, 1), "channels": (32, 64, 128, 256),
                 "output_stride": 8}  # fmt: skip
-    model = ResNet(**{**defaults, **kwargs})
+    return undilated(ResNet(**{**defaults, **kwargs}))
+
+
+def undilated(model: nn.Module) -> Any:
+    """Take the dilation out of a model's convolutions, in place.
+
+    timm's ``output_stride`` dilates the convolutions of the stages that keep their resolution, so
+    that they see as much of the image as with strides. Weights that were trained with strides need
+    that. Without it a cell's features stay closer to its place in the image.
+
+    Args:
+        model: A model with convolutions.
+
+    Returns:
+        The model.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.dilation != (1, 1):
-            module.dilation = module.padding = (1, 1)
+            if not isinstance(module.padding, str) and any(module.padding):
+                module.padding = tuple(size // 2 for size in module.kernel_size)
+            module.dilation = (1, 1)
     return model
 
 

@@ -18,7 +18,7 @@ from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
 from ._timm import resolve_pretrained_cfg
 from .attach import attach_se, take_se_args
-from .backbones import backbone_config, find_backbone
+from .backbones import backbone_config, find_backbone, undilated
 from .clip.framewise import attach_framewise_se
 from .layout_probe import probe_once
 from .pretrained.config_check import check_config
@@ -184,7 +184,8 @@ def create_sehead(
         pretrained_cfg_overlay: Changes to that config.
         **kwargs: ``cache_dir``, and arguments of the SE head
             (:func:`se_zoo.models.attach.attach_se`) and of the backbone; by default those that the
-            weights of a named tag were trained with.
+            weights of a named tag were trained with. ``dilated=False`` takes out the dilation that
+            goes with ``output_stride`` (:func:`se_zoo.models.backbones.undilated`).
 
     Returns:
         The SE model, or timm's feature extractor with ``features_only``.
@@ -307,7 +308,9 @@ def _build(
     create: Callable[..., nn.Module], attach: _Attach, se_args: Dict[str, Any], **kwargs: Any
 ) -> nn.Module:
     """Make the backbone and put the SE head on; timm's builder calls this as the model class."""
-    return attach(create(**kwargs), se_args, kwargs)
+    dilated = kwargs.pop("dilated", True)
+    made = create(**kwargs)
+    return attach(made if dilated else undilated(made), se_args, kwargs)
 
 
 def _attach_known(

@@ -8,6 +8,7 @@ from torch import nn
 from ..errors import UnknownModelError, UnsupportedBackboneError
 from ._timm import split_model_name_tag
 from .attach import attach_se, plain_class
+from .backbones import undilated
 from .build import build_and_load, resolve_config
 from .layout_probe import name_of, probe_layout
 from .names import PREFIX, closest_names
@@ -35,7 +36,9 @@ def squeeze(
             block and needs training.
         multi_label: Whether the classes are independent yes/no labels.
         pretrained: Load timm's weights (names only).
-        **kwargs: Passed to ``timm.create_model`` (names only).
+        **kwargs: Passed to ``timm.create_model`` (names only). ``dilated=False`` takes out the
+            dilation that goes with ``output_stride``: for training from scratch, where each cell's
+            features then stay close to its place in the image.
 
     Returns:
         The model: still an instance of its timm class, with ``explain``. Its state dict has the
@@ -78,12 +81,17 @@ def _create_plain(name: str, pretrained: bool, kwargs: Dict[str, Any]) -> nn.Mod
         raise UnknownModelError(f"timm has no model {architecture!r}.{closest_names(architecture)}")
 
     def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:
-        return timm.create_model(architecture, pretrained=load, pretrained_cfg=local, **args)
+        args = dict(args)
+        dilated = args.pop("dilated", True)
+        made = timm.create_model(architecture, pretrained=load, pretrained_cfg=local, **args)
+        return made if dilated else undilated(made)
 
     cfg = resolve_config(architecture, cfg, overlay)
     model = build_and_load(name, pretrained, cfg, build, kwargs, cache_dir)
     if not hasattr(model, "_model_args"):  # timm records it from 1.0.29 on
         model._model_args = dict(kwargs)
+    if not kwargs.get("dilated", True):
+        model._model_args["dilated"] = False
     return model
 
 
