@@ -81,6 +81,23 @@ def test_name_is_created_with_arguments() -> None:
     assert se_zoo.squeeze("resnet10t").se.gate_kind == "identity"
 
 
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "tf_efficientnet_lite0"])
+def test_finer_grids_come_without_dilation_if_asked(name: str, tmp_path: Path) -> None:
+    """The saved model is created again so, and a dilated one gives other features."""
+    args: Any = dict(output_stride=16, num_classes=3, gate="sigmoid")
+    plain: Any = se_zoo.squeeze(name, dilated=False, **args).eval()
+    convolutions = [m for m in plain.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(m.dilation == (1, 1) for m in convolutions)
+    dilated: Any = se_zoo.squeeze(name, **args).eval()
+    dilated.load_state_dict(plain.state_dict())
+    batch = torch.randn(2, 3, 64, 64)
+    ours, theirs = plain.forward_features(batch), dilated.forward_features(batch)
+    assert ours.shape == theirs.shape and not torch.equal(ours, theirs)
+    se_zoo.save(plain, tmp_path / "saved")
+    again: Any = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True).eval()
+    assert torch.equal(again(batch), plain(batch))
+
+
 def test_two_squeezed_models_share_their_class() -> None:
     first, second = se_zoo.squeeze("test_byobnet"), se_zoo.squeeze("test_byobnet")
     assert type(first) is type(second) and type(first).__name__ == "ByobNetSE"
