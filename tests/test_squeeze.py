@@ -85,7 +85,7 @@ def test_name_is_created_with_arguments() -> None:
 def test_finer_grids_come_without_dilation_if_asked(name: str, tmp_path: Path) -> None:
     """The saved model is created again so, and a dilated one gives other features."""
     args: Any = dict(output_stride=16, num_classes=3, gate="sigmoid")
-    plain: Any = se_zoo.squeeze(name, dilated=False, **args).eval()
+    plain: Any = randomise(se_zoo.squeeze(name, dilated=False, **args)).eval()
     convolutions = [m for m in plain.modules() if isinstance(m, torch.nn.Conv2d)]
     assert all(m.dilation == (1, 1) for m in convolutions)
     dilated: Any = se_zoo.squeeze(name, **args).eval()
