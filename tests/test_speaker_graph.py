@@ -11,6 +11,7 @@ import se_zoo
 from se_zoo.cli import main
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.recurrent import gru_states
+from se_zoo.models import SpeakerModel
 
 from .test_graph import onnx_parts
 from .test_speaker import KINDS, clip, speaker
@@ -20,11 +21,19 @@ METHODS = ("gate", "activation")
 
 def clips(model: Any, count: int, frames: int, size: int) -> Dict[str, torch.Tensor]:
     """Clips of one length, smooth in space: maps of white noise are almost flat."""
-    found = [clip(frames, seed, "body" in model.modalities, size // 8) for seed in range(count)]
+    found = [clip(frames, seed, "body" in model.modalities, 4) for seed in range(count)]
     batch = {name: torch.cat([one[name] for one in found]) for name in found[0]}
     for name in model.modalities[1:]:
         batch[name] = torch.nn.functional.interpolate(batch[name], (size, size), mode="bilinear")
     return batch
+
+
+def spread(model: SpeakerModel) -> SpeakerModel:
+    """Make the gates of a model differ; saturated ones are selected by their rounding."""
+    for block in (model.se, model.body_se):
+        if block is not None:
+            block.fc2.weight.data *= 0.01
+    return model
 
 
 def assert_equal(outputs: Any, wanted: se_zoo.SpeakerExplanation, tolerance: float) -> None:
@@ -52,9 +61,9 @@ def test_it_answers_as_explain_does(kind: str, method: str) -> None:
 @pytest.mark.parametrize("rule", ["threshold", "rank"])
 def test_gate_maps_take_the_channels_that_explain_selects(rule: str) -> None:
     """Where no gate stands out, those of the first rank; of equal gates the first channels."""
-    model = speaker()
-    with torch.no_grad():  # untrained, or so small that the gates do not saturate
-        model.se.fc2.weight *= 0 if rule == "rank" else 0.01  # type: ignore[union-attr]
+    model = spread(speaker())
+    if rule == "rank":  # untrained
+        model.se.fc2.weight.data.zero_()  # type: ignore[union-attr]
     inputs = clips(model, 1, 9, 32)
     wanted = model.explain(**inputs, method="gate")
     assert set(wanted.rule[0]) == {rule}
@@ -110,16 +119,16 @@ def test_recurrent_operation_exports_for_any_length() -> None:
 
 @pytest.mark.slow
 def test_torch_export_for_any_number_of_clips_and_frames() -> None:
-    explained = se_zoo.ExplainedSpeaker(speaker(gate="sigmoid", pool="clip", body=True), "gate")
+    model = spread(speaker(gate="sigmoid", pool="clip", body=True))
+    explained = se_zoo.ExplainedSpeaker(model, "gate")
     program = torch.export.export(
         explained, explained.sample_inputs(2), dynamic_shapes=explained.free_axes()
     ).module()
     for count, frames in ((1, 6), (3, 11)):
-        inputs = clips(explained.model, count, frames, 112)
+        inputs = clips(model, count, frames, 112)
         with torch.no_grad():
             outputs = program(*inputs.values())
-        wanted = explained.model.explain(**inputs, method="gate")  # type: ignore[operator]
-        assert_equal(outputs, wanted, 1e-4)
+        assert_equal(outputs, model.explain(**inputs, method="gate"), 1e-4)
 
 
 def in_onnxruntime(file: Path, inputs: Dict[str, torch.Tensor]) -> Tuple[torch.Tensor, ...]:
@@ -138,10 +147,10 @@ def in_onnxruntime(file: Path, inputs: Dict[str, torch.Tensor]) -> Tuple[torch.T
 @pytest.mark.parametrize("method", METHODS)
 def test_onnxruntime_agrees_for_another_kind_of_gate(method: str, tmp_path: Path) -> None:
     export, file = onnx_parts(), tmp_path / "model.onnx"
-    model = speaker(gate="sigmoid", pool="clip", body=True)
+    model = spread(speaker(gate="sigmoid", pool="clip", body=True))
     found = export.write_onnx(se_zoo.ExplainedSpeaker(model, method), file)
     assert set(found) == set(se_zoo.ExplainedSpeaker.outputs) and max(found.values()) < 1e-4
-    for count, frames in ((2, 9), (1, 1)):
+    for count, frames in ((2, 9), (1, 4)):
         inputs = clips(model, count, frames, 112)
         assert_equal(in_onnxruntime(file, inputs), model.explain(**inputs, method=method), 1e-4)
 
@@ -161,7 +170,7 @@ def test_command(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert facts["method"] == method and facts["labels"] == ["speaking"]
     assert facts["modalities"] == ["audio", "face"] and facts["gate_trained"] is True
     model = se_zoo.create_speaker_model("se_zoo/asd_tiny_grid", pretrained=True).eval()
-    for count, frames in ((2, 9), (1, 25)):
+    for count, frames in ((2, 9), (1, 1)):
         inputs = clips(model, count, frames, 112)
         assert_equal(in_onnxruntime(file, inputs), model.explain(**inputs, method=method), 1e-4)
 

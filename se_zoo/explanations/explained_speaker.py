@@ -118,7 +118,9 @@ class ExplainedSpeaker(nn.Module):
 
     def free_axes(self) -> Tuple[Dict[int, Any], ...]:
         """Return the axes of each input that may have any length."""
-        clips, frames = torch.export.Dim("clips"), torch.export.Dim("frames")
+        # torch 2.6 wants limits: those below which a clip's features can be counted in 32 bits.
+        clips = torch.export.Dim("clips", min=1, max=10_000)
+        frames = torch.export.Dim("frames", min=1, max=20_000)
         audio, face = self.sample_inputs(1)[:2]
         windows = audio.shape[1] // face.shape[1]
         others = [{0: clips, 1: frames} for _ in self.inputs[1:]]
