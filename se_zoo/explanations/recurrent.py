@@ -45,7 +45,9 @@ def gru_states(layer: nn.GRU, x: torch.Tensor) -> torch.Tensor:
 
 def onnx_translations() -> Dict[Callable[..., Any], Callable[..., Any]]:
     """Return how ``torch.onnx`` writes the operation: as GRU of ONNX."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its types are those of graphs, not of what a function of Python may give
 
     def translated(x: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any) -> Any:
         units = weight_hh.shape[1]
