@@ -59,6 +59,7 @@ if TYPE_CHECKING or not _is_command_line():
 
 if TYPE_CHECKING:
     from .data.faces.find import FaceFinder
+    from .explanations.explained_speaker import ExplainedSpeaker
     from .hub import push_to_hub
     from .inference.batch import BatchExplainer
     from .inference.offset import measure_offset
@@ -68,6 +69,7 @@ __all__ = [
     "BatchExplainer",
     "ClipConfig",
     "ExplainedModel",
+    "ExplainedSpeaker",
     "Explanation",
     "FaceFinder",
     "InvalidInputError",
@@ -97,9 +99,11 @@ __all__ = [
 ]
 
 
-#: Modules of the names that need packages which import slowly: jinja2, yaml and Pillow.
+#: Modules of the names that need packages which import slowly (jinja2, yaml and Pillow) or define
+#: operations of torch.
 _LATE = {
     "BatchExplainer": "inference.batch",
+    "ExplainedSpeaker": "explanations.explained_speaker",
     "FaceFinder": "data.faces.find",
     "load_predictions": "inference.predictions",
     "measure_offset": "inference.offset",

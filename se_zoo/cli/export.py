@@ -6,6 +6,7 @@ from typing import Literal, Optional, Tuple
 
 import tyro
 
+from ..errors import InvalidInputError
 from ..zoo_names import check_name
 
 
@@ -13,6 +14,7 @@ from ..zoo_names import check_name
 class Export:
     """Write a model and its explanation as one graph: images in, logits, heatmap and gate out.
 
+    The graph of a speaker model takes sound and face crops, and gives the shares of both, too.
     Needs the extra export: pip install "se_zoo[export]".
     """
 
@@ -20,12 +22,13 @@ class Export:
     """Name of the zoo (se_zoo/...), architecture *_sehead, hf-hub:<repository> or
     local-dir:<folder>."""
     format: Literal["onnx"] = "onnx"
-    """onnx: any batch size, at the model's own input size. The graph is run with onnxruntime and
-    compared with torch before it is written."""
+    """onnx: any batch size, at the model's own input size; speaker models: clips of any length. The
+    graph is run with onnxruntime and compared with torch before it is written."""
     out: Optional[Path] = None
     """File to write; by default the model's name with the format as its ending."""
-    method: Literal["contribution", "support", "class_gate", "gate", "activation"] = "contribution"
-    """Kind of heatmap. contribution and support give one for each target."""
+    method: Optional[Literal["contribution", "support", "class_gate", "gate", "activation"]] = None
+    """Kind of heatmap. contribution, the default, and support give one for each target. Speaker
+    models: gate or activation, by default what the model's config names."""
     target: Tuple[str, ...] = ()
     """Labels or class indices of the contribution or support maps; by default all classes."""
     normalize: Optional[float] = None
@@ -40,28 +43,37 @@ def run_export(args: Export) -> None:
         args: The options.
 
     Raises:
-        InvalidInputError: If the head's contribution map needs a gradient, or the graph does not
-            answer as the model does.
+        InvalidInputError: If the map needs a gradient, an option is not for this kind of model, or
+            the graph does not answer as the model does.
         UnknownModelError: With the closest names.
     """
     check_name(args.model)
     from ..explanations.explained_model import ExplainedModel
+    from ..explanations.explained_speaker import ExplainedSpeaker
     from ..explanations.onnx_export import check_path, write_onnx
     from ..explanations.target_classes import target_of
-    from ..models.load_model import load_model
+    from ..models import SpeakerModel
+    from ..models.load_model import load_any
 
     name = args.model.rstrip("/").replace(":", "/").split("/")[-1]
     out = args.out or Path(f"{name}.{args.format}")
     check_path(out)
-    model = load_model(args.model)
-    labels, classes = model.class_labels(), model.num_classes
-    targets = [target_of(text, labels, classes) for text in args.target] or None
-    explained = ExplainedModel(
-        model, args.method, targets, "image" if args.normalize is None else args.normalize
-    )
+    model = load_any(args.model)
+    if isinstance(model, SpeakerModel):
+        if args.target or args.normalize is not None:
+            raise InvalidInputError(
+                f"{args.model} is a speaker model, with one heatmap a frame; leave out --target "
+                "and --normalize."
+            )
+        explained, maps = ExplainedSpeaker(model, args.method), "a heatmap a frame"
+    else:
+        labels, classes = model.class_labels(), model.num_classes
+        targets = [target_of(text, labels, classes) for text in args.target] or None
+        normalize = "image" if args.normalize is None else args.normalize
+        explained = ExplainedModel(model, args.method or "contribution", targets, normalize)
+        count = len(explained.targets) or 1
+        maps = f"{count} heatmap{'s'[: count > 1]} an image"
     differences = write_onnx(explained, out)
     size = out.stat().st_size / 1e6
     shown = ", ".join(f"{name} {value:.0e}" for name, value in differences.items())
-    maps = len(explained.targets) or 1
-    print(f"{out}: {size:.1f} MB, {maps} heatmap{'s'[: maps > 1]} an image; differences of "
-          f"onnxruntime from torch, relative: {shown}")  # fmt: skip
+    print(f"{out}: {size:.1f} MB, {maps}; differences of onnxruntime from torch, relative: {shown}")

@@ -1,6 +1,6 @@
 """Prediction and explanation as one module, which can be compiled and exported."""
 
-from typing import Optional, Sequence, Tuple, Union, cast
+from typing import Any, Dict, Optional, Sequence, Tuple, Union, cast
 
 import torch
 from torch import nn
@@ -35,6 +35,7 @@ class ExplainedModel(nn.Module):
 
     Attributes:
         targets: Class index of each map; empty for maps that are the same for every class.
+        inputs: Name of the tensor that it takes.
         outputs: Names of the three tensors that it returns.
 
     Raises:
@@ -42,6 +43,7 @@ class ExplainedModel(nn.Module):
             not exact, because it would need the head's gradient.
     """
 
+    inputs = ("images",)
     outputs: tuple[str, str, str]
     normalize: Union[str, float]
 
@@ -220,3 +222,40 @@ class ExplainedModel(nn.Module):
         scale = maps.ChannelScale(*of_rows)
         drawn, _ = maps.class_gate_weights(weights.flatten(0, 1), scale)
         return drawn.unflatten(0, (-1, count))
+
+    def sample_inputs(self, count: int) -> Tuple[torch.Tensor, ...]:
+        """Return smooth random images, ``count`` of them."""
+        shape = (count, *self.model.input_shape())  # type: ignore[operator]
+        return (smooth_noise(shape, torch.Generator().manual_seed(count)),)
+
+    def free_axes(self) -> Tuple[Dict[int, Any], ...]:
+        """Return the axes of each input that may have any length."""
+        return ({0: torch.export.Dim("batch")},)
+
+    def facts(self) -> Dict[str, Any]:
+        """Return what a user of the graph needs to know, for the metadata of its file."""
+        labels, (mean, std) = self.se_model.class_labels(), self.se_model.image_stats()
+        config = getattr(self.model, "pretrained_cfg", {})
+        resizing = ("interpolation", "crop_pct", "crop_mode")
+        return {
+            "method": self.method,
+            "targets": self.targets,
+            "normalize": self.normalize,
+            "map_offset": list(getattr(self.model, "map_offset", (0.0, 0.0))),
+            "labels": None if labels is None else list(labels),
+            "multi_label": self.se_model.is_multi_label(),
+            "mean": mean,
+            "std": std,
+            "input_size": list(self.model.input_shape()),  # type: ignore[operator]
+            **{name: config[name] for name in resizing if name in config},
+        }
+
+
+def smooth_noise(shape: Tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Return smooth normal noise, (B, C, *size).
+
+    Maps of white noise are almost flat. Stretching them to [0, 1] would magnify their rounding.
+    """
+    small = torch.randn(*shape[:2], *(max(2, n // 32) for n in shape[2:]), generator=generator)
+    mode = "bilinear" if len(shape) == 4 else "trilinear"
+    return torch.nn.functional.interpolate(small, size=shape[2:], mode=mode, align_corners=False)

@@ -1,14 +1,17 @@
 """Export of a model with its explanation as one ONNX file."""
 
 import json
+import warnings
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Union
 
 import torch
 
 from ..errors import InvalidInputError
 from ..files import replacing
 from .explained_model import ExplainedModel
+from .explained_speaker import ExplainedSpeaker
+from .recurrent import onnx_translations
 
 #: Largest allowed difference between onnxruntime and torch, relative to an output's largest value.
 TOLERANCE = 1e-4
@@ -24,12 +27,13 @@ def check_path(path: Path) -> None:
         raise InvalidInputError(f"{path} must end in .onnx and lie in a folder that exists.")
 
 
-def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
+def write_onnx(explained: Union[ExplainedModel, ExplainedSpeaker], path: Path) -> Dict[str, float]:
     """Write an ONNX graph, after comparing onnxruntime's outputs with torch's.
 
-    The graph has the input ``images`` and the outputs ``logits``, ``heatmap`` and ``gate``, and
-    takes any batch size. For raw maps ``heatmap`` is called ``raw``. The file's metadata hold
-    labels, targets and method, and how images are resized, cropped and normalised.
+    The graph takes any batch size, and has inputs and outputs of the names in the module's
+    ``inputs`` and ``outputs``. The graph of a speaker model takes clips of any length, too. The
+    file's metadata hold labels and method, of image models also targets and how images are resized,
+    cropped and normalised.
 
     Args:
         explained: Module to write, on the CPU.
@@ -55,13 +59,15 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
     device = next(explained.parameters()).device
     if device.type != "cpu":
         raise InvalidInputError(f"The model is on {device}; move it with .cpu() first.")
-    images = torch.randn(2, *explained.model.input_shape())  # type: ignore[operator]
-    with replacing(path) as file:
+    with replacing(path) as file, warnings.catch_warnings():
+        # That two inputs share an axis, as those of speaker models do.
+        warnings.filterwarnings("ignore", "# The axis name")
         try:
             program: Any = torch.onnx.export(
-                explained, (images,), dynamo=True, input_names=["images"],
-                output_names=list(explained.outputs),
-                dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
+                explained, explained.sample_inputs(2), dynamo=True,
+                input_names=list(explained.inputs), output_names=list(explained.outputs),
+                dynamic_shapes=explained.free_axes(), verbose=False,
+                custom_translation_table=onnx_translations(),
             )  # fmt: skip
         except Exception as error:  # torch's error classes differ between versions
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -70,7 +76,7 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
             ) from error
         program.save(str(file), external_data=False)
         content = onnx.load(str(file))
-        for key, value in _metadata(explained).items():
+        for key, value in explained.facts().items():
             content.metadata_props.add(key=key, value=json.dumps(value))
         onnx.save(content, str(file))
         found = compare(explained, file)
@@ -83,36 +89,18 @@ def write_onnx(explained: ExplainedModel, path: Path) -> Dict[str, float]:
     return found
 
 
-def _metadata(explained: ExplainedModel) -> Dict[str, Any]:
-    labels = explained.se_model.class_labels()
-    mean, std = explained.se_model.image_stats()
-    config = getattr(explained.model, "pretrained_cfg", {})
-    resizing = ("interpolation", "crop_pct", "crop_mode")
-    return {
-        "method": explained.method,
-        "targets": explained.targets,
-        "normalize": explained.normalize,
-        "map_offset": list(getattr(explained.model, "map_offset", (0.0, 0.0))),
-        "labels": None if labels is None else list(labels),
-        "multi_label": explained.se_model.is_multi_label(),
-        "mean": mean,
-        "std": std,
-        "input_size": list(explained.model.input_shape()),  # type: ignore[operator]
-        **{name: config[name] for name in resizing if name in config},
-    }
-
-
 @torch.no_grad()
-def compare(explained: ExplainedModel, file: Path) -> Dict[str, float]:
+def compare(explained: Union[ExplainedModel, ExplainedSpeaker], file: Path) -> Dict[str, float]:
     """Return the largest difference of each output from torch's; see :func:`write_onnx`."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     worst: Dict[str, float] = {name: 0.0 for name in explained.outputs}
     for batch in (1, 3):
-        images = _smooth(batch, explained.model.input_shape())  # type: ignore[operator]
-        outputs: Any = session.run(list(worst), {"images": images.numpy()})
-        for name, ours, theirs in zip(worst, explained(images), outputs, strict=True):
+        inputs = explained.sample_inputs(batch)
+        named = {name: t.numpy() for name, t in zip(explained.inputs, inputs, strict=True)}
+        outputs: Any = session.run(list(worst), named)
+        for name, ours, theirs in zip(worst, explained(*inputs), outputs, strict=True):
             if theirs.shape != tuple(ours.shape):
                 worst[name] = float("inf")
                 continue
@@ -121,14 +109,3 @@ def compare(explained: ExplainedModel, file: Path) -> Dict[str, float]:
             if not difference <= worst[name]:  # unlike max(), this keeps NaN
                 worst[name] = difference
     return worst
-
-
-def _smooth(batch: int, shape: Tuple[int, ...]) -> torch.Tensor:
-    """Return smooth random images.
-
-    Maps of white noise are almost flat. Stretching them to [0, 1] would magnify their rounding.
-    """
-    generator = torch.Generator().manual_seed(batch)
-    small = torch.randn(batch, shape[0], *(max(2, n // 32) for n in shape[1:]), generator=generator)
-    mode = "bilinear" if len(shape) == 3 else "trilinear"
-    return torch.nn.functional.interpolate(small, size=shape[1:], mode=mode, align_corners=False)

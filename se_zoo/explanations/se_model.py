@@ -87,6 +87,11 @@ def check_model(model: nn.Module) -> SEModel:
         InvalidInputError: If it has no SE head.
     """
     if not all(hasattr(model, name) for name in ("gate", "classify", "feature_grid")):
+        if hasattr(model, "modalities"):
+            raise InvalidInputError(
+                f"{type(model).__name__} takes sound and faces, not images; use "
+                "model.explain(audio, face), or se_zoo.ExplainedSpeaker(model) to export it."
+            )
         if hasattr(getattr(model, "module", None), "feature_grid"):
             raise InvalidInputError(
                 f"{type(model).__name__} wraps the model; explain its .module instead."

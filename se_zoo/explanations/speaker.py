@@ -176,8 +176,7 @@ def explain_speaker(
     method = method or getattr(model, "map_method", None) or "contribution"
     if method not in SPEAKER_METHODS:
         raise InvalidInputError(f"method is one of {', '.join(SPEAKER_METHODS)}, not {method!r}.")
-    if getattr(model, "se", None) is None:
-        raise InvalidInputError("This speaker model has no SE block; create it with se=True.")
+    check_block(model)
     lengths = model.lengths(audio, face, body, mask)
     padded = mask if mask is not None and not bool(mask.all()) else None
     with in_eval_mode(model) as still:  # type: ignore[arg-type]
@@ -228,13 +227,27 @@ def explain_features(
         raw=raw * valid[..., None],
         visual_gate=gate * valid,
         fusion_gate=fusion * valid,
-        shares={k: v * valid for k, v in {**_shares(model, joined, fusion), "drop": drops}.items()},
+        shares={
+            "gate": modality_shares(model, fusion) * valid,
+            "features": modality_shares(model, joined * fusion) * valid,
+            "drop": drops * valid,
+        },
         modalities=model.modalities,
         method=method,
         rule=rule,
         gate_trained=model.se.trained,
         lengths=lengths,
     )
+
+
+def check_block(model: object) -> None:
+    """Check that a speaker model has an SE block.
+
+    Raises:
+        InvalidInputError: If it has none.
+    """
+    if getattr(model, "se", None) is None:
+        raise InvalidInputError("This speaker model has no SE block; create it with se=True.")
 
 
 def _detect(
@@ -294,14 +307,18 @@ def _parts(model: SpeakerNet, features: torch.Tensor) -> Tuple[torch.Tensor, ...
     return features.chunk(len(model.modalities), 2)
 
 
-def _shares(
-    model: SpeakerNet, joined: torch.Tensor, fusion: torch.Tensor
-) -> Dict[str, torch.Tensor]:
-    found = {}
-    for name, values in (("gate", fusion), ("features", (fusion * joined).abs())):
-        sums = torch.stack([part.sum(2) for part in _parts(model, values)], 2)
-        found[name] = sums / sums.sum(2, keepdim=True).clamp(min=1e-12)
-    return found
+def modality_shares(model: SpeakerNet, values: torch.Tensor) -> torch.Tensor:
+    """Return each modality's share in the magnitude of joined values.
+
+    Args:
+        model: Model of whose modalities the channels are.
+        values: Values of all channels side by side, (B, T, channels).
+
+    Returns:
+        (B, T, M); the sum of a frame is 1.
+    """
+    sums = torch.stack([part.abs().sum(2) for part in _parts(model, values)], 2)
+    return sums / sums.sum(2, keepdim=True).clamp(min=1e-12)
 
 
 def _drops(

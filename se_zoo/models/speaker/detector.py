@@ -1,7 +1,15 @@
 """Turn the features of all modalities into one logit a frame."""
 
+from typing import Callable
+
 import torch
 from torch import nn
+
+
+def _states(layer: nn.GRU, x: torch.Tensor) -> torch.Tensor:
+    """Return the states of a recurrent layer, (B, T, units)."""
+    states: torch.Tensor = layer(x)[0]
+    return states
 
 
 class Gate(nn.Module):
@@ -47,10 +55,18 @@ class Detector(nn.Module):
         self.gate = Gate(2 * hidden)
         self.classifier = nn.Linear(2 * hidden, 1)
 
-    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, T) of features (B, T, C) of clips of these lengths, (B,)."""
-        ahead, _ = self.forward_gru(self.dropout(x))
-        behind, _ = self.backward_gru(reverse(self.dropout(x), lengths))
+    def forward(
+        self,
+        x: torch.Tensor,
+        lengths: torch.Tensor,
+        run: Callable[[nn.GRU, torch.Tensor], torch.Tensor] = _states,
+    ) -> torch.Tensor:
+        """Return the logits (B, T) of features (B, T, C) of clips of these lengths, (B,).
+
+        An export has its own way to ``run`` a recurrent layer.
+        """
+        ahead = run(self.forward_gru, self.dropout(x))
+        behind = run(self.backward_gru, reverse(self.dropout(x), lengths))
         both = torch.cat([ahead, reverse(behind, lengths)], 2)
         logits: torch.Tensor = self.classifier(both * self.gate(both)).squeeze(2)
         return logits
