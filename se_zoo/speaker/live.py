@@ -7,7 +7,7 @@ from typing import Deque, Dict, List, NamedTuple, Optional
 import numpy as np
 import torch
 
-from ..data.faces.crops import cut_face
+from ..data.faces.crops import CROP, cut_face
 from ..data.faces.detect import FaceDetector, find_faces
 from ..data.faces.mfcc import WINDOWS
 from ..errors import InvalidInputError
@@ -51,6 +51,8 @@ class _Face:
     """Its first frame."""
     begin: int
     """Frame of the first of the maps that are kept."""
+    crops: List[np.ndarray] = field(default_factory=list)
+    """Crops that are not encoded yet: several at a time are faster."""
     maps: Optional[torch.Tensor] = None
     """Features, (1, C, N, h, w)."""
     raw: Optional[torch.Tensor] = None
@@ -59,6 +61,8 @@ class _Face:
     shown: Dict[int, bool] = field(default_factory=dict)
     after: Optional[int] = None
     """First frame after the track; None while it runs."""
+    closed: bool = False
+    """Whether the encoder knows that the track has ended."""
 
 
 class LiveSpeakers:
@@ -160,7 +164,6 @@ class LiveSpeakers:
         """Cut the faces out of the frames before ``until``, and encode them."""
         if until <= self.cropped:
             return
-        crops: Dict[int, List[np.ndarray]] = {}
         for frame in range(self.cropped, until):
             picture = self.pictures[frame - self.done]
             for seen in self._wanted(frame, picture):
@@ -170,10 +173,8 @@ class LiveSpeakers:
                     self.faces[seen.number] = face
                 face.boxes[frame] = seen.box
                 face.shown[frame] = frame < seen.until + self.every
-                crops.setdefault(seen.number, []).append(cut_face(picture, seen.box))
+                face.crops.append(cut_face(picture, seen.box))
         self.cropped = until
-        for number, cut in crops.items():
-            self._encode(self.faces[number], torch.from_numpy(np.stack(cut))[None])
 
     def _wanted(self, frame: int, picture: np.ndarray) -> List[Seen]:
         """Return the faces to score in a frame: those that are scored already, and new ones."""
@@ -191,8 +192,15 @@ class LiveSpeakers:
         return known + new
 
     @staticmethod
-    def _encode(face: _Face, crops: torch.Tensor, last: bool = False) -> None:
-        found = face.encoder.add(crops, last)
+    def _encode(face: _Face) -> None:
+        """Encode the crops that wait; of a face that has ended, all features are then known."""
+        last = face.after is not None and not face.closed
+        if not face.crops and not last:
+            return
+        none = np.zeros((0, CROP, CROP), np.uint8)
+        crops = np.stack(face.crops) if face.crops else none
+        found = face.encoder.add(torch.from_numpy(crops)[None], last)
+        face.crops, face.closed = [], last
         if found is not None:
             face.maps = found if face.maps is None else torch.cat([face.maps, found], 2)
 
@@ -202,7 +210,6 @@ class LiveSpeakers:
         for number, face in self.faces.items():
             if number not in running and face.after is None:
                 face.after = max(face.boxes) + 1
-                self._encode(face, torch.zeros(1, 0, 112, 112, dtype=torch.uint8), last=True)
 
     def _score(self, until: int, final: bool = False) -> List[LiveFrame]:
         """Score the frames before ``until``, and return them."""
@@ -222,6 +229,7 @@ class LiveSpeakers:
         """Return the scores of a face in the frames before ``until`` that are not scored yet."""
         first = max(face.first, self.done)
         last = until if face.after is None else min(until, face.after)
+        self._encode(face)
         if first >= last or face.maps is None:
             return {}
         count = face.maps.shape[2]
