@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
@@ -215,6 +216,10 @@ def test_command_prints_a_line_for_each_frame(
     assert face["box"] == list(BOX) and 0 <= face["score"] <= 1
     assert sum(face["shares"].values()) == pytest.approx(1, abs=1e-3)
     assert "40 frames" in printed.err and "0.60 s after their frame" in printed.err
+    with path.open("rb") as file:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+        cli.main([command[0], "-", *command[2:], "--lookahead", "15"])
+    assert capsys.readouterr().out == printed.out, "the standard input is read"
     for wrong in (["--out", str(tmp_path / "x.mp4")], ["--lookahead", "3"]):
         with pytest.raises(SystemExit) as stopped:
             cli.main([*command, *wrong])

@@ -105,9 +105,6 @@ def run_speaker(args: Speaker) -> None:
 def _check(args: Speaker) -> None:
     """Refuse options that cannot work, as far as that is known without torch."""
     check_name(args.model)
-    for path in (args.video, args.boxes, args.face_model):
-        if path is not None and not path.exists():
-            raise InvalidInputError(f"no such file or folder: {path}")
     if args.every < 1:
         raise InvalidInputError("--every must be 1 or more.")
     if args.faces is not None and args.faces < 1:
@@ -124,3 +121,7 @@ def _check(args: Speaker) -> None:
         raise InvalidInputError("--live reads one video; without it the command takes a folder.")
     if args.boxes is not None and args.video.is_dir():
         raise InvalidInputError("--boxes is a table of one video; give a video, not a folder.")
+    video = None if args.live and str(args.video) == "-" else args.video
+    for path in (video, args.boxes, args.face_model):
+        if path is not None and not path.exists():
+            raise InvalidInputError(f"no such file or folder: {path}")
