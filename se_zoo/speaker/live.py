@@ -173,7 +173,7 @@ class LiveSpeakers:
                     self.faces[seen.number] = face
                 face.boxes[frame] = seen.box
                 face.shown[frame] = frame < seen.until + self.every
-                face.crops.append(cut_face(picture, seen.box))
+                face.crops.append(cut_face(picture, seen.box.tolist()))
         self.cropped = until
 
     def _wanted(self, frame: int, picture: np.ndarray) -> List[Seen]:
