@@ -55,6 +55,9 @@ class Explainers:
         WeightsNotFoundError: If weights cannot be fetched.
     """
 
+    names: Tuple[str, ...]
+    videos: VideoExplainers
+
     def __init__(self, names: Sequence[str], any_model: bool):
         loaded = {name: _load(name) for name in names}
         self._own = {name: model for name, model in loaded.items() if not _takes_videos(model)}

@@ -1,7 +1,7 @@
 """What the server answers to a video: the video with maps drawn on it, and what they say."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..data.faces.detect import open_detector
 from ..data.faces.sound import sound_features
@@ -53,6 +53,8 @@ class VideoExplainers:
     Args:
         models: The models by their names.
     """
+
+    names: Tuple[str, ...]
 
     def __init__(self, models: Mapping[str, Any]):
         self._models = dict(models)

@@ -43,7 +43,7 @@ class ExplainedModel(nn.Module):
             not exact, because it would need the head's gradient.
     """
 
-    inputs = ("images",)
+    inputs: Tuple[str, ...] = ("images",)
     outputs: tuple[str, str, str]
     normalize: Union[str, float]
 

@@ -38,7 +38,7 @@ class ExplainedSpeaker(nn.Module):
     """
 
     inputs: Tuple[str, ...]
-    outputs = ("logits", "heatmap", "raw", "shares", "gate")
+    outputs: Tuple[str, ...] = ("logits", "heatmap", "raw", "shares", "gate")
 
     def __init__(self, model: nn.Module, method: Optional[str] = None):
         super().__init__()

@@ -42,6 +42,7 @@ class Preprocess:
     """
 
     config: "dict[str, Any]"
+    transform: "Any"
 
     def __init__(self, config: Mapping[str, Any]):
         self.config = dict(config)

@@ -86,7 +86,20 @@ class LiveSpeakers:
         InvalidInputError: If the lookahead is too small, or the model or method does not fit.
     """
 
-    delay: int
+    model: SpeakerModel
+    detector: FaceDetector
+    lookahead: int
+    every: int
+    method: str
+    keep: FaceFilter
+    least: int
+    block: int
+    tracker: Tracker
+    cuts: Cuts
+    sound: LiveSound
+    newest: int
+    done: int
+    cropped: int
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Sound of a video: decoded, aligned to the pictures, and as MFCCs in constant memory."""
 
 from dataclasses import dataclass
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -215,6 +215,11 @@ class SoundAligner:
         layout: FFmpeg's name of the channel layout to return, such as ``mono``.
         rate: Sample rate to return, in Hz.
     """
+
+    begins: float
+    form: Tuple[str, str, int]
+    rate: int
+    place: int
 
     def __init__(self, begins: float, sample_format: str, layout: str, rate: int):
         self.begins, self.form = begins, (sample_format, layout, rate)
