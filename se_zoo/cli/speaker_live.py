@@ -22,14 +22,16 @@ def run_live(args: "Speaker") -> None:
     """
     from ..data.faces.detect import open_detector
     from ..models import create_speaker_model
-    from ..speaker.face_filter import FPS, FaceFilter
+    from ..speaker.face_filter import FPS
     from ..speaker.live import LiveSpeakers
     from ..speaker.live_input import read_running
+    from .speaker_video import face_filter
 
-    keep = FaceFilter(smallest=args.smallest, shortest=round(args.shortest * FPS), most=args.faces)
     model = create_speaker_model(args.model, pretrained=True)
     detector = open_detector(args.face_model)
-    speakers = LiveSpeakers(model, detector, args.lookahead, args.every, args.method, keep)
+    speakers = LiveSpeakers(
+        model, detector, args.lookahead, args.every, args.method, face_filter(args)
+    )
     begun, frames = time.process_time(), 0
     for picture, sound in read_running(str(args.video), args.audio):
         frames += 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 if TYPE_CHECKING:
-    from ..speaker import ScoredTrack, Track
+    from ..speaker import FaceFilter, ScoredTrack, Track
     from .speaker import Speaker
 
     #: A function of a video's pictures, and of what is called after every frame.
@@ -57,11 +57,17 @@ def score_video(
     return scored, (width, height)
 
 
+def face_filter(args: "Speaker") -> "FaceFilter":
+    """Return which tracks are faces that are wanted."""
+    from ..speaker.face_filter import FPS, FaceFilter
+
+    return FaceFilter(smallest=args.smallest, shortest=round(args.shortest * FPS), most=args.faces)
+
+
 def face_finder(args: "Speaker") -> "Finder":
     """Return a function from a video's pictures to face tracks: by a detector or by a table."""
     from ..data.faces.detect import open_detector
-    from ..speaker import FaceFilter, find_tracks, read_boxes, tracks_of_boxes
-    from ..speaker.face_filter import FPS
+    from ..speaker import find_tracks, read_boxes, tracks_of_boxes
 
     if args.boxes is not None:
         name, rows = str(args.boxes), read_boxes(args.boxes)
@@ -73,8 +79,7 @@ def face_finder(args: "Speaker") -> "Finder":
 
         return from_table
     detector = open_detector(args.face_model)
-    frames = round(args.shortest * FPS)
-    keep = FaceFilter(smallest=args.smallest, shortest=frames, most=args.faces)
+    keep = face_filter(args)
     return lambda pictures, seen: find_tracks(pictures, detector, args.every, None, seen, keep)
 
 

@@ -11,7 +11,14 @@ from .class_token import TokenTrace, attended, reads_class_token, traced_feature
 from .classifier_rows import LinearRows
 from .explainer import warn_untrained
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
-from .se_model import SEModel, backbone_features, check_images, check_model, placement_of
+from .se_model import (
+    SEModel,
+    backbone_features,
+    check_float32,
+    check_images,
+    check_model,
+    placement_of,
+)
 from .target_classes import label_index
 
 
@@ -68,11 +75,7 @@ class ExplainedModel(nn.Module):
                 f"{targets!r} for {method!r}."
             )
         check_model(model)
-        parameter = next(model.parameters())
-        if parameter.dtype != torch.float32:
-            raise InvalidInputError(
-                f"The model's weights are {parameter.dtype}; convert it with model.float()."
-            )
+        check_float32(model)
         self.model = model
         # Before the first forward pass, which would change BatchNorm's statistics in train mode.
         self.eval()

@@ -10,6 +10,7 @@ from . import maps
 from .explained_model import smooth_noise
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SPEAKER_METHODS
 from .recurrent import gru_states
+from .se_model import check_float32
 from .speaker import SpeakerNet, check_block, modality_shares
 
 #: Methods that need no gradient: that of a contribution map goes back through recurrent layers.
@@ -53,11 +54,7 @@ class ExplainedSpeaker(nn.Module):
                 f"method is {' or '.join(_EXPORTABLE)} here, not {method!r}: contribution maps of "
                 "speaker models need a gradient through recurrent layers."
             )
-        parameter = next(model.parameters())
-        if parameter.dtype != torch.float32:
-            raise InvalidInputError(
-                f"The model's weights are {parameter.dtype}; convert it with model.float()."
-            )
+        check_float32(model)
         self.model = model
         self.eval()
         self.method = method

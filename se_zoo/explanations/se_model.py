@@ -235,3 +235,14 @@ def taken(model: object, images: torch.Tensor, forward: Callable[[torch.Tensor],
         raise InvalidInputError(
             f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}"
         ) from error
+
+
+def check_float32(model: nn.Module) -> None:
+    """Check that a model's weights can be exported.
+
+    Raises:
+        InvalidInputError: If they are not float32.
+    """
+    dtype = next(model.parameters()).dtype
+    if dtype != torch.float32:
+        raise InvalidInputError(f"The model's weights are {dtype}; convert it with model.float().")
