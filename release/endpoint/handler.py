@@ -48,7 +48,7 @@ class EndpointHandler:
             InvalidInputError: If the image cannot be read, or a parameter is wrong.
         """
         asked = dict(data.get("parameters") or {})
-        target, method = asked.pop("target", None), asked.pop("method", "contribution")
+        target, method = asked.pop("target", None), asked.pop("method", None)
         top = asked.pop("top", 5)
         if asked:
             raise InvalidInputError(
