@@ -38,7 +38,7 @@ def knows_each(model: Any, images: torch.Tensor) -> None:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Photos of 24 classes that a small model knows, two with wrong labels, and one of them again."""
+    """Photos of 24 classes that a small model knows; two labels are wrong, one class is twice."""
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -62,30 +62,28 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_photos_are_right_confident_and_one_of_each_class(photos: Any) -> None:
-    found = photos
-    classes = found.classes.tolist()
+    classes = photos.classes.tolist()
     assert sorted(classes) == list(range(2, 24))
-    logits = map_cases.logits_of(found.model, found.cells)
+    logits = map_cases.logits_of(photos.model, photos.cells)
     assert logits.argmax(1).tolist() == classes
     confidence = logits.softmax(1).amax(1)
     assert torch.equal(confidence, confidence.sort(descending=True).values)
-    assert found.cells.shape[1:] == (3, CELL, CELL) and len(found.pictures) == len(classes)
+    assert photos.cells.shape[1:] == (3, CELL, CELL) and len(photos.pictures) == len(classes)
 
 
 def test_mosaics_hold_nine_classes_and_explain_three(photos: Any) -> None:
-    found = photos
-    made = object_cases.mosaic_cases("mosaics", found, 2)
+    made = object_cases.mosaic_cases("mosaics", photos, 2)
     assert made.images == [0, 0, 0, 1, 1, 1] and made.cases.images.shape[2:] == (3 * CELL,) * 2
     cells = [region.nonzero()[0].tolist() for region in made.cases.regions]
     places = [y // CELL * 3 + x // CELL for y, x in cells]
     assert places == [0, 4, 8, 2, 6, 1]
     for n, (place, number) in enumerate(zip(places, made.images, strict=True)):
         row = 9 * number + place
-        assert made.cases.targets[n] == found.classes[row]
+        assert made.cases.targets[n] == photos.classes[row]
         shown = made.cases.images[n][:, made.cases.regions[n]].view(3, CELL, CELL)
-        assert torch.equal(shown, found.cells[row])
+        assert torch.equal(shown, photos.cells[row])
     with pytest.raises(DataError, match="fewer than 9 photos"):
-        few = found._replace(cells=found.cells[:8], classes=found.classes[:8])
+        few = photos._replace(cells=photos.cells[:8], classes=photos.classes[:8])
         object_cases.mosaic_cases("mosaics", few, 2)
 
 
@@ -95,35 +93,32 @@ def test_like_classes_are_near_by_the_classifiers_weights(photos: Any) -> None:
     groups = object_cases.alike(weights, 4)
     assert [sorted(group) for group in groups] == [[0, 2, 5, 7], [1, 4, 6, 8]]
     assert object_cases.alike(weights[:3], 4) == []
-    found = photos
-    made = object_cases.like_class_cases("like", found, 1)
-    expected = object_cases.alike(found.model.get_classifier().weight[found.classes], 4)[0]
-    assert made.cases.targets.tolist() == found.classes[expected].tolist()
+    made = object_cases.like_class_cases("like", photos, 1)
+    expected = object_cases.alike(photos.model.get_classifier().weight[photos.classes], 4)[0]
+    assert made.cases.targets.tolist() == photos.classes[expected].tolist()
     assert made.images == [0] * 4 and made.cases.regions.sum(0).eq(1).all()
 
 
 def test_single_photos_lie_sharp_on_a_blurred_other_one(photos: Any) -> None:
-    found = photos
-    made = object_cases.single_cases("single", found, 12)
+    made = object_cases.single_cases("single", photos, 12)
     images, regions = made.cases.images, made.cases.regions
     assert images.shape == (12, 3, 80, 80) and made.images == list(range(12))
-    assert made.cases.targets.tolist() == found.classes[:12].tolist()
+    assert made.cases.targets.tolist() == photos.classes[:12].tolist()
     corners = {tuple(region.nonzero()[0].tolist()) for region in regions}
     assert len(corners) > 8 and regions.flatten(1).sum(1).eq(CELL**2).all()
     for n in range(12):
-        assert torch.equal(images[n][:, regions[n]].view(3, CELL, CELL), found.cells[n])
+        assert torch.equal(images[n][:, regions[n]].view(3, CELL, CELL), photos.cells[n])
         around = (images[n].diff(dim=2).abs() * ~(regions[n, :, 1:] | regions[n, :, :-1])).amax()
         assert around < 0.2, "the background has no edges"
-    again = object_cases.single_cases("single", found, 12)
+    again = object_cases.single_cases("single", photos, 12)
     assert torch.equal(again.cases.images, images)
 
 
 def test_noise_is_of_the_case(photos: Any) -> None:
-    found = photos
-    cases = Cases(found.cells[:3], found.classes[:3], None, None, (7, 8, 9))
-    noise = draw(found.model, cases, "noise").heatmap
+    cases = Cases(photos.cells[:3], photos.classes[:3], None, None, (7, 8, 9))
+    noise = draw(photos.model, cases, "noise").heatmap
     assert noise.shape == (3, CELL, CELL) and 0 <= noise.min() < noise.max() <= 1
-    assert torch.equal(draw(found.model, cases.some([1]), "noise").heatmap[0], noise[1])
+    assert torch.equal(draw(photos.model, cases.some([1]), "noise").heatmap[0], noise[1])
     assert not torch.equal(noise[0], noise[1])
     assert noise.diff(dim=1).abs().max() < 0.25, "smooth"
 
