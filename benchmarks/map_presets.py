@@ -88,7 +88,7 @@ class Objects(Bench):
 
     methods: Tuple[str, ...] = tuple(m for m in METHODS if m not in SLOW)
     """Methods whose maps are scored; by default without those that take many passes a map."""
-    pixel_cases: int = 6
+    pixel_cases: int = 5
     slow_cases: int = 0
     settings: Settings = field(default_factory=lambda: Settings(steps=10, shares=(0.5,)))
     model: str = "se_zoo/tf_efficientnet_lite0_in1k"

@@ -9,18 +9,18 @@ from typing import Any, Callable, List, NamedTuple, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageFilter
 from timm.data.config import resolve_data_config
 
 from benchmarks.map_cases import Case, CaseSet, case_set, logits_of, read_images
 from se_zoo.errors import DataError
-from se_zoo.explanations.quality import blurred, mosaic
+from se_zoo.explanations.quality import mosaic
 from se_zoo.models.load_model import load_model
 from se_zoo.transform import evaluation_transform
 
 #: Side of a pasted photo, as a share of the picture's side.
 SHARE = 0.4
-#: Standard deviation of the blur of the photo behind it, as a share of the picture's side.
+#: Standard deviation of the blur of the photo behind it, as a share of its shorter side.
 BLUR = 0.1
 
 
@@ -181,7 +181,9 @@ def single_cases(name: str, photos: Photos, count: int) -> CaseSet:
         random = np.random.default_rng(n)
         other = (n + int(random.integers(1, total))) % total
         top, left = random.integers(0, side - cell, 2, endpoint=True).tolist()
-        image = blurred(transform(photos.pictures[other]), BLUR * side)
+        behind = photos.pictures[other]
+        radius = BLUR * min(behind.size)
+        image = transform(behind.filter(ImageFilter.GaussianBlur(radius)))
         image[:, top : top + cell, left : left + cell] = photos.cells[n]
         region = torch.zeros(side, side, dtype=torch.bool)
         region[top : top + cell, left : left + cell] = True
