@@ -12,6 +12,7 @@ from se_zoo.explanations.channel_selection import Selection
 from se_zoo.explanations.explained_model import ExplainedModel
 
 from .explain_models import celeba, images, plain  # noqa: F401  fixtures
+from .test_affinity import by_hand as shared_by_hand
 from .test_graph import inputs, made
 from .tester import same
 
@@ -47,14 +48,15 @@ def test_every_layout_has_it(kind: str) -> None:
 
 
 def test_map_by_hand(plain: Any) -> None:
-    batch = images(3)
+    batch = torch.nn.functional.interpolate(images(3), size=192)  # cells that are alike
     found = plain.explain(batch, [1, 4], "class_gate")
     with torch.no_grad():
         native = plain.forward_features(batch)
         features, gate = plain.feature_grid(native), plain.gate(native)
     for n, (image, target) in enumerate(zip(found.image_index.tolist(), found.target, strict=True)):
-        expected = by_hand(features[image], gate[image], plain.fc.weight[target].detach())
-        assert same(found.raw[n], expected, 1e-4)
+        unshared = by_hand(features[image], gate[image], plain.fc.weight[target].detach())
+        assert same(found.raw[n], shared_by_hand(unshared, features[image]), 1e-4)
+        assert not same(found.raw[n], unshared, 1e-2)
 
 
 def test_map_of_signed_features_by_hand() -> None:

@@ -258,10 +258,10 @@ def test_difference_takes_several_classes_with_weights(plain: Any) -> None:
         (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
         (
             dict(method="contributions"),
-            "contribution, support, class_gate, gate, difference, activation",
+            "contribution, affinity, support, class_gate",
         ),
-        (dict(method=""), "contribution, support, class_gate, gate, difference, activation"),
-        (dict(method=3), "contribution, support, class_gate, gate, difference, activation"),
+        (dict(method=""), "contribution, affinity, support, class_gate"),
+        (dict(method=3), "contribution, affinity, support, class_gate"),
         (dict(normalize="images"), "positive number"),
         (dict(normalize=0), "positive number"),
         (dict(normalize=-1.0), "positive number"),

@@ -3,8 +3,9 @@
     SE_ZOO_DATA=/path/to/data python -m tools.measure_offset resnet18_slim_celeba
     SE_ZOO_DATA=/path/to/data python -m tools.measure_offset tf_efficientnet_lite0_in1k
 
-Run time: two minutes on two cores. Result: `hub_cards/<name>/offset.json`, and `map_offset` in
-`hub_cards/<name>/hub/config.json`. Package the model again afterwards (`tools/package_zoo.py`).
+Run time: two minutes on two cores. Result: `hub_cards/<name>/offset.json`, and `map_offset` and
+`map_method` in `hub_cards/<name>/hub/config.json`. Package the model again afterwards
+(`tools/package_zoo.py`).
 
 Photos are explained beside their mirror images (`se_zoo.measure_offset`). CelebA models get images
 of the validation part, mirrored left to right only, because they never saw a face upside down.
@@ -25,6 +26,8 @@ from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, sha256_of
 from se_zoo.provenance import provenance
 
+#: Map that the models of the zoo draw by default (docs/evidence.md).
+MAP_METHOD = "affinity"
 #: Photos to explain, and others on which the stored offset is checked.
 PHOTOS = 200
 
@@ -66,11 +69,12 @@ def measure(name: str, data: Path) -> Dict[str, Any]:
 
 
 def store(name: str, found: Dict[str, Any]) -> None:
-    """Write the figures beside the card, and the offset into the packaged config.json."""
+    """Write the figures beside the card, and offset and default map into the packaged config."""
     write_json(cards_folder() / name / "offset.json", found)
     config_file = hub_folder(name) / "config.json"
     config = json.loads(config_file.read_text("utf-8"))
-    config["model_args"] = {**config["model_args"], "map_offset": found["offset"]}
+    own = {"map_offset": found["offset"], "map_method": MAP_METHOD}
+    config["model_args"] = {**config["model_args"], **own}
     write_json(config_file, config)
 
 

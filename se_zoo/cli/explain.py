@@ -55,10 +55,12 @@ class Explain:
     target: Annotated[Tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Label or class index; by default what the model predicts. For several give it again:
     --target Smiling --target Male. After the files, --target Smiling Male works too."""
-    method: Literal["contribution", "support", "class_gate", "gate", "difference", "activation"] = (
-        "contribution"
-    )
-    """Which map; see docs/explain.md."""
+    method: Optional[
+        Literal[
+            "contribution", "affinity", "support", "class_gate", "gate", "difference", "activation"
+        ]
+    ] = None  # fmt: skip
+    """Which map, by default the model's own; see docs/explain.md."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""
     crop: Optional[Tuple[int, int, int, int]] = None

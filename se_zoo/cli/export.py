@@ -26,11 +26,13 @@ class Export:
     graph is run with onnxruntime and compared with torch before it is written."""
     out: Optional[Path] = None
     """File to write; by default the model's name with the format as its ending."""
-    method: Optional[Literal["contribution", "support", "class_gate", "gate", "activation"]] = None
-    """Kind of heatmap. contribution, the default, and support give one for each target. Speaker
-    models: gate or activation, by default what the model's config names."""
+    method: Optional[
+        Literal["contribution", "affinity", "support", "class_gate", "gate", "activation"]
+    ] = None  # fmt: skip
+    """Kind of heatmap, by default the model's own. gate and activation give one for each image, the
+    others one for each target. Speaker models have gate and activation."""
     target: Tuple[str, ...] = ()
-    """Labels or class indices of the contribution or support maps; by default all classes."""
+    """Labels or class indices of the maps; by default all classes."""
     normalize: Optional[float] = None
     """Raw value that becomes 1 in every heatmap, so that heatmaps can be compared; by default the
     strongest spot of each heatmap is 1."""
@@ -70,7 +72,7 @@ def run_export(args: Export) -> None:
         labels, classes = model.class_labels(), model.num_classes
         targets = [target_of(text, labels, classes) for text in args.target] or None
         normalize = "image" if args.normalize is None else args.normalize
-        explained = ExplainedModel(model, args.method or "contribution", targets, normalize)
+        explained = ExplainedModel(model, args.method, targets, normalize)
         count = len(explained.targets) or 1
         maps = f"{count} heatmap{'s'[: count > 1]} an image"
     differences = write_onnx(explained, out)

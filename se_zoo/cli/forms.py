@@ -10,7 +10,7 @@ from .. import __version__
 from ..data.video.index import is_video
 from ..errors import InvalidInputError, SEZooError
 from ..explanations.draw.colours import ALPHA
-from ..explanations.methods import CLASSLESS_METHODS
+from ..explanations.methods import CLASSLESS_METHODS, default_method
 from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo
 from ..models.clip.config import resolve_clip_config
@@ -106,7 +106,9 @@ def _question(
     versus = None if args.versus is None else target_of(args.versus, labels, classes)
     if args.finds_face and model.takes_clips:
         raise InvalidInputError(f"--face is for photos, and {args.model_name} takes clips.")
-    return Question(targets, args.method, versus, crop, args.start, plan.face)
+    return Question(
+        targets, args.method or default_method(model), versus, crop, args.start, plan.face
+    )
 
 
 def _explain_one(
@@ -120,7 +122,7 @@ def _explain_one(
     with _writing(out):
         look = {"alpha": _opacity(args), "cmap": args.cmap}
         one.explanation.save(out, one.drawn, facts, fps=one.fps, **look)
-    shown = f"{printable(str(out))}: {args.method} map"
+    shown = f"{printable(str(out))}: {question.method} map"
     if isinstance(content, Clip):
         shown += f" of second {content.seconds[0]:.2f} to {content.seconds[-1]:.2f}"
     text = text_of(name, one.explanation, question.targets, args.top)
@@ -151,7 +153,9 @@ def _explain_sheet(
             region = region_of(explanation, i)
             rows.append(row_of(explanation[i], str(file), str(out), region, args.top))
             texts.append(text_of(str(file), explanation[i], question.targets, args.top))
-        texts.append(f"\n{printable(str(out))}: {args.method} map, {what_it_shows(explanation)}")
+        texts.append(
+            f"\n{printable(str(out))}: {question.method} map, {what_it_shows(explanation)}"
+        )
         _print(args, rows, "\n".join(texts))
     if failed:
         sys.exit(2)
@@ -187,7 +191,8 @@ def _explain_into(args: Explain, plan: Plan, table: Path) -> None:
     done = len(jobs) - len(failed)
     if not (args.quiet or args.json):
         print(
-            f"{printable(str(folder))}: {done:,} picture{'s'[: done != 1]}, {args.method} map; "
+            f"{printable(str(folder))}: {done:,} picture{'s'[: done != 1]}, "
+            f"{settings.question.method} map; "
             f"{printable(str(table))}: {len(jobs):,} row{'s'[: len(jobs) != 1]}"
         )
     name_failures(failed)

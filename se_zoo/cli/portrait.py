@@ -5,7 +5,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .. import __version__
 from ..explanations.draw.save import save_together
-from ..explanations.methods import CLASSLESS_METHODS
+from ..explanations.methods import CLASSLESS_METHODS, default_method
 from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo
 from ..zoo_names import PREFIX
@@ -49,7 +49,7 @@ class DemoResult(NamedTuple):
 
 def explain_demo(
     out: Path,
-    method: str,
+    method: Optional[str],
     alpha: float,
     cmap: Optional[str],
     top: Optional[int] = None,
@@ -59,7 +59,7 @@ def explain_demo(
 
     Args:
         out: The picture, ``.png``; a JSON is written beside it.
-        method: Which map.
+        method: Which map; None: each model's own.
         alpha: Opacity of the strongest spots.
         cmap: Name of a matplotlib colour map.
         top: How many labels to list; see ``se-zoo explain``.
@@ -69,8 +69,9 @@ def explain_demo(
     for question, reads, name, crop, labels in DEMO:
         model = load_on(name, device)
         classes = [target_of(label, model.class_labels(), model.num_classes) for label in labels]
-        asked = None if method in CLASSLESS_METHODS else classes
-        one = Question(asked, method, None, crop, None)
+        drawn = method or default_method(model)
+        asked = None if drawn in CLASSLESS_METHODS else classes
+        one = Question(asked, drawn, None, crop, None)
         explanation = explain_cutouts(model, [cut_out(demo_photo(), one)], one)
         facts = {
             "se_zoo": __version__, "model": name, "photos": [DEMO_PHOTO], "crop": list(crop)
@@ -78,7 +79,7 @@ def explain_demo(
         parts.append((explanation, None, facts))
         headings.append(f"{reads}: {name.removeprefix(PREFIX)}")
         printed.append(text_of(f"{question} ({name})", explanation[0], classes, top))
-        printed.append(f"  {method} map, {what_it_shows(explanation)}\n")
+        printed.append(f"  {drawn} map, {what_it_shows(explanation)}\n")
         row = row_of(explanation[0], DEMO_PHOTO, str(out), region_of(explanation), top)
         rows.append({"model": name, **row})
     save_together(out, parts, alpha=alpha, cmap=cmap, headings=headings)

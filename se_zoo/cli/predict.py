@@ -30,7 +30,11 @@ class Predict:
     """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
     target: Tuple[str, ...] = ()
     """Labels or class indices to explain; by default what the model predicts."""
-    method: Optional[Literal["contribution", "support", "gate", "difference", "activation"]] = None
+    method: Optional[
+        Literal[
+            "contribution", "affinity", "support", "class_gate", "gate", "difference", "activation"
+        ]
+    ] = None  # fmt: skip
     """Which map; by default the model's own."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""

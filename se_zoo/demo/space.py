@@ -47,7 +47,8 @@ def write_space(model: Any, name: str, out: Path, tarball: Path) -> Dict[str, fl
     """
     settings = _preprocessing(model, name)
     with new_folder(out) as folder:
-        differences = write_onnx(ExplainedModel(model, raw=True), folder / "model.onnx")
+        graph = ExplainedModel(model, "contribution", raw=True)
+        differences = write_onnx(graph, folder / "model.onnx")
         for file in _PAGE.iterdir():
             if file.name != _README:
                 shutil.copyfile(file, folder / file.name)

@@ -10,8 +10,10 @@ from torch import nn
 
 from ..layers.grid import feature_map
 from . import class_token, heads, maps
+from .affinity import share
 from .forward_pass import ForwardPass, tell_host
 from .head_gradient import head_gradient, reads_prefix_only
+from .methods import SHARED_METHODS
 from .se_model import SEModel
 from .target_classes import Rows
 
@@ -67,15 +69,30 @@ def class_maps(
     method: str,
     folded: Optional[heads.ChannelWeights],
 ) -> Maps:
-    """Return contribution, support or class-gate maps.
+    """Return contribution, affinity, support or class-gate maps.
 
     Args:
         model: Model with an SE head.
         state: Its forward pass.
         rows: The rows.
-        method: ``"contribution"``, ``"support"`` or ``"class_gate"``.
+        method: ``"contribution"``, ``"affinity"``, ``"support"`` or ``"class_gate"``.
         folded: Exact channel weights of the rows; None for a head that has none.
     """
+    base = "contribution" if method == "affinity" else method
+    found = _unshared(model, state, rows, base, folded)
+    if method not in SHARED_METHODS:
+        return found
+    return found._replace(raw=share(found.raw, state.features, rows.counts))
+
+
+def _unshared(
+    model: SEModel,
+    state: ForwardPass,
+    rows: HostRows,
+    method: str,
+    folded: Optional[heads.ChannelWeights],
+) -> Maps:
+    """Return contribution, support or class-gate maps before evidence is shared."""
     if folded is None:
         attended = None if method == "class_gate" else _attention_maps(model, state, rows, method)
         return attended or _head_gradient_maps(model, state, rows, method)

@@ -7,10 +7,17 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
+from .affinity import share_all
 from .class_token import TokenTrace, attended, reads_class_token, traced_features, value_weights
 from .classifier_rows import LinearRows
 from .explainer import warn_untrained
-from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SINGLE_CLASS_METHODS
+from .methods import (
+    CLASSLESS_METHODS,
+    FROM_ZERO_METHODS,
+    SHARED_METHODS,
+    SINGLE_CLASS_METHODS,
+    default_method,
+)
 from .se_model import (
     SEModel,
     backbone_features,
@@ -33,10 +40,10 @@ class ExplainedModel(nn.Module):
 
     Args:
         model: Model with an SE head, in float32; it is put into eval mode.
-        method: ``"contribution"``, ``"support"``, ``"class_gate"``, ``"gate"`` or
-            ``"activation"``.
-        targets: Classes of the contribution, support or class-gate maps, by index or label; by
-            default all. The other maps are the same for every class.
+        method: ``"contribution"``, ``"affinity"``, ``"support"``, ``"class_gate"``, ``"gate"`` or
+            ``"activation"``; by default the model's ``map_method``, or else ``"contribution"``.
+        targets: Classes of the maps, by index or label; by default all. Gate and activation maps
+            are the same for every class.
         normalize: As in :func:`se_zoo.explain`.
         raw: Return the maps before they are normalised and resized, at the backbone's own grid.
 
@@ -57,12 +64,13 @@ class ExplainedModel(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        method: str = "contribution",
+        method: Optional[str] = None,
         targets: Optional[Sequence[Union[int, str]]] = None,
         normalize: Union[str, float] = "image",
         raw: bool = False,
     ):
         super().__init__()
+        method = default_method(model) if method is None else method
         if method not in SINGLE_CLASS_METHODS:
             raise InvalidInputError(
                 f"Unknown method {method!r}; the methods here are "
@@ -70,9 +78,8 @@ class ExplainedModel(nn.Module):
             )
         if targets is not None and (method in CLASSLESS_METHODS or not targets):
             raise InvalidInputError(
-                "targets must name at least one class, and are for contribution, support and "
-                "class-gate maps only, because gate and activation maps know no class; got "
-                f"{targets!r} for {method!r}."
+                "targets must name at least one class, and are for maps of a class only, because "
+                f"gate and activation maps know no class; got {targets!r} for {method!r}."
             )
         check_model(model)
         check_float32(model)
@@ -170,10 +177,13 @@ class ExplainedModel(nn.Module):
         gate = self.se_model.gate(native)
         grid = self.se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
         raw = self._weighted(grid, gate) if trace is None else self._attended(trace, gate)
+        raw = raw.unflatten(2, grid.shape[2:])
+        if self.method in SHARED_METHODS:
+            raw = share_all(raw, grid)
         if self.raw:
-            return logits, raw.unflatten(2, grid.shape[2:]), gate
+            return logits, raw, gate
         count = raw.shape[1]
-        raw = raw.flatten(0, 1).unflatten(1, grid.shape[2:])
+        raw = raw.flatten(0, 1)
         from_zero, size = self.method in FROM_ZERO_METHODS, tuple(images.shape[2:])
         placement = placement_of(self.model, tuple(grid.shape[2:]), size)
         heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size, placement)

@@ -8,7 +8,7 @@ from torch import nn
 from ..errors import InvalidInputError
 from . import maps
 from .explained_model import smooth_noise
-from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SPEAKER_METHODS
+from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SPEAKER_METHODS, default_method
 from .recurrent import gru_states
 from .se_model import check_float32
 from .speaker import SpeakerNet, check_block, modality_shares
@@ -48,7 +48,7 @@ class ExplainedSpeaker(nn.Module):
                 f"{type(model).__name__} is no speaker model; use se_zoo.ExplainedModel for images."
             )
         check_block(model)
-        method = method or getattr(model, "map_method", None) or "contribution"
+        method = method or default_method(model)
         if method not in _EXPORTABLE:
             raise InvalidInputError(
                 f"method is {' or '.join(_EXPORTABLE)} here, not {method!r}: contribution maps of "

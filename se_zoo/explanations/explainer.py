@@ -19,7 +19,7 @@ from .class_maps import Maps
 from .eval_mode import in_eval_mode
 from .explanation import Explanation
 from .forward_pass import ForwardPass
-from .methods import FROM_ZERO_METHODS, METHODS
+from .methods import FROM_ZERO_METHODS, METHODS, default_method
 from .se_model import SEModel, as_batch, check_model, placement_of, to_batch
 from .target_classes import Target, Versus
 
@@ -51,9 +51,11 @@ def explain(
             at least the one nearest to it.
         method: Which map; by default ``model.map_method``, or else ``"contribution"``.
             ``"contribution"``: ``sum_c w'[k, c] g_c``, signed, exact for pooling (+ norm) + linear
-            heads. ``"support"``: the same with evidence against the class counted by half, not
-            exact. ``"class_gate"``: the channels whose gate times classifier weight stands out,
-            less the mean of all channels; not exact, ours. ``"gate"``: mean of the gated features
+            heads. ``"affinity"``: the same, each cell's evidence shared among the cells whose
+            features are like its own; as exact. ``"support"``: contribution with evidence against
+            the class counted by half, not exact. ``"class_gate"``: the channels whose gate times
+            classifier weight stands out, less the mean of all channels, shared among like cells;
+            not exact, ours. ``"gate"``: mean of the gated features
             of the selected channels, the map of arXiv 2412.05134, the same for every class.
             ``"difference"``: contribution of the target less that of another class.
             ``"activation"``: plain channel mean, the control that a method must beat (LaFAM, arXiv
@@ -161,8 +163,7 @@ def warn_untrained() -> None:
 
 def _check_method(model: nn.Module, method: Optional[str], versus: Versus) -> str:
     """Return the method, by default the model's own."""
-    if method is None:
-        method = getattr(model, "map_method", None) or "contribution"
+    method = default_method(model) if method is None else method
     if method not in METHODS:
         raise InvalidInputError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
     if versus is not None and method != "difference":

@@ -58,7 +58,7 @@ class Explanation:
         target: Class index of each row.
         versus: Class that each row is compared with (``"difference"`` only), or its classes.
         versus_weights: Weight of each of these classes.
-        method: ``"contribution"``, ``"support"``, ``"class_gate"``, ``"gate"``,
+        method: ``"contribution"``, ``"affinity"``, ``"support"``, ``"class_gate"``, ``"gate"``,
             ``"difference"`` or ``"activation"``.
         normalize: ``"image"``, or the raw value that is drawn as 1.
         placement: Where the cells of ``raw`` lie in the input, and the model's ``map_offset``, by

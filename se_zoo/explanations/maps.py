@@ -1,11 +1,12 @@
 """The maps, as pure functions of features, gate and channel weights.
 
-Every map is a weighted sum of the backbone's channels:
+Every map is made of a weighted sum of the backbone's channels:
 
 * The gate map of arXiv 2412.05134 weights the selected channels by their gate.
 * The contribution map weights all channels by gate times classifier weight.
+* The affinity map is the contribution map, shared among like cells (:mod:`.affinity`).
 * The class-gate map weights the channels whose gate times classifier weight stands out, less the
-  mean of all channels.
+  mean of all channels; it is shared among like cells, too.
 * The support map is the contribution map with evidence against the class counted by half.
 * The activation map (LaFAM, arXiv 2407.06059) weights all channels alike.
 """

@@ -17,6 +17,7 @@ class Method:
         from_zero: Whether the heatmap begins at 0. The zero of the other maps has no meaning, so
             these are stretched from their minimum to their maximum.
         pairwise: Whether the map compares its class with another class.
+        shared: Whether its evidence is shared among cells with like features.
         speaker: Whether speaker models offer the map, too.
     """
 
@@ -25,14 +26,16 @@ class Method:
     classless: bool = False
     from_zero: bool = False
     pairwise: bool = False
+    shared: bool = False
     speaker: bool = False
 
 
 #: All methods, in the order in which they are listed for users.
 TABLE: Tuple[Method, ...] = (
     Method("contribution", signed=True, from_zero=True, speaker=True),
+    Method("affinity", signed=True, from_zero=True, shared=True),
     Method("support", from_zero=True),
-    Method("class_gate", from_zero=True),
+    Method("class_gate", from_zero=True, shared=True),
     Method("gate", classless=True, speaker=True),
     Method("difference", signed=True, from_zero=True, pairwise=True),
     Method("activation", classless=True, speaker=True),
@@ -44,7 +47,13 @@ CLASSLESS_METHODS = tuple(method.name for method in TABLE if method.classless)
 FROM_ZERO_METHODS = tuple(method.name for method in TABLE if method.from_zero)
 #: Methods that need at most one class for a map.
 SINGLE_CLASS_METHODS = tuple(method.name for method in TABLE if not method.pairwise)
+SHARED_METHODS = tuple(method.name for method in TABLE if method.shared)
 #: Methods of speaker models.
 SPEAKER_METHODS = tuple(method.name for method in TABLE if method.speaker)
 #: Values of ``Explanation.weights`` of heads that read class tokens only.
 CLASS_TOKEN_WEIGHTS = ("attention", "projection")
+
+
+def default_method(model: object) -> str:
+    """Return the method that a model draws by default, its ``map_method`` if it has one."""
+    return getattr(model, "map_method", None) or "contribution"

@@ -12,7 +12,7 @@ from .channel_selection import select_channels
 from .eval_mode import in_eval_mode
 from .head_gradient import OutOfInferenceMode
 from .maps import to_unit_range, upsample
-from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS
+from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS, default_method
 
 
 class SpeakerNet(Protocol):
@@ -173,7 +173,7 @@ def explain_speaker(
     Raises:
         InvalidInputError: For an unknown method, no SE block, or shapes that do not fit.
     """
-    method = method or getattr(model, "map_method", None) or "contribution"
+    method = method or default_method(model)
     if method not in SPEAKER_METHODS:
         raise InvalidInputError(f"method is one of {', '.join(SPEAKER_METHODS)}, not {method!r}.")
     check_block(model)

@@ -213,7 +213,10 @@ class Predictions:
             raise ValueError(f"there is no method {model['method']!r}")
         from_zero = model["method"] in FROM_ZERO_METHODS
         gate = torch.zeros(1, 0) if row.gate is None else torch.from_numpy(row.gate.copy())[None]
-        no_channels = Selection(torch.zeros(1, 0, dtype=torch.bool), ("",))
+        # The channels that a class gate selects are not stored.
+        unknown = row.gate is None or model["method"] == "class_gate"
+        count = len(row.target) if model["method"] == "class_gate" else 1
+        no_channels = Selection(torch.zeros(count, 0, dtype=torch.bool), ("",) * count)
         size = tuple(images.shape[2:])
         x, y = model["map_offset"]
         placement = Placement(stretched(tuple(raw.shape[1:]), size).cells, (x, y))
@@ -225,7 +228,7 @@ class Predictions:
             logits=_logits(row, model)[None],
             gate=gate,
             class_gate=None,
-            selection=no_channels if row.gate is None else select_channels(gate),
+            selection=no_channels if unknown else select_channels(gate),
             image_index=torch.zeros(len(row.target), dtype=torch.long),
             target=row.target,
             versus=row.versus,

@@ -286,7 +286,7 @@ class SEHeadMixin(TimmModel):
         """Return whether contribution maps add up to the logits; it explains one random input."""
         if not self.num_classes:
             return False
-        return self.explain(torch.randn(1, *self.input_shape())).exact
+        return self.explain(torch.randn(1, *self.input_shape()), method="contribution").exact
 
     def output_differences(
         self, other: "SEHeadMixin", inputs: Dict[str, torch.Tensor]

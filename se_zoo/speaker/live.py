@@ -12,7 +12,7 @@ from ..data.faces.detect import FaceDetector, find_faces
 from ..data.faces.mfcc import WINDOWS
 from ..errors import InvalidInputError
 from ..explanations.draw.frame_scale import visible_frames
-from ..explanations.methods import FROM_ZERO_METHODS, SPEAKER_METHODS
+from ..explanations.methods import FROM_ZERO_METHODS, SPEAKER_METHODS, default_method
 from ..explanations.speaker import explain_features
 from ..models.speaker.model import SpeakerModel
 from ..models.speaker.running import RunningEncoder
@@ -115,7 +115,7 @@ class LiveSpeakers:
                 "live scores need a model of faces and sound with an SE block and a gate for each "
                 "frame (pool='frame')."
             )
-        self.method = method or model.map_method or "contribution"
+        self.method = method or default_method(model)
         if self.method not in SPEAKER_METHODS:
             raise InvalidInputError(
                 f"method is one of {', '.join(SPEAKER_METHODS)}, not {self.method!r}."

@@ -8,7 +8,7 @@ import torch
 
 from ..data.faces.crops import cut_face
 from ..explanations.draw.frame_scale import visible_frames
-from ..explanations.methods import FROM_ZERO_METHODS
+from ..explanations.methods import FROM_ZERO_METHODS, default_method
 from ..models.speaker.model import SpeakerModel
 from .clips import sound_of
 from .face_filter import FPS, Track
@@ -64,7 +64,7 @@ class _Scorer:
         self, model: SpeakerModel, track: Track, sound: torch.Tensor, method: Optional[str]
     ):
         self.model, self.track, self.sound = model, track, sound
-        self.method = method or getattr(model, "map_method", None) or "contribution"
+        self.method = method or default_method(model)
         self.crops: List[np.ndarray] = []
         self.begin = 0  # frame of the track that the first crop is of
         self.done = 0  # frames that are scored
