@@ -1,6 +1,6 @@
-"""Load or make the images that `benchmarks/maps.py` explains: mosaics of objects, or your own.
+"""Hold the cases that `benchmarks/maps.py` explains, and load your own images.
 
-The faces are in `face_cases.py`.
+The faces are in `face_cases.py`, the objects in `object_cases.py`.
 """
 
 import csv
@@ -8,10 +8,9 @@ import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import pyarrow.parquet as parquet
-import timm
 import torch
 from PIL import Image
 from timm.data.config import resolve_data_config
@@ -19,7 +18,6 @@ from torch import nn
 
 import se_zoo  # noqa: F401  registers the models
 from se_zoo.errors import DataError, InvalidInputError
-from se_zoo.explanations.quality import mosaic
 from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
@@ -170,85 +168,6 @@ def fraction_region(
     region = torch.zeros(height, width, dtype=torch.bool)
     region[y0:y1, x0:x1] = True
     return region, (x0, y0, x1, y1)
-
-
-def sample_mobilenet() -> nn.Module:
-    """Load the sample data's ImageNet MobileNetV2 under an untrained identity gate."""
-    from safetensors.torch import load_file
-
-    model: Any = timm.create_model(
-        "timm_sehead", backbone="mobilenetv2_100", pad_type="same", gate="identity"
-    )
-    weights = load_file(sample("weights", "mobilenetv2_100_in1k.safetensors"))
-    missing, unknown = model.load_state_dict(
-        {k: v.float() for k, v in weights.items()}, strict=False
-    )
-    if unknown or any(not name.startswith("se.") for name in missing):
-        raise DataError(
-            f"the sample's weights do not fit mobilenetv2_100: {(missing + unknown)[:3]}."
-        )
-    half = (0.5, 0.5, 0.5)
-    model.pretrained_cfg.update(mean=half, std=half)
-    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def mosaic_cases(
-    name: str, model: nn.Module, file: Path, mosaics: int, cell: int, pool: int
-) -> CaseSet:
-    """Make mosaics of four images of different classes, each explained for all four classes.
-
-    Images are those that the model classifies correctly alone, the most confident ones first.
-
-    Args:
-        name: Name of the set.
-        model: The model to explain.
-        file: Parquet file with the columns ``image`` and ``label``.
-        mosaics: Largest number of mosaics.
-        cell: Side of an image in the mosaic, in pixels.
-        pool: Number of images to choose from.
-
-    Raises:
-        DataError: If no mosaic can be made.
-    """
-    config = {**resolve_data_config(model=model), "input_size": (3, cell, cell), "crop_pct": 1.0}
-    transform = evaluation_transform(config)
-    pictures, table = read_images(file, slice(pool))
-    batch = torch.stack([transform(p) for p in pictures])
-    truth = torch.tensor(table["label"].to_pylist())
-    confidence = logits_of(model, batch).softmax(1)
-    right = confidence.argmax(1) == truth
-    order = (confidence.amax(1) * right).argsort(descending=True, stable=True)
-    order = order[: int(right.sum())].tolist()
-    picks: List[int] = []
-    for four in _fours(order, truth.tolist()):
-        picks += four
-        if len(picks) == 4 * mosaics:
-            break
-    picks = picks[: len(picks) - len(picks) % 4]
-    if not picks:
-        raise DataError(
-            f"{name}: the model classifies fewer than four images of different classes correctly."
-        )
-    whole, regions = mosaic(batch[picks])
-    found = [
-        Case(whole[n // 4], int(truth[pick]), regions[n], None, "", n // 4)
-        for n, pick in enumerate(picks)
-    ]
-    return case_set(name, model, found)
-
-
-def _fours(order: Sequence[int], classes: Sequence[int]) -> Iterator[List[int]]:
-    """Yield groups of four images of different classes, the first in `order` first."""
-    waiting = list(order)
-    while True:
-        four: List[int] = []
-        for pick in waiting:
-            if len(four) < 4 and classes[pick] not in [classes[n] for n in four]:
-                four.append(pick)
-        if len(four) < 4:
-            return
-        waiting = [pick for pick in waiting if pick not in four]
-        yield four
 
 
 def own_cases(model_name: str, file: Path) -> CaseSet:

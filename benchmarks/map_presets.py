@@ -1,29 +1,28 @@
 """Define the presets of `benchmarks/maps.py`: their options, checks and images."""
 
-import hashlib
 import importlib.util
-import os
-import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, List, Literal, Tuple
+from typing import ClassVar, List, Literal, Tuple
 
-import torch
 import tyro
-from accelerate import Accelerator
 
-from benchmarks.cost import code_digest
 from benchmarks.face_cases import celeba_cases, celeba_part_cases, face_part_cases
-from benchmarks.map_cases import CaseSet, mosaic_cases, own_cases, sample, sample_mobilenet
+from benchmarks.map_cases import CaseSet, own_cases, sample
+from benchmarks.object_cases import (
+    like_class_cases,
+    mosaic_cases,
+    right_photos,
+    single_cases,
+)
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations import explain
 from se_zoo.explanations.methods import CLASS_TOKEN_WEIGHTS
-from se_zoo.explanations.quality.cases import CENTRE, METHODS, OURS
+from se_zoo.explanations.quality.cases import CONTROLS, METHODS, OURS
 from se_zoo.explanations.quality.compare import Settings
-from se_zoo.explanations.quality.peer_methods import ANY_HEAD, BY_CHANNEL, PEERS
+from se_zoo.explanations.quality.peer_methods import ANY_HEAD, BY_CHANNEL, PEERS, SLOW
 from se_zoo.explanations.quality.peers import check_libraries
-from se_zoo.models.load_model import load_model
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Bench:
 
     name: ClassVar[str] = ""
 
-    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+    def sets(self) -> List[CaseSet]:
         """Load the sets of cases to explain."""
         raise NotImplementedError
 
@@ -73,7 +72,7 @@ class Faces(Bench):
 
     name = "faces"
 
-    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+    def sets(self) -> List[CaseSet]:
         """Load the three sets of faces."""
         count = 60 if self.debug else self.images
         return [
@@ -85,63 +84,35 @@ class Faces(Bench):
 
 @dataclass(frozen=True)
 class Objects(Bench):
-    """Options of the preset objects: mosaics of four images of different classes."""
+    """Options of the preset objects: mosaics of photos, and photos on a blurred background."""
 
-    methods: Tuple[str, ...] = tuple(m for m in METHODS if m not in BY_CHANNEL)
-    """Methods whose maps are scored; by default without those that take 1,280 passes a map."""
-    pixel_cases: int = 24
-    slow_cases: int = 8
-    mosaics: int = 24
-    """Mosaics of each set."""
+    methods: Tuple[str, ...] = tuple(m for m in METHODS if m not in SLOW)
+    """Methods whose maps are scored; by default without those that take many passes a map."""
+    pixel_cases: int = 5
+    slow_cases: int = 0
+    settings: Settings = field(default_factory=lambda: Settings(steps=10, shares=(0.5,)))
+    model: str = "se_zoo/tf_efficientnet_lite0_in1k"
+    """A model that was trained on ImageNet-1k."""
+    mosaics: int = 16
+    """Mosaics of nine photos, each explained for three of them."""
+    like_mosaics: int = 16
+    """Mosaics of four photos whose classes are like each other."""
+    singles: int = 64
+    """Photos that are pasted on a blurred other photo."""
     cell: int = 96
-    """Side of an image in the mosaic, in pixels."""
-    train_images: int = 8000
-    """CIFAR-10 images on which gate and classifier are trained."""
+    """Side of a photo in the pictures, in pixels."""
 
     name = "objects"
 
-    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
-        """Make the mosaics of ImageNet and of CIFAR-10, and train the model of the latter."""
-        pool = 100 if self.debug else 1000
-        imagenet, cifar = sample_mobilenet(), self._cifar_model(accelerator)
+    def sets(self) -> List[CaseSet]:
+        """Make the three sets of photos that the model classifies correctly."""
+        file = sample("imagenet_sample", "train.parquet")
+        photos = right_photos(self.model, file, self.cell, 100 if self.debug else 1000)
         return [
-            mosaic_cases("imagenet", imagenet, sample("imagenet_sample", "train.parquet"),
-                         self.mosaics, self.cell, pool),
-            mosaic_cases("cifar10", cifar, sample("cifar10", "test.parquet"),
-                         self.mosaics, self.cell, pool),
-        ]  # fmt: skip
-
-    def _cifar_model(self, accelerator: Accelerator) -> Any:
-        """Train the paper's gate and the classifier with `recipes/squeeze_only.py`, unless done.
-
-        One process trains, however many score, so that the model is always the same.
-        """
-        side = str(self.cell)
-        given = ["--data.path", str(sample("cifar10")), "--data.label", "label",
-                 "--data.splits", "train", "test", "test", "--data.attributes",
-                 "--data.limit", "200" if self.debug else str(self.train_images),
-                 "--data.limit-eval", "100" if self.debug else "1000",
-                 "--model.input-size", side, side, "--run.best", "accuracy",
-                 "--optim.epochs", "2" if self.debug else "15"]  # fmt: skip
-        # The folder's name depends on everything that changes the model.
-        made_by = hashlib.sha256("\0".join([*given, code_digest()]).encode()).hexdigest()
-        run = self.output / f"cifar10-model-{made_by[:12]}"
-        if accelerator.is_main_process and not (run / "summary.json").is_file():
-            recipe = Path(__file__).parents[1] / "recipes" / "squeeze_only.py"
-            launched = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "GROUP_", "ROLE_", "ACCELERATE_",
-                        "TORCHELASTIC", "FSDP_")  # fmt: skip
-            alone = {k: v for k, v in os.environ.items()
-                     if not k.startswith(launched) or k == "ACCELERATE_USE_CPU"}  # fmt: skip
-            done = subprocess.run(
-                [sys.executable, str(recipe), *given, "--run.output", str(run)], env=alone
-            )
-            if done.returncode:
-                raise InvalidInputError(
-                    "training the gate for CIFAR-10 failed; the error is printed above."
-                )
-        accelerator.wait_for_everyone()
-        model = load_model(f"local-dir:{run / 'export'}")
-        return model.to(memory_format=torch.channels_last)
+            mosaic_cases("mosaics", photos, self.mosaics),
+            like_class_cases("like_classes", photos, self.like_mosaics),
+            single_cases("single", photos, self.singles),
+        ]
 
 
 @dataclass(frozen=True)
@@ -155,7 +126,7 @@ class Own(Bench):
 
     name = "own"
 
-    def sets(self, accelerator: Accelerator) -> List[CaseSet]:
+    def sets(self) -> List[CaseSet]:
         """Read your images."""
         return [own_cases(self.model, self.csv)]
 
@@ -223,5 +194,5 @@ def check_sets(given: Bench, sets: List[CaseSet]) -> None:
             raise InvalidInputError(
                 f"{found.name}: the model's head reads class tokens alone, for which "
                 f"{', '.join(without)} have no map. Name other methods in --methods, such as "
-                f"{' '.join((*OURS, CENTRE, *ANY_HEAD))}."
+                f"{' '.join((*OURS, *CONTROLS, *ANY_HEAD))}."
             )

@@ -11,19 +11,17 @@ import torch
 
 from benchmarks.map_cases import CaseSet
 from se_zoo.explanations.quality import Deleted
-from se_zoo.explanations.quality.cases import CENTRE, OURS, Drawn, draw
+from se_zoo.explanations.quality.cases import CONTROLS, OURS, Drawn, draw
 from se_zoo.explanations.quality.compare import same_maps
 from se_zoo.explanations.quality.peer_methods import OF_PIXELS
 from se_zoo.explanations.quality.regions import WANTED_IOUS
 
 #: Measures in the order of the tables: title, and whether larger is better.
 QUALITY = {
-    "pointing": ("pointing", True),
     "pixel_ap": ("pixel AP", True),
     "pixel_ap_registered": ("pixel AP, registered", True),
+    "pointing": ("pointing", True),
     "mask_iou": ("mask IoU", True),
-    "energy": ("energy / chance", True),
-    "energy_squared": ("energy, map squared", True),
     "box": ("MaxBoxAccV2", True),
     "insertion": ("insertion", True),
     "deletion": ("deletion", False),
@@ -32,6 +30,9 @@ QUALITY = {
     "drop": ("average drop", False),
     "increase": ("increase", True),
     "gain": ("average gain", True),
+    # Sharpening alone raises the energy, so it comes last, beside that of the same map squared.
+    "energy": ("energy / chance", True),
+    "energy_squared": ("energy, map squared", True),
 }
 #: Rank correlations, which are neither good nor bad by themselves.
 DEPENDENCE = {
@@ -41,7 +42,7 @@ DEPENDENCE = {
     "random_all": "all random",
 }
 #: The measures that are plotted.
-PLOTTED = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
+PLOTTED = ("pixel_ap", "pointing", "insertion", "deletion", "road", "energy")
 #: Smallest difference that the three decimals of a table show.
 LEAST = 0.0005
 #: Method with which the others are compared.
@@ -281,7 +282,7 @@ def draw_quality(rows: Sequence[Dict[str, Any]], methods: Sequence[str], file: P
                 key = (name, method, measure)
                 for row in rows:
                     if (row["set"], row["method"], row["measure"]) == key:
-                        colour = "C3" if method in OURS else "0.5" if method == CENTRE else "C0"
+                        colour = "C3" if method in OURS else "0.5" if method in CONTROLS else "C0"
                         ends = [row["mean"] if row[e] is None else row[e] for e in ("low", "high")]
                         axis.plot(ends, [place, place], color=colour, lw=2)
                         axis.plot(row["mean"], place, "o", color=colour, ms=4)

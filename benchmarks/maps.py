@@ -2,7 +2,7 @@ r"""Measure how good the explanations are, beside the methods of other libraries
 
     pip install -e ".[train,compare]"
     SE_ZOO_DATA=/path/to/data python -m benchmarks.maps faces      # the bundled model
-    SE_ZOO_DATA=/path/to/data python -m benchmarks.maps objects    # mosaics of four images
+    SE_ZOO_DATA=/path/to/data python -m benchmarks.maps objects    # mosaics of photos
     python -m benchmarks.maps own --model local-dir:runs/own_data/export --csv boxes.csv
     python -m benchmarks.maps cost
     python -m benchmarks.maps faces --debug                        # four cases a set: minutes
@@ -10,19 +10,20 @@ r"""Measure how good the explanations are, beside the methods of other libraries
     ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \
         -m benchmarks.maps faces                                   # the same figures
 
-Run time: faces 28 minutes on one core, about 14 on two; objects 13 minutes on two cores, training
-included; cost an hour. The same command continues a stopped run.
+Run time: faces 28 minutes on one core, about 14 on two; objects 21 minutes on one core; cost an
+hour. The same command continues a stopped run.
 Results: benchmarks/results/README.md.
 
 faces: CelebA test images with attributes whose place is known, CelebA images with part masks, and
 frontal faces with part masks. Of the last, no labels say whether the model is right.
-objects: an ImageNet MobileNetV2 under an untrained gate, and one whose gate (the paper's) and
-classifier are trained on CIFAR-10 first. Each mosaic is explained for each of its four classes.
+objects: photos of ImageNet-1k that se_zoo/tf_efficientnet_lite0_in1k classifies correctly. Mosaics
+of nine photos, each explained for three of its classes; mosaics of four photos whose classes are
+like each other by the classifier's weights, explained for all four; one photo on a blurred other.
 own: a csv with the columns image, label, and x0 y0 x1 y1 of the box in which the answer lies, in
 pixels; the four columns may be left out.
 cost: time and peak memory of all methods; see benchmarks/cost.py.
 
-Nine peers work on the layer after the gate, two attribute to pixels. All maps are resized alike.
+Peers work on the layer after the gate; two attribute to pixels. All maps are resized alike.
 They are cut at 0; maps whose zero has no meaning are stretched from minimum to maximum.
 Each run writes, for every set, tables (Markdown and csv), a plot and a page of pictures. Means are
 over cases, and every attribute has the same weight. Intervals are bootstrapped over images. + and -
@@ -46,6 +47,7 @@ from tqdm import tqdm
 from benchmarks import map_report as report
 from benchmarks.cost import Cost, code_digest, run_cost
 from benchmarks.map_cases import CaseSet, limited, on_device
+from benchmarks.map_margins import margin_rows, margin_table
 from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets, debugged
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality.compare import random_copies, score, score_channels
@@ -147,20 +149,23 @@ def _read_scores(given: Bench, found: CaseSet, kind: str) -> report.Scores:
 
 def _write_report(given: Bench, sets: List[CaseSet]) -> None:
     """Write the tables, plots and pages of pictures of all sets."""
-    rows, channels, text = [], [], []
+    rows, channels, margins, text = [], [], [], []
     for found in sets:
-        own = report.summarise(found, _read_scores(given, found, "maps"), given.resamples)
+        scores = _read_scores(given, found, "maps")
+        own = report.summarise(found, scores, given.resamples)
+        over = margin_rows(found, scores, given.resamples)
         dropped = report.channel_rows(
             found, _read_scores(given, found, "channels"), given.resamples
         )
-        rows, channels = rows + own, channels + dropped
+        rows, channels, margins = rows + own, channels + dropped, margins + over
         text += [
             f"## {found.name}: {len(found.groups)} cases of {len(set(found.images))} images",
             report.quality_table(own, given.methods),
+            *([margin_table(over)] if over else []),
             report.dependence_table(own, given.methods),
             report.channel_table(dropped),
         ]
-        # Cases come four a mosaic: the shift takes another cell of each.
+        # Cases come several a mosaic: the shift takes another cell of each.
         total = len(found.groups)
         print(f"drawing {found.name}.png", file=sys.stderr)
         shown = sorted({min(n + i, total - 1) for i, n in enumerate(evenly_spaced(4, total))})
@@ -172,7 +177,7 @@ def _write_report(given: Bench, sets: List[CaseSet]) -> None:
     content = {
         **provenance(), "preset": given.name, "options": plain(asdict(given)),
         "sets": {s.name: {"cases": len(s.groups), "images": len(set(s.images))} for s in sets},
-        "rows": rows, "channels": channels,
+        "rows": rows, "channels": channels, "margins": margins,
     }  # fmt: skip
     write_json(given.output / "summary.json", content)
     print("\n\n".join(text) + f"\n\nwritten to {given.output}")
@@ -189,7 +194,7 @@ def main(given: Bench) -> None:
     given = replace(given, output=given.output / given.name)
     accelerator = Accelerator(kwargs_handlers=[PATIENCE])
     check_launched(accelerator)
-    sets = given.sets(accelerator)
+    sets = given.sets()
     if given.debug:
         sets = [limited(found, 4) for found in sets]
     check_sets(given, sets)

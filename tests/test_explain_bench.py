@@ -123,12 +123,6 @@ def test_box_accuracy_is_of_the_set() -> None:
     assert found.mean == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3)
 
 
-def test_mosaics_hold_four_classes() -> None:
-    fours = list(map_cases._fours([5, 4, 3, 2, 1, 0, 6, 7, 8], [0, 0, 1, 1, 2, 3, 0, 1, 2]))
-    assert fours == [[5, 4, 3, 1]], "the first of each class; then no four classes are left"
-    assert not list(map_cases._fours([0, 1, 2], [0, 1, 2]))
-
-
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight pictures with a label and a box; and a small model with these labels."""
@@ -476,8 +470,13 @@ def test_memory_of_a_new_process() -> None:
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("preset, sets", [("faces", ["celeba", "celeba_parts", "face_parts"]),
-                                          ("objects", ["imagenet", "cifar10"])])  # fmt: skip
+@pytest.mark.parametrize(
+    "preset, sets",
+    [
+        ("faces", ["celeba", "celeba_parts", "face_parts"]),
+        ("objects", ["mosaics", "like_classes", "single"]),
+    ],
+)
 def test_presets_on_real_images(preset: str, sets: List[str], tmp_path: Path) -> None:
     if "SE_ZOO_DATA" not in os.environ:
         pytest.skip("SE_ZOO_DATA is not set")

@@ -215,3 +215,6 @@ def test_peers_are_scored_where_they_are_drawn_and_where_the_offset_puts_them() 
     ours, peer = (draw(model, cases, name) for name in ("contribution", "grad-cam/GradCAM"))
     assert ours.raw is ours.registered and not same_maps(peer.raw, ours.raw)
     assert same_maps(peer.registered, ours.raw)
+    likeness = score(model, cases, ["grad-cam/GradCAM"], Settings(), [], [])
+    found = likeness["grad-cam/GradCAM"]["likeness"]
+    assert min(found.values()) > 0.99, "maps are compared where the offset puts both"

@@ -25,6 +25,7 @@ from PIL import Image
 
 from benchmarks import cost_report, map_cases
 from benchmarks import map_report as report
+from benchmarks.map_margins import margin_table
 from se_zoo.explanations.quality.cases import METHODS, Cases
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
 from se_zoo.inference.images import demo_photo, load_photo
@@ -41,15 +42,24 @@ PARITY = RESULTS / "parity.json"
 #: Crop of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
 #: Measures that the documents show.
-SHOWN = ("pointing", "pixel_ap", "energy", "insertion", "deletion", "road")
+SHOWN = (
+    "pixel_ap", "pixel_ap_registered", "pointing", "insertion", "deletion", "road", "energy",
+    "energy_squared",
+)  # fmt: skip
 #: Headings of the sets.
 TITLES = {
     "celeba": "Faces: CelebA test images, attributes whose place is known",
     "celeba_parts": "CelebA images with part masks (CelebAMask-HQ)",
     "face_parts": "Faces with part masks (FASSEG)",
-    "imagenet": "Mosaics of four ImageNet photographs, MobileNetV2 squeezed, its gate untrained",
-    "cifar10": "Mosaics of four CIFAR-10 images, MobileNetV2 with a trained gate and classifier",
+    "mosaics": "Mosaics of nine ImageNet photos, EfficientNet-Lite0",
+    "like_classes": "Mosaics of four ImageNet photos of like classes, EfficientNet-Lite0",
+    "single": "One ImageNet photo on a blurred other one, EfficientNet-Lite0",
 }
+#: What stands above a table of margins.
+MARGINS = (
+    "Pixel AP of our maps less that of each CAM method as its library draws it, with the 95 % "
+    "interval of the paired difference:"
+)
 #: Beginning of benchmarks/results/README.md, by paragraphs.
 INTRODUCTION = (
     "# Measured explanations",
@@ -69,6 +79,10 @@ INTRODUCTION = (
     "at 0; the others are stretched from minimum to maximum.\n"
     "- IntegratedGradients and Occlusion attribute to pixels, the other peers to the layer "
     "after the gate.\n"
+    "- Pixel AP is the average precision of the pixels against the region; no monotone change of "
+    "a map alters it. Ours lie where the model's `map_offset` says, other maps where their "
+    "libraries draw them; registered: theirs are moved by `map_offset`, too.\n"
+    "- Sharpening alone raises the energy, so it stands beside that of the same map squared.\n"
     "- EigenCAM's sign is arbitrary; its strongest value is made positive.\n"
     "- Commands are shown as recorded. Files moved since: `recipes/explain_bench.py` is now "
     "`python -m benchmarks.maps`, and `tests.measure_support` is now "
@@ -187,7 +201,7 @@ def _parity_block() -> str:
 def _blocks() -> Dict[str, str]:
     """Return the generated blocks of the documents by their names."""
     return {
-        "quality": "\n\n".join(_quality_block(name) for name in ("imagenet", "celeba")),
+        "quality": "\n\n".join(_quality_block(name) for name in ("mosaics", "celeba")),
         "cost": _cost_block(),
         "parity": _parity_block(),
     }
@@ -211,11 +225,14 @@ def _set_parts(content: Dict[str, Any], name: str) -> List[str]:
     """Return the section of a set for the overview, by paragraphs."""
     rows, methods, count = rows_of(content, name), methods_of(content), content["sets"][name]
     dropped = [row for row in content["channels"] if row["set"] == name]
+    # Figures that were recorded before margins were computed have none.
+    margins = [row for row in content.get("margins", []) if row["set"] == name]
     return [
         f"## {TITLES[name]}",
         f"{count['cases']} cases of {count['images']} images. Insertion, deletion, ROAD, drop, "
         f"increase and gain: {content['options']['pixel_cases']} of these cases.",
         report.quality_table(rows, methods),
+        *([MARGINS, margin_table(margins)] if margins else []),
         "Rank correlation of each map with our contribution map, with itself when the image is "
         "moved by a few pixels, and with the maps of copies of the model in which the classifier, "
         "or everything, is random (constant maps have no rank correlation and are left out):",

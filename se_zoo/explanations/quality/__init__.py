@@ -7,7 +7,7 @@ the one that is used.
 """
 
 from .channel_deletion import Deleted, channel_contributions, channel_deletion, top_channels
-from .controls import blurred, centre_gaussian, squared
+from .controls import blurred, centre_gaussian, smooth_noise, squared
 from .imputation import Road, impute, road
 from .masks import mask_regions
 from .pixels import Curves, Kept, deletion_insertion, drop_increase_gain, softmax
@@ -48,6 +48,7 @@ __all__ = [
     "rank_correlation",
     "road",
     "shift_stability",
+    "smooth_noise",
     "softmax",
     "squared",
     "top_channels",

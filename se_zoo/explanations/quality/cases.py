@@ -9,15 +9,17 @@ from ...errors import InvalidInputError
 from .. import maps
 from ..explainer import explain
 from ..methods import SINGLE_CLASS_METHODS
-from .controls import centre_gaussian
+from .controls import centre_gaussian, smooth_noise
 from .peer_methods import OF_PIXELS, PEERS
 from .peers import peer_explain
 
 #: The project's own methods, which cost one forward pass.
 OURS = SINGLE_CLASS_METHODS
-#: A control that uses neither image nor model, see :func:`quality.centre_gaussian`.
-CENTRE = "centre"
-METHODS = (*OURS, CENTRE, *PEERS)
+CENTRE, NOISE = "centre", "noise"
+#: Controls that use neither image nor model, see :func:`quality.centre_gaussian` and
+#: :func:`quality.smooth_noise`, which is seeded by the number of the case.
+CONTROLS = (CENTRE, NOISE)
+METHODS = (*OURS, *CONTROLS, *PEERS)
 
 
 class Cases(NamedTuple):
@@ -84,10 +86,12 @@ def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
     Raises:
         InvalidInputError: If there is no such method, or its library is missing.
     """
-    size = tuple(cases.images.shape[2:])
+    height, width = size = tuple(cases.images.shape[2:])
     if method == CENTRE:
-        centre = centre_gaussian((size[0], size[1])).to(cases.images)
+        centre = centre_gaussian((height, width)).to(cases.images)
         return Drawn(*[centre.expand(len(cases.targets), -1, -1)] * 3)
+    if method == NOISE:
+        return Drawn(*[smooth_noise((height, width), cases.ids).to(cases.images)] * 3)
     if method in PEERS:
         found = peer_explain(model, cases.images, cases.targets, method)
     elif method in OURS:

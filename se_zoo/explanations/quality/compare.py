@@ -10,7 +10,7 @@ from .. import quality
 from ..eval_mode import in_eval_mode
 from ..explainer import explain
 from ..se_model import check_images
-from .cases import CENTRE, OURS, Cases, Drawn, draw
+from .cases import CONTROLS, OURS, Cases, Drawn, draw
 from .peer_methods import PEERS, SLOW
 
 #: Thresholds at which boxes are drawn around the parts of a heatmap.
@@ -197,7 +197,8 @@ def _score(
         table = found.setdefault(method, {})
         _add(table, part.ids, score_regions(part, drawn))
         if method in OURS or method in PEERS:
-            likeness = quality.rank_correlation(drawn.raw, ours.raw[rows])
+            # Registered: the model's map_offset is no difference between the methods.
+            likeness = quality.rank_correlation(drawn.registered, ours.registered[rows])
             _add(table, part.ids, {"likeness": likeness.tolist()})
         chosen = [n for n, row in enumerate(rows) if row in pixels]
         if not chosen:
@@ -209,7 +210,7 @@ def _score(
             values = _score_pixels(model, few, cut, settings)
             pixel_scores.append((ids, cut.raw, values))
         _add(table, few.ids, values)
-        if method in (*SLOW, CENTRE):
+        if method in (*SLOW, *CONTROLS):
             continue
         values = _scores_of_same_maps(dependence, ids, cut.raw)
         if values is None:

@@ -1,6 +1,6 @@
 """Control maps, which every method must beat."""
 
-from typing import Tuple
+from typing import Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,22 @@ def centre_gaussian(size: Tuple[int, int], share: float = 0.25) -> torch.Tensor:
     """
     y, x = (torch.linspace(-0.5, 0.5, n) / share for n in size)
     return torch.exp(-0.5 * (y[:, None].square() + x.square()))
+
+
+def smooth_noise(size: Tuple[int, int], seeds: Sequence[int], cells: int = 7) -> torch.Tensor:
+    """Return smooth random maps, which use neither image nor model.
+
+    Args:
+        size: Height and width in pixels.
+        seeds: Seed of each map.
+        cells: Number of random values along each side; between them the maps are interpolated.
+
+    Returns:
+        (B, H, W) in [0, 1].
+    """
+    seeded = [torch.Generator().manual_seed(seed) for seed in seeds]
+    grids = torch.stack([torch.rand(1, cells, cells, generator=given) for given in seeded])
+    return F.interpolate(grids, size, mode="bilinear")[:, 0]
 
 
 def squared(heatmaps: torch.Tensor) -> torch.Tensor:
