@@ -127,7 +127,7 @@ def test_demo_is_right_about_photo_and_face(tmp_path: Path, capsys: pytest.Captu
     assert all(part["exact"] for part in parts)
     uniform, suit = parts[0]["rows"]
     hat, jacket, sky = (0.3, 0, 0.7, 0.25), (0.15, 0.6, 0.85, 1), (0.85, 0, 1, 0.5)
-    assert min(part_of(uniform["map"], *hat), part_of(uniform["map"], *jacket)) > 5 * abs(
+    assert min(part_of(uniform["map"], *hat), part_of(uniform["map"], *jacket)) > 3 * abs(
         part_of(uniform["map"], *sky)
     )
     assert part_of(suit["map"], *jacket) > 2 * part_of(suit["map"], *hat)
