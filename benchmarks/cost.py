@@ -9,9 +9,9 @@ r"""Measure what an explanation costs: time and peak memory, beside the forward 
         --out speed.json                                   # for the model's card
 
 Every backbone has random weights and its own input size. Measured are the plain forward (timm's or
-torchvision's own model), predict + gate map, predict + contribution map, predict + support map, and
-each peer; every map is resized to the input's resolution. The sides take turns in one process, so
-that drift of the machine affects all of them; ratios are medians of the ratios of each turn.
+torchvision's own model), predict + gate, contribution, affinity and support map, and each peer;
+every map is resized to the input's resolution. The sides take turns in one process, so that drift
+of the machine affects all of them; ratios are medians of the ratios of each turn.
 ScoreCAM and AblationCAM take a forward pass for each channel: they run once, at batch 1, between
 two plain forwards.
 Peak memory on a CPU is the growth of the process over its state before the call, read from the
@@ -47,7 +47,7 @@ from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
 from se_zoo.train.options import plain as as_json
 
-OURS = ("gate", "contribution", "support")
+OURS = ("gate", "contribution", "affinity", "support")
 #: Peers whose map takes about one forward and one backward pass.
 ONE_PASS = ("grad-cam/GradCAM", "grad-cam/GradCAM++", "grad-cam/HiResCAM", "grad-cam/LayerCAM",
             "grad-cam/EigenCAM", "captum/LayerGradCam", "torch-cam/GradCAM")  # fmt: skip

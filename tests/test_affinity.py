@@ -27,6 +27,13 @@ def smooth(model: Any, count: int) -> torch.Tensor:
     return smooth_noise((count, *model.input_shape()), torch.Generator().manual_seed(1))
 
 
+def shares(given: torch.Tensor) -> torch.Tensor:
+    """What each cell (row) gives to every cell (column) of images (B, C, H, W)."""
+    cells = given.shape[2] * given.shape[3]
+    each = torch.eye(cells).view(1, cells, *given.shape[2:]).expand(len(given), -1, -1, -1)
+    return affinity.share_all(each, given).flatten(2)
+
+
 def by_hand(raw: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     """Share a map (H, W) among the like cells of an image with features (C, H, W)."""
     cells = given.double().flatten(1).numpy()
@@ -50,7 +57,7 @@ def test_maps_are_shared_as_by_hand() -> None:
 
 
 def test_each_cell_gives_all_of_its_evidence_and_gets_about_as_much() -> None:
-    given = affinity.shares(features().flatten(2))
+    given = shares(features())
     assert (given >= 0).all()
     assert torch.allclose(given.sum(2), torch.ones(2, 20), atol=1e-5)
     assert (given.sum(1) - 1).abs().amax() < 0.1
@@ -70,14 +77,12 @@ def test_cells_of_two_kinds_share_among_their_own_kind_alone() -> None:
 def test_the_size_of_a_channel_does_not_count() -> None:
     given = features()
     scaled = given * torch.tensor([1.0, 10, 100, 0.1, 1, 7]).view(1, 6, 1, 1)
-    assert torch.allclose(
-        affinity.shares(given.flatten(2)), affinity.shares(scaled.flatten(2)), atol=1e-5
-    )
+    assert torch.allclose(shares(given), shares(scaled), atol=1e-5)
 
 
 def test_features_that_are_the_same_everywhere_share_nothing() -> None:
-    even = torch.full((1, 8, 12), 3.7) * torch.arange(1, 9).view(1, 8, 1)
-    assert torch.allclose(affinity.shares(even), torch.eye(12)[None], atol=1e-5)
+    even = torch.full((1, 8, 3, 4), 3.7) * torch.arange(1, 9).view(1, 8, 1, 1)
+    assert torch.allclose(shares(even), torch.eye(12)[None], atol=1e-5)
 
 
 def test_rows_are_shared_as_all_maps_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:

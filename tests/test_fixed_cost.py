@@ -30,8 +30,8 @@ MOST = {
     "gate": 60,
     "activation": 60,
     "support": 75,
-    "class_gate": 155,
-    "affinity": 97,
+    "class_gate": 150,
+    "affinity": 92,
 }
 _Tensor = torch.Tensor
 #: Calls that make the host wait for a GPU.

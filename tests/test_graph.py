@@ -97,7 +97,13 @@ def test_a_model_in_training_is_not_changed(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind, method",
-    [("resnet", "class_gate"), ("convnext", "gate"), ("vit", "contribution"), ("clip", "support")],
+    [
+        ("resnet", "class_gate"),
+        ("convnext", "gate"),
+        ("vit", "contribution"),
+        ("clip", "support"),
+        ("clip", "affinity"),
+    ],
 )
 def test_torch_export_for_any_batch(kind: str, method: str) -> None:
     """Every layout, and every method but the plain mean of the channels, once."""
@@ -211,7 +217,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 heatmaps an image" in capsys.readouterr().out
     facts = {p.key: json.loads(p.value) for p in onnx.load(str(out)).metadata_props}
     assert facts["targets"] == [31, 15] and facts["labels"][31] == "Smiling"
-    assert facts["multi_label"] is True and facts["method"] == "contribution"
+    assert facts["multi_label"] is True and facts["method"] == "affinity"
     assert facts["input_size"] == [3, 128, 104] and facts["interpolation"]
     model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
     images = inputs(model, 4)

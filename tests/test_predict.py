@@ -457,6 +457,24 @@ def test_predictions_load_as_explanations(done: Path, folder: Path, explainer: A
         se_zoo.load_predictions(folder)
 
 
+@pytest.mark.parametrize("gate", [False, True])
+def test_class_gate_maps_are_saved_without_their_channels(
+    folder: Path, name: str, tmp_path: Path, gate: bool
+) -> None:
+    """A row keeps no class gate, so the channels that it selects are unknown, and not "none"."""
+    explainer = se_zoo.BatchExplainer(name, device="cpu", method="class_gate", gate=gate)
+    out = tmp_path / "out"
+    predict(open_source(str(folder / "1")), out, explainer, **SMALL, info=where(folder / "1"))
+    predictions = se_zoo.load_predictions(out)
+    row = next(row for row in predictions if not row.error)
+    explanation = predictions.explanation(row)
+    explanation.save(tmp_path / "why.png")
+    assert "selected_channels" not in explanation.to_dict()["rows"][0]
+    again = se_zoo.Explanation.load(tmp_path / "why.json")
+    assert again.method == "class_gate" and again.selected.shape[1] == 0
+    assert torch.allclose(again.heatmap, explanation.heatmap, atol=1e-4)
+
+
 def test_photos_come_from_the_data_set_unless_it_has_changed(
     done: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def _saved(method: str) -> str:
 def make_explanation(rng: random.Random, folder: Path) -> Case:
     """Write a changed file of an explanation."""
     file = folder / "why.json"
-    method = rng.choice(["contribution", "class_gate", "difference", "activation"])
+    method = rng.choice(["contribution", "affinity", "class_gate", "difference", "activation"])
     text = _saved(method)
     content: Dict[str, Any] = json.loads(text)
     kind = rng.choice(["impossible"] * 4 + ["changed"] * 5 + ["bytes"] * 2 + ["special", "none"])

@@ -73,7 +73,8 @@ def _explain_portrait(args: Explain, plan: Plan) -> None:
     model = load_on(args.model_name, args.device)
     if model.takes_clips:
         raise InvalidInputError(f"{args.model_name} takes clips: name a video.")
-    asks = args.model_name == DEFAULT_MODEL and args.method not in CLASSLESS_METHODS
+    drawn = args.method or default_method(model)
+    asks = args.model_name == DEFAULT_MODEL and drawn not in CLASSLESS_METHODS
     wanted = args.target or (DEMO_TARGETS if asks else ())
     crop = args.crop or (None if args.finds_face else DEMO_CROP)
     question = _question(args, plan, model, wanted, crop)

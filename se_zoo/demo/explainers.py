@@ -181,7 +181,7 @@ def _pictures(
         caption = f"{method.name}: every label" if method.classless else method.name
         pictures.append((Image.fromarray(explanation.overlay()[0]), caption))
     notes = (
-        "The contribution map adds up to the logit." if exact
+        "The contribution and affinity maps add up to the logit." if exact
         else "This head's contribution map does not add up to the logit."
     )  # fmt: skip
     return pictures, notes

@@ -2,47 +2,66 @@
 
 A classifier often finds its evidence in a part of an object, and its map is strong there alone.
 Cells of the same object have like features, so each cell's evidence is shared among them. Weakly
-supervised segmentation refines class activation maps in this way: by the cosine of features in SEAM
-(arXiv 2004.04581, section 3.4), by Sinkhorn's normalisation in CLIP-ES (arXiv 2212.09506,
-section 3.3). Here the features are the backbone's last ones, so nothing has to be trained and no
-other layer is read.
+supervised segmentation refines class activation maps in this way: SEAM's pixel correlation module
+by the cosine of features that it learns (arXiv 2004.04581, section 3.3), CLIP-ES by attention that
+Sinkhorn's algorithm normalises (arXiv 2212.09506). Here the features are the backbone's last ones:
+nothing is trained, and no other layer is read.
 """
 
-from typing import List, Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 
-#: Steps of Sinkhorn's normalisation. After three, a cell gets what it gives within some per cent.
+#: Steps of Sinkhorn's normalisation. After three, a cell gets what it gives within some 7 %.
 _STEPS = 3
-#: Shortest length of a cell's features that has a direction; channels have largest values of 1.
+#: Cells whose scaled features are shorter than this count as having no direction.
 _SHORTEST = 1e-3
-#: Most numbers of the matrices that are held at a time.
+#: Most numbers of the matrices of a batch that are held at a time.
 _MOST = 2**24
 
 
-def shares(features: torch.Tensor) -> torch.Tensor:
-    """Return which share of its evidence each cell gives to every cell.
+class Affinity(NamedTuple):
+    """How alike cells are, and what each gives and gets.
+
+    A cell p gives the share ``alike[p, q] * gets[q] / gives[p]`` of its evidence to the cell q.
+    These shares add up to 1.
+
+    Attributes:
+        alike: (B, P, P), symmetric, from 0 to 1.
+        gets: (B, 1, P).
+        gives: (B, 1, P).
+    """
+
+    alike: torch.Tensor
+    gets: torch.Tensor
+    gives: torch.Tensor
+
+    def share(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return N maps of each image, (B, N, P), with their evidence shared."""
+        return torch.bmm(rows / self.gives, self.alike) * self.gets
+
+
+def affinity(features: torch.Tensor) -> Affinity:
+    """Return how alike the cells of each image are.
 
     A channel is divided by its largest value in the image, so that all channels count alike, and
     its mean is subtracted. Cells are alike by the cosine of what is left; below 0 it counts as 0.
-    The matrix is then scaled so that each row adds up to 1, and each column nearly so.
+    Sinkhorn's algorithm then balances what cells give and get. The matrix has P * P numbers for an
+    image of P cells.
 
     Args:
-        features: (B, C, P), of P cells.
-
-    Returns:
-        (B, P, P): the row is the cell that gives, the column the one that gets.
+        features: (B, C, P).
     """
     largest = features.abs().amax(2, keepdim=True).clamp(min=1e-6)
     scaled = (features - features.mean(2, keepdim=True)) / largest
     unit = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=_SHORTEST)
-    alike = torch.bmm(unit.transpose(1, 2), unit).clamp(min=0)
-    # A cell without a direction keeps its evidence.
+    alike = torch.bmm(unit.transpose(1, 2), unit).clamp_(min=0)
+    # A cell without a direction is like itself, so it keeps its evidence.
     alike = torch.maximum(alike, torch.eye(alike.shape[1], device=alike.device, dtype=alike.dtype))
-    factor = alike.sum(2, keepdim=True).rsqrt()
+    gets = alike.sum(2, keepdim=True).rsqrt()
     for _ in range(_STEPS - 1):
-        factor = (factor / torch.bmm(alike, factor)).sqrt()
-    return alike * factor.transpose(1, 2) / torch.bmm(alike, factor)
+        gets = (gets / torch.bmm(alike, gets)).sqrt()
+    return Affinity(alike, gets.transpose(1, 2), torch.bmm(alike, gets).transpose(1, 2))
 
 
 def share_all(maps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -55,10 +74,14 @@ def share_all(maps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, N, *grid). Each map, and each frame of it, adds up to what it did before.
     """
-    frames = maps[:, :, None] if maps.dim() == 4 else maps  # (B, N, T, H, W)
-    rows = frames.transpose(1, 2).flatten(3)  # (B, T, N, P)
-    shared = (rows @ _shares_of_frames(features.to(maps.dtype))).transpose(1, 2)
-    return (shared[:, :, 0] if maps.dim() == 4 else shared).unflatten(-1, maps.shape[-2:])
+    given = features.to(maps.dtype)
+    if given.dim() == 4:
+        shared = affinity(given.flatten(2)).share(maps.flatten(2))
+    else:
+        frames, rows = given.transpose(1, 2), maps.transpose(1, 2)  # (B, T, C or N, H, W)
+        shared = affinity(frames.flatten(0, 1).flatten(2)).share(rows.flatten(0, 1).flatten(2))
+        shared = shared.unflatten(0, (-1, frames.shape[1])).transpose(1, 2)
+    return shared.unflatten(-1, maps.shape[-2:])
 
 
 def share(maps: torch.Tensor, features: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
@@ -72,23 +95,12 @@ def share(maps: torch.Tensor, features: torch.Tensor, counts: Sequence[int]) -> 
     Returns:
         (N, *grid).
     """
+    if len(set(counts)) > 1:
+        images = zip(maps.split(list(counts)), features.split(1), strict=True)
+        return torch.cat([share_all(rows[None], image)[0] for rows, image in images])
     cells = features.shape[-2] * features.shape[-1]
-    at_once = max(1, _MOST // (features[0, 0].numel() * cells))
-    parts = iter(maps.flatten(-2).split(list(counts)))
-    found: List[torch.Tensor] = []
-    for images in features.to(maps.dtype).split(at_once):
-        for given in _shares_of_frames(images):
-            rows = next(parts)  # (N, P), of clips (N, T, P)
-            if rows.dim() == 2:
-                found.append(rows @ given[0])
-            else:
-                found.append((rows.transpose(0, 1) @ given).transpose(0, 1))
-    return torch.cat(found).unflatten(-1, maps.shape[-2:])
-
-
-def _shares_of_frames(features: torch.Tensor) -> torch.Tensor:
-    """Return the shares of the cells of each frame, (B, T, P, P); T is 1 for images."""
-    if features.dim() == 4:
-        return shares(features.flatten(2))[:, None]
-    frames = features.transpose(1, 2)
-    return shares(frames.flatten(0, 1).flatten(2)).unflatten(0, frames.shape[:2])
+    at_once = max(1, _MOST // (features.shape[2:].numel() * cells))
+    parts = zip(
+        maps.unflatten(0, (len(counts), -1)).split(at_once), features.split(at_once), strict=True
+    )
+    return torch.cat([share_all(*part) for part in parts]).flatten(0, 1)

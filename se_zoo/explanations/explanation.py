@@ -45,7 +45,7 @@ class Explanation:
 
     Attributes:
         heatmap: (N, H, W) float32 in [0, 1] at input size, for clips (N, T, H, W). For the signed
-            methods (contribution, difference) it is the evidence for the target; see
+            methods (contribution, affinity, difference) it is the evidence for the target; see
             :attr:`evidence`.
         raw: (N, *grid) float32, the map before it is normalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit

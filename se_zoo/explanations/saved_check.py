@@ -49,7 +49,7 @@ def _check_images(images: Sequence[Any]) -> Tuple[int, int]:
     for image in images:
         image = _object("an image", image)
         logits.append(_numbers("logits", image.get("logits")))
-        gates.append(_numbers("gate", image.get("gate"), least=0))
+        gates.append(_numbers("gate", image.get("gate"), fewest=0, least=0))
         _check_channels(image, len(gates[-1]))
         if "photo" in image:
             photos += 1
@@ -106,7 +106,7 @@ def _check_rows(
         _index("target", row.get("target"), classes)
         _number("constant", row.get("constant"))
         grids.add(_shape(row.get("map")))
-        if content["method"] == "class_gate":
+        if content["method"] == "class_gate" and "rule" in row:
             _check_channels(row, channels)
         if "versus" in row:
             several = row["versus"] if isinstance(row["versus"], list) else [row["versus"]]

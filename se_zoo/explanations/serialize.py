@@ -57,7 +57,7 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
         }
         if explanation.versus is not None:
             row["versus"] = explanation.versus[n]
-        if explanation.method == "class_gate":
+        if explanation.method == "class_gate" and explanation.selected.shape[1]:
             row["selected_channels"] = explanation.selected[n].nonzero()[:, 0].tolist()
             row["rule"] = explanation.rule[n]
         rows.append(row)
@@ -67,8 +67,10 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
 def _images(explanation: "Explanation") -> List[Dict[str, Any]]:
     probabilities, predicted = explanation.probabilities, explanation.predicted
     gate = explanation.gate
-    if explanation.method == "class_gate":  # its selected channels are of the rows
+    if explanation.method == "class_gate" and gate.shape[1]:  # its own channels are of the rows
         selected, rule = select_channels(gate)
+    elif explanation.method == "class_gate":
+        selected, rule = gate > 0, ("",) * len(gate)
     else:
         selected, rule = explanation.selected, explanation.rule
     return [
@@ -125,8 +127,9 @@ def _fields(content: Dict[str, Any]) -> Dict[str, Any]:
     method, normalize = content["method"], content["normalize"]
     gate = torch.tensor([image["gate"] for image in images], dtype=torch.float32)
     of = rows if method == "class_gate" else images
-    selected = torch.zeros(len(of), gate.shape[1], dtype=torch.bool)
-    for n, each in enumerate(of):
+    known = all("rule" in each for each in of)  # not of class-gate maps of `se-zoo predict`
+    selected = torch.zeros(len(of), gate.shape[1] if known else 0, dtype=torch.bool)
+    for n, each in enumerate(of if known else ()):
         selected[n, each["selected_channels"]] = True
     versus = None
     if "versus" in rows[0]:
@@ -141,7 +144,7 @@ def _fields(content: Dict[str, Any]) -> Dict[str, Any]:
         "logits": torch.tensor([image["logits"] for image in images], dtype=torch.float32),
         "gate": gate,
         "class_gate": None,
-        "selection": Selection(selected, tuple(each["rule"] for each in of)),
+        "selection": Selection(selected, tuple(each.get("rule", "") for each in of)),
         "image_index": torch.tensor([row["image"] for row in rows]),
         "target": tuple(row["target"] for row in rows),
         "versus": versus,

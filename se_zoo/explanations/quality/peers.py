@@ -128,7 +128,7 @@ def peer_explain(
         InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens only,
             unless the method is one of :data:`ANY_HEAD`.
     """
-    ours = explain(model, images, target)
+    ours = explain(model, images, target, "contribution")
     if ours.weights in CLASS_TOKEN_WEIGHTS and method not in ANY_HEAD:
         raise InvalidInputError(
             f"The head reads class tokens only and ignores the grid after the gate, so {method} "
