@@ -217,7 +217,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 heatmaps an image" in capsys.readouterr().out
     facts = {p.key: json.loads(p.value) for p in onnx.load(str(out)).metadata_props}
     assert facts["targets"] == [31, 15] and facts["labels"][31] == "Smiling"
-    assert facts["multi_label"] is True and facts["method"] == "affinity"
+    assert facts["multi_label"] is True and facts["method"] == "class_gate"
     assert facts["input_size"] == [3, 128, 104] and facts["interpolation"]
     model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
     images = inputs(model, 4)

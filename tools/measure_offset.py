@@ -26,8 +26,6 @@ from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder, sha256_of
 from se_zoo.provenance import provenance
 
-#: Map that the models of the zoo draw by default (docs/evidence.md).
-MAP_METHOD = "affinity"
 #: Photos to explain, and others on which the stored offset is checked.
 PHOTOS = 200
 
@@ -68,12 +66,17 @@ def measure(name: str, data: Path) -> Dict[str, Any]:
     }
 
 
+def default_map(model_args: Dict[str, Any]) -> str:
+    """Return the map that lies best on the evidence for a kind of model (docs/evidence.md)."""
+    return "class_gate" if model_args.get("multi_label") else "affinity"
+
+
 def store(name: str, found: Dict[str, Any]) -> None:
     """Write the figures beside the card, and offset and default map into the packaged config."""
     write_json(cards_folder() / name / "offset.json", found)
     config_file = hub_folder(name) / "config.json"
     config = json.loads(config_file.read_text("utf-8"))
-    own = {"map_offset": found["offset"], "map_method": MAP_METHOD}
+    own = {"map_offset": found["offset"], "map_method": default_map(config["model_args"])}
     config["model_args"] = {**config["model_args"], **own}
     write_json(config_file, config)
 
