@@ -1,0 +1,112 @@
+"""Measure whether the gate alone predicts the labels, without the features behind it.
+
+A gate that reads the label from the image passes it on to the classifier, whatever the features
+show. The prediction is right, and the maps say little of why: they draw the features, and what the
+gate read has no place in them (the encoding problem of arXiv 2103.01890).
+"""
+
+from typing import List, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import InvalidInputError
+from ..explanations.eval_mode import in_eval_mode
+from ..explanations.se_model import backbone_features, check_images, check_model
+from ..layers.grid import Features, take
+from ..statistics import weighted_average_precision
+
+#: Least number of images: with fewer, average precision is mostly chance.
+LEAST = 64
+#: The gate alone keeps most of the score: above this share, a run prints a warning.
+MOST = 0.5
+_BATCH = 16
+
+
+class GateAlone(NamedTuple):
+    """Average precision with and without the features of the image, mean over the labels.
+
+    Attributes:
+        whole: That of the model.
+        alone: That of the gate times the mean features of all images.
+        chance: That of random answers: the mean share of images with the label.
+        images: Number of images.
+    """
+
+    whole: float
+    alone: float
+    chance: float
+    images: int
+
+    @property
+    def kept(self) -> float:
+        """Share of the model's gain over chance that the gate alone keeps; 0 without a gain."""
+        gain = self.whole - self.chance
+        return max(0.0, (self.alone - self.chance) / gain) if gain > 0 else 0.0
+
+
+@torch.no_grad()
+def measure_gate_alone(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> GateAlone:
+    """Measure what a model predicts from its gate alone.
+
+    The gated features of each image are replaced by its gate times the mean features of all images,
+    so that the gate is all that the classifier learns of the image.
+
+    Args:
+        model: Model with an SE head; it is not changed.
+        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W); 64 or more.
+        targets: Class of each image, (B,), or attributes of 0 and 1, (B, K).
+
+    Returns:
+        Average precisions. Labels that all or none of the images have are left out.
+
+    Raises:
+        InvalidInputError: If there are too few images, or none differ in their labels.
+    """
+    if len(images) < LEAST:
+        raise InvalidInputError(f"{len(images)} images are too few; give {LEAST} or more.")
+    batch = check_images(model, images)
+    with in_eval_mode(model) as still:
+        se_model = check_model(still)
+        gates, logits, mean = [], [], None
+        for part in batch.split(_BATCH):
+            native = backbone_features(se_model, part)
+            gates.append(se_model.gate(native))
+            logits.append(se_model.classify(se_model.gated(native, gates[-1])))
+            sums = [entry.sum(0, keepdim=True) / len(batch) for entry in _entries(native)]
+            mean = sums if mean is None else [a + b for a, b in zip(mean, sums, strict=True)]
+        assert mean is not None
+        constant = mean[0] if isinstance(native, torch.Tensor) else mean
+        one = torch.zeros(1, dtype=torch.long, device=batch.device)
+        alone = [
+            se_model.classify(se_model.gated(take(constant, one.expand(len(gate))), gate))
+            for gate in gates
+        ]
+    return _compared(torch.cat(logits), torch.cat(alone), targets, se_model.is_multi_label())
+
+
+def _entries(features: Features) -> List[torch.Tensor]:
+    """Return the tensors of a backbone's features."""
+    return [features] if isinstance(features, torch.Tensor) else features
+
+
+def _compared(
+    whole: torch.Tensor, alone: torch.Tensor, targets: torch.Tensor, multi_label: bool
+) -> GateAlone:
+    """Return the average precisions of logits (N, K)."""
+    truth = (targets if multi_label else F.one_hot(targets, whole.shape[1])).bool().cpu()
+    known = truth.any(0) & ~truth.all(0)
+    if not known.any():
+        raise InvalidInputError("all images have the same labels; give images that differ.")
+    truth, once = truth[:, known], torch.ones(1, len(truth), dtype=torch.float64)
+    found = []
+    for logits in (whole, alone):
+        scores = logits.double().cpu()
+        scores = (scores if multi_label else scores.softmax(1))[:, known]
+        each = [
+            weighted_average_precision(truth[:, k], scores[:, k], once)
+            for k in range(truth.shape[1])
+        ]
+        found.append(float(torch.cat(each).mean()))
+    return GateAlone(*found, float(truth.double().mean()), len(truth))
