@@ -2,8 +2,9 @@
 
     SE_ZOO_DATA=/path/to/data python -m benchmarks.gate_alone
 
-Run time: a minute. The images are evenly spaced over CelebA's validation part. The gated features
-of each are replaced by its gate times the mean features of all; see `se_zoo.train.gate_alone`.
+Run time: a minute. The images are evenly spaced over CelebA's validation part. For the gate alone,
+features are replaced by their mean over all images; for the features alone, gates are; see
+`se_zoo.train.gate_alone`.
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ def measure(given: Measure) -> GateAlone:
 if __name__ == "__main__":
     found = measure(tyro.cli(Measure, description=__doc__))
     print(
-        f"average precision {found.whole:.3f}, gate alone {found.alone:.3f}, chance "
-        f"{found.chance:.3f}: it keeps {found.kept:.1%}; {found.images} images"
+        f"average precision {found.whole:.3f}, gate alone {found.alone:.3f} (keeps "
+        f"{found.kept:.0%}), features alone {found.features:.3f}, chance {found.chance:.3f}; "
+        f"{found.images} images"
     )

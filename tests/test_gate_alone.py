@@ -67,14 +67,15 @@ def labelled(count: int, seed: int = 0) -> Tuple[torch.Tensor, torch.Tensor]:
 def test_a_gate_that_decides_keeps_all_of_the_score() -> None:
     images, truth = labelled(96)
     found = measure_gate_alone(OneLabel(reads=1, by_gate=True), images, truth)
-    assert found.whole == found.alone == found.kept == 1
+    assert found.whole == found.alone == found.kept == 1 and found.decides
+    assert found.features == found.chance, "the features that are read are those of all images"
     assert found.chance == pytest.approx(1 / 3) and found.images == 96
 
 
 def test_a_constant_gate_keeps_nothing() -> None:
     images, truth = labelled(96)
     found = measure_gate_alone(OneLabel(reads=0, by_gate=False), images, truth)
-    assert found.whole == 1 and found.kept == 0
+    assert found.whole == found.features == 1 and found.kept == 0 and not found.decides
     assert found.alone == pytest.approx(found.chance), "all images have the same answer"
 
 
@@ -84,6 +85,13 @@ def test_mean_features_are_those_of_all_images_whatever_the_batch() -> None:
     model = OneLabel(reads=0, by_gate=True)  # gate times the mean of the first channel, below 0
     found = measure_gate_alone(model, images[order], truth[order])
     assert found.whole == 1 and found.alone < found.chance and found.kept == 0
+
+
+def test_a_gate_that_repeats_what_the_features_say_does_not_decide() -> None:
+    images, truth = labelled(96)
+    images[:, 0] += 1.5  # so that the mean of the first channel is positive
+    found = measure_gate_alone(OneLabel(reads=0, by_gate=True), images, truth)
+    assert found.features == found.alone == found.kept == 1 and not found.decides
 
 
 def test_exclusive_classes_are_scored_by_their_probabilities(plain: Any) -> None:
@@ -133,4 +141,4 @@ def test_a_run_stores_the_figure_and_warns_if_the_gate_decides(
     assert summary["gate_alone"]["kept"] == by_gate
     assert "valid" in summary["gate_alone_from"]
     assert warned.count("\n") == by_gate
-    assert ("keeps 100% of the average precision (1.000 of 1.000" in warned) == by_gate
+    assert ("keeps 100% of the model's gain" in warned) == by_gate

@@ -19,7 +19,7 @@ from .batch_norm import BATCHES, unfold_norms
 from .clip_samples import clip_transforms
 from .config import Config
 from .evaluate import evaluate, in_memory_format
-from .gate_alone import LEAST, MOST, measure_gate_alone
+from .gate_alone import LEAST, measure_gate_alone
 from .loss import apply_mixup, make_loss
 from .metrics import thresholded
 from .model import build_model, model_args
@@ -193,11 +193,12 @@ class ClassifierTrainer(Trainer):
             found = measure_gate_alone(model, *samples)
         except InvalidInputError as error:  # too few samples
             return {"gate_alone": None, "gate_alone_from": f"none: {error}"}
-        if found.kept > MOST:
+        if found.decides:
             print(
-                f"warning: the gate alone keeps {found.kept:.0%} of the average precision "
-                f"({found.alone:.3f} of {found.whole:.3f}, chance {found.chance:.3f}). Maps do not "
-                "show what the gate reads from an image, so they hide most of the evidence.",
+                f"warning: the gate alone keeps {found.kept:.0%} of the model's gain over chance "
+                f"(average precision {found.alone:.3f} of {found.whole:.3f}; features alone "
+                f"{found.features:.3f}, chance {found.chance:.3f}). Maps do not show what the gate "
+                "reads from an image, so they miss most of the evidence.",
                 file=sys.stderr,
             )
         return {
@@ -205,7 +206,7 @@ class ClassifierTrainer(Trainer):
                 k: round(v, 5) for k, v in {**found._asdict(), "kept": found.kept}.items()
             },
             "gate_alone_from": f"average precision of {split} samples, with the mean features of "
-            "all samples behind the gate of each",
+            "all samples (alone), and with their mean gate (features)",
         }
 
     def _measure_offset(self, model: Any) -> Dict[str, Any]:
