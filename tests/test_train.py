@@ -317,6 +317,7 @@ def test_every_option_is_tested() -> None:
         "pretrained",  # needs the Hub
         "drop_path_rate",  # test_stochastic_depth
         "freeze_backbone", "freeze_norms",  # test_frozen_runs
+        "l1_classifier",  # test_classifier_l1
         "output", "overwrite", "resume", "init", "workers", "dry_run", "trackers",  # their own
         "mean", "std", "args",  # test_arguments_of_the_architecture
         "save_every", "keep", "log_every", "best",  # test_what_is_written_when

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import torch
@@ -18,6 +19,7 @@ from .batch_norm import BATCHES, unfold_norms
 from .clip_samples import clip_transforms
 from .config import Config
 from .evaluate import evaluate, in_memory_format
+from .gate_alone import LEAST, measure_gate_alone
 from .loss import apply_mixup, make_loss
 from .metrics import thresholded
 from .model import build_model, model_args
@@ -177,13 +179,42 @@ class ClassifierTrainer(Trainer):
         }
 
     def measure_maps(self, model: Any) -> Dict[str, Any]:
-        """Measure on validation samples how far the maps lie beside the evidence.
+        """Measure on validation samples where the maps lie, and what the gate alone predicts."""
+        if not self.config.model.se:
+            return {}
+        return {**self._measure_offset(model), **self._measure_gate(model)}
+
+    def _measure_gate(self, model: Any) -> Dict[str, Any]:
+        """Measure what the gate alone predicts; print a warning if that is most of the answer."""
+        split = self.config.data.splits[1]
+        count = 256 if self.config.data.noun == "image" else LEAST
+        samples = loader.sample_inputs(self.tables[split], self.transforms[1], count)
+        try:
+            found = measure_gate_alone(model, *samples)
+        except InvalidInputError as error:  # too few samples
+            return {"gate_alone": None, "gate_alone_from": f"none: {error}"}
+        if found.decides:
+            print(
+                f"warning: the gate alone keeps {found.kept:.0%} of the model's gain over chance "
+                f"(average precision {found.alone:.3f} of {found.whole:.3f}; features alone "
+                f"{found.features:.3f}, chance {found.chance:.3f}). Maps do not show what the gate "
+                "reads from an image, so they miss most of the evidence.",
+                file=sys.stderr,
+            )
+        return {
+            "gate_alone": {
+                k: round(v, 5) for k, v in {**found._asdict(), "kept": found.kept}.items()
+            },
+            "gate_alone_from": f"average precision of {split} samples, with the mean features of "
+            "all samples (alone), and with their mean gate (features)",
+        }
+
+    def _measure_offset(self, model: Any) -> Dict[str, Any]:
+        """Measure how far the maps lie beside the evidence.
 
         Only sideways, and only if mirrored samples are trained on: a model need not know samples
         upside down.
         """
-        if not self.config.model.se:
-            return {}
         model.map_offset = (0.0, 0.0)  # the architecture may have that of the zoo's weights
         if not self.config.augment.hflip:
             return {"map_offset": None, "map_offset_from": "none: --augment.hflip is 0"}

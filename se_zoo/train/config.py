@@ -248,6 +248,10 @@ class OptimConfig:
     """Train the SE block and the classifier alone; the rest stays as it was loaded."""
     freeze_norms: bool = False
     """Keep the BatchNorms in eval mode, with the statistics that were loaded."""
+    l1_classifier: Annotated[float, Range(0, 1000)] = 0.0
+    """Weight of an L1 penalty on the classifier, such as 0.003, so that few channels carry the
+    evidence for a class; for cached features only (squeeze_only.py). The classifier then has no
+    weight decay."""
     class_balance: bool = False
     """Give rare labels more weight, at most tenfold: the positives of an attribute by the ratio of
     negatives to positives, a class by the inverse of its frequency."""

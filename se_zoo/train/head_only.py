@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Set, Tuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ..errors import InvalidInputError
 from ..files import write_json
 from ..models.save_model import fp16_state
 from . import loader
+from .classifier_l1 import check_l1, classifier_l1
 from .classify import ClassifierTrainer, ClipTrainer
 from .preflight import AnyTable
 
@@ -31,11 +32,15 @@ class _HeadOnly(nn.Module):
     """A model that takes the result of its own ``forward_features``.
 
     Only the SE block and the classifier learn.
+
+    Args:
+        model: The model.
+        l1: Whether the classifier has an L1 penalty, and so no weight decay.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, l1: bool = False):
         super().__init__()
-        self.model = model
+        self.model, self.l1 = model, l1
         model.requires_grad_(False)
         for part in (model.se, model.get_classifier()):  # type: ignore[operator]
             part.requires_grad_(True)
@@ -43,6 +48,11 @@ class _HeadOnly(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of the backbone's features."""
         return self.model.forward_head(features)  # type: ignore[operator]
+
+    def no_weight_decay(self) -> Set[str]:
+        """Return the names of parameters without weight decay, as timm's models do."""
+        weight = self.model.get_classifier().weight  # type: ignore[operator,union-attr]
+        return {n for n, p in self.named_parameters() if self.l1 and p is weight}
 
     def train(self, mode: bool = True) -> "_HeadOnly":
         """Set the training mode, as in torch, but keep the statistics of the BatchNorms."""
@@ -108,7 +118,15 @@ class HeadTrainer(ClassifierTrainer):
                 "cached features are not in channels_last; add --run.no-channels-last."
             )
         model.load_state_dict(fp16_state(model))
-        return _HeadOnly(model)
+        l1 = self.config.optim.l1_classifier > 0
+        if l1:
+            check_l1(model, self.plan.batch_size)
+        return _HeadOnly(model, l1)
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Return the loss of a batch (features, targets), with the penalty on the classifier."""
+        found, l1 = super().loss(batch), self.config.optim.l1_classifier
+        return found + l1 * classifier_l1(self.unwrap(self.raw_model), batch[0]) if l1 else found
 
     def open_tables(self) -> Dict[str, AnyTable]:
         """Open the splits; with ``--data.broken skip`` without the images that cannot be read."""

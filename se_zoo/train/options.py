@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
 
 
 #: Options of the optimiser that came later; left out where they are not used.
-_LATER_OPTIONS = ("freeze_backbone", "freeze_norms")
+_LATER_OPTIONS = ("freeze_backbone", "freeze_norms", "l1_classifier")
 
 
 def result_options(

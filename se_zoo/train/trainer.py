@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast, broadcast_object_list
 
 from .. import provenance
+from ..errors import InvalidInputError
 from . import schedule
 from .batch_norm import batch_norms, folded_norms, freeze_norms
 from .config import AnyConfig
@@ -170,7 +171,17 @@ class Trainer:
         """Make what turns samples into the model's input; the model is on its device by now."""
 
     def wrap(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Return the module to train: the model itself, or a wrapper that trains a part of it."""
+        """Return the module to train: the model itself, or a wrapper that trains a part of it.
+
+        Raises:
+            InvalidInputError: If an option needs cached features.
+        """
+        if self.config.optim.l1_classifier:
+            raise InvalidInputError(
+                "--optim.l1-classifier is for heads that are trained on cached features; leave it "
+                "at 0 here, and train this run's head again: recipes/squeeze_only.py (of clips: "
+                f"squeeze_clips.py) --run.init {self.config.run.output}."
+            )
         return model
 
     def unwrap(self, trained: torch.nn.Module) -> torch.nn.Module:

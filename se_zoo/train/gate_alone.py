@@ -1,0 +1,123 @@
+"""Measure whether the gate alone predicts the labels, without the features behind it.
+
+A gate that reads the label from the image passes it on to the classifier, whatever the features
+show. The prediction is right, and the maps say little of why: they draw the features, and what the
+gate read has no place in them (the encoding problem of arXiv 2103.01890). It is no problem where
+the features alone say the same.
+"""
+
+from typing import List, NamedTuple, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import InvalidInputError
+from ..explanations.eval_mode import in_eval_mode
+from ..explanations.se_model import backbone_features, check_images, check_model
+from ..layers.grid import Features, take
+from ..statistics import weighted_average_precision
+
+#: Least number of images: with fewer, average precision is mostly chance.
+LEAST = 64
+#: The gate alone keeps most of the score: above this share.
+MOST = 0.5
+_BATCH = 16
+
+
+class GateAlone(NamedTuple):
+    """Average precision with and without the gate and the features, mean over the labels.
+
+    Attributes:
+        whole: That of the model.
+        alone: That of each image's gate times the mean features of all images.
+        features: That of each image's features times the mean gate of all images.
+        chance: That of random answers: the mean share of images with the label.
+        images: Number of images.
+    """
+
+    whole: float
+    alone: float
+    features: float
+    chance: float
+    images: int
+
+    @property
+    def kept(self) -> float:
+        """Share of the model's gain over chance that the gate alone keeps; 0 without a gain."""
+        gain = self.whole - self.chance
+        return max(0.0, (self.alone - self.chance) / gain) if gain > 0 else 0.0
+
+    @property
+    def decides(self) -> bool:
+        """Whether the gate alone keeps most of the score, and more than the features alone."""
+        return self.kept > MOST and self.alone > self.features
+
+
+@torch.no_grad()
+def measure_gate_alone(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> GateAlone:
+    """Measure what a model predicts from its gate alone.
+
+    The gated features of each image are replaced by its gate times the mean features of all images,
+    so that the gate is all that the classifier learns of the image; and by its features times the
+    mean gate.
+
+    Args:
+        model: Model with an SE head; it is not changed.
+        images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W); 64 or more.
+        targets: Class of each image, (B,), or attributes of 0 and 1, (B, K).
+
+    Returns:
+        Average precisions. Labels that all or none of the images have are left out.
+
+    Raises:
+        InvalidInputError: If there are too few images, or none differ in their labels.
+    """
+    if len(images) < LEAST:
+        raise InvalidInputError(f"{len(images)} images are too few; give {LEAST} or more.")
+    parts = check_images(model, images).split(_BATCH)
+    with in_eval_mode(model) as still:
+        se_model = check_model(still)
+        gates, whole, mean = [], [], None
+        for part in parts:
+            native = backbone_features(se_model, part)
+            gates.append(se_model.gate(native))
+            whole.append(se_model.classify(se_model.gated(native, gates[-1])))
+            sums = [entry.sum(0, keepdim=True) / len(images) for entry in _entries(native)]
+            mean = sums if mean is None else [a + b for a, b in zip(mean, sums, strict=True)]
+        assert mean is not None
+        constant = mean[0] if isinstance(native, torch.Tensor) else mean
+        mean_gate = torch.cat(gates).mean(0)
+        alone, features = [], []
+        for part, gate in zip(parts, gates, strict=True):
+            same = take(constant, torch.zeros(len(gate), dtype=torch.long, device=gate.device))
+            alone.append(se_model.classify(se_model.gated(same, gate)))
+            native = backbone_features(se_model, part)  # again: all of them may not fit into memory
+            features.append(se_model.classify(se_model.gated(native, mean_gate.expand_as(gate))))
+        multi_label = se_model.is_multi_label()
+    logits = [torch.cat(parts) for parts in (whole, alone, features)]
+    return _compared(logits, targets, multi_label)
+
+
+def _entries(features: Features) -> List[torch.Tensor]:
+    """Return the tensors of a backbone's features."""
+    return [features] if isinstance(features, torch.Tensor) else features
+
+
+def _compared(found: Sequence[torch.Tensor], targets: torch.Tensor, multi_label: bool) -> GateAlone:
+    """Return the average precisions of the whole model's logits (N, K), and of the others'."""
+    truth = (targets if multi_label else F.one_hot(targets, found[0].shape[1])).bool().cpu()
+    known = truth.any(0) & ~truth.all(0)
+    if not known.any():
+        raise InvalidInputError("all images have the same labels; give images that differ.")
+    truth, once = truth[:, known], torch.ones(1, len(truth), dtype=torch.float64)
+    means = []
+    for logits in found:
+        scores = logits.double().cpu()
+        scores = (scores if multi_label else scores.softmax(1))[:, known]
+        each = [
+            weighted_average_precision(truth[:, k], scores[:, k], once)
+            for k in range(truth.shape[1])
+        ]
+        means.append(float(torch.cat(each).mean()))
+    return GateAlone(*means, float(truth.double().mean()), len(truth))
