@@ -47,9 +47,10 @@ def test_with_several_classes_the_control_is_worse(name: str) -> None:
         for row in results.rows_of(results.load("objects"), name)
         if row["method"] == "activation" and row["measure"] in report.QUALITY
     }
-    for measure in ("pointing", "energy", "insertion", "road"):
+    for measure in ("pixel_ap", "pointing", "mask_iou", "energy"):
         assert marks[measure] == "-", measure
-    assert marks["deletion"] in ("-", "")
+    # Measured on few of the cases.
+    assert all(marks[measure] in ("-", "") for measure in ("insertion", "deletion", "road"))
 
 
 @pytest.mark.parametrize("name", results.PRESETS)
