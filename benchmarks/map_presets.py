@@ -93,11 +93,11 @@ class Objects(Bench):
     settings: Settings = field(default_factory=lambda: Settings(steps=10, shares=(0.5,)))
     model: str = "se_zoo/tf_efficientnet_lite0_in1k"
     """A model that was trained on ImageNet-1k."""
-    mosaics: int = 16
+    mosaics: int = 12
     """Mosaics of nine photos, each explained for three of them."""
-    like_mosaics: int = 16
+    like_mosaics: int = 12
     """Mosaics of four photos whose classes are like each other."""
-    singles: int = 64
+    singles: int = 48
     """Photos that are pasted on a blurred other photo."""
     cell: int = 96
     """Side of a photo in the pictures, in pixels."""

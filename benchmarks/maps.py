@@ -10,7 +10,7 @@ r"""Measure how good the explanations are, beside the methods of other libraries
     ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \
         -m benchmarks.maps faces                                   # the same figures
 
-Run time: faces 28 minutes on one core, about 14 on two; objects 21 minutes on one core; cost an
+Run time: faces 28 minutes on one core, about 14 on two; objects about half an hour on one; cost an
 hour. The same command continues a stopped run.
 Results: benchmarks/results/README.md.
 

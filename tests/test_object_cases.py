@@ -72,7 +72,7 @@ def test_photos_are_right_confident_and_one_of_each_class(photos: Any) -> None:
 
 
 def test_mosaics_hold_nine_classes_and_explain_three(photos: Any) -> None:
-    made = object_cases.mosaic_cases("mosaics", photos, 2)
+    made: Any = object_cases.mosaic_cases("mosaics", photos, 2)
     assert made.images == [0, 0, 0, 1, 1, 1] and made.cases.images.shape[2:] == (3 * CELL,) * 2
     cells = [region.nonzero()[0].tolist() for region in made.cases.regions]
     places = [y // CELL * 3 + x // CELL for y, x in cells]
@@ -93,14 +93,14 @@ def test_like_classes_are_near_by_the_classifiers_weights(photos: Any) -> None:
     groups = object_cases.alike(weights, 4)
     assert [sorted(group) for group in groups] == [[0, 2, 5, 7], [1, 4, 6, 8]]
     assert object_cases.alike(weights[:3], 4) == []
-    made = object_cases.like_class_cases("like", photos, 1)
+    made: Any = object_cases.like_class_cases("like", photos, 1)
     expected = object_cases.alike(photos.model.get_classifier().weight[photos.classes], 4)[0]
     assert made.cases.targets.tolist() == photos.classes[expected].tolist()
     assert made.images == [0] * 4 and made.cases.regions.sum(0).eq(1).all()
 
 
 def test_single_photos_lie_sharp_on_a_blurred_other_one(photos: Any) -> None:
-    made = object_cases.single_cases("single", photos, 12)
+    made: Any = object_cases.single_cases("single", photos, 12)
     images, regions = made.cases.images, made.cases.regions
     assert images.shape == (12, 3, 80, 80) and made.images == list(range(12))
     assert made.cases.targets.tolist() == photos.classes[:12].tolist()
@@ -151,6 +151,6 @@ def test_objects_of_the_sample(data_dir: Path) -> None:
     """The sets of the preset, made of photos of ImageNet; among the most alike are four dogs."""
     sets = {found.name: found for found in Objects(mosaics=2, like_mosaics=3, singles=2).sets()}
     assert [len(found.groups) for found in sets.values()] == [6, 12, 2]
-    labels = sets["like_classes"].model.class_labels()
+    labels: Any = sets["like_classes"].model.class_labels()  # type: ignore[operator]
     named = [labels[target] for target in sets["like_classes"].cases.targets.tolist()]
     assert sum("schnauzer" in name for name in named) == 3
