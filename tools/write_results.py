@@ -318,6 +318,8 @@ def main(options: Write) -> None:
     rows = [row for content in contents for row in content["rows"]]
     methods = list(dict.fromkeys(m for content in contents for m in methods_of(content)))
     report.draw_quality(rows, methods, RESULTS / "quality.png")
+    # A plot has few colours: this makes the file much smaller.
+    Image.open(RESULTS / "quality.png").convert("RGB").quantize(64).save(RESULTS / "quality.png")
     cost_report.draw_cost(load("cost")["rows"], RESULTS / "cost.png")
     _draw_parity(RESULTS / "parity.png")
     if options.portrait:
