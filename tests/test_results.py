@@ -80,7 +80,7 @@ def test_our_map_is_gradcam_behind_the_gate() -> None:
 def test_the_promised_cost() -> None:
     """Of images at batch 8, where a turn is long enough to be timed, and of memory."""
     for row in results.load("cost")["rows"]:
-        plain, ours = (row["sides"][side] for side in ("plain", "affinity"))
+        plain, ours = (row["sides"][side] for side in ("plain", "contribution"))
         if row["batch"] == 8:
             assert ours["ratio"] <= 1.05 and ours["mb"] <= 1.1 * plain["mb"]
             assert row["sides"]["grad-cam/GradCAM"]["ratio"] >= 2 * ours["ratio"]
