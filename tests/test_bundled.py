@@ -49,7 +49,8 @@ def test_damaged_file_in_the_package_is_refused(tmp_path: Path) -> None:
 def test_bundled_model_is_what_was_promised(model: Any) -> None:
     assert list(model.class_labels()) == list(CELEBA_ATTRIBUTES)
     assert model.is_multi_label() and model.se_args["gate"] == "sigmoid"
-    explanation = model.explain(torch.zeros(1, 3, 128, 104), target="Smiling")
+    assert model.map_method == "class_gate"
+    explanation = model.explain(torch.zeros(1, 3, 128, 104), "Smiling", "contribution")
     assert min(explanation.native_grid) >= 7
     assert explanation.exact
 
@@ -91,11 +92,12 @@ def test_every_packaged_model_is_sound(name: str) -> None:
     config = json.loads((ROOT / "hub_cards" / name / "hub" / "config.json").read_text())
     assert list(model.class_labels()) == config["label_names"]
     explanation = model.explain(*model.example_inputs().values())
+    assert explanation.method == config["model_args"]["map_method"]
     card = (ROOT / "hub_cards" / name / "hub" / "README.md").read_text()
     if isinstance(explanation, se_zoo.SpeakerExplanation):
         assert explanation.gate_trained
     else:
-        assert explanation.exact
+        assert model.has_exact_maps()
         same = bool((explanation.gate == explanation.gate[0, 0]).all())
         assert same == ("The gate was not trained" in card)
 

@@ -96,7 +96,7 @@ def test_probabilities_are_torchs_and_every_method_is_drawn(served: Served) -> N
         assert entry["confidence"] == pytest.approx(share, abs=1e-4)
     captions = [picture["caption"].split(":")[0] for picture in gallery]
     assert captions == ["the photo", *METHODS]
-    assert notes.startswith("**Eyeglasses ") and "adds up to the logit" in notes
+    assert notes.startswith("**Eyeglasses ") and "contribution and affinity maps add up" in notes
     order = [labels[i] for i in wanted.probabilities[0].argsort(descending=True).tolist()]
     likeliest = next(label for label in order if label != "Eyeglasses")
     assert f"compares it with {likeliest}" in notes

@@ -82,7 +82,7 @@ def test_command_line_page_has_every_option_of_every_command() -> None:
 
 def test_command_line_page_has_help_and_default_of_an_option() -> None:
     page = site_pages.cli_page()
-    assert "`--method` `{contribution," in page and "Default: `contribution`" in page
+    assert "`--method` `{None,contribution," in page and "Default: `auto`" in page
     assert "`--private`, `--no-private`\n: Make a new repository private.\n" in page
 
 

@@ -427,7 +427,7 @@ def test_cost(
         cost.run_cost(given)
         (row,) = json.loads((tmp_path / "cost" / "cost.json").read_text())["rows"]
         sides = row["sides"]
-        assert list(sides) == ["plain", "gate", "contribution", "support", *given.peers]
+        assert list(sides) == ["plain", "gate", "contribution", "affinity", "support", *given.peers]
         assert sides["plain"]["ratio"] == 1 and sides["grad-cam/ScoreCAM"]["ratio"] > 5
         assert (tmp_path / "cost" / "cost.png").is_file()
         assert "| contribution | x" in capsys.readouterr().out

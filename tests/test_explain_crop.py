@@ -63,7 +63,8 @@ def test_region_of_a_crop_is_in_the_photos_own_pixels(
 
 def test_saved_crop_is_drawn_again_on_the_whole_photo(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
-    run(photo, "--crop", 100, 20, 200, 140, "--target", "Smiling", "--out", out, "--quiet")
+    asked = ("--target", "Smiling", "--method", "contribution")
+    run(photo, "--crop", 100, 20, 200, 140, *asked, "--out", out, "--quiet")
     with Image.open(photo) as image:
         picture: Any = Explanation.load(out).overlay([image.convert("RGB")])[0].astype(int)
     coloured = (picture.max(2) - picture.min(2)) > 0
