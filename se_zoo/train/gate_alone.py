@@ -120,4 +120,5 @@ def _compared(found: Sequence[torch.Tensor], targets: torch.Tensor, multi_label:
             for k in range(truth.shape[1])
         ]
         means.append(float(torch.cat(each).mean()))
-    return GateAlone(*means, float(truth.double().mean()), len(truth))
+    whole, alone, features = means
+    return GateAlone(whole, alone, features, float(truth.double().mean()), len(truth))
