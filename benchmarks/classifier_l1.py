@@ -24,12 +24,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 from benchmarks.face_cases import celeba_part_cases
 from benchmarks.map_cases import CaseSet, read_images, sample, transform_of
 from benchmarks.map_report import Bootstrap
-from se_zoo.explanations import quality
 from se_zoo.explanations.quality.cases import draw
+from se_zoo.explanations.quality.compare import score_regions
 from se_zoo.files import write_json
 from se_zoo.models.load_model import load_model
 from se_zoo.provenance import provenance
-from se_zoo.statistics import weighted_average_precision
+from se_zoo.statistics import average_precisions
 from se_zoo.train.classifier_l1 import classifier_l1
 
 METHODS = ("contribution", "class_gate")
@@ -120,14 +120,9 @@ def scores_of(model: torch.nn.Module, found: CaseSet, method: str) -> Dict[str, 
     scores: Dict[str, List[float]] = {name: [] for name in MEASURES}
     for start in range(0, len(found.groups), 32):
         cases = found.cases.some(range(start, min(start + 32, len(found.groups))))
-        drawn = draw(model, cases, method)
-        assert cases.regions is not None
-        where = cases.regions, cases.known
-        hits = quality.pointing_game(drawn.raw, cases.regions, known=cases.known)
-        energy = quality.energy_in_region(drawn.heatmap, *where).nan_to_num(0.0)
-        precision = quality.pixel_average_precision(drawn.raw, *where)
-        for name, values in zip(MEASURES, (precision, hits.float(), energy), strict=True):
-            scores[name] += values.tolist()
+        measured = score_regions(cases, draw(model, cases, method))
+        for name in MEASURES:
+            scores[name] += measured[name]
     return scores
 
 
@@ -149,13 +144,9 @@ def facts_of(model: Any, split: Split) -> Dict[str, float]:
     features, truth = split
     logits = model.forward_head(features[:, :, None, None])
     once = torch.ones(1, len(logits), dtype=torch.float64)
-    each = [
-        weighted_average_precision(truth[:, k] > 0, logits[:, k], once)
-        for k in range(logits.shape[1])
-    ]
     sigma = (features * model.se.excite(features)).std(0)
     return {
-        "average_precision": float(torch.cat(each).mean()),
+        "average_precision": float(average_precisions(truth > 0, logits, once).mean()),
         "channels": channels_of_most(model.get_classifier().weight, sigma),
     }
 

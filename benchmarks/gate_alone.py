@@ -14,6 +14,7 @@ import tyro
 from timm.data.config import resolve_data_config
 
 from benchmarks.map_cases import read_images, sample
+from benchmarks.maps import evenly_spaced
 from se_zoo.models.load_model import load_model
 from se_zoo.train.gate_alone import GateAlone, measure_gate_alone
 from se_zoo.transform import evaluation_transform
@@ -33,7 +34,7 @@ def measure(given: Measure) -> GateAlone:
     """Return the average precisions of the model and of its gate alone."""
     model = load_model(given.model)
     pictures, table = read_images(sample("celeba46k", "valid.parquet"))
-    rows = [n * len(pictures) // given.images for n in range(given.images)]
+    rows = evenly_spaced(given.images, len(pictures))
     transform = evaluation_transform(resolve_data_config(model=model))
     images = torch.stack([transform(pictures[n]) for n in rows])
     labels = list(model.class_labels())  # type: ignore[arg-type]

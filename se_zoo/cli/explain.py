@@ -19,6 +19,10 @@ import tyro
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
+#: Maps of image and clip models; `explanations/methods.py` would import torch.
+MapMethod = Literal[
+    "contribution", "affinity", "support", "class_gate", "gate", "difference", "activation"
+]
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,7 @@ class Explain:
     target: Annotated[Tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Label or class index; by default what the model predicts. For several give it again:
     --target Smiling --target Male. After the files, --target Smiling Male works too."""
-    method: Optional[
-        Literal[
-            "contribution", "affinity", "support", "class_gate", "gate", "difference", "activation"
-        ]
-    ] = None  # fmt: skip
+    method: Optional[MapMethod] = None
     """Which map, by default the model's own; see docs/explain.md."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""

@@ -4,12 +4,13 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional, Tuple
+from typing import Optional, Tuple
 
 import tyro
 
 from ..errors import InvalidInputError
 from ..zoo_names import check_name
+from .explain import MapMethod
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,7 @@ class Predict:
     """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
     target: Tuple[str, ...] = ()
     """Labels or class indices to explain; by default what the model predicts."""
-    method: Optional[
-        Literal[
-            "contribution", "affinity", "support", "class_gate", "gate", "difference", "activation"
-        ]
-    ] = None  # fmt: skip
+    method: Optional[MapMethod] = None
     """Which map; by default the model's own."""
     versus: Optional[str] = None
     """The other class of --method difference; by default the runner-up, if classes compete."""

@@ -29,11 +29,13 @@ def select_channels(gate: torch.Tensor) -> Selection:
     gates the first channels.
 
     Args:
-        gate: SE vectors, (B, C).
+        gate: SE vectors, (B, C); C is 0 where they were not kept.
 
     Returns:
-        The selected channels, (B, C) bool, and the rule of each image.
+        The selected channels, (B, C) bool, and the rule of each image, "" where C is 0.
     """
+    if not gate.shape[1]:
+        return Selection(gate > 0, ("",) * len(gate))
     mask, found = selection_mask(in_double(gate.detach()))
     rule = tuple("threshold" if n else "rank" for n in found[:, 0].tolist())
     return Selection(mask.to(gate.device), rule)

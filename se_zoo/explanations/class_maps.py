@@ -10,10 +10,8 @@ from torch import nn
 
 from ..layers.grid import feature_map
 from . import class_token, heads, maps
-from .affinity import share
 from .forward_pass import ForwardPass, tell_host
 from .head_gradient import head_gradient, reads_prefix_only
-from .methods import SHARED_METHODS
 from .se_model import SEModel
 from .target_classes import Rows
 
@@ -69,30 +67,15 @@ def class_maps(
     method: str,
     folded: Optional[heads.ChannelWeights],
 ) -> Maps:
-    """Return contribution, affinity, support or class-gate maps.
+    """Return contribution, support or class-gate maps, before any evidence is shared.
 
     Args:
         model: Model with an SE head.
         state: Its forward pass.
         rows: The rows.
-        method: ``"contribution"``, ``"affinity"``, ``"support"`` or ``"class_gate"``.
+        method: ``"support"`` or ``"class_gate"``; all others are made of contribution maps.
         folded: Exact channel weights of the rows; None for a head that has none.
     """
-    base = "contribution" if method == "affinity" else method
-    found = _unshared(model, state, rows, base, folded)
-    if method not in SHARED_METHODS:
-        return found
-    return found._replace(raw=share(found.raw, state.features, rows.counts))
-
-
-def _unshared(
-    model: SEModel,
-    state: ForwardPass,
-    rows: HostRows,
-    method: str,
-    folded: Optional[heads.ChannelWeights],
-) -> Maps:
-    """Return contribution, support or class-gate maps before evidence is shared."""
     if folded is None:
         attended = None if method == "class_gate" else _attention_maps(model, state, rows, method)
         return attended or _head_gradient_maps(model, state, rows, method)
@@ -100,7 +83,7 @@ def _unshared(
     if method == "class_gate":
         return _class_gate_maps(state, rows, weights, "folded")
     raw = maps.weighted_maps(state.features, weights, rows.counts)
-    if method == "contribution":
+    if method != "support":
         return Maps(raw, folded.constant, True, "folded")
     raw = maps.support(raw, maps.weighted_maps(state.features.abs(), weights.abs(), rows.counts))
     return Maps(raw, _remainder(rows.logits(state), raw), False, "folded")

@@ -67,10 +67,8 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
 def _images(explanation: "Explanation") -> List[Dict[str, Any]]:
     probabilities, predicted = explanation.probabilities, explanation.predicted
     gate = explanation.gate
-    if explanation.method == "class_gate" and gate.shape[1]:  # its own channels are of the rows
+    if explanation.method == "class_gate":  # its selected channels are of the rows
         selected, rule = select_channels(gate)
-    elif explanation.method == "class_gate":
-        selected, rule = gate > 0, ("",) * len(gate)
     else:
         selected, rule = explanation.selected, explanation.rule
     return [

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import InvalidInputError
 from ..explanations import Explanation
-from ..explanations.channel_selection import Selection, select_channels
+from ..explanations.channel_selection import select_channels
 from ..explanations.maps import Placement, stretched, to_heatmap
 from ..explanations.methods import FROM_ZERO_METHODS, METHODS
 from ..models.pretrained.config_check import check_config
@@ -213,10 +213,8 @@ class Predictions:
             raise ValueError(f"there is no method {model['method']!r}")
         from_zero = model["method"] in FROM_ZERO_METHODS
         gate = torch.zeros(1, 0) if row.gate is None else torch.from_numpy(row.gate.copy())[None]
-        # The channels that a class gate selects are not stored.
-        unknown = row.gate is None or model["method"] == "class_gate"
-        count = len(row.target) if model["method"] == "class_gate" else 1
-        no_channels = Selection(torch.zeros(count, 0, dtype=torch.bool), ("",) * count)
+        # Class-gate maps select channels of each row by its class gate, which is not stored.
+        selecting = torch.zeros(len(row.target), 0) if model["method"] == "class_gate" else gate
         size = tuple(images.shape[2:])
         x, y = model["map_offset"]
         placement = Placement(stretched(tuple(raw.shape[1:]), size).cells, (x, y))
@@ -228,7 +226,7 @@ class Predictions:
             logits=_logits(row, model)[None],
             gate=gate,
             class_gate=None,
-            selection=no_channels if unknown else select_channels(gate),
+            selection=select_channels(selecting),
             image_index=torch.zeros(len(row.target), dtype=torch.long),
             target=row.target,
             versus=row.versus,

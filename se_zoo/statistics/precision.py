@@ -1,4 +1,4 @@
-"""Average precision of weighted samples, for many weights at once."""
+"""Average precision of weighted samples, for many weights or labels at once."""
 
 import torch
 
@@ -31,3 +31,23 @@ def weighted_average_precision(
     precision = torch.where(total > 0, hits / total, 0.0)
     growth = hits.diff(dim=1, prepend=torch.zeros_like(hits[:, :1]))
     return (precision * growth).sum(1) / hits[:, -1]
+
+
+def average_precisions(
+    truth: torch.Tensor, scores: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Return the average precision of every label; see :func:`weighted_average_precision`.
+
+    Args:
+        truth: bool (N, K).
+        scores: (N, K).
+        weights: Count of each sample in each set, float64 (R, N).
+
+    Returns:
+        float64 (R, K).
+    """
+    found = [
+        weighted_average_precision(truth[:, k], scores[:, k], weights)
+        for k in range(truth.shape[1])
+    ]
+    return torch.stack(found, 1)

@@ -7,7 +7,7 @@ import torch
 from .bootstrap import FEWEST_PEOPLE, Estimate, People
 from .calibration import calibration_error
 from .groups import FEWEST_CASES, group_rows
-from .precision import weighted_average_precision
+from .precision import average_precisions
 from .rates import accuracy_of, balanced_accuracy_of, confusion, f1_of
 
 _BINS = 15
@@ -44,7 +44,7 @@ def describe(
     """
     half = {n: rate(people.sums(confusion(truth, logits > 0))) for n, rate in _RATES.items()}
     tuned = {n: rate(people.sums(confusion(truth, answers))) for n, rate in _RATES.items()}
-    half["average_precision"] = _precisions(truth, logits, people)
+    half["average_precision"] = average_precisions(truth, logits, people.weights())
     share = truth.double().mean(0)
     probabilities = logits.double().sigmoid()
     errors = calibration_error(truth, probabilities, _BINS)
@@ -116,13 +116,3 @@ def _rounded(value: torch.Tensor) -> float:
 def _means(values: Dict[str, torch.Tensor], people: People) -> Dict[str, Any]:
     """Return the means over the labels, of values (1 + R, K)."""
     return {n: people.estimate(found.nanmean(1)).as_json() for n, found in values.items()}
-
-
-def _precisions(truth: torch.Tensor, logits: torch.Tensor, people: People) -> torch.Tensor:
-    """Return the average precision of every label, (1 + R, K)."""
-    weights = people.weights()
-    found = [
-        weighted_average_precision(truth[:, k], logits[:, k], weights)
-        for k in range(truth.shape[1])
-    ]
-    return torch.stack(found, 1)

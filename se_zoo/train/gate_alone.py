@@ -16,7 +16,7 @@ from ..errors import InvalidInputError
 from ..explanations.eval_mode import in_eval_mode
 from ..explanations.se_model import backbone_features, check_images, check_model
 from ..layers.grid import Features, take
-from ..statistics import weighted_average_precision
+from ..statistics import average_precisions
 
 #: Least number of images: with fewer, average precision is mostly chance.
 LEAST = 64
@@ -115,10 +115,6 @@ def _compared(found: Sequence[torch.Tensor], targets: torch.Tensor, multi_label:
     for logits in found:
         scores = logits.double().cpu()
         scores = (scores if multi_label else scores.softmax(1))[:, known]
-        each = [
-            weighted_average_precision(truth[:, k], scores[:, k], once)
-            for k in range(truth.shape[1])
-        ]
-        means.append(float(torch.cat(each).mean()))
+        means.append(float(average_precisions(truth, scores, once).mean()))
     whole, alone, features = means
     return GateAlone(whole, alone, features, float(truth.double().mean()), len(truth))
