@@ -9,7 +9,7 @@ from se_zoo.explanations.quality.peer_methods import OF_PIXELS, PEERS
 #: The measure that is compared: no monotone change of a map alters it.
 MEASURE = "pixel_ap"
 #: Our maps that know the class.
-COMPARED = ("contribution", "affinity", "support", "class_gate")
+COMPARED = ("contribution", "affinity", "rivals", "support", "class_gate")
 
 
 def margin_rows(found: CaseSet, scores: Scores, resamples: int) -> List[Dict[str, Any]]:

@@ -18,7 +18,7 @@ from benchmarks.object_cases import (
 )
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations import explain
-from se_zoo.explanations.methods import CLASS_TOKEN_WEIGHTS
+from se_zoo.explanations.methods import CLASS_TOKEN_WEIGHTS, COMPETING_METHODS
 from se_zoo.explanations.quality.cases import CONTROLS, METHODS, OURS
 from se_zoo.explanations.quality.compare import Settings
 from se_zoo.explanations.quality.peer_methods import ANY_HEAD, BY_CHANNEL, PEERS, SLOW
@@ -143,6 +143,19 @@ def debugged(given: Bench) -> Bench:
         pixel_cases=2, slow_cases=1, chunk=4, resamples=50,
         settings=replace(given.settings, steps=4, shares=(0.5,)),
     )  # fmt: skip
+
+
+def offered(given: Bench, sets: List[CaseSet]) -> Bench:
+    """Return options without the methods that the models of the sets do not have."""
+    independent = any(found.model.is_multi_label() for found in sets)  # type: ignore[operator]
+    left_out = [m for m in given.methods if independent and m in COMPETING_METHODS]
+    if not left_out:
+        return given
+    print(f"labels do not compete: without {', '.join(left_out)}", file=sys.stderr)
+    kept = tuple(m for m in given.methods if m not in left_out)
+    if not kept:
+        raise InvalidInputError("--methods: the model has none of these maps; name another one.")
+    return replace(given, methods=kept)
 
 
 def check(given: Bench) -> None:

@@ -48,7 +48,7 @@ from benchmarks import map_report as report
 from benchmarks.cost import Cost, code_digest, run_cost
 from benchmarks.map_cases import CaseSet, limited, on_device
 from benchmarks.map_margins import margin_rows, margin_table
-from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets, debugged
+from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets, debugged, offered
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality.compare import random_copies, score, score_channels
 from se_zoo.explanations.quality.peer_methods import PEERS
@@ -197,6 +197,7 @@ def main(given: Bench) -> None:
     sets = given.sets()
     if given.debug:
         sets = [limited(found, 4) for found in sets]
+    given = offered(given, sets)
     check_sets(given, sets)
     try:
         given.output.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ def measure(name: str, data: Path) -> Dict[str, Any]:
 
 def default_map(model_args: Dict[str, Any]) -> str:
     """Return the map that lies best on the evidence for a kind of model (docs/evidence.md)."""
-    return "class_gate" if model_args.get("multi_label") else "affinity"
+    return "class_gate" if model_args.get("multi_label") else "rivals"
 
 
 def store(name: str, found: Dict[str, Any]) -> None:

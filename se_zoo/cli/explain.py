@@ -21,7 +21,14 @@ DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
 #: Maps of image and clip models; `explanations/methods.py` would import torch.
 MapMethod = Literal[
-    "contribution", "affinity", "support", "class_gate", "gate", "difference", "activation"
+    "contribution",
+    "affinity",
+    "rivals",
+    "support",
+    "class_gate",
+    "gate",
+    "difference",
+    "activation",
 ]
 
 

@@ -27,7 +27,7 @@ class Export:
     out: Optional[Path] = None
     """File to write; by default the model's name with the format as its ending."""
     method: Optional[
-        Literal["contribution", "affinity", "support", "class_gate", "gate", "activation"]
+        Literal["contribution", "affinity", "rivals", "support", "class_gate", "gate", "activation"]
     ] = None  # fmt: skip
     """Kind of heatmap, by default the model's own. gate and activation give one for each image, the
     others one for each target. Speaker models have gate and activation."""

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, Optional, Sequence
 
-from ..explanations.methods import CLASSLESS_METHODS
+from ..explanations.methods import CLASSLESS_METHODS, COMPETING_METHODS
 from ..text import printable
 
 #: What a map may add up to, for people who do not know the word.
@@ -109,6 +109,8 @@ def what_it_shows(explanation: Any) -> str:
         parts.append("what speaks against the label counts by half")
     else:
         what = "difference of the two logits" if explanation.versus else _LOGIT
+        if explanation.method in COMPETING_METHODS:
+            what = "logit less those of the other labels, by their softened probability"
         if explanation.exact:
             parts.append(f"the map adds up to the {what}")
         else:

@@ -168,9 +168,9 @@ def _pictures(
 ) -> Tuple[List[Tuple[Any, str]], str]:
     """Draw the photo and the map of each method."""
     pictures: List[Tuple[Any, str]] = []
-    exact = False
+    exact, competing = False, other is not None and not model.is_multi_label()
     for method in TABLE:
-        if method.pairwise and other is None:
+        if (method.pairwise and other is None) or (method.competing and not competing):
             continue
         explanation = model.explain(
             photo, target, method.name, versus=other if method.pairwise else None

@@ -8,7 +8,7 @@ from ..data.faces.sound import sound_features
 from ..data.video.index import open_container, open_video, pyav, video_stream
 from ..errors import DataError, InvalidInputError, UnknownModelError
 from ..explanations.draw.clips import side_by_side, write_video
-from ..explanations.methods import SINGLE_CLASS_METHODS, SPEAKER_METHODS
+from ..explanations.methods import SPEAKER_METHODS, offered_methods
 from ..explanations.target_classes import target_of
 from ..files import replacing
 from ..inference.clips import clip_rate, explain_frames, read_clip
@@ -82,7 +82,8 @@ class VideoExplainers:
     def methods(self, name: str) -> List[str]:
         """Return the maps that a model offers, its default first."""
         model = self.model(name)
-        offered = SPEAKER_METHODS if isinstance(model, SpeakerModel) else SINGLE_CLASS_METHODS
+        speakers = isinstance(model, SpeakerModel)
+        offered = SPEAKER_METHODS if speakers else offered_methods(model.is_multi_label())
         return sorted(offered, key=lambda method: method != model.map_method)
 
     def answer(

@@ -12,6 +12,10 @@ from typing import NamedTuple, Sequence
 
 import torch
 
+#: Share of its evidence that a cell shares; it keeps the rest. Of 0.75 to 1, this kept what sharing
+#: all wins on faces and nine photos, and lost nothing on single objects. It was chosen on images
+#: that no reported figure uses.
+_SHARED = 0.9
 #: Steps of Sinkhorn's normalisation. After three, a cell gets what it gives within some 7 %.
 _STEPS = 3
 #: Cells whose scaled features are shorter than this count as having no direction.
@@ -23,8 +27,8 @@ _MOST = 2**24
 class Affinity(NamedTuple):
     """How alike cells are, and what each gives and gets.
 
-    A cell p gives the share ``alike[p, q] * gets[q] / gives[p]`` of its evidence to the cell q.
-    These shares add up to 1.
+    Of what a cell p shares, it gives the part ``alike[p, q] * gets[q] / gives[p]`` to the cell q.
+    These parts add up to 1.
 
     Attributes:
         alike: (B, P, P), symmetric, from 0 to 1.
@@ -38,7 +42,7 @@ class Affinity(NamedTuple):
 
     def share(self, rows: torch.Tensor) -> torch.Tensor:
         """Return N maps of each image, (B, N, P), with their evidence shared."""
-        return torch.bmm(rows / self.gives, self.alike) * self.gets
+        return torch.lerp(rows, torch.bmm(rows / self.gives, self.alike) * self.gets, _SHARED)
 
 
 def affinity(features: torch.Tensor) -> Affinity:

@@ -11,7 +11,8 @@ from . import head_forms, heads, maps
 from .affinity import share
 from .class_maps import HostRows, Maps, class_maps, fold, weighted_difference
 from .forward_pass import ForwardPass, check_finite, extents, run_forward, tell_host
-from .methods import CLASSLESS_METHODS, SHARED_METHODS
+from .methods import CLASSLESS_METHODS, COMPETING_METHODS, SHARED_METHODS
+from .rivals import rival_shares
 from .se_model import SEModel, check_model, check_values
 from .target_classes import Pending, Rows, Target, Versus, other_classes, pending_rows, runner_up
 
@@ -74,9 +75,14 @@ def _request(
     """Resolve target and versus, without waiting for the device."""
     num_classes, multi_label = state.logits.shape[1], model.is_multi_label()
     others: Optional[Dict[int, float]] = None
+    if method in COMPETING_METHODS and multi_label:
+        raise InvalidInputError(
+            f"method={method!r} compares a class with all others, but the labels of a multi-label "
+            'model do not compete; use "class_gate" or "affinity".'
+        )
+    if (method in COMPETING_METHODS or method == "difference") and num_classes < 2:
+        raise InvalidInputError(f"method={method!r} needs a model with at least two classes.")
     if method == "difference":
-        if num_classes < 2:
-            raise InvalidInputError('method="difference" needs a model with at least two classes.')
         if versus is None and multi_label:
             raise InvalidInputError(
                 "The labels of a multi-label model do not compete, so there is no runner-up; name "
@@ -125,7 +131,7 @@ def _ask(
     finite, which classes are predicted, and which logits the channel weights give.
     """
     pending, batch, dtype = request.rows, len(state.logits), state.logits.dtype
-    classes = _other_classes_of_rows(state, request)
+    classes, rivals = _other_classes_of_rows(state, request), _rivals_of_rows(state, request)
     runner = classes if request.versus == () else []
     checks: List[torch.Tensor] = []
     weights: List[Optional[heads.ChannelWeights]] = []
@@ -138,7 +144,7 @@ def _ask(
         else:
             counts = [len(pending.rows.targets) // batch] * batch
             for targets in (pending.rows.targets, *classes):
-                row = HostRows(Rows(pending.rows.images, targets), counts)
+                row = HostRows(Rows(pending.rows.images, targets), counts, rivals)
                 folded = fold(form, pooled, row)
                 weights.append(folded)
                 checks += [*heads.fit_of(folded, row.of_images(pooled)), row.logits(state)]
@@ -149,7 +155,7 @@ def _ask(
     answers, fits = values[1 : 1 + len(unknown)], values[1 + len(unknown) :]
     rows, row_images, targets = pending.resolve(answers, batch)
     others = _others(request, targets, answers[len(answers) - len(runner) :])
-    host = HostRows(rows, np.bincount(row_images, minlength=batch).tolist())
+    host = HostRows(rows, np.bincount(row_images, minlength=batch).tolist(), rivals)
     if pending.rows is None:
         classes = [rows.targets.new_tensor(each) for each in others]
         fits = [array[row_images, list(each)] for each in (targets, *others) for array in fits]
@@ -192,6 +198,14 @@ def _other_classes_of_rows(state: ForwardPass, request: Request) -> List[torch.T
     if not request.versus:
         return [runner_up(state.logits, rows)]
     return [torch.full_like(rows.targets, other) for other in request.versus]
+
+
+def _rivals_of_rows(state: ForwardPass, request: Request) -> Optional[torch.Tensor]:
+    """Return the rivals of each row, (N, K); None unless rival maps are asked for."""
+    rows = request.rows.rows
+    if request.method not in COMPETING_METHODS or rows is None:
+        return None
+    return rival_shares(state.logits.to(state.gate.dtype)[rows.images], rows.targets)
 
 
 def _others(

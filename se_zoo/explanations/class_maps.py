@@ -31,14 +31,18 @@ class HostRows(NamedTuple):
 
     rows: Rows
     counts: Sequence[int]  # rows of each image
+    rivals: Optional[torch.Tensor] = None  # (N, K), see rival_shares
 
     def of_images(self, values: torch.Tensor) -> torch.Tensor:
         """Return for each row the entry of its image, (N, ...)."""
         return values if all(n == 1 for n in self.counts) else values[self.rows.images]
 
     def logits(self, state: ForwardPass) -> torch.Tensor:
-        """Return the logit of each row's class, (N,)."""
-        return state.logits[self.rows.images, self.rows.targets]
+        """Return the logit of each row's class, less those of its rivals, (N,)."""
+        own = state.logits[self.rows.images, self.rows.targets]
+        if self.rivals is None:
+            return own
+        return own - (self.rivals * state.logits[self.rows.images]).sum(1)
 
     def of(self, classes: torch.Tensor) -> "HostRows":
         """Return the rows of the same images with other classes, (N,)."""
@@ -53,7 +57,7 @@ def fold(form: heads.HeadForm, pooled: torch.Tensor, rows: HostRows) -> heads.Ch
         pooled: Mean of the gated features of each image, (B, C).
         rows: The rows.
     """
-    folded = form.rows(rows.rows.targets, pooled.dtype)
+    folded = form.rows(rows.rows.targets, pooled.dtype, rows.rivals)
     scale = heads.sample_scale(form.norm, pooled)
     if scale is None:
         return folded
@@ -73,7 +77,8 @@ def class_maps(
         model: Model with an SE head.
         state: Its forward pass.
         rows: The rows.
-        method: ``"support"`` or ``"class_gate"``; all others are made of contribution maps.
+        method: ``"support"`` or ``"class_gate"``; all others are made of contribution maps, rival
+            maps with the rivals of the rows.
         folded: Exact channel weights of the rows; None for a head that has none.
     """
     if folded is None:
@@ -134,7 +139,7 @@ def _attention_maps(
         return None
     module, logits = cast(nn.Module, model), rows.logits(state)
     weights, fit = class_token.token_weights(
-        module, state.trace, state.gate, rows.rows.images, rows.rows.targets
+        module, state.trace, state.gate, rows.rows.images, rows.rows.targets, rows.rivals
     )
     if not heads.agrees(tell_host([*fit, logits]), logits.dtype):
         return None
@@ -164,10 +169,13 @@ def _head_gradient_maps(model: SEModel, state: ForwardPass, rows: HostRows, meth
     parts: List[torch.Tensor] = []
     source = "gradient"
     # At most as many rows at a time as there are images, so that memory does not grow with targets.
-    for images, classes in zip(
-        rows.rows.images.split(len(grid)), rows.rows.targets.split(len(grid)), strict=True
-    ):
-        gradient = head_gradient(cast(nn.Module, model), gated, images, classes)
+    for start in range(0, len(rows.rows.images), len(grid)):
+        some = slice(start, start + len(grid))
+        images = rows.rows.images[some]
+        gradient = head_gradient(
+            cast(nn.Module, model), gated, images, rows.rows.targets[some],
+            None if rows.rivals is None else rows.rivals[some],
+        )  # fmt: skip
         gradient_grid = model.feature_grid(gradient, size).to(grid.dtype)
         if reads_prefix_only(gradient_grid, gradient):
             slope = gradient.flatten(1, -2).to(grid.dtype).sum(1)  # tokens are channels last

@@ -66,7 +66,7 @@ def traced_features(model: nn.Module, images: torch.Tensor) -> Tuple[Features, T
 
 def token_weights(
     model: nn.Module, trace: TokenTrace, gate: torch.Tensor, images: torch.Tensor,
-    targets: torch.Tensor,
+    targets: torch.Tensor, rivals: Optional[torch.Tensor] = None,
 ) -> Tuple[heads.ChannelWeights, heads.Fit]:  # fmt: skip
     """Return the weights of the class token before the norm, and the logits that they give.
 
@@ -76,9 +76,10 @@ def token_weights(
         gate: SE vectors, (B, C), float32 or double.
         images: Index of each row's image, (N,).
         targets: Class of each row, (N,).
+        rivals: Shares of the rivals of each row, (N, K).
     """
     vit = cast(VisionTransformer, model)
-    weight, bias = heads.rows_of(cast(nn.Module, vit.head), targets, gate.dtype)
+    weight, bias = heads.rows_of(cast(nn.Module, vit.head), targets, gate.dtype, rivals)
     token = trace.after.to(gate.dtype)[images]
     folded = heads.fold_norm(vit.norm, weight * gate[images], bias, token)
     return folded, heads.fit_of(folded, token)

@@ -13,11 +13,13 @@ from .classifier_rows import LinearRows
 from .explainer import warn_untrained
 from .methods import (
     CLASSLESS_METHODS,
+    COMPETING_METHODS,
     FROM_ZERO_METHODS,
     SHARED_METHODS,
-    SINGLE_CLASS_METHODS,
     default_method,
+    offered_methods,
 )
+from .rivals import rival_shares
 from .se_model import (
     SEModel,
     backbone_features,
@@ -40,8 +42,9 @@ class ExplainedModel(nn.Module):
 
     Args:
         model: Model with an SE head, in float32; it is put into eval mode.
-        method: ``"contribution"``, ``"affinity"``, ``"support"``, ``"class_gate"``, ``"gate"`` or
-            ``"activation"``; by default the model's ``map_method``, or else ``"contribution"``.
+        method: ``"contribution"``, ``"affinity"``, ``"rivals"``, ``"support"``, ``"class_gate"``,
+            ``"gate"`` or ``"activation"``; by default the model's ``map_method``, or else
+            ``"contribution"``.
         targets: Classes of the maps, by index or label; by default all. Gate and activation maps
             are the same for every class.
         normalize: As in :func:`se_zoo.explain`.
@@ -71,17 +74,17 @@ class ExplainedModel(nn.Module):
     ):
         super().__init__()
         method = default_method(model) if method is None else method
-        if method not in SINGLE_CLASS_METHODS:
+        offered = offered_methods(check_model(model).is_multi_label())
+        if method not in offered:
             raise InvalidInputError(
-                f"Unknown method {method!r}; the methods here are "
-                f"{', '.join(SINGLE_CLASS_METHODS)}."
+                f"Unknown method {method!r}; the methods of this model here are "
+                f"{', '.join(offered)}."
             )
         if targets is not None and (method in CLASSLESS_METHODS or not targets):
             raise InvalidInputError(
                 "targets must name at least one class, and are for maps of a class only, because "
                 f"gate and activation maps know no class; got {targets!r} for {method!r}."
             )
-        check_model(model)
         check_float32(model)
         self.model = model
         # Before the first forward pass, which would change BatchNorm's statistics in train mode.
@@ -153,6 +156,10 @@ class ExplainedModel(nn.Module):
     def _copy_rows(
         self, classifier: Union[nn.Module, LinearRows], classes: torch.Tensor, dtype: torch.dtype
     ) -> None:
+        if self.method in COMPETING_METHODS:
+            names, every = ("all_weight", "all_bias"), heads.rows_of(classifier, None, dtype)
+            for name, values in zip(names, every, strict=True):
+                self.register_buffer(name, values.clone(), persistent=False)
         weight, bias = heads.rows_of(classifier, classes, dtype)
         self.register_buffer("weight", weight.clone(), persistent=False)
         self.register_buffer("bias", bias.clone(), persistent=False)
@@ -176,7 +183,10 @@ class ExplainedModel(nn.Module):
         logits = self.se_model.forward_head(native)
         gate = self.se_model.gate(native)
         grid = self.se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
-        raw = self._weighted(grid, gate) if trace is None else self._attended(trace, gate)
+        if trace is None:
+            raw = self._weighted(grid, gate, logits)
+        else:
+            raw = self._attended(trace, gate, logits)
         raw = raw.unflatten(2, grid.shape[2:])
         if self.method in SHARED_METHODS:
             raw = share_all(raw, grid)
@@ -189,22 +199,44 @@ class ExplainedModel(nn.Module):
         heatmap = maps.to_heatmap(raw, from_zero, self.normalize, size, placement)
         return logits, heatmap.unflatten(0, (-1, count)), gate
 
-    def _weighted(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    def _weighted(
+        self, grid: torch.Tensor, gate: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor:
         """Return weighted sums of the channels, (B, N, P)."""
-        weights, places = self._weights(grid, gate), grid.flatten(2)  # (B, N, C), (B, C, P)
+        weights, places = self._weights(grid, gate, logits), grid.flatten(2)  # (B, N, C), (B, C, P)
         raw = torch.einsum("bnc,bcp->bnp", weights, places)
         if self.method == "support":
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
         return raw
 
-    def _attended(self, trace: TokenTrace, gate: torch.Tensor) -> torch.Tensor:
-        """Return what each patch adds through the class token's last attention, (B, N, P)."""
+    def _rows(self, logits: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return the classifier's rows of each map, less those of rivals, (B * N, C) and (B * N).
+
+        Args:
+            logits: (B, K).
+        """
         weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
+        count, batch = len(self.targets), logits.shape[0]
+        # expand, not repeat, which would write the batch size into the graph as a constant.
+        rows = [t[None].expand(batch, *t.shape).flatten(0, 1) for t in (weight, bias)]
+        if self.method in COMPETING_METHODS:
+            targets = torch.tensor(self.targets, device=logits.device)
+            each = logits[:, None].expand(-1, count, -1).flatten(0, 1)
+            shares = rival_shares(each, targets[None].expand(batch, -1).flatten())
+            every = cast(torch.Tensor, self.all_weight), cast(torch.Tensor, self.all_bias)
+            rows = [rows[0] - shares @ every[0], rows[1] - shares @ every[1]]
+        return rows[0], rows[1]
+
+    def _attended(
+        self, trace: TokenTrace, gate: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what each patch adds through the class token's last attention, (B, N, P)."""
         count = len(self.targets)
-        rows = (weight[None] * gate[:, None]).flatten(0, 1)  # (B * N, C)
+        weight, bias = self._rows(logits)
+        rows = (weight.unflatten(0, (-1, count)) * gate[:, None]).flatten(0, 1)  # (B * N, C)
         token = trace.after[:, None].expand(-1, count, -1).flatten(0, 1)
         norm: nn.Module = self.model.norm  # type: ignore[assignment]
-        folded = heads.fold_norm(norm, rows, bias[None].expand(gate.shape[0], -1).flatten(), token)
+        folded = heads.fold_norm(norm, rows, bias, token)
         found = attended(self.model, trace, weight.dtype)
         weights = value_weights(self.model, folded.weight.unflatten(0, (-1, count)))
         parts = torch.einsum("bnhd,bhtd,bht->bnht", weights, found.values, found.share)
@@ -212,7 +244,9 @@ class ExplainedModel(nn.Module):
         net = parts.sum(2)
         return maps.support(net, parts.abs().sum(2)) if self.method == "support" else net
 
-    def _weights(self, grid: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    def _weights(
+        self, grid: torch.Tensor, gate: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor:
         """Return the channel weights of each map, gate included, (B, N, C)."""
         if self.method == "activation":
             return torch.full_like(gate, 1 / gate.shape[1])[:, None]
@@ -220,14 +254,12 @@ class ExplainedModel(nn.Module):
             return maps.gate_weights(gate)[:, None]
         count = len(self.targets)
         pooled = grid.flatten(2).mean(2) * gate
-        weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
-        # expand, not repeat, which would write the batch size into the graph as a constant.
-        rows = [t[None].expand(gate.shape[0], *t.shape).flatten(0, 1) for t in (weight, bias)]
+        weight, bias = self._rows(logits)
         spread = pooled[:, None].expand(-1, count, -1).flatten(0, 1)
         norm = self.model if self._norm_path else None
         for name in self._norm_path:  # torch 2.6 cannot export get_submodule
             norm = getattr(norm, name)
-        folded = heads.fold_norm(norm, rows[0], rows[1], spread)
+        folded = heads.fold_norm(norm, weight, bias, spread)
         weights = folded.weight.unflatten(0, (-1, count)) * gate[:, None]
         if self.method != "class_gate":
             return weights

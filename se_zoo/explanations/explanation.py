@@ -45,11 +45,12 @@ class Explanation:
 
     Attributes:
         heatmap: (N, H, W) float32 in [0, 1] at input size, for clips (N, T, H, W). For the signed
-            methods (contribution, affinity, difference) it is the evidence for the target; see
-            :attr:`evidence`.
+            methods (contribution, affinity, rivals, difference) it is the evidence for the target;
+            see :attr:`evidence`.
         raw: (N, *grid) float32, the map before it is normalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
-            (for ``"difference"`` the difference of the two logits).
+            (for ``"difference"`` the difference of the two logits; for ``"rivals"`` the logit less
+            those of the other classes, each times its softened probability).
         logits: (B, num_classes), in the model's dtype.
         gate: SE vectors, (B, C).
         class_gate: Class gate of each row, (N, C), of class-gate maps; else None. Channels are
@@ -58,8 +59,8 @@ class Explanation:
         target: Class index of each row.
         versus: Class that each row is compared with (``"difference"`` only), or its classes.
         versus_weights: Weight of each of these classes.
-        method: ``"contribution"``, ``"affinity"``, ``"support"``, ``"class_gate"``, ``"gate"``,
-            ``"difference"`` or ``"activation"``.
+        method: ``"contribution"``, ``"affinity"``, ``"rivals"``, ``"support"``, ``"class_gate"``,
+            ``"gate"``, ``"difference"`` or ``"activation"``.
         normalize: ``"image"``, or the raw value that is drawn as 1.
         placement: Where the cells of ``raw`` lie in the input, and the model's ``map_offset``, by
             which heatmap and evidence are moved; ``raw`` and ``constant`` are as the model has

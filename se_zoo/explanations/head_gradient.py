@@ -13,8 +13,9 @@ from .classifier_rows import is_quantised
 
 
 def head_gradient(
-    model: nn.Module, gated: Features, images: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
+    model: nn.Module, gated: Features, images: torch.Tensor, targets: torch.Tensor,
+    rivals: Optional[torch.Tensor] = None,
+) -> torch.Tensor:  # fmt: skip
     """Return the gradient of each row's logit with respect to the gated features.
 
     Only the head is differentiated. No parameter's ``.grad`` is changed.
@@ -24,6 +25,7 @@ def head_gradient(
         gated: Gated features as the backbone lays them out, one feature map per image.
         images: Index of each row's image, (N,).
         targets: Class of each row, (N,).
+        rivals: Shares of the rivals of each row, (N, K), whose logits are subtracted.
 
     Returns:
         The gradient, N rows of the feature map's shape, detached.
@@ -40,7 +42,10 @@ def head_gradient(
             with OutOfInferenceMode():
                 logits = model.classify(with_feature_map(chosen, leaf))  # type: ignore[operator]
             rows = torch.arange(len(targets), device=targets.device)
-            (gradient,) = torch.autograd.grad(logits[rows, targets.clone()].sum(), leaf)
+            total = logits[rows, targets.clone()].sum()
+            if rivals is not None:
+                total = total - (rivals.clone() * logits).sum()
+            (gradient,) = torch.autograd.grad(total, leaf)
         except RuntimeError as error:
             if not is_quantised(model):
                 raise

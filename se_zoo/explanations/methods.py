@@ -17,6 +17,8 @@ class Method:
         from_zero: Whether the heatmap begins at 0. The zero of the other maps has no meaning, so
             these are stretched from their minimum to their maximum.
         pairwise: Whether the map compares its class with another class.
+        competing: Whether the map compares its class with all others, so that classes have to
+            compete for the answer.
         shared: Whether its evidence is shared among cells with like features.
         speaker: Whether speaker models offer the map, too.
     """
@@ -26,6 +28,7 @@ class Method:
     classless: bool = False
     from_zero: bool = False
     pairwise: bool = False
+    competing: bool = False
     shared: bool = False
     speaker: bool = False
 
@@ -34,6 +37,7 @@ class Method:
 TABLE: Tuple[Method, ...] = (
     Method("contribution", signed=True, from_zero=True, speaker=True),
     Method("affinity", signed=True, from_zero=True, shared=True),
+    Method("rivals", signed=True, from_zero=True, competing=True, shared=True),
     Method("support", from_zero=True),
     Method("class_gate", from_zero=True, shared=True),
     Method("gate", classless=True, speaker=True),
@@ -47,11 +51,20 @@ CLASSLESS_METHODS = tuple(method.name for method in TABLE if method.classless)
 FROM_ZERO_METHODS = tuple(method.name for method in TABLE if method.from_zero)
 #: Methods that need at most one class for a map.
 SINGLE_CLASS_METHODS = tuple(method.name for method in TABLE if not method.pairwise)
+#: Methods that need classes of which one is the answer.
+COMPETING_METHODS = tuple(method.name for method in TABLE if method.competing)
 SHARED_METHODS = tuple(method.name for method in TABLE if method.shared)
 #: Methods of speaker models.
 SPEAKER_METHODS = tuple(method.name for method in TABLE if method.speaker)
 #: Values of ``Explanation.weights`` of heads that read class tokens only.
 CLASS_TOKEN_WEIGHTS = ("attention", "projection")
+
+
+def offered_methods(multi_label: bool) -> Tuple[str, ...]:
+    """Return the methods that need at most one class, of a model of that kind."""
+    return tuple(
+        name for name in SINGLE_CLASS_METHODS if not (multi_label and name in COMPETING_METHODS)
+    )
 
 
 def default_method(model: object) -> str:

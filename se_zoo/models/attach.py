@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Type, Union, cast
 from torch import nn
 
 from ..errors import InvalidInputError
-from ..explanations.methods import SINGLE_CLASS_METHODS
+from ..explanations.methods import offered_methods
 from ..layers import FrameLayout, Layout, SqueezeExcite
 from .sehead import SE_DEFAULTS, GenericSEHead, SEHeadMixin
 
@@ -92,9 +92,10 @@ def attach_se(
     multi_label = bool(multi_label)
     kept = _check_thresholds(thresholds, getattr(model, "num_classes", None), multi_label)
     offset = _check_offset(map_offset)
-    if map_method is not None and map_method not in SINGLE_CLASS_METHODS:
+    if map_method is not None and map_method not in (offered := offered_methods(multi_label)):
+        kind = "multi-label model" if multi_label else "model"
         raise InvalidInputError(
-            f"map_method is {map_method!r}; a model may draw {', '.join(SINGLE_CLASS_METHODS)}."
+            f"map_method is {map_method!r}; a {kind} may draw {', '.join(offered)}."
         )
     parameter = next(model.parameters())
     block = SqueezeExcite(channels, reduction, gate, device=parameter.device, dtype=parameter.dtype)

@@ -66,6 +66,7 @@ def legend_of(
     low, high = {
         "contribution": ("against the label", "for the label"),
         "affinity": ("against the label", "for the label"),
+        "rivals": ("for other labels", "for the label"),
         "difference": ("for the other label", "for the label"),
         "support": ("no support", "support for the label"),
     }.get(explanation.method, ("weak", "strong"))

@@ -1,0 +1,75 @@
+"""Rival maps: the contribution of a class less that of all others, by softened probability."""
+
+import pytest
+import torch
+
+import se_zoo
+from se_zoo.errors import InvalidInputError
+from se_zoo.explanations import affinity
+
+from .test_affinity import model_of, smooth
+
+
+def less_others(values: torch.Tensor, logits: torch.Tensor, target: int) -> torch.Tensor:
+    """Return a class's values, of (K, ...), less those of the others, each times its share."""
+    shares = (logits / 2).softmax(0)
+    others = [shares[k] * values[k] for k in range(len(logits)) if k != target]
+    return values[target] - torch.stack(others).sum(0)
+
+
+@pytest.mark.parametrize(
+    "backbone, pool",
+    [("test_resnet", "avg"), ("test_convnext", "avg"), ("test_vit", "avg"), ("test_vit", "token"),
+     ("test_resnet", "max")],
+)  # fmt: skip
+def test_rival_map_is_the_contribution_less_that_of_the_others(backbone: str, pool: str) -> None:
+    model = model_of(backbone, num_classes=5, global_pool=pool)
+    images = smooth(model, 2)
+    with torch.no_grad():
+        features = model.forward_features(images)
+        features = model.feature_grid(features, tuple(images.shape[2:]))
+    found = model.explain(images, [0, 3], "rivals")
+    every = model.explain(images, list(range(5)), "contribution")
+    assert found.exact == every.exact and found.weights == every.weights and found.signed
+    for n, (image, target) in enumerate([(0, 0), (0, 3), (1, 0), (1, 3)]):
+        of_image, logits = every.raw.unflatten(0, (2, 5))[image], found.logits[image]
+        plain = less_others(of_image, logits, target)
+        shared = affinity.share_all(plain[None, None], features[image : image + 1])[0, 0]
+        assert torch.allclose(found.raw[n], shared, atol=1e-4)
+        total = found.raw[n].mean() + found.constant[n]
+        assert torch.allclose(total, less_others(logits, logits, target), atol=1e-4)
+    weights = {("test_vit", "token"): "attention", ("test_resnet", "max"): "gradient"}
+    assert found.weights == weights.get((backbone, pool), "folded")
+
+
+def test_predicted_class_and_several_rows_have_rivals_of_their_own() -> None:
+    model = model_of(num_classes=4)
+    images = smooth(model, 3)
+    found = model.explain(images, method="rivals")
+    for n, target in enumerate(found.target):
+        alone = model.explain(images[n : n + 1], target, "rivals")
+        assert torch.allclose(found.raw[n], alone.raw[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [dict(multi_label=True), dict(num_classes=1)])
+def test_classes_that_do_not_compete_have_no_rivals(options: dict) -> None:
+    model = model_of(**{"num_classes": 4, **options})
+    with pytest.raises(InvalidInputError, match="rivals"):
+        model.explain(smooth(model, 1), 0, "rivals")
+
+
+def test_multi_label_model_cannot_draw_rivals_by_default() -> None:
+    with pytest.raises(InvalidInputError, match="multi-label model may draw contribution"):
+        model_of(num_classes=4, multi_label=True, map_method="rivals")
+    with pytest.raises(InvalidInputError, match="Unknown method 'rivals'"):
+        se_zoo.ExplainedModel(model_of(num_classes=4, multi_label=True), "rivals")
+
+
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_compiled_module_draws_the_same_rivals(pool: str) -> None:
+    backbone = {} if pool == "avg" else {"backbone": "test_vit", "global_pool": pool}
+    model = model_of(num_classes=4, **backbone)
+    images = smooth(model, 2)
+    _, heatmap, _ = se_zoo.ExplainedModel(model, "rivals", targets=[1, 3])(images)
+    found = model.explain(images, [1, 3], "rivals")
+    assert torch.allclose(heatmap.flatten(0, 1), found.heatmap, atol=1e-5)
