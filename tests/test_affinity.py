@@ -31,7 +31,7 @@ def shares(given: torch.Tensor) -> torch.Tensor:
     """What each cell (row) gives to every cell (column) of images (B, C, H, W)."""
     cells = given.shape[2] * given.shape[3]
     each = torch.eye(cells).view(1, cells, *given.shape[2:]).expand(len(given), -1, -1, -1)
-    return affinity.share_all(each, given).flatten(2)
+    return affinity.share_each(each, given).flatten(2)
 
 
 def by_hand(raw: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
@@ -45,13 +45,12 @@ def by_hand(raw: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     for _ in range(3):
         factor = np.sqrt(factor / (alike @ factor))
     gives = raw.double().flatten().numpy() / (alike @ factor)
-    shared = torch.from_numpy(factor * (alike @ gives)).view_as(raw).float()
-    return 0.9 * shared + 0.1 * raw  # a cell keeps a tenth
+    return torch.from_numpy(factor * (alike @ gives)).view_as(raw).float()
 
 
 def test_maps_are_shared_as_by_hand() -> None:
     given, raw = features(), torch.randn(2, 3, 5, 4)
-    found = affinity.share_all(raw, given)
+    found = affinity.share_each(raw, given)
     for b in range(2):
         for n in range(3):
             assert torch.allclose(found[b, n], by_hand(raw[b, n], given[b]), atol=1e-5)
@@ -70,9 +69,11 @@ def test_cells_of_two_kinds_share_among_their_own_kind_alone() -> None:
     left[:, 1, :, 3:] = 1
     spot = torch.zeros(1, 1, 4, 6)
     spot[0, 0, 1, 1] = 12
-    found = affinity.share_all(spot, left)[0, 0]
-    assert torch.allclose(found[:, :3], 0.9 + 0.1 * spot[0, 0, :, :3], atol=1e-5)
+    found = affinity.share_each(spot, left)[0, 0]
+    assert torch.allclose(found[:, :3], torch.ones(4, 3), atol=1e-5)
     assert torch.allclose(found[:, 3:], torch.zeros(4, 3), atol=1e-5)
+    part = affinity.share_each(spot, left, 0.9)[0, 0]  # a tenth stays
+    assert torch.allclose(part[:, :3], 0.9 + 0.1 * spot[0, 0, :, :3], atol=1e-5)
 
 
 def test_the_size_of_a_channel_does_not_count() -> None:
@@ -90,7 +91,7 @@ def test_rows_are_shared_as_all_maps_of_an_image(monkeypatch: pytest.MonkeyPatch
     for grid in ((5, 4), (3, 5, 4)):
         given = features(3, grid=grid)
         raw = torch.randn(3, 2, *grid)
-        rows, together = raw.flatten(0, 1), affinity.share_all(raw, given).flatten(0, 1)
+        rows, together = raw.flatten(0, 1), affinity.share_each(raw, given).flatten(0, 1)
         for most in (affinity._MOST, 1):  # all at once, and an image at a time
             monkeypatch.setattr(affinity, "_MOST", most)
             found = affinity.share(rows, given, [2, 2, 2])
@@ -101,9 +102,9 @@ def test_rows_are_shared_as_all_maps_of_an_image(monkeypatch: pytest.MonkeyPatch
 
 def test_frames_of_a_clip_keep_their_evidence() -> None:
     given, raw = features(2, grid=(3, 5, 4)), torch.randn(2, 1, 3, 5, 4)
-    found = affinity.share_all(raw, given)
+    found = affinity.share_each(raw, given)
     assert torch.allclose(found.sum((3, 4)), raw.sum((3, 4)), atol=1e-4)
-    frame = affinity.share_all(raw[:, :, 1], given[:, :, 1])
+    frame = affinity.share_each(raw[:, :, 1], given[:, :, 1])
     assert torch.allclose(found[:, :, 1], frame, atol=1e-5)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from torch.nn import functional
 
 from se_zoo.explanations import class_token
 from se_zoo.explanations.explained_model import ExplainedModel
@@ -20,16 +21,24 @@ def made(backbone: str = "test_vit", **kwargs: Any) -> Any:
     return spread_gate(randomise(model).eval(), varied_images(4, (64, 64)))
 
 
+SMALL = dict(embed_dim=48, depth=2, num_heads=4)
+
+
 #: Plain, with registers and layer scale, with norms of queries and keys.
 KINDS = {
     "plain": dict(),
     "registers": dict(reg_tokens=3, init_values=0.5),
     "qk_norm": dict(qk_norm=True),
+    "two_tokens": dict(backbone="deit_tiny_distilled_patch16_224", **SMALL),
+    "eva": dict(backbone="eva_large_patch14_196", patch_size=16, global_pool="token", **SMALL),
+    "dinov3": dict(backbone="vit_small_patch16_dinov3", global_pool="token", **SMALL),
+    "rope": dict(backbone="vit_small_patch16_rope_224", **SMALL),
+    "rope_mixed": dict(backbone="vit_small_patch16_rope_mixed_224", **SMALL),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_part_of_a_patch_is_what_its_values_add(kind: str) -> None:
+def test_part_of_a_patch_is_what_its_values_add(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the values of one patch at 0, timm's own attention gives that much less."""
     model = made(**KINDS[kind]).double()
     images = varied_images(2, (64, 64)).double()
@@ -39,29 +48,32 @@ def test_part_of_a_patch_is_what_its_values_add(kind: str) -> None:
         native, trace = class_token.traced_features(model, images)
         assert torch.equal(native, model.forward_features(images))
         gate, logits = model.gate(native), model(images)
-        folded, fit = class_token.token_weights(model, trace, gate, rows, targets)
+        weights, fit = class_token.token_weights(model, trace, gate, rows, targets)
         torch.testing.assert_close(fit.logits, logits[rows, targets], rtol=1e-4, atol=1e-4)
-        heads = class_token.patch_parts(model, trace, folded.weight, [1, 1])
+        heads = class_token.patch_parts(model, trace, weights, [1, 1])
         parts = heads.sum(1)
         block, prefix = model.blocks[-1], model.num_prefix_tokens
         tokens, channels = block.norm1(trace.before), trace.before.shape[2]
-        attention, linear = block.attn, block.attn.qkv.forward
-        scale = getattr(block.ls1, "gamma", torch.ones(channels).double())
+        attention, given = block.attn, {} if trace.rope is None else {"rope": trace.rope}
+        scale = getattr(block, "gamma_1", None)  # EVA's
+        scale = getattr(getattr(block, "ls1", None), "gamma", scale)
+        scale = torch.ones(channels).double() if scale is None else scale
+        read, attend = weights.shape[1], functional.scaled_dot_product_attention
 
         def added() -> torch.Tensor:
-            return (attention(tokens)[:, 0] * scale * folded.weight).sum(1)
+            return (attention(tokens, **given)[:, :read] * scale * weights).sum((1, 2))
 
         whole = added()
         for patch in (0, 5, parts.shape[1] - 1):
 
-            def without(x: torch.Tensor, patch: int = patch) -> torch.Tensor:
-                out = linear(x).clone()
-                out[:, prefix + patch, 2 * channels :] = 0
-                return out
+            def without(q: Any, k: Any, v: Any, patch: int = patch, **options: Any) -> Any:
+                v = v.clone()
+                v[:, :, prefix + patch] = 0
+                return attend(q, k, v, **options)
 
-            attention.qkv.forward = without
-            expected = whole - added()
-            attention.qkv.forward = linear
+            with monkeypatch.context() as patched:
+                patched.setattr(functional, "scaled_dot_product_attention", without)
+                expected = whole - added()
             torch.testing.assert_close(parts[:, patch], expected, rtol=1e-6, atol=1e-9)
     assert parts.shape == (2, 16) and float(parts.std()) > 1e-4
 
@@ -104,6 +116,17 @@ def test_bfloat16_model() -> None:
     found = model.bfloat16().explain(images, 1)
     assert found.weights == "attention" and found.raw.dtype == torch.float32
     assert float((found.raw - expected).abs().max()) < 0.2 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("kind", ["two_tokens", "eva", "rope_mixed"])
+def test_compiled_module_has_the_same_maps_of_every_kind(kind: str) -> None:
+    model, images = made(**KINDS[kind]), varied_images(2, (64, 64))
+    for method in ("contribution", "rivals"):
+        with torch.no_grad():
+            _, heatmap, _ = ExplainedModel(model, method, targets=[3, 1])(images)
+        wanted = model.explain(images, [3, 1], method)
+        assert wanted.weights == "attention"
+        torch.testing.assert_close(heatmap.flatten(0, 1), wanted.heatmap, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["contribution", "support"])

@@ -258,10 +258,10 @@ def test_difference_takes_several_classes_with_weights(plain: Any) -> None:
         (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
         (
             dict(method="contributions"),
-            "contribution, affinity, support, class_gate",
+            "contribution, affinity, rivals, support",
         ),
-        (dict(method=""), "contribution, affinity, support, class_gate"),
-        (dict(method=3), "contribution, affinity, support, class_gate"),
+        (dict(method=""), "contribution, affinity, rivals, support"),
+        (dict(method=3), "contribution, affinity, rivals, support"),
         (dict(normalize="images"), "positive number"),
         (dict(normalize=0), "positive number"),
         (dict(normalize=-1.0), "positive number"),

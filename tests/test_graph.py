@@ -71,7 +71,7 @@ def test_targets() -> None:
         ExplainedModel(model, targets=["nobody"])
     with pytest.raises(InvalidInputError, match="know no class"):
         ExplainedModel(model, "gate", targets=[1])
-    with pytest.raises(InvalidInputError, match="contribution, affinity, support"):
+    with pytest.raises(InvalidInputError, match="contribution, affinity, rivals, support"):
         ExplainedModel(model, "difference")
 
 

@@ -34,7 +34,7 @@ def test_rival_map_is_the_contribution_less_that_of_the_others(backbone: str, po
     for n, (image, target) in enumerate([(0, 0), (0, 3), (1, 0), (1, 3)]):
         of_image, logits = every.raw.unflatten(0, (2, 5))[image], found.logits[image]
         plain = less_others(of_image, logits, target)
-        shared = affinity.share_all(plain[None, None], features[image : image + 1])[0, 0]
+        shared = affinity.share_each(plain[None, None], features[image : image + 1], 0.9)[0, 0]
         assert torch.allclose(found.raw[n], shared, atol=1e-4)
         total = found.raw[n].mean() + found.constant[n]
         assert torch.allclose(total, less_others(logits, logits, target), atol=1e-4)

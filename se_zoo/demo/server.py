@@ -17,8 +17,8 @@ _ABOUT = """# Why this label?
 
 Choose a photo or a video, and a model. The pictures show which parts count. In the maps of
 `contribution`, `affinity`, `rivals` and `difference` one colour speaks for the label and the other
-against it; in the other maps strong colours mark what counts. A map shows where the evidence lies in the
-model. It does not show that the model is right.
+against it; in the other maps strong colours mark what counts. A map shows where the evidence lies
+in the model. It does not show that the model is right.
 
 Your file is sent to the server that runs this page, which deletes it within a day."""
 

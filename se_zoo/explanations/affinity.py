@@ -12,10 +12,6 @@ from typing import NamedTuple, Sequence
 
 import torch
 
-#: Share of its evidence that a cell shares; it keeps the rest. Of 0.75 to 1, this kept what sharing
-#: all wins on faces and nine photos, and lost nothing on single objects. It was chosen on images
-#: that no reported figure uses.
-_SHARED = 0.9
 #: Steps of Sinkhorn's normalisation. After three, a cell gets what it gives within some 7 %.
 _STEPS = 3
 #: Cells whose scaled features are shorter than this count as having no direction.
@@ -40,9 +36,10 @@ class Affinity(NamedTuple):
     gets: torch.Tensor
     gives: torch.Tensor
 
-    def share(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return N maps of each image, (B, N, P), with their evidence shared."""
-        return torch.lerp(rows, torch.bmm(rows / self.gives, self.alike) * self.gets, _SHARED)
+    def share(self, rows: torch.Tensor, part: float) -> torch.Tensor:
+        """Return N maps of each image, (B, N, P), with a part of their evidence shared."""
+        shared = torch.bmm(rows / self.gives, self.alike) * self.gets
+        return shared if part == 1 else torch.lerp(rows, shared, part)
 
 
 def affinity(features: torch.Tensor) -> Affinity:
@@ -68,43 +65,49 @@ def affinity(features: torch.Tensor) -> Affinity:
     return Affinity(alike, gets.transpose(1, 2), torch.bmm(alike, gets).transpose(1, 2))
 
 
-def share_all(maps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+def share_each(maps: torch.Tensor, features: torch.Tensor, part: float = 1.0) -> torch.Tensor:
     """Share the evidence of maps among like cells; of clips, within each frame.
 
     Args:
         maps: N maps of each image, (B, N, *grid).
         features: (B, C, *grid).
+        part: What each cell shares, from 0 to 1; it keeps the rest.
 
     Returns:
         (B, N, *grid). Each map, and each frame of it, adds up to what it did before.
     """
     given = features.to(maps.dtype)
     if given.dim() == 4:
-        shared = affinity(given.flatten(2)).share(maps.flatten(2))
+        shared = affinity(given.flatten(2)).share(maps.flatten(2), part)
     else:
         frames, rows = given.transpose(1, 2), maps.transpose(1, 2)  # (B, T, C or N, H, W)
-        shared = affinity(frames.flatten(0, 1).flatten(2)).share(rows.flatten(0, 1).flatten(2))
+        shared = affinity(frames.flatten(0, 1).flatten(2)).share(
+            rows.flatten(0, 1).flatten(2), part
+        )
         shared = shared.unflatten(0, (-1, frames.shape[1])).transpose(1, 2)
     return shared.unflatten(-1, maps.shape[-2:])
 
 
-def share(maps: torch.Tensor, features: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-    """Share the evidence of rows among like cells, as :func:`share_all` does.
+def share(
+    maps: torch.Tensor, features: torch.Tensor, counts: Sequence[int], part: float = 1.0
+) -> torch.Tensor:
+    """Share the evidence of rows among like cells, as :func:`share_each` does.
 
     Args:
         maps: (N, *grid).
         features: (B, C, *grid).
         counts: Number of rows of each image, B numbers; the rows of an image follow each other.
+        part: What each cell shares.
 
     Returns:
         (N, *grid).
     """
     if len(set(counts)) > 1:
         images = zip(maps.split(list(counts)), features.split(1), strict=True)
-        return torch.cat([share_all(rows[None], image)[0] for rows, image in images])
+        return torch.cat([share_each(rows[None], image, part)[0] for rows, image in images])
     cells = features.shape[-2] * features.shape[-1]
     at_once = max(1, _MOST // (features.shape[2:].numel() * cells))
     parts = zip(
         maps.unflatten(0, (len(counts), -1)).split(at_once), features.split(at_once), strict=True
     )
-    return torch.cat([share_all(*part) for part in parts]).flatten(0, 1)
+    return torch.cat([share_each(*some, part) for some in parts]).flatten(0, 1)

@@ -11,7 +11,7 @@ from . import head_forms, heads, maps
 from .affinity import share
 from .class_maps import HostRows, Maps, class_maps, fold, weighted_difference
 from .forward_pass import ForwardPass, check_finite, extents, run_forward, tell_host
-from .methods import CLASSLESS_METHODS, COMPETING_METHODS, SHARED_METHODS
+from .methods import CLASSLESS_METHODS, COMPETING_METHODS, SHARED_PARTS
 from .rivals import rival_shares
 from .se_model import SEModel, check_model, check_values
 from .target_classes import Pending, Rows, Target, Versus, other_classes, pending_rows, runner_up
@@ -174,8 +174,8 @@ def _draw(model: SEModel, state: ForwardPass, request: Request, told: _Told) -> 
         found = _classless(state, rows, method)
     elif request.versus is None:
         found = class_maps(model, state, rows, method, told.weights[0])
-        if method in SHARED_METHODS:
-            found = found._replace(raw=share(found.raw, state.features, rows.counts))
+        if part := SHARED_PARTS.get(method):
+            found = found._replace(raw=share(found.raw, state.features, rows.counts, part))
     else:
         parts = [
             class_maps(model, state, rows.of(classes), "contribution", weights)

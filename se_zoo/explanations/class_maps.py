@@ -143,7 +143,7 @@ def _attention_maps(
     )
     if not heads.agrees(tell_host([*fit, logits]), logits.dtype):
         return None
-    parts = class_token.patch_parts(module, state.trace, weights.weight, rows.counts)
+    parts = class_token.patch_parts(module, state.trace, weights, rows.counts)
     parts = parts.shape[2] * parts  # as everywhere, the map's mean is a part of the logit
     net = parts.sum(1)
     net = maps.support(net, parts.abs().sum(1)) if method == "support" else net

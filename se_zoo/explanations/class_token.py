@@ -8,10 +8,13 @@ the logit. Everything else is left out of the map and stands in ``Explanation.co
 layers, the MLP, the class token and registers themselves, and biases.
 """
 
-from typing import Any, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import torch
-from timm.layers.attention import Attention
+from timm.layers import apply_rot_embed_cat
+from timm.layers.attention import Attention, AttentionRope
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
@@ -24,51 +27,75 @@ class TokenTrace(NamedTuple):
 
     Attributes:
         before: Tokens that the last block reads, (B, prefix + patches, C).
-        after: Class token behind it, before the norm, (B, C).
+        after: The R tokens behind it that the head reads, before the norm, (B, R, C).
+        rope: Rotation of the last block's keys by their places, (patches, ...); None without.
     """
 
     before: torch.Tensor
     after: torch.Tensor
+    rope: Optional[torch.Tensor] = None
 
 
 def reads_class_token(model: nn.Module) -> bool:
-    """Return whether a model is a timm ViT of plain blocks whose head reads the class token."""
-    if not isinstance(model, VisionTransformer) or model.global_pool != "token":
+    """Return whether a model is a timm transformer whose head reads class tokens only.
+
+    These are ViTs, also with registers or DeiT's distillation token, and EVA with or without
+    rotary embeddings, of plain blocks.
+    """
+    kind = next((k for k in (VisionTransformer, Eva) if isinstance(model, k)), None)
+    vit = cast(Any, model)
+    if kind is None or vit.global_pool != "token":
         return False
-    if getattr(model.forward_features, "__func__", None) is not VisionTransformer.forward_features:
+    if getattr(model.forward_features, "__func__", None) is not kind.forward_features:
         return False  # replaced: what lies behind it is unknown
-    blocks = list(model.blocks)
-    if len(blocks) < 2 or not model.num_prefix_tokens or model.attn_pool is not None:
+    if (
+        len(vit.blocks) < 2
+        or not vit.num_prefix_tokens
+        or getattr(vit, "attn_pool", None) is not None
+    ):
         return False
-    block, norms = blocks[-1], (model.norm, model.fc_norm)
+    block = vit.blocks[-1]
     attention: Any = getattr(block, "attn", None)
     return (
-        type(block) is Block
-        and type(attention) is Attention
-        and isinstance(attention.norm, nn.Identity)
+        type(block) in (Block, EvaBlock)
+        and type(attention) in (Attention, AttentionRope, EvaAttention)
+        and isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity)
         and getattr(attention, "gate", None) is None
-        and isinstance(norms[0], nn.LayerNorm)
-        and isinstance(norms[1], nn.Identity)
-        and isinstance(model.head, nn.Linear)
+        and getattr(attention, "num_kv_groups", 1) == 1
+        and isinstance(vit.norm, nn.LayerNorm)
+        and isinstance(vit.fc_norm, nn.Identity)
+        and all(isinstance(linear, nn.Linear) for linear in classifiers(model))
     )
+
+
+def classifiers(model: nn.Module) -> List[nn.Module]:
+    """Return the classifier of each token that the head reads; logits are their mean."""
+    if isinstance(model, VisionTransformerDistilled):
+        return [model.head, model.head_dist]
+    return [cast(nn.Module, model.head)]
 
 
 def traced_features(model: nn.Module, images: torch.Tensor) -> Tuple[Features, TokenTrace]:
     """Return what ``forward_features`` returns, and the tokens around the last block."""
-    vit = cast(VisionTransformer, model)
+    vit = cast(Any, model)
     last = len(vit.blocks) - 1
     found: Any = vit.forward_intermediates(
         images, indices=[last - 1, last], return_prefix_tokens=True, output_fmt="NLC"
     )
     native, ((patches, prefix), (_, after)) = found
-    return native, TokenTrace(torch.cat([prefix, patches], 1), after[:, 0])
+    rope: Any = getattr(vit, "rope", None)
+    if rope is not None:
+        rope = rope.get_embed(shape=vit.patch_embed.dynamic_feat_size(images.shape[-2:]))
+        rope = rope[-1] if getattr(vit, "rope_mixed", False) else rope  # one for each block
+    read = after[:, : len(classifiers(model))]
+    return native, TokenTrace(torch.cat([prefix, patches], 1), read, rope)
 
 
 def token_weights(
     model: nn.Module, trace: TokenTrace, gate: torch.Tensor, images: torch.Tensor,
     targets: torch.Tensor, rivals: Optional[torch.Tensor] = None,
-) -> Tuple[heads.ChannelWeights, heads.Fit]:  # fmt: skip
-    """Return the weights of the class token before the norm, and the logits that they give.
+) -> Tuple[torch.Tensor, heads.Fit]:  # fmt: skip
+    """Return the weights of the tokens that the head reads, and the logits that they give.
 
     Args:
         model: A model for which :func:`reads_class_token` holds.
@@ -77,19 +104,45 @@ def token_weights(
         images: Index of each row's image, (N,).
         targets: Class of each row, (N,).
         rivals: Shares of the rivals of each row, (N, K).
+
+    Returns:
+        Weights of the tokens before the norm, (N, R, C), and the fit of the logits, (N,).
     """
-    vit = cast(VisionTransformer, model)
-    weight, bias = heads.rows_of(cast(nn.Module, vit.head), targets, gate.dtype, rivals)
-    token = trace.after.to(gate.dtype)[images]
-    folded = heads.fold_norm(vit.norm, weight * gate[images], bias, token)
-    return folded, heads.fit_of(folded, token)
+    rows = [heads.rows_of(linear, targets, gate.dtype, rivals) for linear in classifiers(model)]
+    weights = torch.stack([weight * gate[images] for weight, _ in rows], 1)
+    tokens = trace.after.to(gate.dtype)[images]
+    folded = fold_tokens(model, weights, torch.stack([bias for _, bias in rows], 1), tokens)
+    fits = heads.fit_of(folded, tokens.flatten(0, 1))
+    parts = [values.unflatten(0, tokens.shape[:2]) for values in (folded.weight, *fits)]
+    return parts[0], heads.Fit(parts[1].sum(1), torch.linalg.vector_norm(parts[2], dim=1))
+
+
+def fold_tokens(
+    model: nn.Module, weights: torch.Tensor, biases: torch.Tensor, tokens: torch.Tensor
+) -> heads.ChannelWeights:
+    """Fold norm and mean of tokens into classifier rows.
+
+    Args:
+        model: A model for which :func:`reads_class_token` holds.
+        weights: Rows of the classifier of each token, times the gate, (N, R, C).
+        biases: Their biases, (N, R).
+        tokens: The tokens before the norm, (N, R, C).
+
+    Returns:
+        Weights (N * R, C) and constants (N * R,), whose sum over R is the logit.
+    """
+    count = tokens.shape[1]
+    return heads.fold_norm(
+        cast(Any, model).norm, (weights / count).flatten(0, 1), (biases / count).flatten(),
+        tokens.flatten(0, 1),
+    )  # fmt: skip
 
 
 class Attended(NamedTuple):
-    """What the class token takes in the last attention.
+    """What the R tokens that the head reads take in the last attention.
 
     Attributes:
-        share: Attention to each patch, (B, heads, P).
+        share: Attention to each patch, (B, heads, R, P).
         values: Values of the patches, (B, heads, P, D).
     """
 
@@ -99,20 +152,37 @@ class Attended(NamedTuple):
 
 def attended(model: nn.Module, trace: TokenTrace, dtype: torch.dtype) -> Attended:
     """Return attention to and values of the patches in the last block; prefix tokens left out."""
-    vit = cast(VisionTransformer, model)
-    block: Any = vit.blocks[-1]
-    attention, prefix = block.attn, vit.num_prefix_tokens
-    qkv = attention.qkv(block.norm1(trace.before)).unflatten(2, (3, attention.num_heads, -1))
-    q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
-    share = (q @ k.transpose(-2, -1) * attention.scale).softmax(-1)[:, :, 0]
-    return Attended(share[:, :, prefix:].to(dtype), v[:, :, prefix:].to(dtype))
+    vit = cast(Any, model)
+    block, prefix, read = vit.blocks[-1], vit.num_prefix_tokens, trace.after.shape[1]
+    attention = block.attn
+    q, k, v = _queries_keys_values(attention, block.norm1(trace.before))
+    q, k = attention.q_norm(q[:, :, :read]), attention.k_norm(k)  # prefix tokens have no rotation
+    if trace.rope is not None:
+        half = getattr(attention, "rotate_half", False)
+        turned = apply_rot_embed_cat(k[:, :, prefix:], trace.rope, half=half)
+        k = torch.cat([k[:, :, :prefix], turned.to(k.dtype)], 2)
+    share = (q @ k.transpose(-2, -1) * attention.scale).softmax(-1)
+    return Attended(share[..., prefix:].to(dtype), v[:, :, prefix:].to(dtype))
+
+
+def _queries_keys_values(attention: Any, tokens: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+    """Return queries, keys and values of an attention layer, (B, heads, tokens, D) each."""
+    if attention.qkv is None:
+        parts = [project(tokens) for project in
+                 (attention.q_proj, attention.k_proj, attention.v_proj)]  # fmt: skip
+    else:
+        whole = attention.qkv(tokens)
+        if getattr(attention, "q_bias", None) is not None:  # EVA keeps the bias apart
+            whole = whole + torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+        parts = list(whole.chunk(3, 2))
+    return tuple(part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
 
 
 def value_weights(model: nn.Module, weight: torch.Tensor) -> torch.Tensor:
-    """Return weights of the class token (..., C) as weights of the values, (..., heads, D)."""
-    block: Any = cast(VisionTransformer, model).blocks[-1]
-    scale: Optional[torch.Tensor] = getattr(block.ls1, "gamma", None)
+    """Return weights of tokens (..., C) as weights of the values, (..., heads, D)."""
+    block: Any = cast(Any, model).blocks[-1]
+    scale: Optional[torch.Tensor] = getattr(block, "gamma_1", None)  # EVA's layer scale
+    scale = getattr(getattr(block, "ls1", None), "gamma", scale)
     weight = weight if scale is None else weight * scale.to(weight.dtype)
     return (weight @ block.attn.proj.weight.to(weight.dtype)).unflatten(
         -1, (block.attn.num_heads, -1)
@@ -127,7 +197,7 @@ def patch_parts(
     Args:
         model: A model for which :func:`reads_class_token` holds.
         trace: Its tokens.
-        weight: Weights of :func:`token_weights`, (N, C).
+        weight: Weights of :func:`token_weights`, (N, R, C).
         counts: Number of rows of each image.
 
     Returns:
@@ -136,7 +206,7 @@ def patch_parts(
     share, values = attended(model, trace, weight.dtype)
     weights = value_weights(model, weight).split(list(counts))
     parts = [
-        torch.einsum("rhd,htd,ht->rht", rows, of_image, shares)
+        torch.einsum("nrhd,hpd,hrp->nhp", rows, of_image, shares)
         for rows, of_image, shares in zip(weights, values, share, strict=True)
     ]
     return torch.cat(parts)

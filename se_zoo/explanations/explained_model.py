@@ -1,21 +1,29 @@
 """Prediction and explanation as one module, which can be compiled and exported."""
 
-from typing import Any, Dict, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 import torch
 from torch import nn
 
 from ..errors import InvalidInputError
 from . import heads, maps
-from .affinity import share_all
-from .class_token import TokenTrace, attended, reads_class_token, traced_features, value_weights
+from .affinity import share_each
+from .class_token import (
+    TokenTrace,
+    attended,
+    classifiers,
+    fold_tokens,
+    reads_class_token,
+    traced_features,
+    value_weights,
+)
 from .classifier_rows import LinearRows
 from .explainer import warn_untrained
 from .methods import (
     CLASSLESS_METHODS,
     COMPETING_METHODS,
     FROM_ZERO_METHODS,
-    SHARED_METHODS,
+    SHARED_PARTS,
     default_method,
     offered_methods,
 )
@@ -138,7 +146,7 @@ class ExplainedModel(nn.Module):
             form is None and self.method != "class_gate" and reads_class_token(self.model)
         )
         if self._tokens:
-            self._copy_rows(cast(nn.Module, self.model.head), classes, pooled.dtype)
+            self._copy_rows(classifiers(self.model), classes, pooled.dtype)
             return
         if form is None:
             pooled_by = getattr(self.model, "global_pool", None)
@@ -151,18 +159,22 @@ class ExplainedModel(nn.Module):
         if form.norm is not None:
             name = next(n for n, m in self.model.named_modules() if m is form.norm)
             self._norm_path = tuple(name.split("."))
-        self._copy_rows(form.classifier, classes, pooled.dtype)
+        self._copy_rows([form.classifier], classes, pooled.dtype)
 
     def _copy_rows(
-        self, classifier: Union[nn.Module, LinearRows], classes: torch.Tensor, dtype: torch.dtype
+        self,
+        linears: Sequence[Union[nn.Module, LinearRows]],
+        classes: torch.Tensor,
+        dtype: torch.dtype,
     ) -> None:
+        """Keep the rows of one classifier, or of each token's, (R, N, C) and (R, N)."""
+        wanted: Dict[str, Optional[torch.Tensor]] = {"": classes}
         if self.method in COMPETING_METHODS:
-            names, every = ("all_weight", "all_bias"), heads.rows_of(classifier, None, dtype)
-            for name, values in zip(names, every, strict=True):
-                self.register_buffer(name, values.clone(), persistent=False)
-        weight, bias = heads.rows_of(classifier, classes, dtype)
-        self.register_buffer("weight", weight.clone(), persistent=False)
-        self.register_buffer("bias", bias.clone(), persistent=False)
+            wanted["all_"] = None
+        for prefix, targets in wanted.items():
+            rows = [heads.rows_of(linear, targets, dtype) for linear in linears]
+            for name, values in zip(("weight", "bias"), zip(*rows, strict=True), strict=True):
+                self.register_buffer(prefix + name, torch.stack(values), persistent=False)
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict and explain.
@@ -188,8 +200,8 @@ class ExplainedModel(nn.Module):
         else:
             raw = self._attended(trace, gate, logits)
         raw = raw.unflatten(2, grid.shape[2:])
-        if self.method in SHARED_METHODS:
-            raw = share_all(raw, grid)
+        if part := SHARED_PARTS.get(self.method):
+            raw = share_each(raw, grid, part)
         if self.raw:
             return logits, raw, gate
         count = raw.shape[1]
@@ -209,8 +221,8 @@ class ExplainedModel(nn.Module):
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
         return raw
 
-    def _rows(self, logits: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Return the classifier's rows of each map, less those of rivals, (B * N, C) and (B * N).
+    def _rows(self, logits: torch.Tensor) -> List[Tuple[torch.Tensor, torch.Tensor]]:
+        """Return the rows of each classifier, less those of rivals, (B * N, C) and (B * N).
 
         Args:
             logits: (B, K).
@@ -218,28 +230,36 @@ class ExplainedModel(nn.Module):
         weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
         count, batch = len(self.targets), logits.shape[0]
         # expand, not repeat, which would write the batch size into the graph as a constant.
-        rows = [t[None].expand(batch, *t.shape).flatten(0, 1) for t in (weight, bias)]
+        found = [
+            [t[None].expand(batch, *t.shape).flatten(0, 1) for t in each]
+            for each in zip(weight, bias, strict=True)
+        ]
         if self.method in COMPETING_METHODS:
             targets = torch.tensor(self.targets, device=logits.device)
             each = logits[:, None].expand(-1, count, -1).flatten(0, 1)
             shares = rival_shares(each, targets[None].expand(batch, -1).flatten())
-            every = cast(torch.Tensor, self.all_weight), cast(torch.Tensor, self.all_bias)
-            rows = [rows[0] - shares @ every[0], rows[1] - shares @ every[1]]
-        return rows[0], rows[1]
+            every = zip(
+                cast(torch.Tensor, self.all_weight), cast(torch.Tensor, self.all_bias), strict=True
+            )
+            found = [
+                [own - shares @ all_ for own, all_ in zip(*pair, strict=True)]
+                for pair in zip(found, every, strict=True)
+            ]
+        return [(rows[0], rows[1]) for rows in found]
 
     def _attended(
         self, trace: TokenTrace, gate: torch.Tensor, logits: torch.Tensor
     ) -> torch.Tensor:
-        """Return what each patch adds through the class token's last attention, (B, N, P)."""
-        count = len(self.targets)
-        weight, bias = self._rows(logits)
-        rows = (weight.unflatten(0, (-1, count)) * gate[:, None]).flatten(0, 1)  # (B * N, C)
-        token = trace.after[:, None].expand(-1, count, -1).flatten(0, 1)
-        norm: nn.Module = self.model.norm  # type: ignore[assignment]
-        folded = heads.fold_norm(norm, rows, bias, token)
-        found = attended(self.model, trace, weight.dtype)
-        weights = value_weights(self.model, folded.weight.unflatten(0, (-1, count)))
-        parts = torch.einsum("bnhd,bhtd,bht->bnht", weights, found.values, found.share)
+        """Return what each patch adds through the last attention, (B, N, P)."""
+        count, rows = len(self.targets), self._rows(logits)
+        gates = gate[:, None].expand(-1, count, -1).flatten(0, 1)
+        weights = torch.stack([weight * gates for weight, _ in rows], 1)  # (B * N, R, C)
+        biases = torch.stack([bias for _, bias in rows], 1)
+        tokens = trace.after[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+        folded = fold_tokens(self.model, weights, biases, tokens)
+        found = attended(self.model, trace, weights.dtype)
+        values = value_weights(self.model, folded.weight.unflatten(0, (-1, count, len(rows))))
+        parts = torch.einsum("bnrhd,bhpd,bhrp->bnhp", values, found.values, found.share)
         parts = parts.shape[3] * parts
         net = parts.sum(2)
         return maps.support(net, parts.abs().sum(2)) if self.method == "support" else net
@@ -254,7 +274,7 @@ class ExplainedModel(nn.Module):
             return maps.gate_weights(gate)[:, None]
         count = len(self.targets)
         pooled = grid.flatten(2).mean(2) * gate
-        weight, bias = self._rows(logits)
+        weight, bias = self._rows(logits)[0]
         spread = pooled[:, None].expand(-1, count, -1).flatten(0, 1)
         norm = self.model if self._norm_path else None
         for name in self._norm_path:  # torch 2.6 cannot export get_submodule
