@@ -30,6 +30,7 @@ QUALITY = {
     "drop": ("average drop", False),
     "increase": ("increase", True),
     "gain": ("average gain", True),
+    "adcc": ("ADCC", True),
     # Sharpening alone raises the energy, so it comes last, beside that of the same map squared.
     "energy": ("energy / chance", True),
     "energy_squared": ("energy, map squared", True),

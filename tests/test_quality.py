@@ -7,6 +7,7 @@ import torch
 
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality import (
+    adcc,
     blurred,
     centre_gaussian,
     deletion_insertion,
@@ -288,6 +289,32 @@ def test_what_does_not_belong_together_is_refused(targets: Any, heatmaps: Any, s
             measure(Sum(), torch.zeros(2, 1, 8, 8), targets, heatmaps, **(
                 {"steps": 4} if measure is deletion_insertion else {}
             ))  # fmt: skip
+
+
+def test_adcc_by_hand() -> None:
+    images, targets = torch.rand(2, 3, 4, 4), torch.tensor([0, 0])
+    spot = torch.zeros(2, 4, 4)
+    spot[:, 1, 1] = 1  # complexity 1/16
+    turned = torch.stack([spot[0], 1 - spot[1]])  # the same map, and the opposite one
+    marked = []
+
+    def explain(product: torch.Tensor) -> torch.Tensor:
+        marked.append(product)
+        return turned
+
+    found = adcc(explain, images, targets, spot, torch.tensor([0.2, 0.2]))
+    assert torch.equal(marked[0], images * spot[:, None])
+    wanted = 3 / (1 / 0.8 + 1 / 1.0 + 1 / (15 / 16))
+    assert float(found[0]) == pytest.approx(wanted, abs=1e-6)
+    assert float(found[1]) == 0  # no coherency
+
+
+def test_adcc_of_maps_that_say_nothing_is_zero() -> None:
+    images, targets = torch.rand(2, 3, 4, 4), torch.tensor([0, 0])
+    for value, drop in ((0.0, 1.0), (1.0, 0.0)):
+        even = torch.full((2, 4, 4), value)
+        found = adcc(lambda product, even=even: even, images, targets, even, torch.full((2,), drop))
+        assert found.tolist() == [0, 0]
 
 
 def test_drop_increase_and_gain_by_hand() -> None:

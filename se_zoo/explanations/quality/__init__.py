@@ -22,12 +22,14 @@ from .regions import (
     pointing_game,
 )
 from .sanity import randomised, rank_correlation, shift_stability
+from .summary import adcc
 
 __all__ = [
     "Curves",
     "Deleted",
     "Kept",
     "Road",
+    "adcc",
     "best_mask_iou",
     "blurred",
     "box_ious",

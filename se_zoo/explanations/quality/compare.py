@@ -66,11 +66,12 @@ def score_regions(cases: Cases, drawn: Drawn) -> Dict[str, List[Any]]:
 
 
 def _score_pixels(
-    model: nn.Module, cases: Cases, drawn: Drawn, settings: Settings
+    model: nn.Module, cases: Cases, drawn: Drawn, method: str, settings: Settings
 ) -> Dict[str, List[Any]]:
     """Score whether the model needs the pixels that the maps mark.
 
-    The measures are insertion, deletion, ROAD (also of the blurred map), drop, increase and gain.
+    The measures are insertion, deletion, ROAD (also of the blurred map), drop, increase, gain and
+    ADCC.
     """
     images, targets, seeds = cases.images, cases.targets, list(cases.ids)
     curves = quality.deletion_insertion(
@@ -82,7 +83,11 @@ def _score_pixels(
         found = quality.road(model, images, targets, order, settings.shares, seeds=seeds)
         return found.combined.tolist()
 
+    def again(marked: torch.Tensor) -> torch.Tensor:
+        return draw(model, cases._replace(images=marked), method).heatmap
+
     kept = quality.drop_increase_gain(model, images, targets, drawn.heatmap)
+    summary = quality.adcc(again, images, targets, drawn.heatmap, kept.drop)
     return {
         "insertion": curves.insertion_auc.tolist(),
         "deletion": curves.deletion_auc.tolist(),
@@ -91,6 +96,7 @@ def _score_pixels(
         "drop": kept.drop.tolist(),
         "increase": kept.increase.float().tolist(),
         "gain": kept.gain.tolist(),
+        "adcc": summary.tolist(),
     }
 
 
@@ -207,7 +213,7 @@ def _score(
         ids = tuple(few.ids)
         values = _scores_of_same_maps(pixel_scores, ids, cut.raw)
         if values is None:
-            values = _score_pixels(model, few, cut, settings)
+            values = _score_pixels(model, few, cut, method, settings)
             pixel_scores.append((ids, cut.raw, values))
         _add(table, few.ids, values)
         if method in (*SLOW, *CONTROLS):
