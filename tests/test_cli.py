@@ -125,7 +125,7 @@ def test_demo_is_right_about_photo_and_face(tmp_path: Path, capsys: pytest.Captu
     assert "Male" not in printed
     parts = json.loads((tmp_path / "demo.json").read_text())["parts"]
     assert [(part["method"], part["exact"]) for part in parts] == [
-        ("affinity", True), ("class_gate", False)
+        ("rivals", True), ("class_gate", False)
     ]  # fmt: skip
     uniform, suit = parts[0]["rows"]
     hat, jacket, sky = (0.3, 0, 0.7, 0.25), (0.15, 0.6, 0.85, 1), (0.85, 0, 1, 0.5)
