@@ -92,7 +92,7 @@ def test_every_packaged_model_is_sound(name: str) -> None:
     config = json.loads((ROOT / "hub_cards" / name / "hub" / "config.json").read_text())
     assert list(model.class_labels()) == config["label_names"]
     explanation = model.explain(*model.example_inputs().values())
-    assert explanation.method == config["model_args"]["map_method"]
+    assert explanation.method == config["model_args"].get("map_method", "contribution")
     card = (ROOT / "hub_cards" / name / "hub" / "README.md").read_text()
     if isinstance(explanation, se_zoo.SpeakerExplanation):
         assert explanation.gate_trained
