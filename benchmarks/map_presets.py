@@ -29,6 +29,8 @@ from se_zoo.explanations.quality.peers import check_libraries
 class Bench:
     """Options that all presets have."""
 
+    model: str = ""
+    """Name of the model."""
     output: Path = Path("runs/explain")
     """Folder for the results; each preset has a folder of its own in it."""
     methods: Tuple[str, ...] = METHODS

@@ -54,6 +54,8 @@ from se_zoo.explanations.quality.compare import random_copies, score, score_chan
 from se_zoo.explanations.quality.peer_methods import PEERS
 from se_zoo.explanations.quality.peers import check_libraries
 from se_zoo.files import write_json
+from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
+from se_zoo.models.pretrained.manifest import manifest
 from se_zoo.provenance import provenance
 from se_zoo.train.evaluate import full_precision
 from se_zoo.train.options import plain
@@ -147,6 +149,12 @@ def _read_scores(given: Bench, found: CaseSet, kind: str) -> report.Scores:
     return scores
 
 
+def _weights_of(model: str) -> Dict[str, str]:
+    """Return the SHA-256 of a packaged model's weights, by which its card knows the figures."""
+    entry = manifest().get(model.removeprefix("se_zoo/"))
+    return {} if entry is None else {"weights_sha256": entry.sha256[WEIGHTS_NAME]}
+
+
 def _write_report(given: Bench, sets: List[CaseSet]) -> None:
     """Write the tables, plots and pages of pictures of all sets."""
     rows, channels, margins, text = [], [], [], []
@@ -175,7 +183,8 @@ def _write_report(given: Bench, sets: List[CaseSet]) -> None:
     report.draw_quality(rows, given.methods, given.output / "quality.png")
     (given.output / "table.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     content = {
-        **provenance(), "preset": given.name, "options": plain(asdict(given)),
+        **provenance(), **_weights_of(given.model), "preset": given.name,
+        "options": plain(asdict(given)),
         "sets": {s.name: {"cases": len(s.groups), "images": len(set(s.images))} for s in sets},
         "rows": rows, "channels": channels, "margins": margins,
     }  # fmt: skip

@@ -155,17 +155,17 @@ like: ../celeba.yaml
 summary: "Trained with seed {{ training.config.seed }}."
 """)
     stale = {"command": "c", "commit": "1", "environment": {}, "weights_sha256": "0" * 64}
-    (facts.parent / "regions.json").write_text(json.dumps(stale))
+    (facts.parent / "maps.json").write_text(json.dumps(stale))
     control = json.loads((facts.parent / "training.json").read_text())
     (facts.parent / "control.json").write_text(json.dumps(control))
     run = finished_run(package, tmp_path / "run")
     done = run_tool(package, CELEBA, run)
     assert done.returncode == 0, done.stderr
-    assert f"removed {CELEBA}/regions.json: it was measured on other weights" in done.stdout
+    assert f"removed {CELEBA}/maps.json: it was measured on other weights" in done.stdout
     assert f"removed {CELEBA}/control.json: it is no control of this run: seed" in done.stdout
     made = files_of(hub_of(package, CELEBA))
     assert made[WEIGHTS] == (run / "export" / WEIGHTS).read_bytes()
-    assert made["curves.png"] == b"drawn" and "regions.json" not in made
+    assert made["curves.png"] == b"drawn" and "maps.json" not in made
     assert b"Trained with seed 7." in made["README.md"]
     assert str(tmp_path).encode() not in b"".join(made.values()), "a path of the machine"
     assert made["training.json"] == (facts.parent / "training.json").read_bytes()

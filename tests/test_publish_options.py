@@ -363,7 +363,7 @@ def test_names_that_figures_cannot_have(fresh: Bench, copy: Path, name: str) -> 
 
 def test_figures_of_other_weights(fresh: Bench, copy: Path) -> None:
     origin = {"command": "c", "commit": "1", "environment": {}, "weights_sha256": "0" * 64}
-    (copy / "card" / "regions.json").write_text(json.dumps(origin))
+    (copy / "card" / "maps.json").write_text(json.dumps(origin))
     refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "on other weights")
 
 

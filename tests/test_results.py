@@ -1,5 +1,7 @@
 """What docs/ shows of measured explanations is what the files of figures say."""
 
+import json
+
 import pytest
 
 pytest.importorskip("pyarrow", reason="the recipes need the extra train")
@@ -7,6 +9,7 @@ pytest.importorskip("pyarrow", reason="the recipes need the extra train")
 from se_zoo.explanations.quality.cases import METHODS
 from se_zoo.explanations.quality.peer_methods import SLOW
 from tools import write_results as results
+from tools.card_maps import card_maps
 from tools.write_results import report
 
 #: Sets with several classes in one picture.
@@ -25,6 +28,14 @@ def test_figures_say_how_they_were_made(name: str) -> None:
     assert content["command"] and not content["options"].get("debug")
     assert len(content["commit"]) == 40, "of a clean checkout"
     assert content["environment"]["torch"] and content["rows"]
+
+
+@pytest.mark.parametrize("name", [*results.PRESETS, *results.OTHERS])
+def test_cards_have_the_figures_of_their_models_maps(name: str) -> None:
+    content = results.load(name)
+    model = content["options"]["model"].removeprefix("se_zoo/")
+    kept = json.loads((results.ROOT / "hub_cards" / model / "maps.json").read_text("utf-8"))
+    assert kept == card_maps(content, results.TITLES)
 
 
 def test_pictures_are_there() -> None:

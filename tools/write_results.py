@@ -7,9 +7,10 @@
 Run time: seconds; a minute with --portrait.
 
 The figures are files in benchmarks/results/. faces.json and objects.json are summary.json of
-`python -m benchmarks.maps`, cost.json is that of its preset cost, and support.json is written by
-`python -m benchmarks.support_weight`. The accuracy with and without the block is
-benchmarks/results/parity.json, of `recipes/parity.py`.
+`python -m benchmarks.maps`, faces_<model>.json is that of another model, cost.json is that of its
+preset cost, and support.json is written by `python -m benchmarks.support_weight`. The accuracy with
+and without the block is benchmarks/results/parity.json, of `recipes/parity.py`. What a model's card
+shows of them is hub_cards/<model>/maps.json: package the model again where it changes.
 """
 
 import json
@@ -31,13 +32,16 @@ from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
 from se_zoo.inference.images import demo_photo, load_photo
 from se_zoo.models.load_model import load_model
 from se_zoo.train.repeat import shown
+from tools.card_maps import write_card_maps
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 OVERVIEW = RESULTS / "README.md"
 #: Documents with generated blocks, and the names of their blocks.
 DOCUMENTS = {"evidence.md": ("quality", "cost"), "train.md": ("parity",)}
+#: Files of the quality of maps: those that the text of the evidence is about, and other models'.
 PRESETS = ("faces", "objects")
+OTHERS = tuple(sorted(file.stem for file in RESULTS.glob("faces_*.json")))
 PARITY = RESULTS / "parity.json"
 #: Crop of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
@@ -51,9 +55,9 @@ TITLES = {
     "celeba": "Faces: CelebA test images, attributes whose place is known",
     "celeba_parts": "CelebA images with part masks (CelebAMask-HQ)",
     "face_parts": "Faces with part masks (FASSEG)",
-    "mosaics": "Mosaics of nine ImageNet photos, EfficientNet-Lite0",
-    "like_classes": "Mosaics of four ImageNet photos of like classes, EfficientNet-Lite0",
-    "single": "One ImageNet photo on a blurred other one, EfficientNet-Lite0",
+    "mosaics": "Mosaics of nine ImageNet photos",
+    "like_classes": "Mosaics of four ImageNet photos of like classes",
+    "single": "One ImageNet photo on a blurred other one",
 }
 #: What stands above a table of margins.
 MARGINS = (
@@ -124,7 +128,9 @@ def _take(folder: Path) -> None:
             f"{folder} is a --debug run or one of uncommitted code: run the benchmark again in a "
             "clean checkout, without --debug."
         )
-    shutil.copyfile(found[0], RESULTS / f"{preset}.json")
+    model = content["options"].get("model", "").removeprefix("se_zoo/")
+    other = model and model != load(preset)["options"]["model"].removeprefix("se_zoo/")
+    shutil.copyfile(found[0], RESULTS / f"{preset}{f'_{model}' if other else ''}.json")
 
 
 def _origin(content: Dict[str, Any]) -> str:
@@ -245,8 +251,9 @@ def _set_parts(content: Dict[str, Any], name: str) -> List[str]:
 def overview_text() -> str:
     """Return the text of benchmarks/results/README.md: all tables."""
     parts: List[str] = list(INTRODUCTION)
-    for preset in PRESETS:
+    for preset in (*PRESETS, *OTHERS):
         content = load(preset)
+        parts.append(f"# Maps of `{content['options']['model']}`")
         for name in content["sets"]:
             parts += _set_parts(content, name)
         parts.append(_origin(content))
@@ -319,6 +326,8 @@ def main(options: Write) -> None:
     _draw_parity(RESULTS / "parity.png")
     if options.portrait:
         _draw_portrait(RESULTS / "portrait.png")
+    for preset in (*PRESETS, *OTHERS):
+        write_card_maps(load(preset), TITLES)
     OVERVIEW.write_text(overview_text(), encoding="utf-8")
     for file, text in document_texts().items():
         file.write_text(text, encoding="utf-8")
