@@ -124,7 +124,7 @@ def test_affinity_maps_add_up_to_the_logit(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["affinity", "class_gate"])
-def test_compiled_module_draws_the_same(method: str) -> None:
+def test_one_module_draws_the_same(method: str) -> None:
     model = model_of(num_classes=4)
     images = smooth(model, 2)
     logits, heatmap, _ = se_zoo.ExplainedModel(model, method, targets=[1, 3])(images)

@@ -119,7 +119,7 @@ def test_bfloat16_model() -> None:
 
 
 @pytest.mark.parametrize("kind", ["two_tokens", "eva", "rope_mixed"])
-def test_compiled_module_has_the_same_maps_of_every_kind(kind: str) -> None:
+def test_one_module_has_the_same_maps_of_every_kind(kind: str) -> None:
     model, images = made(**KINDS[kind]), varied_images(2, (64, 64))
     for method in ("contribution", "rivals"):
         with torch.no_grad():

@@ -32,7 +32,7 @@ MOST = {
     "support": 75,
     "class_gate": 150,
     "affinity": 92,
-    "rivals": 106,
+    "rivals": 118,
 }
 _Tensor = torch.Tensor
 #: Calls that make the host wait for a GPU.

@@ -103,6 +103,7 @@ def test_a_model_in_training_is_not_changed(kind: str) -> None:
         ("vit", "contribution"),
         ("clip", "support"),
         ("clip", "affinity"),
+        ("convnext", "rivals"),
     ],
 )
 def test_torch_export_for_any_batch(kind: str, method: str) -> None:
@@ -154,6 +155,7 @@ def onnx_parts() -> Any:
         pytest.param("resnet", "gate", marks=pytest.mark.slow),
         pytest.param("resnet", "class_gate", marks=pytest.mark.slow),
         pytest.param("convnext", "activation", marks=pytest.mark.slow),
+        pytest.param("convnext", "rivals", marks=pytest.mark.slow),
         ("vit", "contribution"),
         pytest.param("clip", "support", marks=pytest.mark.slow),
     ],

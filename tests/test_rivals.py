@@ -1,7 +1,10 @@
-"""Rival maps: the contribution of a class less that of all others, by softened probability."""
+"""Rival maps: the contribution of a class less that of all others, by its probability."""
+
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import se_zoo
 from se_zoo.errors import InvalidInputError
@@ -11,8 +14,8 @@ from .test_affinity import model_of, smooth
 
 
 def less_others(values: torch.Tensor, logits: torch.Tensor, target: int) -> torch.Tensor:
-    """Return a class's values, of (K, ...), less those of the others, each times its share."""
-    shares = (logits / 2).softmax(0)
+    """Return a class's values, of (K, ...), less a part of the others' by their probability."""
+    shares = logits.softmax(0) / 3
     others = [shares[k] * values[k] for k in range(len(logits)) if k != target]
     return values[target] - torch.stack(others).sum(0)
 
@@ -34,7 +37,7 @@ def test_rival_map_is_the_contribution_less_that_of_the_others(backbone: str, po
     for n, (image, target) in enumerate([(0, 0), (0, 3), (1, 0), (1, 3)]):
         of_image, logits = every.raw.unflatten(0, (2, 5))[image], found.logits[image]
         plain = less_others(of_image, logits, target)
-        shared = affinity.share_each(plain[None, None], features[image : image + 1], 0.9)[0, 0]
+        shared = affinity.share_each(plain[None, None], features[image : image + 1], 0.8)[0, 0]
         assert torch.allclose(found.raw[n], shared, atol=1e-4)
         total = found.raw[n].mean() + found.constant[n]
         assert torch.allclose(total, less_others(logits, logits, target), atol=1e-4)
@@ -61,12 +64,47 @@ def test_classes_that_do_not_compete_have_no_rivals(options: dict) -> None:
 def test_multi_label_model_cannot_draw_rivals_by_default() -> None:
     with pytest.raises(InvalidInputError, match="multi-label model may draw contribution"):
         model_of(num_classes=4, multi_label=True, map_method="rivals")
-    with pytest.raises(InvalidInputError, match="Unknown method 'rivals'"):
-        se_zoo.ExplainedModel(model_of(num_classes=4, multi_label=True), "rivals")
+    for options in (dict(num_classes=4, multi_label=True), dict(num_classes=1)):
+        with pytest.raises(InvalidInputError, match="Unknown method 'rivals'"):
+            se_zoo.ExplainedModel(model_of(**options), "rivals")
+
+
+def test_logits_far_from_zero_stay_exact_in_half_precision() -> None:
+    """A bias that all classes share cancels in the map, but not in the rounding of the logits."""
+    model = model_of(num_classes=4)
+    with torch.no_grad():
+        model.get_classifier().bias += 50
+    images = smooth(model, 2)
+    expected = model.explain(images, 1, "rivals")
+    found = model.bfloat16().explain(images, 1, "rivals")
+    assert expected.exact and found.exact
+    assert float((found.raw - expected.raw).abs().max()) < 0.2 * float(expected.raw.abs().max())
+
+
+def test_memory_does_not_grow_with_classes_times_rows() -> None:
+    """Of 300 rows of each image and 300 classes, nothing of that size is made."""
+    model = model_of(num_classes=300)
+    largest = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            made = func(*args, **(kwargs or {}))
+            largest.append(made.numel() if isinstance(made, torch.Tensor) else 0)
+            return made
+
+    images = smooth(model, 2)
+    with Sizes():
+        model.explain(images, list(range(300)), "contribution")
+    most, largest[:] = max(largest), []
+    with Sizes():
+        model.explain(images, list(range(300)), "rivals")
+    assert max(largest) <= most
 
 
 @pytest.mark.parametrize("pool", ["avg", "token"])
-def test_compiled_module_draws_the_same_rivals(pool: str) -> None:
+def test_one_module_draws_the_same_rivals(pool: str) -> None:
     backbone = {} if pool == "avg" else {"backbone": "test_vit", "global_pool": pool}
     model = model_of(num_classes=4, **backbone)
     images = smooth(model, 2)

@@ -112,6 +112,9 @@ def draw_methods() -> None:
         size = (TILE[0], round(TILE[0] * photo.height / photo.width))
         line = [Tile(np.asarray(photo.resize(size, Image.Resampling.LANCZOS)), label)]
         for method in TABLE:
+            if method.competing and model.is_multi_label():
+                line.append(Tile(np.full((size[1], size[0], 3), 255, np.uint8), "no rivals"))
+                continue
             other = versus if method.pairwise else None
             found = model.explain(photo, label, method.name, versus=other)
             drawn = Image.fromarray(found.overlay()[0]).resize(size, Image.Resampling.LANCZOS)

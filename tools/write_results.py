@@ -27,6 +27,7 @@ from PIL import Image
 from benchmarks import cost_report, map_cases
 from benchmarks import map_report as report
 from benchmarks.map_margins import margin_table
+from se_zoo.explanations.methods import COMPETING_METHODS
 from se_zoo.explanations.quality.cases import METHODS, Cases
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
 from se_zoo.inference.images import demo_photo, load_photo
@@ -305,7 +306,8 @@ def _draw_portrait(file: Path) -> None:
     targets = torch.tensor([labels.index(name) for name in ("Eyeglasses", "Smiling")])
     cases = Cases(image.expand(2, -1, -1, -1), targets, None, None, (0, 1))
     found = map_cases.CaseSet("portrait", model, cases, [""] * 2, [0, 0])
-    report.draw_page(found, METHODS, (0, 1), file)
+    methods = [method for method in METHODS if method not in COMPETING_METHODS]
+    report.draw_page(found, methods, (0, 1), file)
     # In 128 colours the file, twenty copies of a photograph, is a quarter of the size.
     picture = Image.open(file).convert("RGB")
     picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).quantize(128).save(file)

@@ -110,7 +110,7 @@ def what_it_shows(explanation: Any) -> str:
     else:
         what = "difference of the two logits" if explanation.versus else _LOGIT
         if explanation.method in COMPETING_METHODS:
-            what = "logit less those of the other labels, by their softened probability"
+            what = "logit less those of the other labels, each by a third of its probability"
         if explanation.exact:
             parts.append(f"the map adds up to the {what}")
         else:

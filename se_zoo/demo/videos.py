@@ -83,7 +83,11 @@ class VideoExplainers:
         """Return the maps that a model offers, its default first."""
         model = self.model(name)
         speakers = isinstance(model, SpeakerModel)
-        offered = SPEAKER_METHODS if speakers else offered_methods(model.is_multi_label())
+        offered = (
+            SPEAKER_METHODS
+            if speakers
+            else offered_methods(model.is_multi_label(), model.num_classes)
+        )
         return sorted(offered, key=lambda method: method != model.map_method)
 
     def answer(

@@ -9,10 +9,10 @@ from torch import nn
 from ..errors import InvalidInputError
 from . import head_forms, heads, maps
 from .affinity import share
-from .class_maps import HostRows, Maps, class_maps, fold, weighted_difference
+from .class_maps import HostRows, Maps, class_maps, fold, less_rivals, weighted_difference
 from .forward_pass import ForwardPass, check_finite, extents, run_forward, tell_host
 from .methods import CLASSLESS_METHODS, COMPETING_METHODS, SHARED_PARTS
-from .rivals import rival_shares
+from .rivals import Rivals, shares_of
 from .se_model import SEModel, check_model, check_values
 from .target_classes import Pending, Rows, Target, Versus, other_classes, pending_rows, runner_up
 
@@ -146,7 +146,7 @@ def _ask(
             for targets in (pending.rows.targets, *classes):
                 row = HostRows(Rows(pending.rows.images, targets), counts, rivals)
                 folded = fold(form, pooled, row)
-                weights.append(folded)
+                weights.append(less_rivals(form, pooled, row, folded))
                 checks += [*heads.fit_of(folded, row.of_images(pooled)), row.logits(state)]
     unknown = [*pending.unknown(), *runner]
     values = tell_host([extents(images, state.logits), *unknown, *checks])
@@ -200,12 +200,12 @@ def _other_classes_of_rows(state: ForwardPass, request: Request) -> List[torch.T
     return [torch.full_like(rows.targets, other) for other in request.versus]
 
 
-def _rivals_of_rows(state: ForwardPass, request: Request) -> Optional[torch.Tensor]:
-    """Return the rivals of each row, (N, K); None unless rival maps are asked for."""
+def _rivals_of_rows(state: ForwardPass, request: Request) -> Optional[Rivals]:
+    """Return the rivals of the rows; None unless rival maps are asked for."""
     rows = request.rows.rows
     if request.method not in COMPETING_METHODS or rows is None:
         return None
-    return rival_shares(state.logits.to(state.gate.dtype)[rows.images], rows.targets)
+    return Rivals(rows.images, rows.targets, shares_of(state.logits.to(state.gate.dtype)))
 
 
 def _others(

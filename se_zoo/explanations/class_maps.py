@@ -12,6 +12,7 @@ from ..layers.grid import feature_map
 from . import class_token, heads, maps
 from .forward_pass import ForwardPass, tell_host
 from .head_gradient import head_gradient, reads_prefix_only
+from .rivals import Rivals
 from .se_model import SEModel
 from .target_classes import Rows
 
@@ -31,18 +32,22 @@ class HostRows(NamedTuple):
 
     rows: Rows
     counts: Sequence[int]  # rows of each image
-    rivals: Optional[torch.Tensor] = None  # (N, K), see rival_shares
+    rivals: Optional[Rivals] = None
 
     def of_images(self, values: torch.Tensor) -> torch.Tensor:
         """Return for each row the entry of its image, (N, ...)."""
         return values if all(n == 1 for n in self.counts) else values[self.rows.images]
 
     def logits(self, state: ForwardPass) -> torch.Tensor:
-        """Return the logit of each row's class, less those of its rivals, (N,)."""
-        own = state.logits[self.rows.images, self.rows.targets]
+        """Return the logit of each row's class, (N,)."""
+        return state.logits[self.rows.images, self.rows.targets]
+
+    def scores(self, state: ForwardPass) -> torch.Tensor:
+        """Return what the rows' maps explain: the logits, less those of rivals, (N,)."""
         if self.rivals is None:
-            return own
-        return own - (self.rivals * state.logits[self.rows.images]).sum(1)
+            return self.logits(state)
+        common = (self.rivals.shares * state.logits).sum(1)
+        return self.rivals.less(self.logits(state).to(common.dtype), common)
 
     def of(self, classes: torch.Tensor) -> "HostRows":
         """Return the rows of the same images with other classes, (N,)."""
@@ -50,18 +55,40 @@ class HostRows(NamedTuple):
 
 
 def fold(form: heads.HeadForm, pooled: torch.Tensor, rows: HostRows) -> heads.ChannelWeights:
-    """Return the exact channel weights of rows.
+    """Return the exact channel weights of rows, without their rivals.
 
     Args:
         form: The head's form.
         pooled: Mean of the gated features of each image, (B, C).
         rows: The rows.
     """
-    folded = form.rows(rows.rows.targets, pooled.dtype, rows.rivals)
+    folded = form.rows(rows.rows.targets, pooled.dtype)
     scale = heads.sample_scale(form.norm, pooled)
     if scale is None:
         return folded
     return heads.ChannelWeights(folded.weight * rows.of_images(scale), folded.constant)
+
+
+def less_rivals(
+    form: heads.HeadForm, pooled: torch.Tensor, rows: HostRows, folded: heads.ChannelWeights
+) -> heads.ChannelWeights:
+    """Return channel weights of rows, less those of their rivals, if they have any.
+
+    Args:
+        form: The head's form.
+        pooled: Mean of the gated features of each image, (B, C).
+        rows: The rows.
+        folded: Result of :func:`fold`.
+    """
+    if rows.rivals is None:
+        return folded
+    weight, bias = heads.rows_of(form.classifier, None, pooled.dtype)
+    shares = rows.rivals.shares
+    common = heads.fold_norm(form.norm, shares @ weight, shares @ bias, pooled)
+    less = rows.rivals.less
+    return heads.ChannelWeights(
+        less(folded.weight, common.weight), less(folded.constant, common.constant)
+    )
 
 
 def class_maps(
@@ -91,7 +118,7 @@ def class_maps(
     if method != "support":
         return Maps(raw, folded.constant, True, "folded")
     raw = maps.support(raw, maps.weighted_maps(state.features.abs(), weights.abs(), rows.counts))
-    return Maps(raw, _remainder(rows.logits(state), raw), False, "folded")
+    return Maps(raw, _remainder(rows.scores(state), raw), False, "folded")
 
 
 def weighted_difference(parts: Sequence[Maps], factors: Sequence[float]) -> Maps:
@@ -139,16 +166,19 @@ def _attention_maps(
         return None
     module, logits = cast(nn.Module, model), rows.logits(state)
     weights, fit = class_token.token_weights(
-        module, state.trace, state.gate, rows.rows.images, rows.rows.targets, rows.rivals
+        module, state.trace, state.gate, rows.rows.images, rows.rows.targets
     )
     if not heads.agrees(tell_host([*fit, logits]), logits.dtype):
         return None
+    if rows.rivals is not None:
+        common = class_token.all_weights(module, state.trace, state.gate, rows.rivals.shares)
+        weights = rows.rivals.less(weights, common)
     parts = class_token.patch_parts(module, state.trace, weights, rows.counts)
     parts = parts.shape[2] * parts  # as everywhere, the map's mean is a part of the logit
     net = parts.sum(1)
     net = maps.support(net, parts.abs().sum(1)) if method == "support" else net
     raw = net.unflatten(1, state.features.shape[2:])
-    return Maps(raw, _remainder(logits, raw), False, "attention")
+    return Maps(raw, _remainder(rows.scores(state), raw), False, "attention")
 
 
 def _head_gradient_maps(model: SEModel, state: ForwardPass, rows: HostRows, method: str) -> Maps:
@@ -174,7 +204,7 @@ def _head_gradient_maps(model: SEModel, state: ForwardPass, rows: HostRows, meth
         images = rows.rows.images[some]
         gradient = head_gradient(
             cast(nn.Module, model), gated, images, rows.rows.targets[some],
-            None if rows.rivals is None else rows.rivals[some],
+            None if rows.rivals is None else rows.rivals.some(some),
         )  # fmt: skip
         gradient_grid = model.feature_grid(gradient, size).to(grid.dtype)
         if reads_prefix_only(gradient_grid, gradient):
@@ -192,4 +222,4 @@ def _head_gradient_maps(model: SEModel, state: ForwardPass, rows: HostRows, meth
     found = torch.cat(parts)
     if method == "class_gate":
         return _class_gate_maps(state, rows, found * rows.of_images(state.gate), source)
-    return Maps(found, _remainder(rows.logits(state), found), False, source)
+    return Maps(found, _remainder(rows.scores(state), found), False, source)

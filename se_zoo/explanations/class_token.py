@@ -93,7 +93,7 @@ def traced_features(model: nn.Module, images: torch.Tensor) -> Tuple[Features, T
 
 def token_weights(
     model: nn.Module, trace: TokenTrace, gate: torch.Tensor, images: torch.Tensor,
-    targets: torch.Tensor, rivals: Optional[torch.Tensor] = None,
+    targets: torch.Tensor,
 ) -> Tuple[torch.Tensor, heads.Fit]:  # fmt: skip
     """Return the weights of the tokens that the head reads, and the logits that they give.
 
@@ -103,18 +103,35 @@ def token_weights(
         gate: SE vectors, (B, C), float32 or double.
         images: Index of each row's image, (N,).
         targets: Class of each row, (N,).
-        rivals: Shares of the rivals of each row, (N, K).
 
     Returns:
         Weights of the tokens before the norm, (N, R, C), and the fit of the logits, (N,).
     """
-    rows = [heads.rows_of(linear, targets, gate.dtype, rivals) for linear in classifiers(model)]
+    rows = [heads.rows_of(linear, targets, gate.dtype) for linear in classifiers(model)]
     weights = torch.stack([weight * gate[images] for weight, _ in rows], 1)
     tokens = trace.after.to(gate.dtype)[images]
     folded = fold_tokens(model, weights, torch.stack([bias for _, bias in rows], 1), tokens)
     fits = heads.fit_of(folded, tokens.flatten(0, 1))
     parts = [values.unflatten(0, tokens.shape[:2]) for values in (folded.weight, *fits)]
     return parts[0], heads.Fit(parts[1].sum(1), torch.linalg.vector_norm(parts[2], dim=1))
+
+
+def all_weights(
+    model: nn.Module, trace: TokenTrace, gate: torch.Tensor, shares: torch.Tensor
+) -> torch.Tensor:
+    """Return the weights of the tokens for all classes together, (B, R, C).
+
+    Args:
+        model: A model for which :func:`reads_class_token` holds.
+        trace: Its tokens.
+        gate: SE vectors, (B, C).
+        shares: How much each class counts, (B, K).
+    """
+    rows = [heads.rows_of(linear, None, gate.dtype) for linear in classifiers(model)]
+    weights = torch.stack([shares @ weight * gate for weight, _ in rows], 1)
+    biases = torch.stack([shares @ bias for _, bias in rows], 1)
+    folded = fold_tokens(model, weights, biases, trace.after.to(gate.dtype))
+    return folded.weight.unflatten(0, weights.shape[:2])
 
 
 def fold_tokens(

@@ -27,7 +27,7 @@ from .methods import (
     default_method,
     offered_methods,
 )
-from .rivals import rival_shares
+from .rivals import shares_of
 from .se_model import (
     SEModel,
     backbone_features,
@@ -82,7 +82,8 @@ class ExplainedModel(nn.Module):
     ):
         super().__init__()
         method = default_method(model) if method is None else method
-        offered = offered_methods(check_model(model).is_multi_label())
+        multi_label = check_model(model).is_multi_label()
+        offered = offered_methods(multi_label, getattr(model, "num_classes", 0))
         if method not in offered:
             raise InvalidInputError(
                 f"Unknown method {method!r}; the methods of this model here are "
@@ -171,6 +172,7 @@ class ExplainedModel(nn.Module):
         wanted: Dict[str, Optional[torch.Tensor]] = {"": classes}
         if self.method in COMPETING_METHODS:
             wanted["all_"] = None
+            self.register_buffer("chosen", classes, persistent=False)
         for prefix, targets in wanted.items():
             rows = [heads.rows_of(linear, targets, dtype) for linear in linears]
             for name, values in zip(("weight", "bias"), zip(*rows, strict=True), strict=True):
@@ -228,24 +230,23 @@ class ExplainedModel(nn.Module):
             logits: (B, K).
         """
         weight, bias = cast(torch.Tensor, self.weight), cast(torch.Tensor, self.bias)
-        count, batch = len(self.targets), logits.shape[0]
         # expand, not repeat, which would write the batch size into the graph as a constant.
-        found = [
-            [t[None].expand(batch, *t.shape).flatten(0, 1) for t in each]
-            for each in zip(weight, bias, strict=True)
-        ]
+        found = [[t[None].expand(logits.shape[0], *t.shape) for t in each]
+                 for each in zip(weight, bias, strict=True)]  # fmt: skip
         if self.method in COMPETING_METHODS:
-            targets = torch.tensor(self.targets, device=logits.device)
-            each = logits[:, None].expand(-1, count, -1).flatten(0, 1)
-            shares = rival_shares(each, targets[None].expand(batch, -1).flatten())
+            shares = shares_of(logits)
+            part = (
+                1 + shares[:, cast(torch.Tensor, self.chosen)]
+            )  # (B, N); a class is no rival of its own
             every = zip(
                 cast(torch.Tensor, self.all_weight), cast(torch.Tensor, self.all_bias), strict=True
             )
             found = [
-                [own - shares @ all_ for own, all_ in zip(*pair, strict=True)]
-                for pair in zip(found, every, strict=True)
-            ]
-        return [(rows[0], rows[1]) for rows in found]
+                [part[..., None] * own[0] - (shares @ all_[0])[:, None],
+                 part * own[1] - (shares @ all_[1])[:, None]]
+                for own, all_ in zip(found, every, strict=True)
+            ]  # fmt: skip
+        return [(rows[0].flatten(0, 1), rows[1].flatten()) for rows in found]
 
     def _attended(
         self, trace: TokenTrace, gate: torch.Tensor, logits: torch.Tensor

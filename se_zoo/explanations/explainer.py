@@ -53,7 +53,7 @@ def explain(
             ``"contribution"``: ``sum_c w'[k, c] g_c``, signed, exact for pooling (+ norm) + linear
             heads. ``"affinity"``: the same, each cell's evidence shared among the cells whose
             features are like its own; as exact. ``"rivals"``: the contribution of the target less
-            that of every other class times its softened probability, shared in the same way; for
+            a third of that of every other class times its probability, shared in the same way; for
             models whose classes compete. ``"support"``: contribution with evidence against
             the class counted by half, not exact. ``"class_gate"``: the channels whose gate times
             classifier weight stands out, less the mean of all channels, shared among like cells;

@@ -50,7 +50,7 @@ class Explanation:
         raw: (N, *grid) float32, the map before it is normalised, at the backbone's grid.
         constant: (N,) float32. Where ``exact``, ``raw[n].mean() + constant[n]`` is the row's logit
             (for ``"difference"`` the difference of the two logits; for ``"rivals"`` the logit less
-            those of the other classes, each times its softened probability).
+            those of the other classes, each times a third of its probability).
         logits: (B, num_classes), in the model's dtype.
         gate: SE vectors, (B, C).
         class_gate: Class gate of each row, (N, C), of class-gate maps; else None. Channels are
@@ -195,8 +195,8 @@ class Explanation:
         """Mean of the raw map over each frame of a clip, (N, T).
 
         Where the backbone has fewer time steps than the clip has frames, it is interpolated
-        linearly. For an exact map, its mean over the frames plus ``constant`` is the logit, up to
-        the error of the interpolation.
+        linearly. For an exact map, its mean over the frames plus ``constant`` is what the map
+        explains (see ``constant``), up to the error of the interpolation.
 
         Raises:
             InvalidInputError: If the explained inputs are images.

@@ -10,11 +10,12 @@ from torch.utils._pytree import tree_map
 from ..errors import InvalidInputError
 from ..layers.grid import Features, feature_map, take, with_feature_map
 from .classifier_rows import is_quantised
+from .rivals import Rivals
 
 
 def head_gradient(
     model: nn.Module, gated: Features, images: torch.Tensor, targets: torch.Tensor,
-    rivals: Optional[torch.Tensor] = None,
+    rivals: Optional[Rivals] = None,
 ) -> torch.Tensor:  # fmt: skip
     """Return the gradient of each row's logit with respect to the gated features.
 
@@ -25,7 +26,7 @@ def head_gradient(
         gated: Gated features as the backbone lays them out, one feature map per image.
         images: Index of each row's image, (N,).
         targets: Class of each row, (N,).
-        rivals: Shares of the rivals of each row, (N, K), whose logits are subtracted.
+        rivals: Rivals of the rows, whose logits are subtracted.
 
     Returns:
         The gradient, N rows of the feature map's shape, detached.
@@ -44,7 +45,9 @@ def head_gradient(
             rows = torch.arange(len(targets), device=targets.device)
             total = logits[rows, targets.clone()].sum()
             if rivals is not None:
-                total = total - (rivals.clone() * logits).sum()
+                shares = rivals.shares.clone()[rivals.images.clone()]
+                own = shares[rows, targets.clone()] * logits[rows, targets.clone()]
+                total = total + own.sum() - (shares * logits).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
         except RuntimeError as error:
             if not is_quantised(model):

@@ -189,33 +189,16 @@ def probe_head(
 
 
 def rows_of(
-    classifier: Union[nn.Module, LinearRows],
-    targets: Optional[torch.Tensor],
-    dtype: torch.dtype,
-    rivals: Optional[torch.Tensor] = None,
+    classifier: Union[nn.Module, LinearRows], targets: Optional[torch.Tensor], dtype: torch.dtype
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return the classifier's weight and bias of each row.
-
-    Args:
-        classifier: The linear layer.
-        targets: Class of each row, (N,); None: all classes.
-        dtype: Type of the result.
-        rivals: How much of every class is subtracted from each row, (N, K).
-
-    Returns:
-        Weights (N, C), and biases (N,).
-    """
+    """Return the classifier's weight (N, C) and bias (N,) for the targets; None: all classes."""
     weight: torch.Tensor = classifier.weight  # type: ignore[assignment]
     bias: Optional[torch.Tensor] = classifier.bias  # type: ignore[assignment]
     weight = weight.flatten(1) if weight.dim() > 2 else weight
     if targets is not None:
         weight, bias = weight[targets], None if bias is None else bias[targets]
     weight = weight.to(dtype)
-    bias = weight.new_zeros(len(weight)) if bias is None else bias.to(dtype)
-    if rivals is None:
-        return weight, bias
-    every = rows_of(classifier, None, dtype)
-    return weight - rivals @ every[0], bias - rivals @ every[1]
+    return weight, weight.new_zeros(len(weight)) if bias is None else bias.to(dtype)
 
 
 class Fit(NamedTuple):
@@ -279,20 +262,14 @@ class HeadForm(NamedTuple):
         """Whether the classifier itself rounds, because it is quantised."""
         return isinstance(self.classifier, LinearRows) and self.classifier.rounded
 
-    def rows(
-        self,
-        targets: Optional[torch.Tensor],
-        dtype: torch.dtype,
-        rivals: Optional[torch.Tensor] = None,
-    ) -> ChannelWeights:
+    def rows(self, targets: Optional[torch.Tensor], dtype: torch.dtype) -> ChannelWeights:
         """Return the classifier's rows with the norm's constant part folded in.
 
         Args:
             targets: Class of each row, (N,); None: all classes.
             dtype: Type of the result.
-            rivals: See :func:`rows_of`.
         """
-        return fold_rows(self.norm, *rows_of(self.classifier, targets, dtype, rivals))
+        return fold_rows(self.norm, *rows_of(self.classifier, targets, dtype))
 
 
 def find_form(

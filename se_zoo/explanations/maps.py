@@ -5,8 +5,8 @@ Every map is made of a weighted sum of the backbone's channels:
 * The gate map of arXiv 2412.05134 weights the selected channels by their gate.
 * The contribution map weights all channels by gate times classifier weight.
 * The affinity map is the contribution map, shared among like cells (:mod:`.affinity`).
-* The rival map is that of the class less those of all others, each times its softened
-  probability (:mod:`.rivals`); it is shared, too.
+* The rival map is that of the class less those of all others, each times a third of its probability
+  (:mod:`.rivals`); it is shared, too.
 * The class-gate map weights the channels whose gate times classifier weight stands out, less the
   mean of all channels; it is shared among like cells, too.
 * The support map is the contribution map with evidence against the class counted by half.

@@ -19,9 +19,9 @@ class Method:
         pairwise: Whether the map compares its class with another class.
         competing: Whether the map compares its class with all others, so that classes have to
             compete for the answer.
-        shared: Part of its evidence that a cell shares with cells of like features. Which part was
-            chosen on images that no reported figure uses: all on faces; nine tenths on objects,
-            where a cell that shared all lost single objects to their surroundings.
+        shared: Part of its evidence that a cell shares with cells of like features. The parts were
+            chosen on images that no reported figure uses. On faces it is best to share all. On
+            single objects the peak leaves the object if a cell shares all.
         speaker: Whether speaker models offer the map, too.
     """
 
@@ -39,7 +39,7 @@ class Method:
 TABLE: Tuple[Method, ...] = (
     Method("contribution", signed=True, from_zero=True, speaker=True),
     Method("affinity", signed=True, from_zero=True, shared=1.0),
-    Method("rivals", signed=True, from_zero=True, competing=True, shared=0.9),
+    Method("rivals", signed=True, from_zero=True, competing=True, shared=0.8),
     Method("support", from_zero=True),
     Method("class_gate", from_zero=True, shared=1.0),
     Method("gate", classless=True, speaker=True),
@@ -63,11 +63,10 @@ SPEAKER_METHODS = tuple(method.name for method in TABLE if method.speaker)
 CLASS_TOKEN_WEIGHTS = ("attention", "projection")
 
 
-def offered_methods(multi_label: bool) -> Tuple[str, ...]:
-    """Return the methods that need at most one class, of a model of that kind."""
-    return tuple(
-        name for name in SINGLE_CLASS_METHODS if not (multi_label and name in COMPETING_METHODS)
-    )
+def offered_methods(multi_label: bool, num_classes: int) -> Tuple[str, ...]:
+    """Return the methods that need at most one class, of a model with such classes."""
+    competing = not multi_label and num_classes > 1
+    return tuple(n for n in SINGLE_CLASS_METHODS if competing or n not in COMPETING_METHODS)
 
 
 def default_method(model: object) -> str:

@@ -21,7 +21,8 @@ def schema() -> Any:
     (x0, y0, x1, y1, pixels of the upright photo); ``top``, the most probable classes; ``gate``,
     null unless it was asked for. Of each explained class, in lists of the same length: ``target``,
     ``label``, ``probability``, ``versus`` (difference maps), ``map`` at the backbone's ``grid``,
-    flat, and ``constant``. Where ``exact``, a map's mean plus its constant is the logit;
+    flat, and ``constant``. Where ``exact``, a map's mean plus its constant is what
+    it explains: the logit, of rival and difference maps less those of the other classes;
     ``weights`` says where the channel weights come from.
 
     Raises:

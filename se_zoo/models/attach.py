@@ -92,8 +92,9 @@ def attach_se(
     multi_label = bool(multi_label)
     kept = _check_thresholds(thresholds, getattr(model, "num_classes", None), multi_label)
     offset = _check_offset(map_offset)
-    if map_method is not None and map_method not in (offered := offered_methods(multi_label)):
-        kind = "multi-label model" if multi_label else "model"
+    offered = offered_methods(multi_label, getattr(model, "num_classes", 0))
+    if map_method is not None and map_method not in offered:
+        kind = "multi-label model" if multi_label else "model of these classes"
         raise InvalidInputError(
             f"map_method is {map_method!r}; a {kind} may draw {', '.join(offered)}."
         )

@@ -1,4 +1,4 @@
-"""One figure that maps which mark nothing, everything or anything cannot win."""
+"""Summarise average drop, coherency and complexity of heatmaps."""
 
 from typing import Callable
 
@@ -15,9 +15,9 @@ def adcc(
     heatmaps: torch.Tensor,
     drop: torch.Tensor,
 ) -> torch.Tensor:
-    """Summarise average drop, coherency and complexity (ADCC).
+    """Return the harmonic mean of what average drop, coherency and complexity say (ADCC).
 
-    The harmonic mean of ``1 - drop``, of coherency, and of ``1 - complexity``. Coherency is the
+    It is that of ``1 - drop``, of coherency, and of ``1 - complexity``. Coherency is the
     correlation of a heatmap with that of the image times the heatmap, from 0 (opposite) to 1.
     Complexity is the heatmap's mean. A heatmap of zeros has a drop near 1, a heatmap of ones a
     complexity of 1. One that depends on nothing, such as a spot in the middle, is coherent with
