@@ -14,7 +14,6 @@ from ..models.pretrained.own_models import own_models
 from ..models.zoo_video import TORCHVISION
 from .card import Subject, base_model, render, test_split
 from .facts import read_facts
-from .formatting import percent
 from .sources import read_source, read_sources
 
 FACTS = "facts.yaml"
@@ -105,12 +104,12 @@ def card_folder(own: str) -> Path:
 
 def models_table() -> str:
     """Return the zoo's own models as a Markdown table, with the figures of their cards."""
-    rows = ["| model | parameters, M | map | accuracy | balanced |", "|---|---|---|---|---|"]
+    rows = ["| model | parameters, M | map | accuracy, % | balanced, % |", "|---|---|---|---|---|"]
     for name in sorted(manifest()):
         size = read_source(hub_folder(name) / "size.json")
         rows.append(
             f"| [`{PREFIX}{name}`](hub_cards/{name}/hub/README.md) "
-            f"| {size['parameters'] / 1e6:.1f} | {' x '.join(map(str, size['map']))} "
+            f"| {size['parameters'] / 1e6:.1f} | {'x'.join(map(str, size['map']))} "
             f"| {_score(name, 'accuracy')} | {_score(name, 'balanced_accuracy')} |"
         )
     return "\n".join(rows)
@@ -121,11 +120,11 @@ def _score(name: str, metric: str) -> str:
     file, training = card_folder(name) / "test.json", _training(name)
     if file.is_file():
         found = read_source(file)["figures"][metric]
-        low, high = (f"{100 * found[end]:.1f}" for end in ("low", "high"))
-        return f"{percent(found['value'])} [{low}, {high}]"
+        value, low, high = (f"{100 * found[end]:.1f}" for end in ("value", "low", "high"))
+        return f"{value} [{low}, {high}]"
     if training is None or metric not in training[test_split(training)]:
         return "not measured"
-    return percent(training[test_split(training)][metric])
+    return f"{100 * training[test_split(training)][metric]:.1f}"
 
 
 def _training(name: str) -> Optional[Dict[str, Any]]:
