@@ -11,8 +11,8 @@ layers, the MLP, the class token and registers themselves, and biases.
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import torch
-from timm.layers import apply_rot_embed_cat
 from timm.layers.attention import Attention, AttentionRope
+from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
