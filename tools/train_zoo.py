@@ -26,6 +26,10 @@ RUNS = Path("runs") / "zoo"
 FACES = ["--model.input-size", "128", "104", "--model.crop-pct", "1", *(
     word for name in ("mean", "std") for word in (f"--model.{name}", "0.5", "0.5", "0.5")
 )]  # fmt: skip
+CONVNEXT = [
+    "celeba.py", "--model.name", "convnext_atto_sehead", *FACES,
+    "--model.args", "output_stride=16", "dilated=False", "--model.drop-path-rate", "0.1",
+]  # fmt: skip
 VIT = [
     "celeba.py", "--model.name", "vit_tiny_patch16_224_sehead", *FACES,
     "--model.input-size", "128", "112", "--model.drop-path-rate", "0.1", "--optim.lr", "1e-3",
@@ -51,10 +55,19 @@ JOBS: Dict[str, List[str]] = {
         "--model.args", "output_stride=16", "dilated=False", "--optim.lr", "1e-3",
         "--optim.epochs", "7", "--augment.half-size-epochs", "6",
     ],
+    # From se-zoo convert lr-asd WEIGHTS --out lr_asd.
+    "asd_small_grid": [
+        "grid_speaker.py", "--seeds", "0", "--model.name", "asd_small_sehead",
+        "--run.init", "lr_asd", "--optim.lr", "3e-4", "--optim.epochs", "6",
+        "--optim.warmup-epochs", "1",
+    ],
+    # What it learns on small images hardly counts on large ones, so it is trained further on these.
+    "convnext_atto_start": [
+        *CONVNEXT, "--optim.epochs", "10", "--augment.half-size-epochs", "7",
+    ],
     "convnext_atto_celeba": [
-        "celeba.py", "--model.name", "convnext_atto_sehead", *FACES,
-        "--model.args", "output_stride=16", "dilated=False", "--model.drop-path-rate", "0.1",
-        "--optim.epochs", "10", "--augment.half-size-epochs", "7",
+        *CONVNEXT, "--run.init", str(RUNS / "convnext_atto_start"),
+        "--optim.epochs", "6", "--optim.lr", "1e-3", "--optim.warmup-epochs", "1",
     ],
     "vit_tiny_patch16_224_celeba": [
         *VIT, "--model.args", "global_pool=avg", "fc_norm=False",
@@ -68,7 +81,7 @@ JOBS: Dict[str, List[str]] = {
     "parity": ["parity.py", "--optim.epochs", "3", "--augment.half-size-epochs", "2"],
 }  # fmt: skip
 #: The file that a finished recipe of several runs leaves; other recipes leave summary.json.
-LAST_FILE = {"framewise_grid": "speaking-2.json", "parity": "parity.json"}
+LAST_FILE = {"framewise_grid": "speaking-2.json", "parity": "parity.json", "asd_small_grid": "figures.json"}
 
 
 def has_bf16() -> bool:
