@@ -81,7 +81,9 @@ JOBS: Dict[str, List[str]] = {
     "parity": ["parity.py", "--optim.epochs", "3", "--augment.half-size-epochs", "2"],
 }  # fmt: skip
 #: The file that a finished recipe of several runs leaves; other recipes leave summary.json.
-LAST_FILE = {"framewise_grid": "speaking-2.json", "parity": "parity.json", "asd_small_grid": "figures.json"}
+LAST_FILE = {
+    "framewise_grid": "speaking-2.json", "parity": "parity.json", "asd_small_grid": "figures.json",
+}  # fmt: skip
 
 
 def has_bf16() -> bool:

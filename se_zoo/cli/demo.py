@@ -23,7 +23,7 @@ class Demo:
     models: tyro.conf.Positional[Tuple[str, ...]] = (
         "se_zoo/tf_efficientnet_lite0_in1k",
         "se_zoo/resnet18_slim_celeba",
-        "se_zoo/asd_tiny_grid",
+        "se_zoo/asd_small_grid",
     )
     """Models to offer: se_zoo/<name>, hf-hub:<repository>, local-dir:<folder>, or any timm model,
     which gets an SE head that leaves its predictions as they are."""

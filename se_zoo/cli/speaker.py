@@ -26,9 +26,9 @@ class Speaker:
     video: tyro.conf.Positional[Path]
     """The video, with sound, or a folder of videos."""
     model: str
-    """local-dir:<folder>, hf-hub:<repository>, or se_zoo/asd_tiny_grid, which comes with the
-    package and is for trying this out. `se-zoo convert lr-asd` makes a folder of published weights
-    that are for real videos."""
+    """se_zoo/asd_small_grid, which comes with the package, local-dir:<folder> or
+    hf-hub:<repository>. `se-zoo convert lr-asd` makes a folder of published weights that were
+    trained on films."""
     out: Optional[Path] = None
     """The annotated video, .mp4; by default speaker.mp4. The csv has the same name; files of these
     names are replaced. For a folder of videos it is a folder, by default speakers, which gets a
