@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 
 map_cases = pytest.importorskip("benchmarks.map_cases", reason="the recipes need the extra train")
 import benchmarks.maps as recipe  # noqa: E402
-from benchmarks import cost, face_cases  # noqa: E402
+from benchmarks import cost, face_cases, map_presets  # noqa: E402
 from benchmarks import map_report as report  # noqa: E402
 
 KEYS = ("set", "method", "measure", "cases")
@@ -387,6 +387,23 @@ def test_part_cases_of_celeba(data_dir: Path) -> None:
             heights[group].append(float(region.nonzero()[:, 0].float().mean()) / region.shape[0])
     hair, mouth = (float(np.mean(values)) for values in heights.values())
     assert 0.25 < hair < 0.5 and mouth == pytest.approx(0.71, abs=0.03)
+
+
+def test_rivals_are_left_out_for_independent_labels(capsys: pytest.CaptureFixture) -> None:
+    cases = Cases(torch.zeros(1, 3, 64, 64), torch.zeros(1).long(), None, None, [0])
+    for multi_label, kept in ((True, ("contribution",)), (False, ("contribution", "rivals"))):
+        model: Any = timm.create_model(
+            "timm_sehead", backbone="test_resnet", num_classes=3, multi_label=multi_label
+        )
+        found = map_cases.CaseSet("made", model, cases, [""], [0])
+        given = map_presets.Own(model="m", csv=Path("c"), methods=("contribution", "rivals"))
+        assert map_presets.offered(given, [found]).methods == kept
+        assert ("without rivals" in capsys.readouterr().err) == multi_label
+        alone = replace(given, methods=("rivals",))
+        if multi_label:
+            with pytest.raises(InvalidInputError, match="none of these maps"):
+                map_presets.offered(alone, [found])
+            capsys.readouterr()
 
 
 def test_models_for_which_a_method_has_no_map_are_refused_before_scoring(own: Path) -> None:
