@@ -235,9 +235,8 @@ class ExplainedModel(nn.Module):
                  for each in zip(weight, bias, strict=True)]  # fmt: skip
         if self.method in COMPETING_METHODS:
             shares = shares_of(logits)
-            part = (
-                1 + shares[:, cast(torch.Tensor, self.chosen)]
-            )  # (B, N); a class is no rival of its own
+            # A class is no rival of its own.
+            part = 1 + shares[:, cast(torch.Tensor, self.chosen)]  # (B, N)
             every = zip(
                 cast(torch.Tensor, self.all_weight), cast(torch.Tensor, self.all_bias), strict=True
             )
