@@ -40,8 +40,12 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_part_of_a_patch_is_what_its_values_add(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the values of one patch at 0, timm's own attention gives that much less."""
-    model = made(**KINDS[kind]).double()
-    images = varied_images(2, (64, 64)).double()
+    # timm 1.0.21 has no mixed rotary embeddings in double.
+    dtype, rtol, atol = torch.float64, 1e-6, 1e-9
+    if kind == "rope_mixed":
+        dtype, rtol, atol = torch.float32, 1e-3, 1e-5
+    model = made(**KINDS[kind]).to(dtype)
+    images = varied_images(2, (64, 64)).to(dtype)
     rows, targets = torch.tensor([0, 1]), torch.tensor([3, 1])
     with torch.no_grad():
         native: Any
@@ -57,7 +61,7 @@ def test_part_of_a_patch_is_what_its_values_add(kind: str, monkeypatch: pytest.M
         attention, given = block.attn, {} if trace.rope is None else {"rope": trace.rope}
         scale = getattr(block, "gamma_1", None)  # EVA's
         scale = getattr(getattr(block, "ls1", None), "gamma", scale)
-        scale = torch.ones(channels).double() if scale is None else scale
+        scale = torch.ones(channels, dtype=dtype) if scale is None else scale
         read, attend = weights.shape[1], functional.scaled_dot_product_attention
 
         def added() -> torch.Tensor:
@@ -74,7 +78,7 @@ def test_part_of_a_patch_is_what_its_values_add(kind: str, monkeypatch: pytest.M
             with monkeypatch.context() as patched:
                 patched.setattr(functional, "scaled_dot_product_attention", without)
                 expected = whole - added()
-            torch.testing.assert_close(parts[:, patch], expected, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(parts[:, patch], expected, rtol=rtol, atol=atol)
     assert parts.shape == (2, 16) and float(parts.std()) > 1e-4
 
 
