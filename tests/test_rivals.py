@@ -1,5 +1,6 @@
 """Rival maps: the contribution of a class less that of all others, by its probability."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,16 @@ def test_rival_map_is_the_contribution_less_that_of_the_others(backbone: str, po
         assert torch.allclose(total, less_others(logits, logits, target), atol=1e-4)
     weights = {("test_vit", "token"): "attention", ("test_resnet", "max"): "gradient"}
     assert found.weights == weights.get((backbone, pool), "folded")
+
+
+def test_a_saved_rival_map_is_read_again(tmp_path: Path) -> None:
+    model = model_of(num_classes=4)
+    found = model.explain(smooth(model, 2), [0, 2], "rivals")
+    found.save(tmp_path / "why.png")
+    loaded = se_zoo.Explanation.load(tmp_path / "why.json")
+    assert (loaded.method, loaded.exact, loaded.target) == ("rivals", True, found.target)
+    assert torch.allclose(loaded.constant, found.constant, atol=1e-4)
+    assert (loaded.evidence - found.evidence).abs().max() < 1e-3
 
 
 def test_predicted_class_and_several_rows_have_rivals_of_their_own() -> None:

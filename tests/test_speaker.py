@@ -211,8 +211,8 @@ def test_names_and_round_trip(tmp_path: Path) -> None:
     torch.testing.assert_close(again(**clip(3)).logits, timms.eval()(**clip(3)).logits)
     with pytest.raises(UnknownModelError, match="not a speaker model; these are: asd_tiny"):
         create_speaker_model("resnet18_sehead")
-    with pytest.raises(WeightsNotFoundError, match="se-zoo convert lr-asd"):
-        create_speaker_model("asd_small_sehead", pretrained=True)
+    packaged = create_speaker_model("asd_small_sehead", pretrained=True)
+    assert packaged.pretrained_cfg["tag"] == "grid" and packaged.map_method == "gate"
     with pytest.raises(ValueError, match="pool, body, map_method and se, not depth"):
         create_speaker_model("asd_tiny_sehead", depth=3)
     with pytest.raises(ValueError, match="not num_classes"):

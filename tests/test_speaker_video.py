@@ -358,7 +358,6 @@ def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None
             "leave out --face-model",
         ),
         ([empty, "--model", tiny, "--face-model", empty, "--out", out], "no YuNet network"),
-        ([empty, "--model", "asd_small_sehead", "--out", out], "se-zoo convert lr-asd"),
     ]
     for args, says in cases:
         with pytest.raises(SystemExit) as stop:
