@@ -1,8 +1,13 @@
-"""Train a small speaker model on real talking faces (GRID corpus), and test it on other people.
+r"""Train a small speaker model on real talking faces (GRID corpus), and test it on other people.
 
     SE_ZOO_DATA=/path/to/data python recipes/grid_speaker.py
     SE_ZOO_DATA=/path/to/data python recipes/grid_speaker.py --debug
+    se-zoo convert lr-asd $SE_ZOO_DATA/weights/lr_asd_ava.safetensors --out lr_asd
+    SE_ZOO_DATA=/path/to/data python recipes/grid_speaker.py --model.name asd_small_sehead \
+        --run.init lr_asd --optim.lr 3e-4 --optim.epochs 6 --optim.warmup-epochs 1
 
+Run time and score to expect of the last command, for a seed on one core: 20 minutes; average
+precision on all test rows 99.1 % (11.2 % of them are speech), LR-ASD as converted 97.9 %.
 Data: `$SE_ZOO_DATA/grid` (Cooke et al., doi 10.1121/1.2229005). 60 sentences of one speaker have
 word alignments; every sixth validates, the others train. Of 11 clips without alignments (`multi_*`)
 four train, one of them of the same speaker, and seven other people test (`grid_tracks.py`).
