@@ -9,7 +9,7 @@ import timm
 from PIL import Image
 
 from ..errors import InvalidInputError, SEZooError, UnknownModelError
-from ..explanations.methods import TABLE
+from ..explanations.methods import TABLE, offered_methods
 from ..explanations.target_classes import target_of
 from ..inference.images import load_photo
 from ..models.load_model import load_any
@@ -168,9 +168,9 @@ def _pictures(
 ) -> Tuple[List[Tuple[Any, str]], str]:
     """Draw the photo and the map of each method."""
     pictures: List[Tuple[Any, str]] = []
-    exact, competing = False, other is not None and not model.is_multi_label()
+    exact, offered = False, offered_methods(model.is_multi_label(), model.num_classes)
     for method in TABLE:
-        if (method.pairwise and other is None) or (method.competing and not competing):
+        if (other is None) if method.pairwise else (method.name not in offered):
             continue
         explanation = model.explain(
             photo, target, method.name, versus=other if method.pairwise else None

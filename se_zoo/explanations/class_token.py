@@ -108,9 +108,8 @@ def token_weights(
         Weights of the tokens before the norm, (N, R, C), and the fit of the logits, (N,).
     """
     rows = [heads.rows_of(linear, targets, gate.dtype) for linear in classifiers(model)]
-    weights = torch.stack([weight * gate[images] for weight, _ in rows], 1)
     tokens = trace.after.to(gate.dtype)[images]
-    folded = fold_tokens(model, weights, torch.stack([bias for _, bias in rows], 1), tokens)
+    folded = fold_tokens(model, rows, gate[images], tokens)
     fits = heads.fit_of(folded, tokens.flatten(0, 1))
     parts = [values.unflatten(0, tokens.shape[:2]) for values in (folded.weight, *fits)]
     return parts[0], heads.Fit(parts[1].sum(1), torch.linalg.vector_norm(parts[2], dim=1))
@@ -127,32 +126,33 @@ def all_weights(
         gate: SE vectors, (B, C).
         shares: How much each class counts, (B, K).
     """
-    rows = [heads.rows_of(linear, None, gate.dtype) for linear in classifiers(model)]
-    weights = torch.stack([shares @ weight * gate for weight, _ in rows], 1)
-    biases = torch.stack([shares @ bias for _, bias in rows], 1)
-    folded = fold_tokens(model, weights, biases, trace.after.to(gate.dtype))
-    return folded.weight.unflatten(0, weights.shape[:2])
+    every = [heads.rows_of(linear, None, gate.dtype) for linear in classifiers(model)]
+    rows = [(shares @ weight, shares @ bias) for weight, bias in every]
+    folded = fold_tokens(model, rows, gate, trace.after.to(gate.dtype))
+    return folded.weight.unflatten(0, trace.after.shape[:2])
 
 
 def fold_tokens(
-    model: nn.Module, weights: torch.Tensor, biases: torch.Tensor, tokens: torch.Tensor
+    model: nn.Module,
+    rows: Sequence[Tuple[torch.Tensor, torch.Tensor]],
+    gate: torch.Tensor,
+    tokens: torch.Tensor,
 ) -> heads.ChannelWeights:
-    """Fold norm and mean of tokens into classifier rows.
+    """Fold gate, norm and the mean of tokens into classifier rows.
 
     Args:
         model: A model for which :func:`reads_class_token` holds.
-        weights: Rows of the classifier of each token, times the gate, (N, R, C).
-        biases: Their biases, (N, R).
+        rows: Weights (N, C) and biases (N,) of the classifier of each of the R tokens.
+        gate: SE vector of each row, (N, C).
         tokens: The tokens before the norm, (N, R, C).
 
     Returns:
         Weights (N * R, C) and constants (N * R,), whose sum over R is the logit.
     """
-    count = tokens.shape[1]
-    return heads.fold_norm(
-        cast(Any, model).norm, (weights / count).flatten(0, 1), (biases / count).flatten(),
-        tokens.flatten(0, 1),
-    )  # fmt: skip
+    weights = torch.stack([weight * gate for weight, _ in rows], 1) / len(rows)
+    biases = torch.stack([bias for _, bias in rows], 1) / len(rows)
+    norm = cast(Any, model).norm
+    return heads.fold_norm(norm, weights.flatten(0, 1), biases.flatten(), tokens.flatten(0, 1))
 
 
 class Attended(NamedTuple):

@@ -253,11 +253,9 @@ class ExplainedModel(nn.Module):
         """Return what each patch adds through the last attention, (B, N, P)."""
         count, rows = len(self.targets), self._rows(logits)
         gates = gate[:, None].expand(-1, count, -1).flatten(0, 1)
-        weights = torch.stack([weight * gates for weight, _ in rows], 1)  # (B * N, R, C)
-        biases = torch.stack([bias for _, bias in rows], 1)
         tokens = trace.after[:, None].expand(-1, count, -1, -1).flatten(0, 1)
-        folded = fold_tokens(self.model, weights, biases, tokens)
-        found = attended(self.model, trace, weights.dtype)
+        folded = fold_tokens(self.model, rows, gates, tokens)
+        found = attended(self.model, trace, folded.weight.dtype)
         values = value_weights(self.model, folded.weight.unflatten(0, (-1, count, len(rows))))
         parts = torch.einsum("bnrhd,bhpd,bhrp->bnhp", values, found.values, found.share)
         parts = parts.shape[3] * parts
