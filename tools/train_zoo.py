@@ -53,7 +53,7 @@ JOBS: Dict[str, List[str]] = {
     "resnet50_celeba": [
         "celeba.py", "--model.name", "resnet50_sehead", *FACES,
         "--model.args", "output_stride=16", "dilated=False", "--optim.lr", "1e-3",
-        "--optim.epochs", "7", "--augment.half-size-epochs", "6",
+        "--optim.epochs", "7", "--augment.half-size-epochs", "5",
     ],
     # From se-zoo convert lr-asd WEIGHTS --out lr_asd.
     "asd_small_grid": [
