@@ -9,7 +9,7 @@ import torch
 
 import se_zoo
 from se_zoo.explanations import affinity
-from se_zoo.explanations.explained_model import smooth_noise
+from se_zoo.explanations.explained_model import smooth_images
 
 
 def features(count: int = 2, channels: int = 6, grid: tuple = (5, 4)) -> torch.Tensor:
@@ -24,7 +24,7 @@ def model_of(backbone: str = "test_resnet", **kwargs: Any) -> Any:
 
 
 def smooth(model: Any, count: int) -> torch.Tensor:
-    return smooth_noise((count, *model.input_shape()), torch.Generator().manual_seed(1))
+    return smooth_images((count, *model.input_shape()), torch.Generator().manual_seed(1))
 
 
 def shares(given: torch.Tensor) -> torch.Tensor:

@@ -289,7 +289,7 @@ class ExplainedModel(nn.Module):
     def sample_inputs(self, count: int) -> Tuple[torch.Tensor, ...]:
         """Return smooth random images, ``count`` of them."""
         shape = (count, *self.model.input_shape())  # type: ignore[operator]
-        return (smooth_noise(shape, torch.Generator().manual_seed(count)),)
+        return (smooth_images(shape, torch.Generator().manual_seed(count)),)
 
     def free_axes(self) -> Tuple[Dict[int, Any], ...]:
         """Return the axes of each input that may have any length."""
@@ -314,7 +314,7 @@ class ExplainedModel(nn.Module):
         }
 
 
-def smooth_noise(shape: Tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def smooth_images(shape: Tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Return smooth normal noise, (B, C, *size).
 
     Maps of white noise are almost flat. Stretching them to [0, 1] would magnify their rounding.

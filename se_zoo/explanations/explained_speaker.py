@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from . import maps
-from .explained_model import smooth_noise
+from .explained_model import smooth_images
 from .methods import CLASSLESS_METHODS, FROM_ZERO_METHODS, SPEAKER_METHODS, default_method
 from .recurrent import gru_states
 from .se_model import check_float32
@@ -110,7 +110,7 @@ class ExplainedSpeaker(nn.Module):
         found = [5 * torch.randn(shape, generator=generator)]
         for name in self.inputs[1:]:
             size = tuple(example[name].shape[2:])
-            found.append(128 + 64 * smooth_noise((count, frames, *size), generator))
+            found.append(128 + 64 * smooth_images((count, frames, *size), generator))
         return tuple(found)
 
     def free_axes(self) -> Tuple[Dict[int, Any], ...]:
