@@ -11,6 +11,7 @@ precision on all test rows 99.1 % (11.2 % of them are speech), LR-ASD as convert
 Data: `$SE_ZOO_DATA/grid` (Cooke et al., doi 10.1121/1.2229005). 60 sentences of one speaker have
 word alignments; every sixth validates, the others train. Of 11 clips without alignments (`multi_*`)
 four train, one of them of the same speaker, and seven other people test (`grid_tracks.py`).
+Parts of photographs (`$SE_ZOO_DATA/imagenet_sample`) stand for what is no face.
 Faces are found and cut out first, into --data.path, in AVA's layout.
 Without alignment, speech is the longest stretch of sound. On the first speaker's clips this agrees
 with the alignments on 95.53 % of the frames.

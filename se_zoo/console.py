@@ -14,7 +14,7 @@ DEBUG_OPTION = "--debug-errors"
 #: The extra that installs a package, by the name under which it is imported.
 _EXTRAS = {
     "accelerate": "train", "datasets": "train", "torchmetrics": "train", "tensorboard": "train",
-    "pyarrow": "train", "filelock": "train", "av": "video", "cv2": "speaker", "onnx": "export",
+    "pyarrow": "predict", "filelock": "train", "av": "video", "cv2": "face", "onnx": "export",
     "onnxscript": "export", "onnxruntime": "export", "pytorch_grad_cam": "compare",
     "captum": "compare", "torchcam": "compare", "scipy": "compare",
 }  # fmt: skip

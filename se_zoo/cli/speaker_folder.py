@@ -23,11 +23,12 @@ def run_folder(args: "Speaker") -> None:
     at all. A video that cannot be scored is named, and the others go on.
 
     Raises:
-        InvalidInputError: If the folder has no video, two have the same name, or the results are
-            of other options.
+        InvalidInputError: If the folder has no video, two have the same name, the results are of
+            other options, or pyarrow is not installed.
         DataError: If some videos could not be scored.
     """
     out = args.out or Path("speakers")
+    _parquet()
     videos = _videos(args.video, out)
     _check_options(args, out)
     from ..models import create_speaker_model  # it imports torch
@@ -99,6 +100,22 @@ def _rows_of(out: Path, name: str) -> Path:
     return out / f"{name}.parquet"
 
 
+def _parquet() -> Tuple[Any, Any]:
+    """Return pyarrow and its module parquet.
+
+    Raises:
+        InvalidInputError: If pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InvalidInputError(
+            'pyarrow, which writes the rows, is not installed: pip install "se_zoo[predict]".'
+        ) from error
+    return pyarrow, parquet
+
+
 def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[str, ...]) -> None:
     """Write a row for each face and frame of a video to a parquet file, whole or not at all.
 
@@ -114,13 +131,7 @@ def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[
     Raises:
         InvalidInputError: If pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InvalidInputError(
-            'pyarrow, which writes the rows, is not installed: pip install "se_zoo[predict]".'
-        ) from error
+    pa, parquet = _parquet()
     from ..speaker.face_filter import FPS
 
     shares = [f"share_{name}" for name in modalities]
