@@ -26,12 +26,19 @@ def replacing(path: Path) -> Iterator[Path]:
         error it is removed. Its name ends in ``.tmp``: tell the format to a writer that chooses it
         by the name.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{_shortened(path.name)}.{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _shortened(name: str) -> str:
+    """Return a name that may get an ending: file systems take names of 255 bytes at most."""
+    while len(os.fsencode(name)) > 230:
+        name = name[:-1]
+    return name
 
 
 def check_new_folder(out: Path) -> None:

@@ -346,7 +346,7 @@ def model_config(model: Any) -> Any:
 def test_command_line_sees_what_evaluation_sees(actions: Path, sampling: str) -> None:
     pytest.importorskip("accelerate", reason="needs se_zoo[train]")
     from se_zoo import resolve_clip_config
-    from se_zoo.inference.clips import clip_of, explain_frames
+    from se_zoo.inference.clips import clip_of, clip_rate, explain_frames
     from se_zoo.train.clip_samples import ClipViews
 
     model = clip_model(fps=12.5, sampling=sampling)
@@ -355,6 +355,8 @@ def test_command_line_sees_what_evaluation_sees(actions: Path, sampling: str) ->
     views = ClipViews(resolve_clip_config(model), data)(footage)
     picked = clip_of(footage.video, resolve_clip_config(model))
     assert picked == ([8, 12, 16, 20] if sampling == "dense" else [2, 10, 18, 26])
+    rate = clip_rate(footage.video, resolve_clip_config(model), picked)
+    assert rate == pytest.approx(6.25 if sampling == "dense" else 25 / 8)
     explanation, _ = explain_frames(model, footage.read(picked))
     assert torch.equal(explanation.images, views)
     assert torch.equal(se_zoo.load_clip(model, str(footage.video.source)), views)

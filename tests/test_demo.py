@@ -127,6 +127,12 @@ def test_wrong_files_give_a_sentence(served: Served, tmp_path: Path) -> None:
         served.client.predict(None, MODEL, None, None, api_name="/explain")
 
 
+def test_heic_photos_are_taken(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif (extra: heif)")
+    pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(tmp_path / "a.heic")
+    explainers._check_size(tmp_path / "a.heic")
+
+
 def test_a_file_above_the_limit_is_not_taken(served: Served, tmp_path: Path) -> None:
     (tmp_path / "large.bmp").write_bytes(bytes(68_000_000))
     with pytest.raises(Exception, match=r"413|[Tt]oo [Ll]arge|exceed"):

@@ -344,6 +344,30 @@ def test_names_that_are_not_utf8_do_not_stop_a_run(tmp_path: Path) -> None:
         assert "udcff" in (out / f"t.{ending}").read_text("utf-8")
 
 
+def test_a_long_name_is_no_reason_to_stop(tmp_path: Path) -> None:
+    draw(tmp_path / "in" / ("\u0436" * 124 + ".png"))
+    assert run(tmp_path / "in", "--out", tmp_path / "out", "--quiet") == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
+
+
+def test_a_photo_of_the_class_to_compare_with_is_one_error(tmp_path: Path) -> None:
+    """All other photos have their maps."""
+    photos = [draw(tmp_path / "in" / f"{n}.png", n) for n in range(4)]
+    model: Any = load_model(MODEL)
+    found = [set(model.explain(photo).target) for photo in photos]
+    other = next(iter(set.union(*found) - set.intersection(*found)))
+    label = model.class_labels()[other]
+    out = tmp_path / "out"
+    assert run(tmp_path / "in", "--method", "difference", "--versus", label, "--out", out) == 2
+    rows = rows_of(out / "explanations.csv")
+    errors = {row["file"]: row["error"] for row in rows if row["error"]}
+    assert set(errors) == {
+        str(p) for p, targets in zip(photos, found, strict=True) if other in targets
+    }
+    assert all("which is a target itself" in error for error in errors.values())
+    assert len(list(out.glob("*.png"))) == len(photos) - len(errors)
+
+
 @pytest.mark.slow  # three processes
 def test_memory_does_not_grow_with_the_number_of_photos(tmp_path: Path) -> None:
     """The benchmark's small case: forty photos take at most a tenth more than ten."""

@@ -150,6 +150,16 @@ def test_boxes_of_a_table_become_tracks(tmp_path: Path) -> None:
     assert (again.first, len(again)) == (45, 1), "more than a second without a row"
 
 
+def test_the_last_frame_of_a_fast_video_may_have_a_box(tmp_path: Path) -> None:
+    """At 25 a second the last frame of the file is not shown."""
+    rows = read_boxes(table(tmp_path, "\n".join(f"{n},5,5,25,25" for n in range(100))))
+    numbers = list(range(0, 100, 2))
+    (one,) = tracks_of_boxes(rows, numbers, (80, 60), "boxes", 100)
+    assert (one.first, len(one)) == (0, 50)
+    with pytest.raises(DataError, match="frames 0 to 98"):
+        tracks_of_boxes(rows, numbers, (80, 60), "boxes", 99)
+
+
 def test_boxes_without_names_are_joined_by_place(tmp_path: Path) -> None:
     rows = [f"{n},{5 + n},5,{25 + n},25\n{n},50,30,70,50" for n in range(0, 20, 4)]
     path = table(tmp_path, "\n".join(rows))

@@ -197,6 +197,16 @@ def test_photos_may_be_drawn_on_larger_copies_of_themselves() -> None:
         explanation.overlay([photo.resize((300, 100))])
 
 
+def test_what_the_model_saw_of_a_square_photo_is_not_taken_for_the_photo() -> None:
+    explanation = brightness_model(crop_pct=0.7).explain(spotted(160, 160, 0.75, 0.3), 0)
+    place = pytest.approx(((0.75 - 0.15) / 0.7, (0.3 - 0.15) / 0.7), abs=0.06)
+    drawn = explanation.overlay(explanation.images)
+    assert red_centre(drawn[0]) == place
+    seen = Image.fromarray(explanation.overlay(explanation.images, alpha=0.0)[0])
+    assert red_centre(explanation.overlay([seen])[0]) == place
+    assert red_centre(explanation.overlay()[0]) == pytest.approx((0.75, 0.3), abs=0.06)
+
+
 # Refused
 
 

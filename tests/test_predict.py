@@ -1,5 +1,6 @@
 """Predicting data sets: every layout, any number of processes, and going on where a run stopped."""
 
+import io
 import json
 import os
 import pickle
@@ -390,6 +391,67 @@ def test_rows_of_damaged_parquet_pages_are_errors(explainer: Any, tmp_path: Path
     assert errors[:5] == [None] * 5 and all("damaged" in error for error in errors[5:])
 
 
+def test_own_results_are_no_data(explainer: Any, tmp_path: Path) -> None:
+    data = write_parquet(tmp_path / "data", encoded(4))
+    for given in (str(data), f"{data}/**/*.parquet"):
+        out = data / "predictions"
+        for _ in range(2):
+            assert predict(open_source(given), out, explainer, **SMALL).rows == 4
+        shutil.rmtree(out)
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    for name, content in zip(("a[1].png", "a1.png"), encoded(2), strict=True):
+        (tmp_path / name).write_bytes(content)
+    ((name, _),) = open_source(str(tmp_path / "a[1].png")).read(0, 0, 1)
+    assert name == "a[1].png"
+
+
+def test_every_parquet_file_needs_the_columns(tmp_path: Path) -> None:
+    write_parquet(tmp_path, encoded(4))
+    pq.write_table(pq.read_table(tmp_path / "1.parquet").drop(["image"]), tmp_path / "1.parquet")
+    with pytest.raises(InvalidInputError, match=r"1\.parquet has no column 'image'"):
+        open_source(str(tmp_path))
+
+
+def test_a_row_without_an_id_is_named_by_its_place(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path, encoded(3), files=1) / "0.parquet"
+    rows = pq.read_table(file)
+    rows = rows.set_column(rows.schema.get_field_index("name"), "name", pa.array(["x", None, "z"]))
+    pq.write_table(rows, file)
+    found = open_source(str(tmp_path), SourceOptions(id="name")).read(0, 0, 3)
+    assert [name for name, _ in found] == ["x", "0.parquet#1", "z"]
+
+
+def test_files_of_a_hub_data_set_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell names a file, in an archive or not; no file of this machine is read."""
+    pytest.importorskip("datasets", reason="needs datasets (extra: predict)")
+    import fsspec
+
+    from se_zoo.inference.predict.hub import HubSource
+
+    def opened(address: str, mode: str) -> Any:
+        if "gone" in address:
+            raise FileNotFoundError(address)
+        if "busy" in address:
+            raise ConnectionError("503")
+        return io.BytesIO(address.encode())
+
+    monkeypatch.setattr(fsspec, "open", opened)
+    source: Any = HubSource.__new__(HubSource)
+    source.name = "some/photos"
+    (tmp_path / "secret").write_bytes(b"secret")
+    read = lambda path: source._content({"bytes": None, "path": path}, 0, 3)  # noqa: E731
+    own = "hf://datasets/some/photos@c0ffee/x.zip"
+    assert read(f"zip://a.jpg::{own}") == f"zip://a.jpg::{own}".encode()
+    assert source._content({"bytes": b"x", "path": None}, 0, 3) == b"x"
+    for path in (f"zip://gone::{own}", "hf://datasets/other/photos@1/a.jpg", "a.jpg",
+                 str(tmp_path / "secret")):  # fmt: skip
+        assert isinstance(read(path), ValueError), path
+    with pytest.raises(InvalidInputError, match=r"stopped at row 3 .*The same command goes on"):
+        read(f"zip://busy::{own}")
+
+
 def test_linked_folders_are_followed_once(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(folder / "0")
     (tmp_path / "b").mkdir()
@@ -455,6 +517,22 @@ def test_predictions_load_as_explanations(done: Path, folder: Path, explainer: A
         predictions.at((0, COUNT))
     with pytest.raises(InvalidInputError, match=r"no predict\.json"):
         se_zoo.load_predictions(folder)
+
+
+def test_maps_lie_where_those_of_the_model_lie(tmp_path: Path) -> None:
+    """72 px make 3 x 3 cells of 32: they do not tile the input."""
+    model: Any = load_model(tiny_model(tmp_path / "model"))
+    model.pretrained_cfg.update(input_size=(3, 72, 72))
+    model.map_offset = (5.0, -3.0)
+    photos = write_folder(tmp_path / "photos", encoded(3))
+    explainer = se_zoo.BatchExplainer(model, device="cpu")
+    predict(open_source(str(photos)), tmp_path / "out", explainer, info=where(photos))
+    predictions = se_zoo.load_predictions(tmp_path / "out")
+    assert predictions.facts["model"]["cells"] == [32.0, 32.0]
+    explanation = predictions.explanation(predictions[0])
+    expected = model.explain(explanation.images)
+    assert explanation.raw.shape[1:] == (3, 3)
+    assert torch.allclose(explanation.heatmap, expected.heatmap, atol=5e-3)
 
 
 @pytest.mark.parametrize("gate", [False, True])

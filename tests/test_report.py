@@ -23,7 +23,14 @@ from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
 from se_zoo.inference.report.clusters import group_maps  # noqa: E402
 from se_zoo.inference.report.collect import LabelMaps, evidence_share  # noqa: E402
 from se_zoo.inference.report.page import write_report  # noqa: E402
-from se_zoo.inference.report.regions import Boxes, Masks, box_weights, fixed_regions  # noqa: E402
+from se_zoo.inference.report.regions import (  # noqa: E402
+    Boxes,
+    Masks,
+    box_weights,
+    cells_of,
+    even_cells,
+    fixed_regions,
+)
 from se_zoo.inference.report.suspects import find_suspects  # noqa: E402
 from se_zoo.inference.rows import schema  # noqa: E402
 
@@ -185,10 +192,10 @@ def test_labels_with_few_photos_are_not_judged(clean: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("grid", [(4, 4), (7, 7), (16, 13)])
 def test_regions_have_their_areas_on_every_grid(grid: Tuple[int, int]) -> None:
-    areas = {name: weights.mean() for name, weights in fixed_regions(grid).items()}
+    areas = {name: weights.mean() for name, weights in fixed_regions(even_cells(grid)).items()}
     expected = dict.fromkeys(["top left", "top right", "bottom left", "bottom right"], 1 / 16)
     assert areas == pytest.approx({**expected, "border": 7 / 16, "centre": 1 / 4})
-    corner = fixed_regions(grid)["bottom left"]
+    corner = fixed_regions(even_cells(grid))["bottom left"]
     assert corner[-1, 0] == pytest.approx(1) and corner[0].sum() == 0 and corner[:, -1].sum() == 0
 
 
@@ -228,18 +235,32 @@ def test_boxes_and_masks_are_laid_on_what_the_model_saw(tmp_path: Path) -> None:
     """The model saw the right half of a photo of 8 x 4 pixels."""
     (tmp_path / "b.csv").write_text("id,region,x0,y0,x1,y1\na,dog,6,0,8,2\na,dog,6,2,8,4\n")
     boxes = Boxes(tmp_path / "b.csv")
-    assert boxes.of("a", (4, 0, 8, 4), (2, 2))["dog"].tolist() == [[0, 1], [0, 1]]
-    assert boxes.of("b", (4, 0, 8, 4), (2, 2)) == {}
+    cells = even_cells((2, 2))
+    assert boxes.of("a", (4, 0, 8, 4), cells)["dog"].tolist() == [[0, 1], [0, 1]]
+    assert boxes.of("b", (4, 0, 8, 4), cells) == {}
     pixels = np.zeros((4, 8), np.uint8)
     pixels[:, 6:] = 1
     (tmp_path / "masks" / "x").mkdir(parents=True)
     Image.fromarray(pixels).save(tmp_path / "masks" / "x" / "a.png")
     (tmp_path / "masks" / "classes.json").write_text('{"0": "other", "1": "dog"}')
-    found = Masks(tmp_path / "masks").of("x/a.jpg", (4, 0, 8, 4), (2, 2))
+    found = Masks(tmp_path / "masks").of("x/a.jpg", (4, 0, 8, 4), cells)
     assert {k: v.tolist() for k, v in found.items()} == {
         "other": [[1, 0], [1, 0]], "dog": [[0, 1], [0, 1]]
     }  # fmt: skip
-    assert box_weights((0, 0, 0.25, 1), (1, 2)).tolist() == [[0.5, 0]]
+    assert box_weights((0, 0, 0.25, 1), even_cells((1, 2))).tolist() == [[0.5, 0]]
+
+
+def test_cells_that_do_not_tile_the_input_and_maps_that_are_moved() -> None:
+    model = {"preprocessing": {"input_size": [3, 72, 72]}, "cells": [32, 32], "map_offset": [8, 0]}
+    cells = cells_of((3, 3), model)
+    assert (cells.rows * 72).tolist() == [0, 32, 64, 96]
+    assert (cells.columns * 72).tolist() == [-8, 24, 56, 88]
+    whole = box_weights((0, 0, 1, 1), cells)
+    assert whole[0].tolist() == pytest.approx([24 / 32, 1, 16 / 32])
+    assert whole[:, 1].tolist() == pytest.approx([1, 1, 8 / 32])
+    regions = fixed_regions(cells)
+    assert (regions["border"] <= whole + 1e-9).all()
+    assert regions["top left"][0, 0] == pytest.approx(18 / 32 * 18 / 32)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """`se-zoo speaker` on a folder of videos, and with a table of the user's own boxes."""
 
+import os
 import shutil
+import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -51,7 +54,10 @@ def speaker(*args: object) -> None:
 
 def rows(out: Path) -> Dict[str, Any]:
     files = sorted(out.rglob("*.parquet"))
-    return {p.relative_to(out).as_posix(): parquet.read_table(p).to_pydict() for p in files}
+    return {
+        p.relative_to(out).as_posix(): parquet.read_table(BytesIO(p.read_bytes())).to_pydict()
+        for p in files
+    }
 
 
 def test_a_row_for_each_face_and_frame(
@@ -100,6 +106,45 @@ def test_a_video_without_faces_has_no_rows(
     assert rows(tmp_path / "out")["two.parquet"]["score"] == []
 
 
+def test_rows_of_another_folder_or_video_are_not_taken_for_done(
+    videos: Path, tiny: str, tmp_path: Path, capsys: Any, faces: List[int]
+) -> None:
+    for day, video in (("monday", videos / "one.mkv"), ("tuesday", videos / "more" / "two.mkv")):
+        (tmp_path / day).mkdir()
+        shutil.copy(video, tmp_path / day / "cam1.mkv")
+    command = ["--model", tiny, "--out", tmp_path / "out", "--no-draw"]
+    speaker(tmp_path / "monday", *command)
+    with pytest.raises(SystemExit, match=r"holds rows of the folder .*monday; name another --out"):
+        speaker(tmp_path / "tuesday", *command)
+    assert len(rows(tmp_path / "out")["cam1.parquet"]["score"]) == 40
+    shutil.copy(tmp_path / "tuesday" / "cam1.mkv", tmp_path / "monday")
+    speaker(tmp_path / "monday", *command)
+    assert len(rows(tmp_path / "out")["cam1.parquet"]["score"]) == 30
+    capsys.readouterr(), faces.clear()
+    speaker(tmp_path / "monday", *command)
+    assert "1 of 1 videos are done already" in capsys.readouterr().out and not faces
+
+
+def test_a_name_that_is_not_utf8_keeps_its_scores(videos: Path, tiny: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    name = os.fsdecode(b"caf\xe9.mkv")
+    shutil.copy(videos / "more" / "two.mkv", folder / name)
+    speaker(folder, "--model", tiny, "--out", tmp_path / "out", "--no-draw")
+    assert set(next(iter(rows(tmp_path / "out").values()))["video"]) == {r"caf\udce9"}
+    speaker(folder / name, "--model", tiny, "--out", tmp_path / "one.mp4", "--no-draw")
+    assert r"caf\udce9_0" in (tmp_path / "one.csv").read_text("utf-8")
+
+
+def test_rows_without_pyarrow_are_refused_before_any_video(
+    videos: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faces: List[int]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SystemExit, match=r"se_zoo\[predict\]"):
+        speaker(videos, "--model", tiny, "--out", tmp_path / "out")
+    assert not faces and not (tmp_path / "out").exists()
+
+
 def test_what_does_not_fit_is_refused(videos: Path, tiny: str, tmp_path: Path) -> None:
     out, more = tmp_path / "out", videos / "more"
     speaker(more, "--model", tiny, "--out", out, "--no-draw")
@@ -136,3 +181,12 @@ def test_faces_of_a_table_are_scored(tiny: str, tmp_path: Path) -> None:
     assert [second[0].key[1], second[-1].key[1], len(second)] == ["0.4", "0.8", 11]
     assert second[0].box == pytest.approx((40 / 64, 8 / 48, 60 / 64, 28 / 48), abs=1e-5)
     assert (tmp_path / "out.mp4").is_file()
+
+
+def test_the_table_of_boxes_is_not_written_over(videos: Path, tiny: str, tmp_path: Path) -> None:
+    table = tmp_path / "talk.csv"
+    table.write_text("frame,x0,y0,x1,y1\n0,8,8,30,30\n", "utf-8")
+    with pytest.raises(SystemExit, match="would replace --boxes"):
+        speaker(videos / "one.mkv", "--model", tiny, "--boxes", table, "--out",
+                tmp_path / "talk.mp4")  # fmt: skip
+    assert table.read_text("utf-8").startswith("frame") and not (tmp_path / "talk.mp4").exists()

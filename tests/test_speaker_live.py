@@ -96,6 +96,16 @@ def test_sound_in_pieces_has_the_windows_of_the_whole(step: int) -> None:
     assert torch.equal(live.windows(known + 50, known + 52), silence.expand(2, -1))
 
 
+def test_sound_that_is_gone_is_no_silence(model: Any) -> None:
+    live = LiveSound(kept=100)
+    live.add(noise(3))
+    assert live.windows(200, 210).shape == (10, 13)
+    with pytest.raises(IndexError, match="window 50 is gone"):
+        live.windows(50, 60)
+    speakers = LiveSpeakers(model, lambda p: [BOX], lookahead=2000)
+    assert speakers.sound._kept > 4 * 2000
+
+
 @pytest.mark.parametrize("method", ["contribution", "gate", "activation"])
 def test_with_all_frames_ahead_the_scores_are_those_of_the_clip(
     model: Any, film: Any, method: str

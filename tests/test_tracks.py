@@ -14,6 +14,7 @@ from PIL import Image
 
 from se_zoo import cli
 from se_zoo.data import TrackDataConfig, build_tracks, open_tracks
+from se_zoo.data.checks.track_check import check_tracks
 from se_zoo.data.faces.ava import AVA_COLUMNS, LABELS, SPEAKING, read_ava
 from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.errors import DataError
@@ -210,6 +211,8 @@ def test_a_crop_that_is_none(tracks: Path) -> None:
     assert "2.08.jpg as an image" in table.inspect(1).error
     with pytest.raises(DataError, match=r"2.08.jpg as an image"):
         table.sample(1).pictures(1, 2)
+    counts, errors = check_tracks(TrackDataConfig(str(tracks), splits=("train",)), workers=0)
+    assert counts.splitlines()[-1].split()[:3] == ["train", "6", "5"] and len(errors) == 1
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def read(
         return cut_out(path, question)
     video = open_video(path)
     frames, numbers = read_clip(video, clip_config, question.start, question.crop)
-    fps = clip_rate(video, clip_config)
+    fps = clip_rate(video, clip_config, numbers)
     return Clip(frames, numbers, video.seconds[numbers].tolist(), fps)
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..errors import SEZooError
+from ..errors import InvalidInputError, SEZooError
 from ..text import printable
 from .explained import Explained, Question, explain_read, read, write_picture
 from .printed import error_row, row_of
@@ -93,8 +93,8 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
                     tqdm.write(json.dumps(row), file=sys.stdout)
                 bar.update()
 
-        for batch in _batches(_read_ahead(jobs, settings, pool), settings.batch_size):
-            rows, drawn = _explain_batch(batch, settings, pool)
+        for opened in _batches(_read_ahead(jobs, settings, pool), settings.batch_size):
+            batch, rows, drawn = _explain_batch(opened, settings, pool)
             waiting.append(([one._replace(content=None) for one in batch], rows, drawn))
             if len(waiting) > 1:
                 settle()
@@ -145,11 +145,11 @@ def _batches(opened: Iterator[_Opened], size: int) -> Iterator[List[_Opened]]:
 
 
 def _explain_batch(
-    batch: Sequence[_Opened], settings: Settings, pool: ThreadPoolExecutor
-) -> Tuple[List[Dict[str, Any]], List["Future[None]"]]:
-    """Explain a batch; return a row for each file, and the drawings that threads work on."""
-    contents = [opened.content for opened in batch if not opened.error]
-    explained = iter(explain_read(settings.model, contents, settings.question))
+    given: Sequence[_Opened], settings: Settings, pool: ThreadPoolExecutor
+) -> Tuple[List[_Opened], List[Dict[str, Any]], List["Future[None]"]]:
+    """Explain a batch; return it, a row for each file, and the drawings that threads work on."""
+    batch, found = _explained(given, settings)
+    explained = iter(found)
     rows, drawn = [], []
     for opened in batch:
         file = str(opened.job.file)
@@ -161,7 +161,24 @@ def _explain_batch(
         drawn.append(
             pool.submit(write_picture, opened.job.picture, one, settings.alpha, settings.cmap)
         )
-    return rows, drawn
+    return batch, rows, drawn
+
+
+def _explained(
+    batch: Sequence[_Opened], settings: Settings
+) -> Tuple[List[_Opened], List[Explained]]:
+    """Explain a batch; a photo whose prediction is the class to compare with gets an error."""
+    contents = [opened.content for opened in batch if not opened.error]
+    question = settings.question
+    try:
+        return list(batch), explain_read(settings.model, contents, question)
+    except InvalidInputError as error:
+        if question.versus is None or question.targets is not None:
+            raise
+        if len(batch) == 1:
+            return [batch[0]._replace(error=_reason(error, batch[0].job.file))], []
+    parts = [_explained([opened], settings) for opened in batch]
+    return [one for (one,), _ in parts], [found for _, some in parts for found in some]
 
 
 def name_failures(failed: Sequence[Tuple[Path, str]]) -> None:

@@ -87,6 +87,9 @@ def run_speaker(args: Speaker) -> None:
         raise InvalidInputError(f"--out {out} must be an .mp4 file in an existing folder")
     if args.video.is_file() and out.exists() and out.samefile(args.video):
         raise InvalidInputError(f"--out {out} is the video itself.")
+    table = out.with_suffix(".csv")
+    if args.boxes is not None and table.exists() and table.samefile(args.boxes):
+        raise InvalidInputError(f"the scores would replace --boxes {table}; name another --out.")
     # These import torch, which takes seconds.
     from ..models import create_speaker_model
     from ..speaker.annotate import write_table
@@ -99,7 +102,7 @@ def run_speaker(args: Speaker) -> None:
         raise DataError(
             f"{args.video}: no face was found, or none that is large, long and steady enough."
         )
-    write_table(out.with_suffix(".csv"), args.video.stem, scored, size)
+    write_table(table, args.video.stem, scored, size)
 
 
 def _check(args: Speaker) -> None:

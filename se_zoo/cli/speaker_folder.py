@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from ..data.video.index import is_video
 from ..errors import DataError, InvalidInputError, SEZooError
 from ..files import read_json, replacing, write_json
+from ..text import printable
 from .speaker_video import face_finder, score_video
 
 if TYPE_CHECKING:
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
 #: Options that decide about the rows; a folder holds the rows of one set of them.
 _OPTIONS = ("model", "method", "audio", "every", "face_model", "faces", "smallest", "shortest")
 
+#: Key of the rows' file under which the stamp of the video lies.
+_SOURCE = b"source"
+
 
 def run_folder(args: "Speaker") -> None:
     """Score all videos of a folder and its subfolders.
 
-    A video whose rows lie in the folder of the results is done; they are written last, whole or not
-    at all. A video that cannot be scored is named, and the others go on.
+    A video whose rows lie in the folder of the results is done, unless its file has changed; rows
+    are written last, whole or not at all. A video that cannot be scored is named, and the others
+    go on.
 
     Raises:
         InvalidInputError: If the folder has no video, two have the same name, the results are of
-            other options, or pyarrow is not installed.
+            another folder or other options, or pyarrow is not installed.
         DataError: If some videos could not be scored.
     """
     out = args.out or Path("speakers")
@@ -35,12 +40,15 @@ def run_folder(args: "Speaker") -> None:
 
     find = face_finder(args)
     model = create_speaker_model(args.model, pretrained=True)
-    coming = {name: video for name, video in videos.items() if not _rows_of(out, name).is_file()}
+    coming = {
+        n: video for n, video in videos.items() if _source_of(_rows_of(out, n)) != stamp(video)
+    }
     if len(coming) < len(videos):
         print(f"{len(videos) - len(coming)} of {len(videos)} videos are done already")
     failed: List[str] = []
     for name, video in coming.items():
         print(f"{video}:", flush=True)
+        made_of = stamp(video)
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             scored, _ = score_video(args, video, model, find, out / f"{name}.mp4")
@@ -50,7 +58,7 @@ def run_folder(args: "Speaker") -> None:
             continue
         if not scored:
             print("no face was found")
-        write_rows(_rows_of(out, name), name, scored, model.modalities)
+        write_rows(_rows_of(out, name), name, scored, model.modalities, made_of)
     print(f"{out}: rows of {len(videos) - len(failed)} videos")
     if failed:
         raise DataError(
@@ -80,9 +88,14 @@ def _check_options(args: "Speaker", out: Path) -> None:
     """Refuse a folder with results of other options; write down those of a new one."""
     options = {name: getattr(args, name) for name in _OPTIONS}
     options = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    folder = printable(args.video.resolve())
     file = out / "options.json"
     if file.is_file():
         known = read_json(file)
+        if known.get("folder") != folder:
+            raise InvalidInputError(
+                f"{out} holds rows of the folder {known.get('folder')}; name another --out."
+            )
         changed = [name for name in _OPTIONS if known.get(name) != options[name]]
         if changed:
             was = ", ".join(f"--{n.replace('_', '-')} {known.get(n)}" for n in changed)
@@ -93,11 +106,30 @@ def _check_options(args: "Speaker", out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InvalidInputError(f"--out {out} must be a new or empty folder, or one of such a run.")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(file, options)
+    write_json(file, {"folder": folder, **options})
 
 
 def _rows_of(out: Path, name: str) -> Path:
     return out / f"{name}.parquet"
+
+
+def stamp(video: Path) -> str:
+    """Return size and time of a video file, by which a changed one is noticed."""
+    found = video.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _source_of(rows: Path) -> Optional[str]:
+    """Return the stamp of the video that rows were made of; None without rows."""
+    if not rows.is_file():
+        return None
+    pa, parquet = _parquet()
+    try:
+        with rows.open("rb") as opened:
+            known = parquet.read_schema(opened).metadata or {}
+    except (OSError, pa.ArrowException):  # damaged: they are made again
+        return None
+    return known.get(_SOURCE, b"").decode()
 
 
 def _parquet() -> Tuple[Any, Any]:
@@ -116,7 +148,9 @@ def _parquet() -> Tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[str, ...]) -> None:
+def write_rows(
+    path: Path, video: str, scored: Sequence[Any], modalities: Tuple[str, ...], source: str = ""
+) -> None:
     """Write a row for each face and frame of a video to a parquet file, whole or not at all.
 
     Columns are video, face, frame and seconds (at 25 frames a second), the box in pixels, the
@@ -127,6 +161,7 @@ def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[
         video: Name of the video.
         scored: The :class:`~se_zoo.speaker.ScoredTrack` of each face.
         modalities: Names of the modalities.
+        source: :func:`stamp` of the video.
 
     Raises:
         InvalidInputError: If pyarrow is not installed.
@@ -138,13 +173,20 @@ def write_rows(path: Path, video: str, scored: Sequence[Any], modalities: Tuple[
     floats = ("seconds", "x0", "y0", "x1", "y1", "score", *shares)
     schema = pa.schema(
         [("video", pa.string()), ("face", pa.int32()), ("frame", pa.int32())]
-        + [(name, pa.float32()) for name in floats]
+        + [(name, pa.float32()) for name in floats],
+        metadata={_SOURCE: source.encode()},
     )
-    with replacing(path) as made, parquet.ParquetWriter(made, schema) as writer:
+    # An opened file: pyarrow takes no names that are not UTF-8.
+    with (
+        replacing(path) as made,
+        made.open("wb") as opened,
+        parquet.ParquetWriter(opened, schema) as writer,
+    ):
         for number, one in enumerate(scored):
             frames = range(one.track.first, one.track.after)
             columns: Dict[str, Any] = {
-                "video": [video] * len(frames), "face": [number] * len(frames), "frame": frames,
+                "video": [printable(video)] * len(frames), "face": [number] * len(frames),
+                "frame": frames,
                 "seconds": [frame / FPS for frame in frames], "score": one.scores,
             }  # fmt: skip
             columns.update(zip(("x0", "y0", "x1", "y1"), one.track.boxes.T, strict=True))

@@ -75,7 +75,8 @@ def face_finder(args: "Speaker") -> "Finder":
         def from_table(pictures: Any, seen: Callable[..., Any]) -> "List[Track]":
             width, height = next(iter(pictures)).shape[1::-1]
             seen(len(pictures))
-            return tracks_of_boxes(rows, pictures.numbers, (width, height), name)
+            frames = len(pictures.video.seconds)
+            return tracks_of_boxes(rows, pictures.numbers, (width, height), name, frames)
 
         return from_table
     detector = open_detector(args.face_model)

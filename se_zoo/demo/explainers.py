@@ -8,6 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import timm
 from PIL import Image
 
+from ..data.images import open_image
 from ..errors import InvalidInputError, SEZooError, UnknownModelError
 from ..explanations.methods import TABLE, offered_methods
 from ..explanations.target_classes import target_of
@@ -152,10 +153,10 @@ def _takes_videos(model: Any) -> bool:
 def _check_size(photo: Path) -> None:
     """Refuse a photo that would need too much memory, before it is decoded."""
     try:
-        with Image.open(photo) as opened:
+        with open_image(photo) as opened:
             width, height = opened.size
-    except Exception as error:  # of Pillow's plugins, which raise many kinds
-        raise InvalidInputError("This file is not a photo that can be read.") from error
+    except ValueError as error:
+        raise InvalidInputError(f"This file is not a photo that can be read: {error}.") from error
     if width * height > MAX_PIXELS:
         raise InvalidInputError(
             f"The photo has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million;"

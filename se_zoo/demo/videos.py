@@ -135,7 +135,9 @@ class VideoExplainers:
         target = order[0] if wanted is None else wanted
         explanation, drawn = explain_frames(model, frames, [target], method)
         with replacing(out) as temporary:
-            write_video(temporary, side_by_side(explanation, drawn), clip_rate(opened, config))
+            write_video(
+                temporary, side_by_side(explanation, drawn), clip_rate(opened, config, numbers)
+            )
         # The likelier one of two labels with the same name, which comes last here.
         shown = {names[index]: float(shares[index]) for index in reversed(order[:SHOWN_LABELS])}
         heaviest = int(explanation.frame_weights[0].argmax())

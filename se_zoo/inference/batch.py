@@ -7,6 +7,7 @@ import torch
 
 from ..errors import InvalidInputError
 from ..explanations.explainer import raw_maps
+from ..explanations.se_model import placement_of
 from ..explanations.target_classes import label_index
 from ..models.input_size import data_config
 from ..models.load_model import load_model
@@ -65,6 +66,7 @@ class BatchExplainer:
         self.top, self.gate, self.device = top, gate, device
         self._given = model
         self._ready: Optional[Tuple[Any, Preprocess]] = None
+        self._cells: Tuple[float, ...] = ()
 
     def __getstate__(self) -> Dict[str, Any]:
         """Leave out the loaded model: the receiver loads it by its name, or was given it."""
@@ -89,7 +91,10 @@ class BatchExplainer:
             other = label_index(self.versus, model.class_labels(), model.num_classes)
             target = 0 if other else min(1, model.num_classes - 1)
         blank = torch.zeros(1, *data_config(model)["input_size"])
-        return raw_maps(model, blank, target, self.method, self.versus).method
+        found = raw_maps(model, blank, target, self.method, self.versus)
+        grid, size = tuple(found.maps.raw.shape[1:]), tuple(blank.shape[2:])
+        self._cells = placement_of(model, grid, size).cells
+        return found.method
 
     @property
     def model(self) -> Any:
@@ -220,6 +225,7 @@ class BatchExplainer:
             "num_classes": classes,
             "label_names": None if labels is None else list(labels),
             "multi_label": model.is_multi_label(),
+            "cells": list(self._cells),
             "map_offset": list(model.map_offset),
             "thresholds": None if model.thresholds is None else list(model.thresholds),
             "preprocessing": {

@@ -139,17 +139,21 @@ def explain_frames(
     return explanation, np.stack(drawn)[None]
 
 
-def clip_rate(video: Video, config: ClipConfig) -> float:
+def clip_rate(video: Video, config: ClipConfig, numbers: Sequence[int]) -> float:
     """Return the frames a second at which a clip of a video is shown as fast as the video.
 
     Args:
         video: The video.
         config: What the model takes.
+        numbers: Numbers of the clip's frames.
 
     Returns:
-        Frames a second, at least 1.
+        Frames a second.
     """
-    return max(1.0, (config.fps or video.fps) / config.frame_stride)
+    rate = (config.fps or video.fps) / config.frame_stride
+    span = float(video.seconds[numbers[-1]] - video.seconds[numbers[0]])
+    # Frames that are spread over the video have no stride.
+    return rate if config.sampling == "dense" or span <= 0 else (len(numbers) - 1) / span
 
 
 def seen_box(frames: np.ndarray, config: ClipConfig) -> Box:

@@ -217,7 +217,9 @@ class Predictions:
         selecting = torch.zeros(len(row.target), 0) if model["method"] == "class_gate" else gate
         size = tuple(images.shape[2:])
         x, y = model["map_offset"]
-        placement = Placement(stretched(tuple(raw.shape[1:]), size).cells, (x, y))
+        # Folders of earlier versions do not say where cells lie that do not tile the input.
+        cells = model.get("cells") or stretched(tuple(raw.shape[1:]), size).cells
+        placement = Placement(tuple(cells), (x, y))
         names, thresholds = model["label_names"], model["thresholds"]
         return Explanation(
             heatmap=to_heatmap(raw, from_zero, "image", size, placement),

@@ -12,6 +12,7 @@ from ..data.faces.sound import aligned_sound
 from ..data.video.index import open_container, pyav
 from ..errors import DataError
 from ..files import replacing
+from ..text import printable
 from .face_filter import FPS
 from .scores import ScoredTrack
 
@@ -198,11 +199,12 @@ def write_table(
 
     Args:
         path: The csv.
-        video: Id of the video in the csv.
+        video: Id of the video in the csv; bytes that are no UTF-8 are escaped.
         scored: The tracks.
         size: Width and height of a picture; boxes are in fractions of them.
     """
     rows: List[List[Any]] = []
+    video = printable(video)
     for number, one in enumerate(scored):
         for place, score in enumerate(one.scores.tolist()):
             stamp = (one.track.first + place) / FPS

@@ -3,7 +3,7 @@
 import csv
 import math
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -81,7 +81,11 @@ def _row(where: str, cells: Dict[str, str]) -> BoxRow:
 
 
 def tracks_of_boxes(
-    rows: Sequence[BoxRow], numbers: Sequence[int], size: Tuple[int, int], name: str
+    rows: Sequence[BoxRow],
+    numbers: Sequence[int],
+    size: Tuple[int, int],
+    name: str,
+    frames: Optional[int] = None,
 ) -> List[Track]:
     """Make tracks of a user's boxes.
 
@@ -93,6 +97,7 @@ def tracks_of_boxes(
         numbers: Frame of the file that each frame at 25 per second shows.
         size: Width and height of the picture.
         name: Name of the table, for messages.
+        frames: Number of frames of the file; by default the last of ``numbers`` is its last.
 
     Returns:
         Tracks in frames at 25 per second, sorted by their first frame.
@@ -100,14 +105,15 @@ def tracks_of_boxes(
     Raises:
         DataError: If a box lies outside the video, or a track has two boxes in a frame.
     """
+    last = numbers[-1] if frames is None else frames - 1
     named: Dict[str, Dict[int, Box]] = {}
     unnamed: Dict[int, List[Box]] = {}
     for row in rows:
         x0, y0, x1, y1 = row.box
-        if row.frame > numbers[-1] or not (min(x1, y1) > 0 and x0 < size[0] and y0 < size[1]):
+        if row.frame > last or not (min(x1, y1) > 0 and x0 < size[0] and y0 < size[1]):
             raise DataError(
                 f"{name}: the box {x0:g}, {y0:g}, {x1:g}, {y1:g} of frame {row.frame} lies outside "
-                f"the video, which has frames 0 to {numbers[-1]} of {size[0]} x {size[1]} pixels."
+                f"the video, which has frames 0 to {last} of {size[0]} x {size[1]} pixels."
             )
         if not row.track:
             unnamed.setdefault(row.frame, []).append(row.box)

@@ -134,7 +134,7 @@ class LiveSpeakers:
         #: is left for the detector.
         self.block = (lookahead - self.least) // 2 + 1
         self.tracker, self.cuts = Tracker(gap=10 + every, shortest=1), Cuts()
-        self.sound = LiveSound()
+        self.sound = LiveSound(WINDOWS * (max(500, lookahead) + CONTEXT + 2 * _SOUND))
         self.newest, self.done, self.cropped = -1, 0, 0
         self.pictures: Deque[np.ndarray] = deque()  # from the frame `done` on
         self.faces: Dict[int, _Face] = {}

@@ -8,14 +8,19 @@ from ..data.faces.sound import WINDOW
 
 #: Samples from one window to the next.
 _STEP = RATE // 100
-#: Windows that are kept: twenty seconds.
+#: Windows that are kept by default: twenty seconds.
 _KEPT = 2000
 
 
 class LiveSound:
-    """The last MFCCs of a running sound, those of the whole recording."""
+    """The last MFCCs of a running sound, those of the whole recording.
 
-    def __init__(self) -> None:
+    Args:
+        kept: How many windows are kept.
+    """
+
+    def __init__(self, kept: int = _KEPT) -> None:
+        self._kept = kept
         self._wave = np.zeros(0, np.int16)  # from the sample before the window `_known` on
         self._begin = 0  # place of its first sample
         self._windows = torch.zeros(0, 13)
@@ -31,7 +36,7 @@ class LiveSound:
         end = _STEP * (known - 1) + WINDOW - self._begin
         signal = torch.from_numpy(self._wave[:end].astype(np.float32))
         made = mfcc(signal[start:], before=float(signal[start - 1]) if start else None)
-        self._windows = torch.cat([self._windows, made])[-_KEPT:]
+        self._windows = torch.cat([self._windows, made])[-self._kept :]
         self._known, self._first = known, known - len(self._windows)
         gone = _STEP * known - 1 - self._begin
         self._wave, self._begin = self._wave[gone:], self._begin + gone
@@ -46,7 +51,12 @@ class LiveSound:
         Args:
             first: The first window; it must not be further back than is kept.
             after: The window behind the last one.
+
+        Raises:
+            IndexError: If the first window is not kept any more.
         """
+        if first < self._first:
+            raise IndexError(f"window {first} is gone; the first one is {self._first}.")
         part = self._windows[first - self._first : max(0, after - self._first)]
         lacking = after - first - len(part)
         silence = mfcc(torch.zeros(WINDOW)).expand(lacking, -1)

@@ -45,9 +45,10 @@ def check_tracks(
     rows = [["split", "tracks", "decoded", "rows", "speech", "frames a track"]]
     for split, table in tables.items():
         speaking, lengths = table.speaking, table.lengths
+        decoded = sum(not finding.error for finding in findings[split])
         rows.append(
             [
-                split, f"{len(table):,}", f"{len(findings[split]):,}", f"{len(speaking):,}",
+                split, f"{len(table):,}", f"{decoded:,}", f"{len(speaking):,}",
                 f"{speaking.mean():.1%}", f"{min(lengths)} to {max(lengths)}",
             ]
         )  # fmt: skip

@@ -106,11 +106,13 @@ def canvases(explanation: "Explanation", images: "Optional[Pictures]" = None) ->
     if images is None and photos is not None:
         return [_of_photo(photo) for photo in photos]
     found = []
+    tensor = not isinstance(images, (list, tuple))  # which is what the model saw
     for n, picture in enumerate(_pictures(explanation, images)):
         height, width = picture.shape[:2]
         saw = explanation.heatmap.shape[-1], explanation.heatmap.shape[-2]
         photo = None if photos is None else photos[n]
-        if photo is not None and _same_aspect((width, height), photo.size):
+        seen = tensor or ((width, height) == saw and photo is not None and photo.size != saw)
+        if photo is not None and not seen and _same_aspect((width, height), photo.size):
             scale = width / photo.size[0], height / photo.size[1]
             found.append(Canvas(picture, _scaled(photo.region, *scale)))
         elif _same_aspect((width, height), saw):

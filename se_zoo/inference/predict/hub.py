@@ -1,5 +1,6 @@
 """Photos of a data set of the Hub, streamed."""
 
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ...errors import InvalidInputError
@@ -92,17 +93,41 @@ class HubSource:
             try:
                 chunk = next(chunks, None)
             except Exception as error:  # of datasets, the Hub client, pyarrow or the network
-                raise InvalidInputError(
-                    f"reading {self.name} stopped at row {row} of file {part}: "
-                    f"{type(error).__name__}: {error}. The same command goes on."
-                ) from error
+                raise self._stopped(part, row, error) from error
             if chunk is None:
                 return
             cells = chunk[self.image]
             names = chunk[self.options.id] if self.options.id else [None] * len(cells)
             for name, cell in zip(names, cells, strict=True):
-                yield f"{self.options.split}/{part}#{row}" if name is None else str(name), cell
+                place = f"{self.options.split}/{part}#{row}"
+                yield place if name is None else str(name), self._content(cell, part, row)
                 row += 1
+
+    def _content(self, cell: Any, part: int, row: int) -> Any:
+        """Return the encoded image of a cell, or the error that its row gets.
+
+        A cell may name a file of the data set, also inside an archive; no other file is read.
+
+        Raises:
+            InvalidInputError: If the Hub does not answer any more.
+        """
+        from huggingface_hub import constants
+
+        from ...data.tables.content import Reach, read_cell  # imports torch
+
+        reach = Reach((Path(constants.HF_HUB_CACHE),), f"hf://datasets/{self.name}@")
+        try:
+            return read_cell(cell, reach)
+        except (ValueError, PermissionError, FileNotFoundError) as error:
+            return ValueError(str(error))
+        except Exception as error:  # of the Hub client, fsspec or the network
+            raise self._stopped(part, row, error) from error
+
+    def _stopped(self, part: int, row: int, error: Exception) -> InvalidInputError:
+        return InvalidInputError(
+            f"reading {self.name} stopped at row {row} of file {part}: "
+            f"{type(error).__name__}: {error}. The same command goes on."
+        )
 
     def facts(self) -> Dict[str, Any]:
         """Return name, commit, split and columns; see :class:`Source`."""

@@ -9,6 +9,7 @@ from typing import FrozenSet, Iterator, List, Optional, Tuple
 from ...data.images import IMAGE_SUFFIXES
 from ...errors import InvalidInputError
 from .hub import HubSource
+from .manifest import MANIFEST
 from .sources import FolderSource, Names, Source, SourceOptions
 from .tars import TarSource
 
@@ -60,8 +61,9 @@ def _list_files(given: str) -> Tuple[Path, Names, List[Path], str]:
     if root.is_dir():
         found: Iterator[Tuple[bytes, int]] = _walk(os.fsencode(root), b"", frozenset())
     else:
-        files = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
-        files = [path for path in files if path.is_file()]
+        # A file's own name may look like a pattern.
+        names = [given] if root.is_file() else sorted(glob.glob(given, recursive=True))
+        files = [p for p in map(Path, names) if p.is_file() and not (p.parent / MANIFEST).exists()]
         root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else root
         found = ((os.fsencode(p.absolute().relative_to(root)), p.stat().st_size) for p in files)
     for name, size in found:
@@ -81,7 +83,8 @@ def _walk(
 ) -> Iterator[Tuple[bytes, int]]:
     """Yield relative path and size of the files below a folder, sorted by name in each folder.
 
-    Hidden ones are left out. Links are followed, but not back to a folder above.
+    Hidden ones are left out, and folders of predictions. Links are followed, but not back to a
+    folder above.
     """
     status = os.stat(folder)
     place = status.st_dev, status.st_ino
@@ -89,6 +92,8 @@ def _walk(
         return
     with os.scandir(folder) as entries:
         shown = sorted((e for e in entries if not e.name.startswith(b".")), key=lambda e: e.name)
+    if any(entry.name == os.fsencode(MANIFEST) for entry in shown):
+        return
     for entry in shown:
         if entry.is_dir():
             yield from _walk(entry.path, relative + entry.name + b"/", above | {place})

@@ -41,21 +41,22 @@ class ParquetSource:
         self.files, self.digest = files, digest
         self.prefixes = [readable(os.fsencode(file.relative_to(root))) for file in files]
         self.counts: List[Optional[int]] = []
-        schema = None
+        schemas = []
         for file in files:
             try:
                 footer = pq.read_metadata(file)
-                schema = schema or footer.schema.to_arrow_schema()
+                schemas.append(footer.schema.to_arrow_schema())
             except (OSError, pa.ArrowException) as error:
                 raise InvalidInputError(f"{file} is not a parquet file: {error}") from error
             self.counts.append(footer.num_rows)
-        assert schema is not None
-        self.image = image_column(schema, options.image, str(files[0]))
+        self.image = image_column(schemas[0], options.image, str(files[0]))
         self.id = options.id
-        if self.id is not None and self.id not in schema.names:
-            raise InvalidInputError(
-                f"{files[0]} has no column {self.id!r}; it has {', '.join(schema.names)}."
-            )
+        for file, schema in zip(files, schemas, strict=True):
+            for name in (self.image, self.id):
+                if name is not None and name not in schema.names:
+                    raise InvalidInputError(
+                        f"{file} has no column {name!r}; it has {', '.join(schema.names)}."
+                    )
         self._open: Optional[_Rows] = None
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -81,7 +82,8 @@ class ParquetSource:
             return [(name, reason) for name in names]
         cells = [_located(cell, file.parent) for cell in rows.column(self.image).to_pylist()]
         if self.id is not None:
-            names = [str(value) for value in rows.column(self.id).to_pylist()]
+            found = rows.column(self.id).to_pylist()
+            names = [n if v is None else str(v) for n, v in zip(names, found, strict=True)]
         return list(zip(names, cells, strict=True))
 
     def facts(self) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import InvalidInputError
 from ...explanations.methods import SIGNED_METHODS
 from ..predictions import Prediction
-from .regions import fixed_regions
+from .regions import Cells, cells_of, fixed_regions
 
 #: Maps that are kept of each label, for clusters and pictures.
 SAMPLE = 400
@@ -21,9 +21,7 @@ FEWEST = 20
 class RegionsOfPhotos(Protocol):
     """Regions that differ from photo to photo."""
 
-    def of(
-        self, name: str, seen: Tuple[float, ...], grid: Tuple[int, int]
-    ) -> Mapping[str, np.ndarray]:
+    def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map."""
         ...
 
@@ -61,6 +59,7 @@ class LabelMaps:
         regions: Sum of the share of evidence in each region, and the number of maps it is over.
         area: Sum of each region's share of the picture.
         sample: Some of the maps.
+        cells: Where the cells of the maps lie; None if they are stretched over the input.
     """
 
     index: int
@@ -70,6 +69,7 @@ class LabelMaps:
     regions: Dict[str, List[float]] = field(default_factory=dict)
     area: Dict[str, float] = field(default_factory=dict)
     sample: List[Sampled] = field(default_factory=list)
+    cells: Optional[Cells] = None
 
     @property
     def mean(self) -> np.ndarray:
@@ -141,7 +141,7 @@ def collect(
         InvalidInputError: If the maps have a time axis.
     """
     signed, found = model["method"] in SIGNED_METHODS, {}
-    fixed: Dict[Tuple[int, int], Dict[str, np.ndarray]] = {}
+    fixed: Dict[Tuple[int, int], Tuple[Cells, Dict[str, np.ndarray]]] = {}
     for row in rows:
         for n, index in enumerate(row.target):
             if not _predicted(row, n, model):
@@ -154,11 +154,12 @@ def collect(
                 raise InvalidInputError("a report is of photos; these maps have a time axis.")
             grid = (share.shape[0], share.shape[1])
             if grid not in fixed:
-                fixed[grid] = fixed_regions(grid)
-            regions = dict(fixed[grid])
+                cells = cells_of(grid, model)
+                fixed[grid] = cells, fixed_regions(cells)
+            cells, regions = fixed[grid][0], dict(fixed[grid][1])
             for given in of_photos:
-                regions.update(given.of(row.id, row.region or (), grid))
-            label = found.setdefault(index, LabelMaps(index, row.label[n]))
+                regions.update(given.of(row.id, row.region or (), cells))
+            label = found.setdefault(index, LabelMaps(index, row.label[n], cells=cells))
             label.add(row, share, total, regions)
     return [found[index] for index in sorted(found)]
 

@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 from PIL import Image
@@ -20,14 +20,62 @@ CORNERS: Dict[str, Tuple[bool, bool]] = {
 FIXED = (*CORNERS, "border", "centre")
 
 
-def fixed_regions(grid: Tuple[int, int]) -> Dict[str, np.ndarray]:
+class Cells(NamedTuple):
+    """Edges of the cells of a map, in shares of what the model saw.
+
+    Cells that do not tile the input reach beyond it, from 0 or to more than 1; so do those of a
+    model whose maps are moved.
+
+    Attributes:
+        rows: (rows + 1,).
+        columns: (columns + 1,).
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def _covered(edges: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Return the share of each cell that lies in each span (N, 2), (cells, N)."""
+    low, high = edges[:-1, None], edges[1:, None]
+    shared = np.minimum(high, spans[:, 1]) - np.maximum(low, spans[:, 0])
+    return np.clip(shared, 0, None) / (high - low)
+
+
+def even_cells(grid: Tuple[int, int]) -> Cells:
+    """Return the cells of a map that is stretched over the whole input.
+
+    Args:
+        grid: Rows and columns of the map.
+    """
+    return Cells(*(np.arange(count + 1) / count for count in grid))
+
+
+def cells_of(grid: Tuple[int, int], model: Mapping[str, Any]) -> Cells:
+    """Return where the cells of a model's maps lie.
+
+    Args:
+        grid: Rows and columns of the maps.
+        model: Facts of the model, from the manifest.
+    """
+    size = model["preprocessing"]["input_size"][1:]
+    sides = model.get("cells") or [n / count for n, count in zip(size, grid, strict=True)]
+    moves = [round(move) for move in reversed(model["map_offset"])]
+    rows, columns = (
+        (np.arange(count + 1) * side - move) / length
+        for count, side, move, length in zip(grid, sides, moves, size, strict=True)
+    )
+    return Cells(rows, columns)
+
+
+def fixed_regions(cells: Cells) -> Dict[str, np.ndarray]:
     """Return how much of each cell lies in the corners, the border and the centre.
 
     A corner is a quarter of the height by a quarter of the width, the border an eighth on every
     side, and the centre half the height by half the width.
 
     Args:
-        grid: Rows and columns of the map.
+        cells: Where the cells of the map lie.
 
     Returns:
         (rows, columns) in [0, 1] for each region.
@@ -36,28 +84,27 @@ def fixed_regions(grid: Tuple[int, int]) -> Dict[str, np.ndarray]:
     for name, (top, left) in CORNERS.items():
         rows = (0.0, 0.25) if top else (0.75, 1.0)
         columns = (0.0, 0.25) if left else (0.75, 1.0)
-        found[name] = box_weights((columns[0], rows[0], columns[1], rows[1]), grid)
-    found["border"] = 1 - box_weights((0.125, 0.125, 0.875, 0.875), grid)
-    found["centre"] = box_weights((0.25, 0.25, 0.75, 0.75), grid)
+        found[name] = box_weights((columns[0], rows[0], columns[1], rows[1]), cells)
+    whole, inner = (0.0, 0.0, 1.0, 1.0), (0.125, 0.125, 0.875, 0.875)
+    found["border"] = box_weights(whole, cells) - box_weights(inner, cells)
+    found["centre"] = box_weights((0.25, 0.25, 0.75, 0.75), cells)
     return found
 
 
-def box_weights(box: Tuple[float, float, float, float], grid: Tuple[int, int]) -> np.ndarray:
+def box_weights(box: Tuple[float, float, float, float], cells: Cells) -> np.ndarray:
     """Return how much of each cell lies in a box.
 
     Args:
         box: (x0, y0, x1, y1), in shares of width and height.
-        grid: Rows and columns of the map.
+        cells: Where the cells of the map lie.
 
     Returns:
         (rows, columns) in [0, 1].
     """
-
-    def covered(low: float, high: float, count: int) -> np.ndarray:
-        edges = np.arange(count + 1) / count
-        return np.clip(np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1]), 0, None) * count
-
-    return np.outer(covered(box[1], box[3], grid[0]), covered(box[0], box[2], grid[1]))
+    x0, y0, x1, y1 = (np.clip(v, 0, 1) for v in box)
+    return (
+        _covered(cells.rows, np.array([[y0, y1]])) @ _covered(cells.columns, np.array([[x0, x1]])).T
+    )
 
 
 class Boxes:
@@ -84,15 +131,13 @@ class Boxes:
                 f"{type(error).__name__} {error}"
             ) from error
 
-    def of(
-        self, name: str, seen: Tuple[float, ...], grid: Tuple[int, int]
-    ) -> Mapping[str, np.ndarray]:
+    def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map.
 
         Args:
             name: Id of the photo.
             seen: Part that the model saw, (x0, y0, x1, y1) in pixels.
-            grid: Rows and columns of the map.
+            cells: Where the cells of its map lie.
 
         Returns:
             (rows, columns) in [0, 1] for each region; several boxes of a name are united.
@@ -102,7 +147,7 @@ class Boxes:
         regions: Dict[str, np.ndarray] = {}
         for region, box in self.found.get(name, []):
             a, b, c, d = ((box - origin) / size).tolist()
-            weights = box_weights((a, b, c, d), grid)
+            weights = box_weights((a, b, c, d), cells)
             regions[region] = np.maximum(weights, regions.get(region, 0))
         return regions
 
@@ -136,9 +181,7 @@ class Masks:
                 self.names = dict(pairs)
                 break
 
-    def of(
-        self, name: str, seen: Tuple[float, ...], grid: Tuple[int, int]
-    ) -> Mapping[str, np.ndarray]:
+    def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map; see :meth:`Boxes.of`."""
         file = self.folder / Path(name).with_suffix(".png")
         if not file.is_file():
@@ -146,9 +189,11 @@ class Masks:
         x0, y0, x1, y1 = seen
         with Image.open(file) as opened:
             mask = np.asarray(opened.crop((round(x0), round(y0), round(x1), round(y1))))
-        regions = {}
-        for index in np.unique(mask).tolist():
-            part = Image.fromarray((mask == index).astype(np.float32))
-            cells = part.resize((grid[1], grid[0]), Image.Resampling.BOX)
-            regions[str(self.names.get(index, index))] = np.asarray(cells)
-        return regions
+        down, across = (
+            _covered(edges, np.arange(count)[:, None] / count + np.array([0, 1 / count]))
+            for edges, count in zip(cells, mask.shape, strict=True)
+        )
+        return {
+            str(self.names.get(index, index)): down @ (mask == index) @ across.T
+            for index in np.unique(mask).tolist()
+        }

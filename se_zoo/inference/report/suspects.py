@@ -6,7 +6,7 @@ import numpy as np
 
 from ..predictions import Predictions
 from .collect import FEWEST, LabelMaps
-from .regions import CORNERS, fixed_regions
+from .regions import CORNERS, even_cells, fixed_regions
 from .same_content import same_content
 
 #: A corner is suspect if its lead is so many times the spread above what is usual, whatever the
@@ -57,7 +57,7 @@ def corner_leads(label: LabelMaps) -> np.ndarray:
         than their cell, so that it raises the evidence of all cells around, too.
     """
     shares = np.stack([kept.share.astype(np.float64) for kept in label.sample])
-    regions = fixed_regions((shares.shape[1], shares.shape[2]))
+    regions = fixed_regions(label.cells or even_cells((shares.shape[1], shares.shape[2])))
     corners = np.stack([(shares * regions[name]).sum((1, 2)) for name in CORNERS], axis=1)
     totals = np.array([kept.total for kept in label.sample])
     corners *= (totals / np.median(totals))[:, None]
