@@ -13,7 +13,6 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import pyarrow.parquet as parquet
 import torch
 from PIL import Image
-from timm.data.config import resolve_data_config
 from torch import nn
 
 import se_zoo  # noqa: F401  registers the models
@@ -21,6 +20,7 @@ from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
+from se_zoo.models.input_size import data_config
 from se_zoo.models.load_model import load_model
 from se_zoo.transform import evaluation_transform
 
@@ -122,7 +122,7 @@ def sample(*names: str) -> Path:
 
 def _uncropped_config(model: nn.Module) -> Dict[str, Any]:
     """Return the configuration of the model's preprocessing, without any crop."""
-    return {**resolve_data_config(model=model), "crop_pct": 1.0, "crop_mode": "squash"}
+    return {**data_config(model), "crop_pct": 1.0, "crop_mode": "squash"}
 
 
 def transform_of(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
@@ -187,7 +187,7 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
         raise DataError(f"--csv {file}: there is no such file.")
     model = load_model(model_name)
     transform = transform_of(model)
-    height, width = resolve_data_config(model=model)["input_size"][-2:]
+    height, width = data_config(model)["input_size"][-2:]
     labels, classes = model.class_labels(), model.num_classes
     # utf-8-sig: spreadsheets may write a byte-order mark.
     with file.open(newline="", encoding="utf-8-sig") as opened:
@@ -210,7 +210,9 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
         except (ValueError, TypeError) as error:
             raise DataError(f"{file}, line {line}: {error}") from error
         number = names.index(row["image"])
-        found.append(Case(transform(photo), target, region, pixels, row["label"], number))
+        # One class may be written in several ways.
+        group = labels[target] if labels else str(target)
+        found.append(Case(transform(photo), target, region, pixels, group, number))
     if not found:
         raise DataError(f"{file} has no rows.")
     return case_set(file.stem, model, found)

@@ -78,7 +78,7 @@ def _mouths(video: Path, track: Track, detector: YuNetDetector) -> List[Optional
 def _on_mouth(
     found: Any, mouths: List[Optional[torch.Tensor]], chosen: np.ndarray
 ) -> List[Tuple[float, float]]:
-    """Return pointing, and energy over chance, in each chosen frame with a mouth and a map.
+    """Return pointing, and energy over chance, in each chosen frame with a mouth.
 
     Args:
         found: The explanation of the clip.
@@ -90,8 +90,11 @@ def _on_mouth(
         if (region := mouths[t]) is not None:
             heatmap = found.heatmap[:, t]
             energy = float(energy_in_region(heatmap, region))
-            values.append((float(pointing_game(heatmap, region)), energy))
-    return [pair for pair in values if not math.isnan(pair[1])]
+            # A map that marks nothing misses.
+            empty = math.isnan(energy)
+            points = 0.0 if empty else float(pointing_game(heatmap, region))
+            values.append((points, 0.0 if empty else energy))
+    return values
 
 
 @torch.no_grad()
@@ -134,7 +137,8 @@ def _measure(
         said, frozen, quiet = answers(model, clip)
         chosen = said
         if which != "others":
-            spoken = spoken_by_words(folder / "grid" / "align" / f"{name}.align", len(said))
+            align = folder / "grid" / "align" / f"{name}.align"
+            spoken = spoken_by_words(align, clip.track.after)[clip.track.first :]
             chosen = said & spoken
             figures["accuracy"].append(float((said == spoken).mean()))
             figures["speech"].append(float(spoken.mean()))

@@ -22,6 +22,7 @@ would give the answer.
 The same command continues an interrupted run; finished runs are not trained again.
 """
 
+import math
 import os
 import statistics
 from dataclasses import dataclass, replace
@@ -95,7 +96,9 @@ def _measure(config: SpeakerConfig) -> Dict[str, Any]:
     """Return the figures of a run's predictions."""
     table = open_tracks(replace(config.data, limit_eval=None), config.data.splits[-1])
     rows = read_ava(config.run.output / "predictions.csv", "score")
-    return figures_by_kind(table, {row.key: float(row.value) for row in rows})
+    # The csv has log-odds.
+    chances = {row.key: 1 / (1 + math.exp(-float(row.value))) for row in rows}
+    return figures_by_kind(table, chances)
 
 
 def figures_by_kind(table: TrackTable, scores: Dict[Tuple[str, str], float]) -> Dict[str, Any]:

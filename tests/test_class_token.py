@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from se_zoo.explanations import class_token
 from se_zoo.explanations.explained_model import ExplainedModel
+from se_zoo.explanations.quality import channel_contributions
 
 from .tester import randomise, spread_gate, varied_images
 
@@ -112,6 +113,21 @@ def test_other_methods_and_other_heads_keep_their_weights() -> None:
     assert not class_token.reads_class_token(average) and average.explain(images).exact
     single = made(depth=1)  # its last block reads the embeddings, which timm does not return
     assert single.explain(images, 1).weights == "projection"
+
+
+def test_channels_of_a_class_token_are_told_apart() -> None:
+    model, images = made(), varied_images(2, (64, 64))
+    parts = channel_contributions(model, images, torch.tensor([1, 2]))
+    assert parts.shape == (2, model.num_features) and (parts != 0).all()
+
+
+def test_a_head_that_adds_its_strongest_patch_has_no_map_of_one_cell() -> None:
+    model: Any = timm.create_model(
+        "timm_sehead", backbone="volo_d1_224", img_size=64, num_classes=3
+    ).eval()
+    found = model.explain(varied_images(2, (64, 64)), 1)
+    assert found.weights == "projection"
+    assert ((found.raw != 0).flatten(1).sum(1) > 1).all()
 
 
 def test_bfloat16_model() -> None:

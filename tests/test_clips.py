@@ -136,6 +136,12 @@ def test_parts_of_videos(tmp_path: Path) -> None:
     assert report.ok and report.counts["train"].frames == (25, 25)
 
 
+def test_parts_that_are_ignored_are_whole_videos(tmp_path: Path) -> None:
+    write(tmp_path / "n.mp4", 50)
+    config = replace(listing(tmp_path, "n.mp4,a,0.4,0.8"), ignore=("start", "end"))
+    assert len(numbers(open_table(config, "train"), 0)) == 50
+
+
 @pytest.mark.parametrize(
     "header, row, says",
     [

@@ -115,6 +115,17 @@ def test_unexpected_columns_are_refused_unless_ignored(tmp_path: Path, datasets:
     assert len(open_table(replace(config, ignore=("celeb_id", "not there")), "train")) == 6
 
 
+def test_a_column_start_of_images_is_like_any_other(tmp_path: Path) -> None:
+    """In tables of clips it says where a part begins."""
+    make_folders(tmp_path / "data")
+    file = next((tmp_path / "data").rglob("*.png")).relative_to(tmp_path / "data")
+    (tmp_path / "a.csv").write_text(f"image,label,start\n{file},x,monday\n")
+    config = DataConfig(
+        str(tmp_path / "data"), csv=tmp_path / "a.csv", label="label", ignore=("start",)
+    )
+    assert len(open_table(config, "train")) == 1
+
+
 def test_a_split_may_serve_twice(tmp_path: Path) -> None:
     config = replace(make_folders(tmp_path / "data"), splits=("train", "test", "test"))
     assert len(open_table(config, "test")) == 4

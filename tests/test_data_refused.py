@@ -131,6 +131,7 @@ def test_file_that_is_no_csv_is_refused(tmp_path: Path) -> None:
         ([0, -1], "-1 usually marks"),
         ([0, 10**7], "numbers from 0 to 10000000"),
         ([0, None], "the first is row 1"),
+        (["cat", " "], "is empty in row 1"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(

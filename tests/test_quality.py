@@ -246,6 +246,11 @@ def test_models_in_training_are_measured_as_they_predict_and_left_alone() -> Non
     assert net.training and all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
 
+class Labels(Sum):
+    def is_multi_label(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype: torch.dtype) -> None:
     """The image's dtype is the model's; and holes are not filled in half, which cannot be done."""
@@ -254,6 +259,9 @@ def test_half_precision(dtype: torch.dtype) -> None:
     whole = drop_increase_gain(Sum(), images.float(), targets, heatmaps)
     found = drop_increase_gain(Sum(), images, targets, heatmaps)
     torch.testing.assert_close(found.drop, whole.drop, rtol=0, atol=0.02)
+    bright = torch.full((1, 1, 8, 8), 0.2, dtype=dtype)
+    sure = drop_increase_gain(Labels(), bright, targets[:1], torch.ones(1, 8, 8))
+    assert torch.isfinite(sure.gain).all()
     scene = 2 * torch.randn(1, 3, 32, 32)
     removed = torch.rand(1, 32, 32) > 0.3
     filled = impute(scene.to(dtype), removed)
@@ -262,10 +270,6 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_what_logits_become_is_what_the_model_says() -> None:
-    class Labels(Sum):
-        def is_multi_label(self) -> bool:
-            return True
-
     images, heatmaps = torch.full((1, 1, 8, 8), 0.1), torch.ones(1, 8, 8)
     given = images, torch.tensor([1]), heatmaps, 2
     assert deletion_insertion(Sum(), *given).deletion[0, 0] < 0.3  # softmax of 1.6 and 0

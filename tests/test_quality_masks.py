@@ -77,6 +77,16 @@ def test_classes_and_modes_of_masks(model: Any) -> None:
     assert torch.equal(regions, one) and known.all()
 
 
+def test_masks_of_a_model_that_pads_photos_and_was_made_larger() -> None:
+    model: Any = timm.create_model(
+        "timm_sehead", backbone="test_vit", img_size=96, global_pool="avg"
+    )
+    model.pretrained_cfg.update(crop_mode="border", crop_pct=1.0)
+    regions, known = mask_regions(model, [Image.fromarray(np.full((48, 96), 2, np.uint8))])
+    assert regions.shape == (1, 96, 96) and known.all()
+    assert regions[0, 30:66].all() and not regions[0, :20].any()
+
+
 def test_masks_of_several_channels_are_refused(model: Any) -> None:
     with pytest.raises(InvalidInputError, match="RGB"):
         mask_regions(model, [Image.new("RGB", (8, 8))])

@@ -30,7 +30,7 @@ def test_figures_say_how_they_were_made(name: str) -> None:
     assert content["environment"]["torch"] and content["rows"]
 
 
-@pytest.mark.parametrize("name", [*results.PRESETS, *results.OTHERS])
+@pytest.mark.parametrize("name", [*results.PRESETS, *results._others()])
 def test_cards_have_the_figures_of_their_models_maps(name: str) -> None:
     content = results.load(name)
     model = content["options"]["model"].removeprefix("se_zoo/")

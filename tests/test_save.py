@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -215,6 +216,17 @@ def test_folder_with_files_is_refused_unless_they_may_be_replaced(tmp_path: Path
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InvalidInputError, match="is a file"):
         se_zoo.save(small(), tmp_path / "file", overwrite=True)
+
+
+def test_folder_on_another_disk(tmp_path: Path) -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second disk")
+    with tempfile.TemporaryDirectory(dir=shared) as other:
+        (tmp_path / "model").symlink_to(other)
+        for overwrite in (False, True):
+            se_zoo.save(small(), tmp_path / "model", overwrite=overwrite)
+        assert sorted(os.listdir(other)) == ["config.json", "model.safetensors"]
 
 
 def test_interrupted_replacement_never_mixes_two_models(

@@ -211,6 +211,8 @@ def test_names_and_round_trip(tmp_path: Path) -> None:
     torch.testing.assert_close(again(**clip(3)).logits, timms.eval()(**clip(3)).logits)
     with pytest.raises(UnknownModelError, match="not a speaker model; these are: asd_tiny"):
         create_speaker_model("resnet18_sehead")
+    control = create_speaker_model("asd_small_sehead", se=False)
+    assert control.se is None and control._model_args["se"] is False
     packaged = create_speaker_model("asd_small_sehead", pretrained=True)
     assert packaged.pretrained_cfg["tag"] == "grid" and packaged.map_method == "gate"
     with pytest.raises(ValueError, match="pool, body, map_method and se, not depth"):

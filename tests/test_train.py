@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -249,6 +250,8 @@ def test_order_of_where_a_run_starts(folder: Path, tmp_path: Path, capsys: Any) 
     assert "starts from: --run.init" in capsys.readouterr().out
     run(folder, tmp_path / "resumed", run={"resume": str(first)})
     assert "starts from: --run.resume" in capsys.readouterr().out
+    for name in ("metrics.jsonl", "best/model.safetensors"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (first / name).read_bytes(), name
     same = weights(tmp_path / "resumed")
     assert all(torch.equal(v, same[k]) for k, v in weights(first).items()), "nothing was left to do"
     (tmp_path / "first" / "summary.json").unlink()  # killed right before its end
@@ -481,8 +484,10 @@ def test_weights_that_are_lost_are_not_saved(folder: Path, tmp_path: Path) -> No
 def test_overwrite_waits_until_all_else_is_known_to_be_right(folder: Path, tmp_path: Path) -> None:
     output = run(folder, tmp_path / "run")
     before = sorted(p.name for p in output.rglob("*"))
-    for wrong in ({"init": str(tmp_path / "none.safetensors")}, {"best": "nothing"}):
-        with pytest.raises(Exception, match=r"none\.safetensors|nothing"):
+    for wrong in (
+        {"init": str(tmp_path / "none.safetensors")}, {"best": "nothing"}, {"resume": str(output)},
+    ):  # fmt: skip
+        with pytest.raises(Exception, match=r"none\.safetensors|nothing|in a new --run\.output"):
             run(folder, output, run={"overwrite": True, **wrong})
         assert sorted(p.name for p in output.rglob("*")) == before
     # Its own weights are read before they go.
@@ -528,6 +533,67 @@ def test_scores_in_fp32_are_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
         weights.average(100)
         changed = next(weights.to_model().parameters())
         assert (changed == 3).all() if decay is None else not (changed == 3).any()
+
+
+def test_one_attribute_is_trained_and_scored(folder: Path, tmp_path: Path) -> None:
+    rows = ["image,Old,split"]
+    for split in ("train", "valid", "test"):
+        files = sorted((folder / split).rglob("*.png"))
+        rows += [f"{f.relative_to(folder)},{n % 2},{split}" for n, f in enumerate(files)]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    output = run(folder, tmp_path / "run", data={"csv": tmp_path / "a.csv", "attributes": ["Old"]})
+    scores = json.loads((output / "summary.json").read_text())["test"]
+    assert set(scores["label_accuracy"]) == {"Old"} and 0 <= scores["average_precision"] <= 1
+
+
+def test_figures_are_those_of_torchmetrics() -> None:
+    from torchmetrics.classification import MulticlassStatScores, MultilabelAveragePrecision
+
+    from se_zoo.train.metrics import Scores, _ClassCounts
+
+    torch.manual_seed(0)
+    logits, targets = torch.randn(50, 7), torch.randint(7, (50,))
+    counts, theirs = _ClassCounts(7), MulticlassStatScores(7, average=None)
+    for part in (slice(0, 30), slice(30, 50)):
+        counts.update(logits[part].softmax(1), targets[part])
+        theirs.update(logits[part].softmax(1), targets[part])
+    assert torch.equal(counts.compute(), theirs.compute())
+    answers = torch.randint(2, (50, 2))
+    one, two = Scores("a", True, 50, "cpu"), MultilabelAveragePrecision(2, average=None)
+    one.update(logits[:, :1], answers[:, :1])
+    two.update(logits[:, :2].sigmoid(), answers)
+    found = one.compute()
+    assert found["average_precision"] == pytest.approx(float(two.compute()[0]), abs=1e-5)
+    right = (logits[:, 0] > 0) == answers[:, 0].bool()
+    assert found["accuracy"] == pytest.approx(float(right.float().mean()), abs=1e-5)
+
+
+def test_export_has_the_arguments_that_a_tag_adds() -> None:
+    from se_zoo.train.classify import ClassifierTrainer
+
+    name = "tf_efficientnet_lite0_sehead.in1k"
+    config = make_config(
+        {
+            "model": {"name": name, "backbone": None, "gate": "identity", "drop_rate": 0.0},
+            "run": {"output": "x"},
+            "data": {"path": "x"},
+        }
+    )
+    model: Any = timm.create_model(name, num_classes=3)
+    own: Any = SimpleNamespace(config=config)
+    args = ClassifierTrainer.model_args(own, model)
+    assert args["output_stride"] == 16 and args["gate"] == "identity" and "thresholds" not in args
+
+
+def test_images_of_different_sizes_are_kept_within_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from se_zoo.train import loader
+
+    table: Any = [(Image.new("RGB", (8 * n, 8)), 0) for n in (1, 1, 50, 1)]
+    assert loader.Decoded(table).kept == table
+    monkeypatch.setattr(loader, "_DECODED_BYTES_LIMIT", 4 * 8 * 8 * 10)
+    assert loader.Decoded(table).kept is None, "the first one is small"
 
 
 def test_classifier_of_other_labels_is_not_taken_over(folder: Path, tmp_path: Path) -> None:

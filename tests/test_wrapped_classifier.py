@@ -50,6 +50,16 @@ def test_wrapped_classifier_is_folded_as_what_it_computes() -> None:
     assert torch.allclose(model.explain(images(), [0, 3]).raw, expected.raw, atol=1e-5)
 
 
+def test_adapter_that_is_switched_off_is_noticed() -> None:
+    """PEFT's disable_adapter changes no parameter."""
+    model = make()
+    model.fc = LowRank(model.fc)
+    model.eval().explain(images(), 0)
+    model.fc.forward = model.fc.base_layer.forward
+    expected = make().explain(images(), [0, 3])
+    assert torch.allclose(model.explain(images(), [0, 3]).raw, expected.raw, atol=1e-5)
+
+
 def test_classifier_of_several_layers_is_not_folded() -> None:
     model = make()
     model.fc = nn.Sequential(model.fc, nn.GELU(), nn.Linear(5, 5))

@@ -42,7 +42,6 @@ OVERVIEW = RESULTS / "README.md"
 DOCUMENTS = {"evidence.md": ("quality", "cost"), "train.md": ("parity",)}
 #: Files of the quality of maps: those that the text of the evidence is about, and other models'.
 PRESETS = ("faces", "objects")
-OTHERS = tuple(sorted(file.stem for file in RESULTS.glob("faces_*.json")))
 PARITY = RESULTS / "parity.json"
 #: Crop of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
@@ -252,7 +251,7 @@ def _set_parts(content: Dict[str, Any], name: str) -> List[str]:
 def overview_text() -> str:
     """Return the text of benchmarks/results/README.md: all tables."""
     parts: List[str] = list(INTRODUCTION)
-    for preset in (*PRESETS, *OTHERS):
+    for preset in (*PRESETS, *_others()):
         content = load(preset)
         parts.append(f"# Maps of `{content['options']['model']}`")
         for name in content["sets"]:
@@ -313,6 +312,11 @@ def _draw_portrait(file: Path) -> None:
     picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).quantize(128).save(file)
 
 
+def _others() -> List[str]:
+    """Return the names of the files of other models."""
+    return sorted(file.stem for name in PRESETS for file in RESULTS.glob(f"{name}_*.json"))
+
+
 def main(options: Write) -> None:
     """Copy new figures if asked, then write the plots and the documents."""
     RESULTS.mkdir(exist_ok=True)
@@ -328,7 +332,7 @@ def main(options: Write) -> None:
     _draw_parity(RESULTS / "parity.png")
     if options.portrait:
         _draw_portrait(RESULTS / "portrait.png")
-    for preset in (*PRESETS, *OTHERS):
+    for preset in (*PRESETS, *_others()):
         write_card_maps(load(preset), TITLES)
     OVERVIEW.write_text(overview_text(), encoding="utf-8")
     for file, text in document_texts().items():

@@ -14,6 +14,7 @@ from ..files import new_folder, write_text
 from ..hub.facts import read_facts
 from ..hub.zoo_cards import FACTS, NOTICE, own_name
 from ..inference.images import demo_photo, load_photo
+from ..models.input_size import data_config
 from ..models.pretrained.manifest import cards_folder, hub_folder
 from ..version import __version__
 from . import runtime
@@ -71,8 +72,6 @@ def write_space(model: Any, name: str, out: Path, tarball: Path) -> Dict[str, fl
 
 def _preprocessing(model: Any, name: str) -> Dict[str, Any]:
     """Return how photos become inputs, and refuse models that the page cannot show."""
-    from timm.data.config import resolve_data_config
-
     if model.takes_clips:
         raise InvalidInputError(f"{name} takes clips; the page shows photos only.")
     if not model.has_exact_maps():
@@ -80,7 +79,7 @@ def _preprocessing(model: Any, name: str) -> Dict[str, Any]:
             f"The head of {name} is not average pooling, norm and a linear layer, so its maps need "
             "a gradient, which the page cannot compute; use se-zoo demo instead."
         )
-    config: Dict[str, Any] = resolve_data_config(model=model)
+    config: Dict[str, Any] = data_config(model)
     crop_mode, interpolation = config.get("crop_mode") or "center", config["interpolation"]
     if crop_mode not in ("center", "squash") or interpolation not in _INTERPOLATIONS:
         raise InvalidInputError(

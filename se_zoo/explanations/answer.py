@@ -107,7 +107,7 @@ def _find(model: nn.Module, images: torch.Tensor, state: ForwardPass, request: R
         # trace (param.data), or its probes look like average pooling, and these images do not.
         head_forms.forget(model)
         again = _form(model, state)
-        told = None if again == form else _ask(model, images, state, request, again)
+        told = _ask(model, images, state, request, again)
         told = told or _ask(model, images, state, request, None)
     assert told is not None  # without a form there is nothing that could not fit
     return _draw(cast(SEModel, model), state, request, told)

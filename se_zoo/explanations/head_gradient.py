@@ -78,5 +78,10 @@ class OutOfInferenceMode(TorchFunctionMode):
 
 
 def reads_prefix_only(gradient_grid: torch.Tensor, gradient: torch.Tensor) -> bool:
-    """Return whether a head ignores the grid and reads prefix (class) tokens only."""
-    return bool(gradient.any()) and not bool(gradient_grid.any())
+    """Return whether a head reads prefix (class) tokens only, but for one cell at most.
+
+    VOLO's adds the logit of its strongest patch to that of the class token.
+    """
+    cells = gradient_grid.flatten(2).any(1).sum(1)
+    prefix = gradient.count_nonzero() > gradient_grid.count_nonzero()
+    return bool(prefix) and bool((cells <= 1).all())

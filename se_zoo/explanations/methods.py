@@ -20,7 +20,8 @@ class Method:
         competing: Whether the map compares its class with all others, so that classes have to
             compete for the answer.
         shared: Part of its evidence that a cell shares with cells of like features. The parts were
-            chosen on images that no reported figure uses. On faces it is best to share all. On
+            chosen on one half of the people of celeba_parts, and on photos of objects that no
+            reported figure uses. On faces it is best to share all. On
             single objects the peak leaves the object if a cell shares all.
         speaker: Whether speaker models offer the map, too.
     """

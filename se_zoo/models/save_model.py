@@ -68,7 +68,9 @@ def save(
     args = model_args_of(model)
     names = check_labels(model, labels)
     weights = _weights(model, dtype)
-    with tempfile.TemporaryDirectory(dir=nearest(final.absolute().parent)) as temporary:
+    # The folder may be a mount point, or a link to another disk.
+    final = final.resolve()
+    with tempfile.TemporaryDirectory(dir=nearest(final)) as temporary:
         made = Path(temporary) / "model"
         made.mkdir()
         try:
@@ -77,7 +79,7 @@ def save(
             raise InvalidInputError(f"The model's config cannot be written: {error}") from error
         _check_loads_again(model, made, final)
         move(made, final)
-    return final
+    return Path(folder)
 
 
 def _check_place(folder: Path, overwrite: bool) -> None:

@@ -53,7 +53,6 @@ def _create(
     pretrained_cfg: Any = None,
     pretrained_cfg_overlay: Optional[Dict[str, Any]] = None,
     cache_dir: Any = None,
-    se: bool = True,
     **kwargs: Any,
 ) -> nn.Module:
     """Create a speaker model through timm's builder."""
@@ -61,7 +60,7 @@ def _create(
     builder_args = {k: kwargs.pop(k) for k in ("pretrained_model_args",) if k in kwargs}
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
     cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
-    given = {name: kwargs.pop(name) for name in _DEFAULTS if name in kwargs}
+    given = {name: kwargs.pop(name) for name in (*_DEFAULTS, "se") if name in kwargs}
     model_args = {**_DEFAULTS, **with_own_args(cfg, given, pretrained)}
     refused = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
     if refused or kwargs:
@@ -77,7 +76,7 @@ def _create(
 
     def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:
         place = args.get("device")
-        own = {**_DEFAULTS, "se": se, **{k: v for k, v in args.items() if k != "device"}}
+        own = {**_DEFAULTS, **{k: v for k, v in args.items() if k != "device"}}
         make: Any = partial(SpeakerModel, **SIZES[variant], **own)
         not_taken: Any = ("num_classes", "in_chans", "global_pool")
         with nullcontext() if place is None else torch.device(place):

@@ -13,6 +13,7 @@ from ..errors import InvalidInputError
 from ..inference.offset import measure_offset
 from ..models import resolve_clip_config
 from ..models.input_size import data_config
+from ..models.sehead import SE_DEFAULTS
 from ..statistics import best_thresholds
 from . import loader
 from .batch_norm import BATCHES, unfold_norms
@@ -243,7 +244,10 @@ class ClassifierTrainer(Trainer):
 
     def model_args(self, model: Any) -> Dict[str, Any]:
         """Return the arguments of the architecture that the export's config.json must name."""
-        args = model_args(self.config.model)
+        # A tag of the zoo, such as tf_efficientnet_lite0_sehead.in1k, adds arguments of its own.
+        made_with = getattr(model, "_model_args", {})
+        args = {k: v for k, v in made_with.items() if k not in SE_DEFAULTS}
+        args.update(model_args(self.config.model))
         if self.config.model.se:
             args["multi_label"] = model.is_multi_label()
             if model.thresholds is not None:

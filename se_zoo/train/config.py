@@ -115,6 +115,8 @@ class ClipModelConfig(ModelConfig):
     def check(self) -> None:
         """Refuse values that no data could make valid; see :meth:`AnyModelConfig.check`."""
         super().check()
+        if not self.se:
+            raise InvalidInputError("--model.no-se is for images and speakers, not for clips.")
         if self.sampling != "dense" and self.frame_stride is not None:
             raise InvalidInputError(
                 f"--model.frame-stride is for --model.sampling dense; {self.sampling} takes its "

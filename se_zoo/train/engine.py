@@ -203,9 +203,10 @@ class TrainingLoop:
 
     def _exit(self, signal: int) -> NoReturn:
         """Leave the run after a signal, with the exit status that shells expect."""
+        without = "without --run.overwrite " if self.trainer.config.run.overwrite else ""
         self.accelerator.print(
             f"checkpoint saved after {self.trainer.progress.update} updates; run the same command "
-            "again to continue.",
+            f"{without}again to continue.",
             file=sys.stderr,
         )
         self.accelerator.end_training()

@@ -7,6 +7,7 @@ trained on these. It is the cheap way to make an existing model explain itself.
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Set, Tuple
 
@@ -25,6 +26,7 @@ from ..models.save_model import fp16_state
 from . import loader
 from .classifier_l1 import check_l1, classifier_l1
 from .classify import ClassifierTrainer, ClipTrainer
+from .options import plain
 from .preflight import AnyTable
 
 
@@ -212,6 +214,7 @@ class HeadTrainer(ClassifierTrainer):
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return {
+            "model": plain(asdict(self.config.model)),  # padding and strides have no weights
             "backbone": digest.hexdigest(),
             "images": self.tables[split].name,
             "count": len(self.tables[split]),

@@ -3,7 +3,7 @@
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Set, Tuple, Union
+from typing import Any, Dict, List, Optional, Set, Tuple, Union
 
 import torch
 from timm.data.transforms_factory import create_transform
@@ -72,9 +72,23 @@ class Replacing(Dataset[Tuple[Any, Any]]):
         self.noted.add(line)
         print(f"replaced by the next image: {line}", file=sys.stderr)
         known = self.log.read_text("utf-8").splitlines() if self.log.is_file() else []
-        if line not in known:
+        # There is no folder yet while statistics of folded norms are measured.
+        if line not in known and self.log.parent.is_dir():
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
+
+
+def _all_of(table: Union[ImageTable, Replacing]) -> Optional[List[Any]]:
+    """Return all images and targets, or None if they take too much memory."""
+    kept, taken = [], 0
+    for index in range(len(table)):
+        width, height = (sample := table[index])[0].size
+        taken += 4 * width * height
+        # By the first one alone, most large data sets are known to be so; sizes may differ.
+        if taken > _DECODED_BYTES_LIMIT or (not kept and taken * len(table) > _DECODED_BYTES_LIMIT):
+            return None
+        kept.append(sample)
+    return kept
 
 
 class Decoded(Dataset[Tuple[Any, Any]]):
@@ -85,9 +99,7 @@ class Decoded(Dataset[Tuple[Any, Any]]):
 
     def __init__(self, table: Union[ImageTable, Replacing]):
         self.table = table
-        width, height = table[0][0].size
-        small = len(table) * width * height * 4 <= _DECODED_BYTES_LIMIT
-        self.kept = [table[i] for i in range(len(table))] if small else None
+        self.kept = _all_of(table)
 
     def __len__(self) -> int:
         return len(self.table)

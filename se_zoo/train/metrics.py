@@ -6,9 +6,10 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 import torch
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
+    BinaryAveragePrecision,
+    BinaryStatScores,
     MulticlassAccuracy,
     MulticlassAveragePrecision,
-    MulticlassStatScores,
     MultilabelAveragePrecision,
     MultilabelStatScores,
 )
@@ -52,6 +53,29 @@ class _Tally(Metric):
         return self.counts
 
 
+class _ClassCounts(Metric):
+    """Hits, answers and samples of each class; torchmetrics' own counts take K * K numbers."""
+
+    counts: torch.Tensor
+
+    def __init__(self, labels: int):
+        super().__init__()
+        self.add_state("counts", torch.zeros(3, labels, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, chances: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add a batch: probabilities (B, K), targets (B,)."""
+        answers, labels = chances.argmax(1), self.counts.shape[1]
+        kinds = (answers[answers == targets], answers, targets)
+        self.counts += torch.stack([torch.bincount(kind, minlength=labels) for kind in kinds])
+
+    def compute(self) -> torch.Tensor:
+        """Return tp, fp, tn, fn and support of each class, (K, 5), over all processes."""
+        hits, answers, samples = self.counts
+        wrong, missed = answers - hits, samples - hits
+        rest = samples.sum() - hits - wrong - missed
+        return torch.stack([hits, wrong, rest, missed, samples], 1)
+
+
 class Scores:
     """Collects the predictions of one evaluation.
 
@@ -74,14 +98,19 @@ class Scores:
         count = len(labels)
         thresholds = None if samples * count <= _EXACT_LIMIT else 200
         metrics: Dict[str, Any]
-        if multi_label:
+        if multi_label and count == 1:  # which torchmetrics' multi-label metrics refuse
+            metrics = {
+                "counts": BinaryStatScores(),
+                "precision": BinaryAveragePrecision(thresholds=thresholds),
+            }
+        elif multi_label:
             metrics = {
                 "counts": MultilabelStatScores(count, average=None),
                 "precision": MultilabelAveragePrecision(count, average=None, thresholds=thresholds),
             }
         else:
             metrics = {
-                "counts": MulticlassStatScores(count, average=None),
+                "counts": _ClassCounts(count),
                 "precision": MulticlassAveragePrecision(count, average=None, thresholds=thresholds),
             }
             if count > 5:
@@ -105,12 +134,12 @@ class Scores:
             # A class without samples has no average precision; the mean leaves it out.
             warnings.filterwarnings("ignore", "No positive samples", UserWarning)
             found = self.metrics.compute()
-        counts = found["counts"].double().cpu()  # (K, 5): tp, fp, tn, fn, support
+        counts = found["counts"].double().cpu().view(-1, 5)  # (K, 5): tp, fp, tn, fn, support
         tp, fp, tn, fn, _ = counts.unbind(1)
         samples = tp + fp + tn + fn
         recall = tp / (tp + fn)
         present = (tp + fn) > 0
-        average_precision = found["precision"].double().cpu()[present].nanmean()
+        average_precision = found["precision"].double().cpu().view(-1)[present].nanmean()
         result: Dict[str, Any] = {"average_precision": float(average_precision)}
         if self.multi_label:
             answers = counts[:, :4]

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Set, Union
+from typing import Any, Dict, List, Mapping, Optional, Set, Union
 
 import accelerate
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from .. import provenance
 from ..data import ImageStream, Table
 from ..errors import InvalidInputError
-from ..files import name_without_tmp, replacing, write_json, write_text
+from ..files import name_without_tmp, read_json, replacing, write_json, write_text
 from ..text import one_line
 
 #: Folders and files that a run writes into its folder. A run refuses one that holds anything else.
@@ -168,6 +168,22 @@ class RunFolder:
                 break
             found.append(row)
         return found
+
+    def take_over(self, other: Path, best_update: Optional[int]) -> None:
+        """Copy the log and the best weights of a run that goes on in this folder.
+
+        Args:
+            other: Folder of that run.
+            best_update: Update of the best weights that its checkpoint knows.
+        """
+        if not self.accelerator.is_main_process or self.log_file.exists():
+            return
+        log, best = other / self.log_file.name, other / "best"
+        if log.is_file():
+            shutil.copyfile(log, self.log_file)
+        figures = best / "metrics.json"
+        if figures.is_file() and read_json(figures).get("update") == best_update:
+            shutil.copytree(best, self.path / "best", dirs_exist_ok=True)
 
     def trim(self, update: int) -> None:
         """Remove the log's lines after an update, from which the run continues."""

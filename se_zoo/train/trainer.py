@@ -79,6 +79,11 @@ class Trainer:
         for line in describe_skipped(self.tables):
             accelerator.print(line, file=sys.stderr)
         if not config.run.dry_run:
+            if config.run.overwrite and config.run.resume is not None:
+                raise InvalidInputError(
+                    "--run.overwrite would remove a run before --run.resume is known to go on; "
+                    "continue in a new --run.output."
+                )
             self.folder.check(config.run.overwrite)
         first = self.tables[config.data.splits[0]]
         self.labels, self.multi_label = first.labels, first.multi_label
@@ -289,6 +294,8 @@ class Trainer:
         found = self.checkpoints.load(self.config.run.resume, data, accept)
         if found is not None:
             self.progress, self.source = found
+            if self.config.run.resume is not None:
+                self.folder.take_over(self.config.run.resume, self.progress.best_update)
         self.progress = replace(self.progress, data=data)
         self.accelerator.print(f"starts from: {self.source}")
         self.folder.trim(self.progress.update)

@@ -42,6 +42,7 @@ def read_listing(
     values: List[str] = []
     truth = bytearray()
     parts: List[Tuple[float, float]] = []
+    in_parts = isinstance(config, ClipDataConfig) and _PART_COLUMNS[0] not in config.ignore
     # Converted row by row, because the cells of all of CelebA would fill a gigabyte.
     for line, cells in _rows(config):
         split_of_row = cells.get(_SPLIT_COLUMN, config.splits[0])
@@ -51,7 +52,7 @@ def read_listing(
         names.append(_inside(config, line, cells[config.column]))
         if config.label is not None:
             values.append(cells[config.label])
-        if _PART_COLUMNS[0] in cells:
+        if in_parts and _PART_COLUMNS[0] in cells:
             parts.append(_part(config, line, cells))
         truth.extend(_attribute(config, line, name, cells[name]) for name in config.attributes)
     if split not in splits:

@@ -156,6 +156,11 @@ def _classes(
     column = _column(rows, name, where)
     if names is None:
         values = [str(value) for value in column.to_pylist()]
+        empty = next((row for row, value in enumerate(values) if not value.strip()), None)
+        if empty is not None:
+            raise DataError(
+                f"column {name} of {where} is empty in row {empty}; leave out rows without a label."
+            )
         classes = classes or class_names(values, where)
         return classes, class_indices(values, classes, where)
     check_same_classes(names, classes, where, "Write all splits with one ClassLabel.")

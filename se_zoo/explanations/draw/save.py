@@ -52,6 +52,8 @@ def _lines(
     """Return the captioned tiles of :func:`grid`, line by line, and the legend."""
     check_alpha(alpha)
     if explanation.is_clip:
+        if names is not None:
+            raise InvalidInputError("names are of photos; the strips of clips show frame numbers.")
         lines = strip_lines(explanation, to_pixels(explanation, images), alpha, cmap)
         return lines, legend_of(explanation, alpha, cmap)
     names = _names(explanation, names)

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from ...errors import InvalidInputError
-from ...layers.grid import in_dtype
+from ...layers.grid import feature_map, in_dtype
 from ..eval_mode import in_eval_mode
-from ..head_gradient import head_gradient
+from ..head_gradient import head_gradient, reads_prefix_only
 from ..se_model import backbone_features, check_images, check_model
 from .pixels import image_seeds
 
@@ -19,8 +19,9 @@ def channel_contributions(
 ) -> torch.Tensor:
     """Return what each gated channel adds to the logit of its image's class.
 
-    This is the gradient of the head times the gated features, summed over the grid. For a head of
-    pooling and a linear layer, the sum over the channels is the logit less its bias.
+    This is the gradient of the head times the gated features, summed over the grid and, of a head
+    that reads class tokens, over these. For a head of pooling and a linear layer, the sum over the
+    channels is the logit less its bias.
 
     Args:
         model: Model with an SE head.
@@ -42,7 +43,10 @@ def channel_contributions(
         rows = torch.arange(len(batch), device=batch.device)
         gradient = head_gradient(cast(nn.Module, model), gated, rows, targets)
         size = (batch.shape[-2], batch.shape[-1])
-        parts = se_model.feature_grid(gradient, size) * se_model.feature_grid(gated, size)
+        grid = se_model.feature_grid(gradient, size)
+        if reads_prefix_only(grid, gradient):
+            return (gradient * feature_map(gated)).flatten(1, -2).sum(1)  # tokens: channels last
+        parts = grid * se_model.feature_grid(gated, size)
     return parts.flatten(2).sum(2)
 
 

@@ -40,7 +40,11 @@ def mask_regions(
         raise InvalidInputError(
             f"masks must be images of class numbers, of modes 1, L or P; got {wrong or 'none'}."
         )
-    config = {**resolve_data_config(model=model), "interpolation": "nearest"}
+    # One value, with which timm's crop mode border fills.
+    changed = {"interpolation": "nearest", "mean": (0.0,)}
+    if hasattr(model, "input_shape"):  # timm's config has the size of the weights
+        changed["input_size"] = model.input_shape()
+    config = {**resolve_data_config(model=model), **changed}
     transform = evaluation_transform(config, normalize=False)
     plain = [m.convert("L").point([0] + [1] * 255) if m.mode == "1" else m for m in masks]
     numbers = torch.stack([transform(mask)[0] for mask in plain])

@@ -31,7 +31,12 @@ def softmax(logits: torch.Tensor) -> torch.Tensor:
 def _probability_of(model: Model) -> Probability:
     """Return sigmoid for a multi-label model, softmax for others."""
     is_multi_label = getattr(model, "is_multi_label", None)
-    return torch.sigmoid if is_multi_label is not None and is_multi_label() else softmax
+    return _sigmoid if is_multi_label is not None and is_multi_label() else softmax
+
+
+def _sigmoid(logits: torch.Tensor) -> torch.Tensor:
+    # In half precision, differences of probabilities would be steps of 0.004.
+    return logits.float().sigmoid()
 
 
 def scorer(
