@@ -19,6 +19,7 @@ from typing import Dict, Tuple
 
 import torch
 
+from benchmarks.speech import stored_sha256
 from se_zoo.data import TrackDataConfig, open_tracks
 from se_zoo.models import create_speaker_model
 from se_zoo.provenance import provenance
@@ -56,7 +57,8 @@ def main() -> None:
     figures = figures_by_kind(table, scores)
     print(json.dumps(figures, indent=1))
     if args.out is not None:
-        args.out.write_text(json.dumps({**provenance(), **figures}, indent=1) + "\n", "utf-8")
+        made = {**provenance(), "weights_sha256": stored_sha256(args.model)}
+        args.out.write_text(json.dumps({**made, **figures}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def check_new_folder(out: Path) -> None:
         FileExistsError: If it is a file or not empty.
         FileNotFoundError: If the folder that it lies in does not exist.
     """
+    if out.name in ("", ".."):
+        raise FileExistsError(f"{out} is a folder that cannot be replaced; name a new one.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists already; remove it, or name another folder.")
     if not out.resolve().parent.is_dir():

@@ -43,6 +43,17 @@ def read_entries(manifest: Path) -> Dict[str, Dict[str, Any]]:
         raise SEZooError(f"{manifest} cannot be read: {error}") from error
 
 
+def short_name(name: str) -> str:
+    """Return the last part of a model's name; of a folder its name, without the path to it.
+
+    Args:
+        name: Any name of a model.
+    """
+    if name.startswith(_LOCAL):
+        return Path(name[len(_LOCAL) :]).resolve().name
+    return name.rstrip("/").replace(":", "/").split("/")[-1]
+
+
 def check_name(name: str) -> None:
     """Refuse the name of a model that cannot exist, as far as that is known without timm.
 

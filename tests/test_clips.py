@@ -136,6 +136,20 @@ def test_parts_of_videos(tmp_path: Path) -> None:
     assert report.ok and report.counts["train"].frames == (25, 25)
 
 
+def test_a_clip_of_a_short_video_plays_as_fast_as_the_video(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    from se_zoo import resolve_clip_config
+    from se_zoo.data.video.index import open_video
+    from se_zoo.inference.clips import clip_of, clip_rate
+
+    write(tmp_path / "n.mp4", 10)
+    video, config = open_video(tmp_path / "n.mp4"), resolve_clip_config(clip_model(fps=12.5))
+    numbers = clip_of(video, config)
+    seconds = video.seconds[numbers[-1]] - video.seconds[numbers[0]]
+    assert len(numbers) / clip_rate(video, config, numbers) == pytest.approx(seconds, rel=0.5)
+    assert clip_rate(video, config, numbers) > 6.25
+
+
 def test_parts_that_are_ignored_are_whole_videos(tmp_path: Path) -> None:
     write(tmp_path / "n.mp4", 50)
     config = replace(listing(tmp_path, "n.mp4,a,0.4,0.8"), ignore=("start", "end"))

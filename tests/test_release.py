@@ -67,6 +67,19 @@ def test_handler_takes_bytes_pictures_and_data_urls_alike(handler: Any, photo: I
     assert answers[0] == answers[1] == answers[2]
 
 
+def test_handler_reads_photos_as_the_library_does(handler: Any, photo: Image.Image) -> None:
+    upright = handler({"inputs": photo})
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned
+    turned = io.BytesIO()
+    photo.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
+    assert handler({"inputs": turned.getvalue()}) == upright
+    clear = photo.copy()
+    clear.putalpha(0)
+    white = handler({"inputs": Image.new("RGB", photo.size, "white")})
+    assert handler({"inputs": clear}) == white != upright
+
+
 @pytest.mark.parametrize("given", ["no image", b"neither", None, 7])
 def test_handler_refuses_what_is_no_image(handler: Any, given: Any) -> None:
     with pytest.raises(InvalidInputError, match="cannot be read as an image"):

@@ -9,6 +9,7 @@ import torch
 
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
 
+from se_zoo.data.faces import sound  # noqa: E402
 from se_zoo.data.faces.sound import check_sound, probe_sound, read_sound, sound_features  # noqa: E402
 from se_zoo.errors import DataError  # noqa: E402
 
@@ -20,8 +21,8 @@ def tone(hertz: float, seconds: float = 1.0) -> np.ndarray:
     return (8000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16)
 
 
-def write(path: Path, tracks: List[np.ndarray]) -> Path:
-    """A .mkv with sound tracks of (channels, N) int16 samples."""
+def write(path: Path, tracks: List[np.ndarray], begins: int = 0) -> Path:
+    """A .mkv with sound tracks of (channels, N) int16 samples, from this second on."""
     with av.open(str(path), "w") as container:
         made: Any = []
         for samples in tracks:
@@ -30,7 +31,7 @@ def write(path: Path, tracks: List[np.ndarray]) -> Path:
         for stream, samples, layout in made:
             packed = np.ascontiguousarray(samples.T.reshape(1, -1))
             frame = av.AudioFrame.from_ndarray(packed, "s16", layout)
-            frame.sample_rate, frame.pts = RATE, 0
+            frame.sample_rate, frame.pts = RATE, begins * RATE
             container.mux(stream.encode(frame))
             container.mux(stream.encode())
     return path
@@ -45,6 +46,21 @@ def test_silent_first_track_is_named_and_the_other_can_be_taken(tmp_path: Path) 
     assert np.abs(read_sound(path, "v")).max() == 0
     assert np.abs(read_sound(path, "v", audio=1)).max() > 7000
     assert not torch.equal(sound_features(path, "v"), sound_features(path, "v", audio=1))
+
+
+def test_recording_whose_clock_began_earlier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence before its first sound would take gigabytes."""
+    begun: List[float] = []
+    aligned = sound.aligned_sound
+    monkeypatch.setattr(
+        sound,
+        "aligned_sound",
+        lambda c, begins, *rest: begun.append(begins) or aligned(c, begins, *rest),
+    )
+    probe_sound(write(tmp_path / "v.mkv", [tone(440)[None]], begins=36_000), "v")
+    assert begun == [pytest.approx(36_000, abs=1)]
 
 
 @pytest.mark.parametrize("number", [-1, 2])

@@ -1,5 +1,7 @@
 """The folder of the static page, and how onnxruntime-web gets into it."""
 
+import base64
+import http.client
 import json
 import re
 import threading
@@ -19,6 +21,7 @@ from se_zoo.demo import runtime, space
 from se_zoo.demo.look import STEPS
 from se_zoo.errors import InvalidInputError
 from se_zoo.models.load_model import load_model
+from se_zoo.zoo_names import short_name
 
 from .page_server import MODEL, tiny_runtime, written_space
 
@@ -88,6 +91,18 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
 
 
+def test_this_folder_is_no_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match="name a new one"):
+        space.write_space(timm.create_model("resnet10t_sehead").eval(), "x", Path("."), tmp_path)
+
+
+def test_folders_of_models_are_shown_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    assert short_name(f"local-dir:{tmp_path / 'pets'}") == "pets"
+    assert short_name("hf-hub:some/pets") == short_name("se_zoo/pets") == short_name("pets")
+
+
 @pytest.mark.parametrize(
     "model, message",
     [
@@ -143,6 +158,22 @@ def test_onnxruntime_web_is_downloaded_once(npm: List[str], tmp_path: Path) -> N
     first.write_bytes(b"damaged")
     assert runtime.cached_runtime() is None
     assert runtime.fetch_runtime().read_bytes() != b"damaged" and len(npm) == 2
+
+
+def test_password_of_a_registry_is_sent_and_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: List[Any] = []
+
+    def broken(request: Any, timeout: float) -> Any:
+        asked.append(request)
+        raise http.client.IncompleteRead(b"")
+
+    monkeypatch.setattr(runtime.urllib.request, "urlopen", broken)
+    monkeypatch.setenv("npm_config_registry", "https://me:se%40cret@npm.corp:8443/npm/")
+    with pytest.raises(InvalidInputError, match="--ort") as caught:
+        runtime._download()
+    assert "cret" not in str(caught.value) and "https://npm.corp:8443/npm/onnx" in str(caught.value)
+    sent = asked[0].get_header("Authorization").removeprefix("Basic ")
+    assert base64.b64decode(sent) == b"me:se@cret"
 
 
 def test_a_download_with_another_hash_is_not_kept(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import torch
 
 from se_zoo import cli
 from se_zoo.data.faces.ava import read_ava
@@ -123,6 +124,26 @@ def test_rows_of_another_folder_or_video_are_not_taken_for_done(
     capsys.readouterr(), faces.clear()
     speaker(tmp_path / "monday", *command)
     assert "1 of 1 videos are done already" in capsys.readouterr().out and not faces
+
+
+def test_videos_are_drawn_later_and_other_weights_are_refused(videos: Path, tmp_path: Path) -> None:
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        model: Any = create_speaker_model("asd_tiny_sehead")
+        shutil.rmtree(tmp_path / "model", ignore_errors=True)
+        (tmp_path / "model").mkdir()
+        write_export(model, tmp_path / "model", model._model_args, model.state_dict())
+
+    save(0)
+    command = [videos / "more", "--model", f"local-dir:{tmp_path / 'model'}", "--out",
+               tmp_path / "out"]  # fmt: skip
+    speaker(*command, "--no-draw")
+    assert not list((tmp_path / "out").glob("*.mp4"))
+    speaker(*command)
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == 1
+    save(1)
+    with pytest.raises(SystemExit, match="holds rows of other weights"):
+        speaker(*command)
 
 
 def test_a_name_that_is_not_utf8_keeps_its_scores(videos: Path, tiny: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from timm.data import resolve_data_config
 
 import se_zoo
 from se_zoo import InvalidInputError
+from se_zoo.data.images import read_rgb, upright_rgb
 from se_zoo.transform import evaluation_transform
 
 DEFAULT_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
@@ -63,16 +64,16 @@ class EndpointHandler:
 
 
 def _photo(given: Any) -> Image.Image:
-    """Return the image of a request as RGB."""
+    """Return the image of a request, upright and RGB, as the library reads photos."""
     try:
         if isinstance(given, str):
             given = base64.b64decode(given.rpartition(",")[2], validate=True)  # a data URL, too
         if isinstance(given, bytes):
-            given = Image.open(io.BytesIO(given))
+            return read_rgb(io.BytesIO(given))
         if not isinstance(given, Image.Image):
             raise ValueError(f"it is {type(given).__name__}")
-        return given.convert("RGB")
-    except (ValueError, OSError, binascii.Error, Image.DecompressionBombError) as error:
+        return upright_rgb(given)
+    except (ValueError, OSError, binascii.Error) as error:
         raise InvalidInputError(
             f"inputs cannot be read as an image ({error}); send a JPEG or PNG, or its base64."
         ) from error

@@ -7,7 +7,7 @@ from typing import Literal, Optional, Tuple
 import tyro
 
 from ..errors import InvalidInputError
-from ..zoo_names import check_name
+from ..zoo_names import check_name, short_name
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def run_export(args: Export) -> None:
     from ..models import SpeakerModel
     from ..models.load_model import load_any
 
-    name = args.model.rstrip("/").replace(":", "/").split("/")[-1]
-    out = args.out or Path(f"{name}.{args.format}")
+    out = args.out or Path(f"{short_name(args.model)}.{args.format}")
     check_path(out)
     model = load_any(args.model)
     if isinstance(model, SpeakerModel):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Options that decide about the rows; a folder holds the rows of one set of them.
 _OPTIONS = ("model", "method", "audio", "every", "face_model", "faces", "smallest", "shortest")
 
+#: File of the results that records them, the folder, and the weights.
+_OPTIONS_FILE = "options.json"
 #: Key of the rows' file under which the stamp of the video lies.
 _SOURCE = b"source"
 
@@ -36,13 +38,13 @@ def run_folder(args: "Speaker") -> None:
     _parquet()
     videos = _videos(args.video, out)
     _check_options(args, out)
-    from ..models import create_speaker_model  # it imports torch
+    from ..inference.batch import weights_sha256  # these import torch
+    from ..models import create_speaker_model
 
     find = face_finder(args)
     model = create_speaker_model(args.model, pretrained=True)
-    coming = {
-        n: video for n, video in videos.items() if _source_of(_rows_of(out, n)) != stamp(video)
-    }
+    _check_weights(args, out, weights_sha256(model))
+    coming = {n: v for n, v in videos.items() if not _is_done(v, _rows_of(out, n), args.draw)}
     if len(coming) < len(videos):
         print(f"{len(videos) - len(coming)} of {len(videos)} videos are done already")
     failed: List[str] = []
@@ -89,7 +91,7 @@ def _check_options(args: "Speaker", out: Path) -> None:
     options = {name: getattr(args, name) for name in _OPTIONS}
     options = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
     folder = printable(args.video.resolve())
-    file = out / "options.json"
+    file = out / _OPTIONS_FILE
     if file.is_file():
         known = read_json(file)
         if known.get("folder") != folder:
@@ -109,6 +111,17 @@ def _check_options(args: "Speaker", out: Path) -> None:
     write_json(file, {"folder": folder, **options})
 
 
+def _check_weights(args: "Speaker", out: Path, weights: str) -> None:
+    """Refuse a folder with results of other weights, such as those of a later training."""
+    file = out / _OPTIONS_FILE
+    known = read_json(file)
+    if known.setdefault("weights_sha256", weights) != weights:
+        raise InvalidInputError(
+            f"{out} holds rows of other weights of {args.model}; name another --out."
+        )
+    write_json(file, known)
+
+
 def _rows_of(out: Path, name: str) -> Path:
     return out / f"{name}.parquet"
 
@@ -119,17 +132,25 @@ def stamp(video: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def _source_of(rows: Path) -> Optional[str]:
-    """Return the stamp of the video that rows were made of; None without rows."""
+def _is_done(video: Path, rows: Path, draw: bool) -> bool:
+    """Return whether a video has its rows and, if wanted, its annotated video."""
+    source, count = _source_of(rows)
+    return source == stamp(video) and (
+        not draw or not count or rows.with_name(f"{rows.name[: -len('.parquet')]}.mp4").is_file()
+    )
+
+
+def _source_of(rows: Path) -> Tuple[Optional[str], int]:
+    """Return the stamp of the video that rows were made of, and their number; None without any."""
     if not rows.is_file():
-        return None
+        return None, 0
     pa, parquet = _parquet()
     try:
         with rows.open("rb") as opened:
-            known = parquet.read_schema(opened).metadata or {}
+            footer = parquet.read_metadata(opened)
     except (OSError, pa.ArrowException):  # damaged: they are made again
-        return None
-    return known.get(_SOURCE, b"").decode()
+        return None, 0
+    return (footer.metadata or {}).get(_SOURCE, b"").decode(), footer.num_rows
 
 
 def _parquet() -> Tuple[Any, Any]:

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import http.client
 import os
 import re
 import tarfile
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Optional
@@ -96,11 +98,21 @@ def registry() -> str:
 
 def _download() -> "tuple[bytes, str]":
     """Return the content of the tarball and its address."""
-    url = f"{registry()}onnxruntime-web/-/{_TARBALL}"
+    given = f"{registry()}onnxruntime-web/-/{_TARBALL}"
+    # Name and password go into a header, and nowhere else.
+    scheme, _, rest = given.partition("://")
+    user, at, place = rest.partition("/")[0].rpartition("@")
+    url = f"{scheme}://{place}/{rest.partition('/')[2]}" if at else given
+    request_headers = {}
+    if at:
+        code = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request_headers["Authorization"] = f"Basic {code}"
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        asked = urllib.request.Request(url, headers=request_headers)
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             return answer.read(), url
-    except (OSError, ValueError) as error:  # ValueError: the registry is no address
+    # ValueError: the registry is no address; HTTPException: it broke off.
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise InvalidInputError(
             f"onnxruntime-web cannot be fetched from {url}: {error}. Without a network, run `npm "
             f"pack onnxruntime-web@{VERSION}` on another machine, and name the file with --ort."

@@ -37,7 +37,7 @@ def write_server_space(names: Sequence[str], out: Path) -> None:
         write_text(folder / "app.py", _APP.format(names=served))
         write_text(folder / "requirements.txt", f"se_zoo[demo]=={__version__}\n")
         text = Template(_README.read_text("utf-8")).substitute(
-            gradio=version("gradio"), names=", ".join(names), version=__version__
+            gradio=version("gradio"), names=", ".join(served), version=__version__
         )
         write_text(folder / "README.md", text)
 

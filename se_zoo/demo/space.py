@@ -17,6 +17,7 @@ from ..inference.images import demo_photo, load_photo
 from ..models.input_size import data_config
 from ..models.pretrained.manifest import cards_folder, hub_folder
 from ..version import __version__
+from ..zoo_names import short_name
 from . import runtime
 from .look import look
 
@@ -56,6 +57,8 @@ def write_space(model: Any, name: str, out: Path, tarball: Path) -> Dict[str, fl
         (folder / "ort").mkdir()
         runtime.unpack_runtime(tarball, folder / "ort")
         own = own_name(name) if ":" not in name else None
+        # The page is for others, whom the path of a folder is no concern of.
+        name = short_name(name) if name.startswith("local-dir:") else name
         _example(own).save(folder / "example.png")
         if own is not None and (hub_folder(own) / NOTICE).is_file():
             shutil.copyfile(hub_folder(own) / NOTICE, folder / NOTICE)
@@ -139,7 +142,7 @@ def _readme(name: str, own: Optional[str], license_id: Optional[str]) -> str:
         "license_link": facts.license.link if facts else None,
         "models": f"[se-zoo/{own}]" if own else None,
     }
-    short = name.rstrip("/").replace(":", "/").split("/")[-1]
+    short = short_name(name)
     return Template((_PAGE / _README).read_text("utf-8")).substitute(
         short=short, name=name, version=__version__, ort=runtime.VERSION,
         header="".join(f"{key}: {value}\n" for key, value in lines.items() if value),

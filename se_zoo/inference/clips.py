@@ -152,8 +152,7 @@ def clip_rate(video: Video, config: ClipConfig, numbers: Sequence[int]) -> float
     """
     rate = (config.fps or video.fps) / config.frame_stride
     span = float(video.seconds[numbers[-1]] - video.seconds[numbers[0]])
-    # Frames that are spread over the video have no stride.
-    return rate if config.sampling == "dense" or span <= 0 else (len(numbers) - 1) / span
+    return (len(numbers) - 1) / span if span > 0 else rate
 
 
 def seen_box(frames: np.ndarray, config: ClipConfig) -> Box:

@@ -73,7 +73,9 @@ def probe_sound(source: Source, name: str, audio: int = 0) -> SoundTrack:
             stream = _stream(container, name, audio)
             kind = f"{stream.codec_context.name}, {stream.layout.name}, {stream.rate} Hz"
             count = len(container.streams.audio)
-            for part in aligned_sound(container, 0.0, "s16p", "stereo", RATE, audio):
+            # A recording's clock may begin hours before its first sound.
+            begins = float((stream.start_time or 0) * stream.time_base)
+            for part in aligned_sound(container, begins, "s16p", "stereo", RATE, audio):
                 left, right = part.astype(np.float64)
                 single += float((left**2 + right**2).sum()) / 2
                 mixed += float((((left + right) / 2) ** 2).sum())

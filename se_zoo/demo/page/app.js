@@ -23,6 +23,7 @@ let versus = null;
 let maps = []; // what is drawn: {title, text, map, raw}
 let running = false;
 let waiting = false; // a run was asked for while another was on its way
+let touched = null; // where the pointer was last, in CSS pixels
 
 // ---- words ----
 
@@ -71,11 +72,14 @@ const HANDLERS = {
   },
   error({ during, text }) {
     running = false;
+    if (during === "run" && waiting) return run();
     element("progress").hidden = true;
     say("");
     problem(during === "load"
       ? `The model cannot be loaded: ${text}. Reload the page, or use a newer browser.`
       : `This photo cannot be explained: ${text}. Choose another one.`);
+    // Without a result, what stands there is of another photo.
+    if (!result) for (const id of ["result", "labels-section", "settings"]) element(id).hidden = true;
   },
 };
 
@@ -206,7 +210,10 @@ function newFigure() {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-describedby", "framing");
   canvas.addEventListener("keydown", moveByKey);
-  canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    touched = [event.clientX, event.clientY];
+  });
   canvas.addEventListener("pointermove", moveByPointer);
   figure.append(canvas, document.createElement("figcaption"));
   return figure;
@@ -261,13 +268,16 @@ function moveByPointer(event) {
   if (!event.buttons) return;
   if (!result) return;
   const scale = result.region.width / event.target.clientWidth; // pixels of the photo a CSS pixel
-  move((-event.movementX * scale) / photo.width, (-event.movementY * scale) / photo.height);
+  // Not movementX, which Safari on iOS has from version 17 on only.
+  const [x, y] = touched ?? [event.clientX, event.clientY];
+  touched = [event.clientX, event.clientY];
+  move((-(event.clientX - x) * scale) / photo.width, (-(event.clientY - y) * scale) / photo.height);
 }
 
 // ---- labels ----
 
 function listLabels() {
-  const words = element("filter").value.trim().toLowerCase();
+  const words = element("filter").value.trim().replaceAll("_", " ").toLowerCase();
   const found = result.order.filter(
     (index) => config.labels[index].replaceAll("_", " ").toLowerCase().includes(words));
   const shown = found.slice(0, SHOWN_LABELS);

@@ -50,6 +50,7 @@ export function prepareSources(onPhoto, onProblem) {
 async function start(onProblem) {
   onProblem("");
   stop();
+  element("camera").disabled = true; // a second click would start another one, which stays on
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" } });
   } catch (error) {
@@ -57,6 +58,8 @@ async function start(onProblem) {
       ? "No camera was found. Choose a photo instead."
       : "The camera cannot be used. Allow it in the browser's settings (it needs a page with " +
         "https), or choose a photo.");
+  } finally {
+    element("camera").disabled = false;
   }
   element("video").srcObject = stream;
   await element("video").play();
