@@ -396,3 +396,12 @@ def test_clips_to_draw_on() -> None:
     assert explanation.overlay(larger).shape == (4, 4, 64, 96, 3)
     with pytest.raises(InvalidInputError, match="T, H, W, 3"):
         explanation.overlay(larger[:, 0])
+
+
+def test_names_tell_clips_apart() -> None:
+    model: Any = timm.create_model("framewise_sehead", backbone="test_resnet", num_frames=2).eval()
+    found = model.explain(torch.randn(2, *model.input_shape()), 0)
+    plain, named = found.grid(), found.grid(names=["a clip", "another one"])
+    assert plain.size == named.size and plain != named
+    with pytest.raises(InvalidInputError, match="1 names for 2 images"):
+        found.grid(names=["a clip"])

@@ -1,7 +1,7 @@
 """Drawings of explained clips: a strip of frames, a video, and a plot of the frame weights."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 import numpy as np
 from PIL import Image
@@ -43,16 +43,25 @@ def draw_temporal(explanation: "Explanation") -> "Figure":
 
 
 def strip_lines(
-    explanation: "Explanation", pixels: np.ndarray, alpha: float, cmap: Optional[str]
+    explanation: "Explanation",
+    pixels: np.ndarray,
+    alpha: float,
+    cmap: Optional[str],
+    names: Optional[Sequence[str]] = None,
 ) -> List[List[Tile]]:
-    """Return the tiles of clips: for each a line of frames, then a line of overlays per map."""
+    """Return the tiles of clips: for each a line of frames, then a line of overlays per map.
+
+    A name stands above the first frame of its clip.
+    """
     pixels = _enlarged(pixels)
     overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), explanation.captions()
     frames = pixels.shape[1]
     shown = np.unique(np.linspace(0, frames - 1, min(_SHOWN, frames)).round().astype(int))
     lines: List[List[Tile]] = []
     for clip in range(len(explanation)):
-        lines.append([Tile(pixels[clip, t], f"frame {t}") for t in shown])
+        above = [f"frame {t}" for t in shown]
+        above[0] = above[0] if names is None else names[clip]
+        lines.append([Tile(pixels[clip, t], text) for t, text in zip(shown, above, strict=True)])
         for n in [n for n, c in enumerate(explanation.image_index.tolist()) if c == clip]:
             first = Tile(overlays[n, shown[0]], *captions[n])
             lines.append([first, *(Tile(overlays[n, t]) for t in shown[1:])])

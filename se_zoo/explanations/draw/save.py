@@ -52,9 +52,8 @@ def _lines(
     """Return the captioned tiles of :func:`grid`, line by line, and the legend."""
     check_alpha(alpha)
     if explanation.is_clip:
-        if names is not None:
-            raise InvalidInputError("names are of photos; the strips of clips show frame numbers.")
-        lines = strip_lines(explanation, to_pixels(explanation, images), alpha, cmap)
+        names = None if names is None else _names(explanation, names)
+        lines = strip_lines(explanation, to_pixels(explanation, images), alpha, cmap, names)
         return lines, legend_of(explanation, alpha, cmap)
     names = _names(explanation, names)
     places, rows = canvases(explanation, images), explanation.image_index.tolist()
