@@ -1,6 +1,6 @@
 """Masks of photos as regions of a model's input."""
 
-from typing import Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 from PIL import Image
@@ -41,9 +41,10 @@ def mask_regions(
             f"masks must be images of class numbers, of modes 1, L or P; got {wrong or 'none'}."
         )
     # One value, with which timm's crop mode border fills.
-    changed = {"interpolation": "nearest", "mean": (0.0,)}
-    if hasattr(model, "input_shape"):  # timm's config has the size of the weights
-        changed["input_size"] = model.input_shape()
+    changed: Dict[str, Any] = {"interpolation": "nearest", "mean": (0.0,)}
+    input_shape: Any = getattr(model, "input_shape", None)
+    if input_shape is not None:  # timm's config has the size of the weights
+        changed["input_size"] = input_shape()
     config = {**resolve_data_config(model=model), **changed}
     transform = evaluation_transform(config, normalize=False)
     plain = [m.convert("L").point([0] + [1] * 255) if m.mode == "1" else m for m in masks]
