@@ -32,6 +32,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return LoadScopeScheduling(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def single_thread() -> None:
+    """What a module makes once is rounded as in its tests, whichever module comes first."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Random inputs and weights are the same in every run and for every order of the tests."""
