@@ -49,13 +49,12 @@ from benchmarks.cost import Cost, code_digest, run_cost
 from benchmarks.map_cases import CaseSet, limited, on_device
 from benchmarks.map_margins import margin_rows, margin_table
 from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets, debugged, offered
+from benchmarks.weights import weights_of
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality.compare import random_copies, score, score_channels
 from se_zoo.explanations.quality.peer_methods import PEERS
 from se_zoo.explanations.quality.peers import check_libraries
 from se_zoo.files import write_json
-from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
-from se_zoo.models.pretrained.manifest import manifest
 from se_zoo.provenance import provenance
 from se_zoo.train.evaluate import full_precision
 from se_zoo.train.options import plain
@@ -149,12 +148,6 @@ def _read_scores(given: Bench, found: CaseSet, kind: str) -> report.Scores:
     return scores
 
 
-def _weights_of(model: str) -> Dict[str, str]:
-    """Return the SHA-256 of a packaged model's weights, by which its card knows the figures."""
-    entry = manifest().get(model.removeprefix("se_zoo/"))
-    return {} if entry is None else {"weights_sha256": entry.sha256[WEIGHTS_NAME]}
-
-
 def _write_report(given: Bench, sets: List[CaseSet]) -> None:
     """Write the tables, plots and pages of pictures of all sets."""
     rows, channels, margins, text = [], [], [], []
@@ -183,7 +176,7 @@ def _write_report(given: Bench, sets: List[CaseSet]) -> None:
     report.draw_quality(rows, given.methods, given.output / "quality.png")
     (given.output / "table.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     content = {
-        **provenance(), **_weights_of(given.model), "preset": given.name,
+        **provenance(), **weights_of(given.model), "preset": given.name,
         "options": plain(asdict(given)),
         "sets": {s.name: {"cases": len(s.groups), "images": len(set(s.images))} for s in sets},
         "rows": rows, "channels": channels, "margins": margins,

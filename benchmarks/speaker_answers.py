@@ -20,7 +20,7 @@ from typing import Any, Dict, Tuple
 
 import torch
 
-from benchmarks.speech import stored_sha256
+from benchmarks.weights import weights_of
 from se_zoo.data import TrackDataConfig, open_tracks
 from se_zoo.models import create_speaker_model
 from se_zoo.provenance import provenance
@@ -72,7 +72,7 @@ def main() -> None:
     figures = kinds[0] if len(kinds) == 1 else {"models": args.model, "kinds": kinds}
     print(json.dumps(figures, indent=1))
     if args.out is not None:
-        made = {**provenance(), "weights_sha256": stored_sha256(args.model[0])}
+        made = {**provenance(), **weights_of(args.model[0])}
         args.out.write_text(json.dumps({**made, **figures}, indent=1) + "\n", "utf-8")
 
 

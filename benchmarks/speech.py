@@ -28,6 +28,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import torch
 
+from benchmarks.weights import weights_of
 from recipes.grid_clips import spoken_by_words
 from se_zoo.data.faces.crops import CROP
 from se_zoo.data.faces.mfcc import mfcc
@@ -35,8 +36,6 @@ from se_zoo.data.faces.sound import WINDOW
 from se_zoo.explanations.methods import SPEAKER_METHODS
 from se_zoo.explanations.quality import energy_in_region, pointing_game
 from se_zoo.models import create_speaker_model
-from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
-from se_zoo.models.pretrained.manifest import hub_folder, sha256_of
 from se_zoo.provenance import provenance
 from se_zoo.speaker import SpeakerClip, Track, YuNetDetector, load_speakers
 from se_zoo.speaker.video_frames import Pictures
@@ -97,16 +96,6 @@ def _on_mouth(
             points = 0.0 if empty else float(pointing_game(heatmap, region))
             values.append((points, 0.0 if empty else energy))
     return values
-
-
-def stored_sha256(model: str) -> str:
-    """Return the SHA-256 of the weights file of a model in a folder or of the zoo."""
-    local = "local-dir:"
-    if model.startswith(local):
-        folder = Path(model[len(local) :])
-    else:
-        folder = hub_folder(model.removeprefix("se_zoo/"))
-    return sha256_of(folder / WEIGHTS_NAME)
 
 
 @torch.no_grad()
@@ -202,7 +191,7 @@ def main() -> None:
     found = _measure(model, folder, args.clips, args.which, args.face_model)
     print(json.dumps(found, indent=1))
     if args.out is not None:
-        made = {**provenance(), "weights_sha256": stored_sha256(args.model)}
+        made = {**provenance(), **weights_of(args.model)}
         args.out.write_text(json.dumps({**made, **found}, indent=1) + "\n", "utf-8")
 
 

@@ -44,7 +44,7 @@ def run_folder(args: "Speaker") -> None:
     find = face_finder(args)
     model = create_speaker_model(args.model, pretrained=True)
     _check_weights(args, out, weights_sha256(model))
-    coming = {n: v for n, v in videos.items() if not _is_done(v, _rows_of(out, n), args.draw)}
+    coming = {n: v for n, v in videos.items() if not _is_done(v, out, n, args.draw)}
     if len(coming) < len(videos):
         print(f"{len(videos) - len(coming)} of {len(videos)} videos are done already")
     failed: List[str] = []
@@ -53,7 +53,7 @@ def run_folder(args: "Speaker") -> None:
         made_of = stamp(video)
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         try:
-            scored, _ = score_video(args, video, model, find, out / f"{name}.mp4")
+            scored, _ = score_video(args, video, model, find, _picture_of(out, name))
         except SEZooError as error:
             print(f"se-zoo: {error}", file=sys.stderr)
             failed.append(name)
@@ -126,18 +126,21 @@ def _rows_of(out: Path, name: str) -> Path:
     return out / f"{name}.parquet"
 
 
+def _picture_of(out: Path, name: str) -> Path:
+    return out / f"{name}.mp4"
+
+
 def stamp(video: Path) -> str:
     """Return size and time of a video file, by which a changed one is noticed."""
     found = video.stat()
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def _is_done(video: Path, rows: Path, draw: bool) -> bool:
+def _is_done(video: Path, out: Path, name: str, draw: bool) -> bool:
     """Return whether a video has its rows and, if wanted, its annotated video."""
-    source, count = _source_of(rows)
-    return source == stamp(video) and (
-        not draw or not count or rows.with_name(f"{rows.name[: -len('.parquet')]}.mp4").is_file()
-    )
+    source, count = _source_of(_rows_of(out, name))
+    drawn = not draw or not count or _picture_of(out, name).is_file()
+    return source == stamp(video) and drawn
 
 
 def _source_of(rows: Path) -> Tuple[Optional[str], int]:

@@ -101,14 +101,15 @@ def _download() -> "tuple[bytes, str]":
     given = f"{registry()}onnxruntime-web/-/{_TARBALL}"
     # Name and password go into a header, and nowhere else.
     scheme, _, rest = given.partition("://")
-    user, at, place = rest.partition("/")[0].rpartition("@")
-    url = f"{scheme}://{place}/{rest.partition('/')[2]}" if at else given
-    request_headers = {}
+    host, _, path = rest.partition("/")
+    user, at, place = host.rpartition("@")
+    url, headers = given, {}
     if at:
+        url = f"{scheme}://{place}/{path}"
         code = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
-        request_headers["Authorization"] = f"Basic {code}"
+        headers = {"Authorization": f"Basic {code}"}
     try:
-        asked = urllib.request.Request(url, headers=request_headers)
+        asked = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return answer.read(), url
     # ValueError: the registry is no address; HTTPException: it broke off.

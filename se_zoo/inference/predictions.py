@@ -216,10 +216,7 @@ class Predictions:
         # Class-gate maps select channels of each row by its class gate, which is not stored.
         selecting = torch.zeros(len(row.target), 0) if model["method"] == "class_gate" else gate
         size = tuple(images.shape[2:])
-        x, y = model["map_offset"]
-        # Folders of earlier versions do not say where cells lie that do not tile the input.
-        cells = model.get("cells") or stretched(tuple(raw.shape[1:]), size).cells
-        placement = Placement(tuple(cells), (x, y))
+        placement = stored_placement(model, tuple(raw.shape[1:]))
         names, thresholds = model["label_names"], model["thresholds"]
         return Explanation(
             heatmap=to_heatmap(raw, from_zero, "image", size, placement),
@@ -250,6 +247,19 @@ class Predictions:
         part, unit = place_of(file)
         first = unit * self.facts["rows"]["rows_per_file"]
         return _rows_in(file, read_rows(file), (part, first))
+
+
+def stored_placement(model: Mapping[str, Any], grid: Tuple[int, ...]) -> Placement:
+    """Return where the cells of a model's maps lie in its input.
+
+    Args:
+        model: Facts of the model, from the manifest.
+        grid: Rows and columns of the maps.
+    """
+    x, y = model["map_offset"]
+    # Folders of earlier versions do not say where cells lie that do not tile the input.
+    size = tuple(model["preprocessing"]["input_size"][1:])
+    return Placement(tuple(model.get("cells") or stretched(grid, size).cells), (x, y))
 
 
 def load_predictions(folder: Union[str, Path]) -> Predictions:

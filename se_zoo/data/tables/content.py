@@ -95,12 +95,17 @@ def reach_of(config: TableConfig) -> Reach:
     """Return which files the rows of a data set may name."""
     if Path(config.path).is_dir():
         return Reach((Path(config.path),), outside=config.outside)
+    return hub_reach(config.path, config.outside)
+
+
+def hub_reach(name: str, outside: bool = False) -> Reach:
+    """Return which files the rows of a data set of the Hub may name."""
     from datasets import config as cache
     from huggingface_hub import constants
 
     # What datasets fetched from the Hub lies in these.
     caches = (Path(constants.HF_HUB_CACHE), Path(cache.HF_DATASETS_CACHE))
-    return Reach(caches, f"hf://datasets/{config.path}@", config.outside)
+    return Reach(caches, f"hf://datasets/{name}@", outside)
 
 
 class StoredFiles:

@@ -1,6 +1,5 @@
 """Photos of a data set of the Hub, streamed."""
 
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ...errors import InvalidInputError
@@ -111,13 +110,10 @@ class HubSource:
         Raises:
             InvalidInputError: If the Hub does not answer any more.
         """
-        from huggingface_hub import constants
+        from ...data.tables.content import hub_reach, read_cell  # imports torch
 
-        from ...data.tables.content import Reach, read_cell  # imports torch
-
-        reach = Reach((Path(constants.HF_HUB_CACHE),), f"hf://datasets/{self.name}@")
         try:
-            return read_cell(cell, reach)
+            return read_cell(cell, hub_reach(self.name))
         except (ValueError, PermissionError, FileNotFoundError) as error:
             return ValueError(str(error))
         except Exception as error:  # of the Hub client, fsspec or the network

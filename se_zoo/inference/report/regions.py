@@ -58,12 +58,13 @@ def cells_of(grid: Tuple[int, int], model: Mapping[str, Any]) -> Cells:
         grid: Rows and columns of the maps.
         model: Facts of the model, from the manifest.
     """
-    size = model["preprocessing"]["input_size"][1:]
-    sides = model.get("cells") or [n / count for n, count in zip(size, grid, strict=True)]
-    moves = [round(move) for move in reversed(model["map_offset"])]
+    from ..predictions import stored_placement  # imports torch
+
+    size, placement = model["preprocessing"]["input_size"][1:], stored_placement(model, grid)
+    moves = [round(move) for move in reversed(placement.offset)]
     rows, columns = (
         (np.arange(count + 1) * side - move) / length
-        for count, side, move, length in zip(grid, sides, moves, size, strict=True)
+        for count, side, move, length in zip(grid, placement.cells, moves, size, strict=True)
     )
     return Cells(rows, columns)
 
