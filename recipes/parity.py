@@ -15,7 +15,6 @@ that are named.
 
 import os
 import statistics
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -25,6 +24,7 @@ from celeba import DEFAULT
 
 from se_zoo.errors import InvalidInputError
 from se_zoo.files import write_json
+from se_zoo.provenance import command_words
 from se_zoo.train import Config
 from se_zoo.train.recipe import Options, one_line_errors, read_options
 from se_zoo.train.repeat import check_same_data, check_seeds, shown, spread, summary_of
@@ -145,7 +145,7 @@ def _report(given: ParityOptions, output: Path, runs: Dict[str, List[Dict[str, A
     table = compare(runs)
     every = [run for side in runs.values() for run in side]
     content = {
-        "command": sys.argv,
+        "command": command_words(),
         "commit": " ".join(dict.fromkeys(run["commit"] for run in every)),
         "environment": every[0]["environment"],
         "seeds": given.seeds,

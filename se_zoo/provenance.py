@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import timm
 import torch
@@ -79,6 +79,18 @@ def options(config: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
     return found
 
 
+def command_words() -> List[str]:
+    """Return the words of this process's command line.
+
+    Returns:
+        ``sys.argv``; for a script that a module runs, ``python -m MODULE`` before it, because the
+        module may change what the script does.
+    """
+    given, words = sys.orig_argv, list(sys.argv)
+    at = given.index(words[0]) if words[0] in given else 0
+    return ["python", "-m", given[at - 1], *words] if "-m" in given[max(0, at - 2) : at] else words
+
+
 def provenance(command: Optional[str] = None) -> Dict[str, Any]:
     """Return what a file of figures records of its making.
 
@@ -89,9 +101,12 @@ def provenance(command: Optional[str] = None) -> Dict[str, Any]:
         ``command``, ``commit`` and ``environment``.
     """
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
-    given = ["python", "-m", main.name.removesuffix(".__main__")] if main else [sys.argv[0]]
+    if main:
+        words = ["python", "-m", main.name.removesuffix(".__main__"), *sys.argv[1:]]
+    else:
+        words = command_words()
     return {
-        "command": command or shlex.join([*given, *sys.argv[1:]]),
+        "command": command or shlex.join(words),
         "commit": commit(),
         "environment": environment(),
     }

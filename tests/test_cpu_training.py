@@ -71,14 +71,20 @@ def test_it_runs_a_recipe_as_python_would(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("value = 3")
     recipe.write_text(
         "import sys, os, beside, torch\n"
+        "from se_zoo.hub.formatting import command\n"
+        "from se_zoo.provenance import command_words, provenance\n"
         "if __name__ == '__main__':\n"
         "    print(beside.value, sys.argv[1:], os.environ['TIMM_FUSED_ATTN'],\n"
         "          torch.nn.functional.conv2d.__code__.co_filename[-15:])\n"
+        "    print(command(command_words()))\n"
+        "    print(provenance()['command'])\n"
     )
     command = [sys.executable, "-m", "tools.cpu_training"]
     done = subprocess.run(
         [*command, str(recipe), "--run.x", "1"], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.stdout.split("\n")[0] == "3 ['--run.x', '1'] 0 cpu_training.py", done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "3 ['--run.x', '1'] 0 cpu_training.py", done.stderr
+    assert lines[1:] == 2 * [f"python -m tools.cpu_training {recipe} --run.x 1"]
     missing = subprocess.run([*command, "gone.py"], cwd=ROOT, capture_output=True, text=True)
     assert missing.returncode == 1 and "usage" in missing.stderr

@@ -3,7 +3,6 @@
 import csv
 import os
 import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Union
@@ -15,6 +14,7 @@ from torch import nn
 from ..data import ImageStream, Table
 from ..files import write_json
 from ..models.save_model import fp16_state, write_export
+from ..provenance import command_words
 from .config import AnyConfig
 from .options import plain
 from .resume.order import Plan
@@ -61,7 +61,7 @@ class Export:
         skipped = skipped_samples(tables)
         summary = {
             "config": plain(asdict(self.config)),
-            "command": sys.argv,
+            "command": command_words(),
             "commit": " ".join(dict.fromkeys(s["commit"] or "unknown" for s in sessions)),
             "environment": sessions[-1]["environment"],
             "starts_from": sessions[0]["starts_from"],
