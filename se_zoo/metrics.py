@@ -75,46 +75,11 @@ def ava_average_precision(truth: Path, predictions: Path) -> float:
         DataError: If the truth has a row without a label or no positive row, a row occurs twice, or
             the predictions are not for exactly the rows of the truth.
     """
-    positive, scores, _ = _joined(truth, predictions)
-    return average_precision(positive, scores)
+    return average_precision(*_joined(truth, predictions))
 
 
-def average_precision_by(
-    truth: Path, predictions: Path, category_of: Dict[str, str]
-) -> Dict[str, float]:
-    """Return the average precision for each category of videos, as WASD reports it.
-
-    Args:
-        truth: CSV file with labels.
-        predictions: CSV file with scores.
-        category_of: Category of every video, by its id.
-
-    Returns:
-        Average precision in [0, 1] of each category, see :func:`average_precision`.
-
-    Raises:
-        DataError: As :func:`ava_average_precision`, and for videos without a category.
-    """
-    positive, scores, videos = _joined(truth, predictions)
-    without = sorted(set(videos) - set(category_of))
-    if without:
-        raise DataError(f"{len(without)} videos have no category, the first is {without[0]}.")
-    places: Dict[str, List[int]] = {}
-    for place, video in enumerate(videos):
-        places.setdefault(category_of[video], []).append(place)
-    found = {}
-    for category, rows in sorted(places.items()):
-        try:
-            found[category] = average_precision(
-                [positive[i] for i in rows], [scores[i] for i in rows]
-            )
-        except DataError as error:
-            raise DataError(f"category {category}: {error}") from error
-    return found
-
-
-def _joined(truth: Path, predictions: Path) -> Tuple[List[bool], List[float], List[str]]:
-    """Return label, score and video of every row, joined on entity and time, in truth's order."""
+def _joined(truth: Path, predictions: Path) -> Tuple[List[bool], List[float]]:
+    """Return label and score of every row, joined on entity and time, in truth's order."""
     rows, scored = read_ava(truth, "label"), _by_key(read_ava(predictions, "score"), predictions)
     known = _by_key(rows, truth)
     unlabelled = [row.key for row in rows if not row.value]
@@ -130,7 +95,7 @@ def _joined(truth: Path, predictions: Path) -> Tuple[List[bool], List[float], Li
             f"the first is {first}."
         )
     scores = [_score(scored[row.key], predictions) for row in rows]
-    return [row.value == SPEAKING for row in rows], scores, [row.video for row in rows]
+    return [row.value == SPEAKING for row in rows], scores
 
 
 def _by_key(rows: List[Row], file: Path) -> Dict[Tuple[str, str], str]:

@@ -1,5 +1,6 @@
 """What the gate alone predicts, without the features behind it; a run says if that is most."""
 
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any, Optional, Tuple
 
@@ -10,8 +11,9 @@ from torchmetrics.classification import MulticlassAveragePrecision
 
 from se_zoo import InvalidInputError
 from se_zoo.layers.grid import Layout
+from se_zoo.statistics import weighted_average_precision
 from se_zoo.train.classify import ClassifierTrainer
-from se_zoo.train.gate_alone import measure_gate_alone
+from se_zoo.train.gate_alone import GateAlone, _random_precision, measure_gate_alone
 
 from .explain_models import plain  # noqa: F401  plain is a fixture
 
@@ -102,6 +104,32 @@ def test_exclusive_classes_are_scored_by_their_probabilities(plain: Any) -> None
     expected = MulticlassAveragePrecision(chances.shape[1], average=None)(chances, answers)[:3]
     assert found.whole == pytest.approx(expected.mean().item(), abs=1e-5)
     assert found.chance == pytest.approx(1 / 3)
+
+
+def test_random_precision_is_the_mean_over_all_rankings() -> None:
+    ranks, once = torch.arange(6), torch.ones(1, 6).double()
+    expected = []
+    for positives in (1, 3):
+        truths = [torch.isin(ranks, torch.tensor(at)) for at in combinations(range(6), positives)]
+        found = [float(weighted_average_precision(t, -ranks, once)) for t in truths]
+        expected.append(sum(found) / len(found))
+        assert _random_precision(truths[0][:, None]) == pytest.approx(expected[-1])
+    both = torch.stack([ranks < 1, ranks < 3], 1)
+    assert _random_precision(both) == pytest.approx(sum(expected) / 2)
+
+
+def test_a_gate_as_good_as_random_rankings_does_not_decide() -> None:
+    """One of 64 images has the label: random rankings reach 0.074, one equal answer 0.016."""
+    images, truth = labelled(64)[0], torch.arange(64)[:, None] == 5
+    random = measure_gate_alone(OneLabel(reads=1, by_gate=True), images, truth).random
+    assert random == pytest.approx(0.074, abs=0.001)
+    weak = GateAlone(0.08, 0.07, 0.03, 1 / 64, random, 64)
+    assert weak.kept > 0.8 and not weak.decides
+    assert weak._replace(alone=0.078).decides
+
+
+def test_a_gate_better_than_the_model_keeps_all() -> None:
+    assert GateAlone(0.5, 0.6, 0.3, 0.2, 0.21, 64).kept == 1
 
 
 @pytest.mark.parametrize("count", [0, 63])

@@ -1,7 +1,8 @@
 """Maps lie where the evidence is: cells that do not tile the image, and the measured offset."""
 
+import sys
 from types import SimpleNamespace
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 import pytest
 import timm
@@ -32,6 +33,9 @@ from .explain_models import images, plain  # noqa: F401  plain is a fixture
         ((8, 7), (225, 224), 32, (32, 32)),
         ((8, 7, 7), (15, 112, 112), None, (2, 16, 16)),  # 15 frames at a stride of 2
         ((2, 4, 4), (16, 64, 64), 16, (8, 16, 16)),
+        ((2, 4, 4), (10, 64, 64), None, (8, 16, 16)),  # 10, 5, 3, 2 frames: the last are padded
+        ((2, 2), (80, 80), 32, (32, 32)),  # a known stride comes first
+        ((1, 4, 4), (10, 64, 64), None, (8, 16, 16)),
         ((5, 5), (224, 224), 32, (44.8, 44.8)),  # no whole stride: even cells
     ],
 )
@@ -196,6 +200,25 @@ def test_a_run_writes_the_offset_that_it_measures(
     else:
         assert model.map_offset == (0, 0) and summary["map_offset"] is None
         assert "none" in summary["map_offset_from"]
+
+
+def test_the_tool_records_one_commit_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storing the first model's offset makes the checkout dirty."""
+    pytest.importorskip("pyarrow", reason="the benchmarks need the extra train")
+    from tools import measure_offset as tool
+
+    commits, stored = iter(("clean", "dirty")), {}
+
+    def measure(name: str, data: object, made: Dict[str, Any]) -> Dict[str, Any]:
+        return {**made, "offset": [0, 0], "other_images": {"offset": [0, 0]}}
+
+    monkeypatch.setattr(sys, "argv", ["measure_offset", "a", "b"])
+    monkeypatch.setenv("SE_ZOO_DATA", "data")
+    monkeypatch.setattr(tool, "provenance", lambda: {"commit": next(commits)})
+    monkeypatch.setattr(tool, "measure", measure)
+    monkeypatch.setattr(tool, "store", stored.__setitem__)
+    tool.main()
+    assert {name: found["commit"] for name, found in stored.items()} == {"a": "clean", "b": "clean"}
 
 
 def test_measure_offset_is_public() -> None:

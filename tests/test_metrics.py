@@ -12,7 +12,6 @@ from se_zoo.metrics import (
     _descending,
     ava_average_precision,
     average_precision,
-    average_precision_by,
 )
 
 
@@ -70,9 +69,9 @@ HEADER = (
 LABELS = {True: SPEAKING, False: "NOT_SPEAKING"}
 
 
-def rows(labels: Sequence[bool], video: str = "v") -> List[str]:
+def rows(labels: Sequence[bool]) -> List[str]:
     return [
-        f"{video},{900 + i / 25:.2f},0.1,0.1,0.5,0.5,{LABELS[label]},{video}_1"
+        f"v,{900 + i / 25:.2f},0.1,0.1,0.5,0.5,{LABELS[label]},v_1"
         for i, label in enumerate(labels)
     ]
 
@@ -100,21 +99,6 @@ def test_files_are_joined_on_entity_and_time(tmp_path: Path) -> None:
     assert ava_average_precision(
         save(tmp_path / "headed.csv", [HEADER, *truth]), headed
     ) == pytest.approx(expected)
-
-
-def test_categories_of_videos(tmp_path: Path) -> None:
-    truth = rows([True, False], "a") + rows([False, True], "b") + rows([True, True], "c")
-    guesses = scored(truth, [0.9, 0.1, 0.8, 0.2, 0.5, 0.5])
-    files = save(tmp_path / "t.csv", truth), save(tmp_path / "p.csv", guesses)
-    assert average_precision_by(*files, {"a": "OC", "b": "SI", "c": "OC"}) == {
-        "OC": 1.0, "SI": pytest.approx(0.5)
-    }  # fmt: skip
-    with pytest.raises(DataError, match="1 videos have no category, the first is c"):
-        average_precision_by(*files, {"a": "OC", "b": "SI"})
-    with pytest.raises(DataError, match="category X: no row is positive"):
-        quiet = save(tmp_path / "q.csv", [*truth, *rows([False], "d")])
-        more = save(tmp_path / "m.csv", [*guesses, *scored(rows([False], "d"), [0.4])])
-        average_precision_by(quiet, more, {"a": "OC", "b": "OC", "c": "OC", "d": "X"})
 
 
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:

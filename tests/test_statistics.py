@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.target_classes import above_threshold
 from se_zoo.statistics import (
     FEWEST_CASES,
@@ -48,6 +49,11 @@ def test_rates_by_hand() -> None:
     torch.testing.assert_close(f1_of(counts), expected, equal_nan=True)
 
 
+def test_rates_of_integers_are_those_of_bools() -> None:
+    truth, answers = chance(30, 2), chance(30, 2)
+    assert torch.equal(confusion(truth.long(), answers.long()), confusion(truth, answers))
+
+
 def test_rates_are_those_of_scikit_learn() -> None:
     metrics = pytest.importorskip("sklearn.metrics", reason="compares with scikit-learn")
     truth, answers = chance(200, 3), chance(200, 3)
@@ -58,6 +64,37 @@ def test_rates_are_those_of_scikit_learn() -> None:
         assert f1_of(counts)[k].item() == pytest.approx(metrics.f1_score(*pair))
         balanced = metrics.balanced_accuracy_score(*pair)
         assert balanced_accuracy_of(counts)[k].item() == pytest.approx(balanced)
+
+
+# Scores
+
+
+def test_scores_that_are_nan_are_refused() -> None:
+    """Sorted, they would be first; binned, last; above no threshold or all."""
+    truth, scores = chance(8), torch.rand(8)
+    scores[3] = NAN
+    for ask in (
+        lambda: weighted_average_precision(truth, scores, torch.ones(1, 8).double()),
+        lambda: calibration_error(truth, scores),
+        lambda: tally(scores[:, None], truth[:, None]),
+    ):
+        with pytest.raises(InvalidInputError, match="a score is NaN"):
+            ask()
+
+
+def test_without_samples_nothing_is_known() -> None:
+    truth, scores = torch.ones(0).bool(), torch.ones(0)
+    found = weighted_average_precision(truth, scores, torch.ones(3, 0).double())
+    assert found.shape == (3,) and found.isnan().all()
+    assert calibration_error(truth, scores).isnan()
+
+
+def test_tensors_are_made_on_the_device_of_the_scores() -> None:
+    truth, scores, weights = chance(20), torch.rand(20), torch.ones(1, 20).double()
+    with torch.device("meta"):  # where tensors are made that name no device
+        precision = weighted_average_precision(truth, scores, weights)
+        error = calibration_error(truth, scores)
+    assert precision.device.type == error.device.type == "cpu"
 
 
 # Average precision
@@ -168,10 +205,15 @@ def test_people_are_drawn_with_all_their_images() -> None:
     assert torch.equal(weights[:, 1], weights[:, 4])
     drawn = weights[:, [0, 1, 3]]
     assert (drawn.sum(1) == 3).all() and drawn.std(0).min() > 0.3
-    values = torch.randn(6, 2, 3)
-    torch.testing.assert_close(
-        people.sums(values), torch.einsum("rn,nab->rab", weights, values.double())
-    )
+    for values in (torch.randn(6), torch.randn(6, 2, 3)):
+        expected = torch.einsum("rn,n...->r...", weights, values.double())
+        torch.testing.assert_close(people.sums(values), expected)
+
+
+@pytest.mark.parametrize("ids", [[], ["a", None], [1, None, 2], [1.0, NAN, NAN]])
+def test_image_without_a_person_is_refused(ids: Any) -> None:
+    with pytest.raises(InvalidInputError, match="every image needs a person"):
+        People(ids)
 
 
 def test_the_same_images_again_make_no_interval_narrower() -> None:
@@ -219,6 +261,21 @@ def test_few_people_have_no_interval() -> None:
     assert people.estimate(torch.full((101,), NAN)) == (None, None, None)
 
 
+def test_figure_of_a_label_of_few_people_has_no_interval() -> None:
+    """Two images each of 60 people; three of them have the first label, all others the second."""
+    ids = torch.arange(120) // 2
+    truth = torch.stack([ids < 3, ids >= 3, chance(120)], 1)
+    logits = torch.randn(120, 3) + truth
+    people, labels = People(ids.tolist(), resamples=100), ["rare", "usual", "even"]
+    rows = describe(truth, logits, logits > 0.2, [0.55] * 3, labels, people)["labels"]
+    figures = ("accuracy", "balanced_accuracy", "average_precision", "f1")
+    shown = {n: {key for key in figures if rows[n][key]["low"] is not None} for n in labels}
+    assert shown["rare"] == {"accuracy"}
+    assert shown["usual"] == {"accuracy", "average_precision", "f1"}
+    assert shown["even"] == set(figures)
+    assert all(rows["rare"][key]["value"] is not None for key in figures)
+
+
 # Groups
 
 
@@ -244,6 +301,12 @@ def test_groups_by_hand() -> None:
     assert found["yes"]["low"] < 0.6 < found["yes"]["high"]
     false = row["false_positive_rate"]
     assert (false["yes"]["value"], false["no"]["value"]) == (0.1, 0.0)
+
+
+def test_groups_of_integers_are_those_of_bools() -> None:
+    truth, answers = chance(40, 2), chance(40, 2)
+    expected = groups_of(truth, answers, range(40))
+    assert groups_of(truth.long(), answers.long(), range(40)) == expected
 
 
 def test_difference_is_paired_within_people() -> None:
@@ -319,3 +382,13 @@ def test_description_holds_the_figures_of_its_parts() -> None:
     assert found["majority"]["accuracy"] == pytest.approx(
         torch.maximum(truth.double().mean(0), (~truth).double().mean(0)).mean().item(), abs=1e-5
     )
+
+
+def test_description_of_tensors_on_a_gpu_is_the_same() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    truth, logits = chance(60, 2), torch.randn(60, 2)
+    given = (truth, logits, logits > 0.2)
+    more: Any = ([0.55] * 2, ["hat", "old"], People(range(60), resamples=50), ["old"], ["hat"])
+    expected, found = describe(*given, *more), describe(*(t.cuda() for t in given), *more)
+    assert all(found[key] == expected[key] for key in ("figures", "at_thresholds", "groups"))

@@ -4,6 +4,7 @@ Only this module knows about NCHW, NHWC, tokens with prefix tokens, NCTHW and NT
 uses the view: channels second, then the grid, (H, W) for images and (T, H, W) for clips.
 """
 
+import math
 from dataclasses import dataclass
 from typing import List, Literal, Optional, Tuple, Union
 
@@ -92,7 +93,8 @@ def cell_sizes(
         grid: Cells along each axis, (rows, columns), of clips (steps, rows, columns).
         size: Size of the input along the same axes, in pixels and frames.
         stride: The backbone's stride in pixels, if it is known. Where the number of cells does not
-            fit it, and in time, it is a power of two if one fits.
+            fit it, and in time, it is a power of two if one fits: rather one that pads the input
+            than one that leaves out a rest.
 
     Returns:
         The distances. Where no whole stride fits, the cells divide the input evenly.
@@ -105,11 +107,13 @@ def cell_sizes(
 
 
 def _cell_size(cells: int, length: int, stride: Optional[int]) -> float:
+    if stride and cells in (length // stride, -(-length // stride)):
+        return float(stride)
     powers = [2**n for n in range(length.bit_length())]
-    for step in ([stride] if stride else []) + powers:
-        if cells in (length // step, -(-length // step)):
-            return float(step)
-    return length / cells
+    # Two cells may fit both: 10 frames are 2 padded cells of 8, or 2 of 4 and a rest.
+    fits = [step for step in powers if cells == -(-length // step)]
+    fits = fits or [step for step in powers if cells == length // step]
+    return float(fits[0]) if fits else length / cells
 
 
 @dataclass(frozen=True)
@@ -221,34 +225,14 @@ class Layout:
         if self.kind == "NLC":
             patches = tensor[:, self.prefix_tokens :].transpose(1, 2)
         if self.grid is not None:
+            if patches.shape[2] != math.prod(self.grid):
+                raise ValueError(
+                    f"{patches.shape[2]} tokens do not form the fixed grid {self.grid}; give "
+                    "inputs of the size that the model was made for."
+                )
             return patches.unflatten(2, self.grid)
         assert image_size is not None
         return patches.unflatten(2, token_grid(patches.shape[2], image_size))
-
-    def from_grid(self, view: torch.Tensor, prefix: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """Return features in the backbone's own layout, given their (B, C, *grid) view.
-
-        Args:
-            view: (B, C, *grid).
-            prefix: Prefix tokens, (B, prefix_tokens, C); needed if the layout has any.
-
-        Raises:
-            ValueError: If the prefix tokens are missing, or their number is another.
-        """
-        if self.kind in ("NCHW", "NCTHW"):
-            return view
-        if self.kind in ("NHWC", "NTHWC"):
-            return view.movedim(1, -1)
-        if self.kind == "NCL":
-            return view.flatten(2)
-        patches = view.flatten(2).transpose(1, 2)
-        if not self.prefix_tokens:
-            return patches
-        if prefix is None or prefix.shape[1] != self.prefix_tokens:
-            raise ValueError(
-                f"This layout needs its {self.prefix_tokens} prefix tokens; give prefix."
-            )
-        return torch.cat([prefix, patches], dim=1)
 
 
 @dataclass(frozen=True)

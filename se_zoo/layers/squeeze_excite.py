@@ -4,14 +4,23 @@ arXiv 2412.05134 (section III) puts one such block right before the classifier a
 explanation from its gate.
 """
 
+import math
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 #: Factor of the sigmoid for each kind of gate.
 _SCALES = {"sigmoid": 1.0, "identity": 2.0}
 GATES = tuple(_SCALES)
+
+
+def _scaled(x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """Return features (B, C, *grid) times a gate (B, C)."""
+    return x * gate.view(list(gate.shape) + [1] * (x.dim() - 2))
+
+
+fx.wrap("_scaled")  # FX cannot follow it, because it does not know the number of axes
 
 
 class SqueezeExcite(nn.Module):
@@ -99,8 +108,7 @@ class SqueezeExcite(nn.Module):
         Returns:
             Gated features of the same shape.
         """
-        gate = self.gate(x)
-        return x * gate.view(list(gate.shape) + [1] * (x.dim() - 2))
+        return _scaled(x, self.gate(x))
 
     def _load_from_state_dict(
         self, state_dict: Dict[str, Any], prefix: str, metadata: Any, strict: bool,
@@ -108,12 +116,22 @@ class SqueezeExcite(nn.Module):
     ) -> None:  # fmt: skip
         """Load weights as torch does; weights of another kind of gate are an error."""
         scale = state_dict.get(f"{prefix}gate_scale")
-        if scale is not None and not scale.is_meta and scale != _SCALES[self.gate_kind]:
-            trained = next((g for g, s in _SCALES.items() if s == scale), f"x {scale}")
-            errors.append(
-                f"These weights were trained with gate={trained!r}, but the model has "
-                f"gate={self.gate_kind!r}; create it with gate={trained!r}."
-            )
+        if scale is not None and not scale.is_meta:
+            value = float(scale)
+            # Not to the bit, because averages of weights are rounded.
+            close = (g for g, s in _SCALES.items() if math.isclose(value, s, rel_tol=1e-3))
+            trained = next(close, None)
+            if trained is None:
+                errors.append(
+                    f"gate_scale is {value:g}, which is no gate; the weights are damaged."
+                )
+                return
+            if trained != self.gate_kind:
+                errors.append(
+                    f"These weights were trained with gate={trained!r}, but the model has "
+                    f"gate={self.gate_kind!r}; create it with gate={trained!r}."
+                )
+                return
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
@@ -124,9 +142,14 @@ class SqueezeExcite(nn.Module):
 
         Such a gate is 1 for every channel. Of the weights of a sigmoid gate nobody can tell.
         """
+        if self.gate_kind != "identity":
+            return True
         weight: Any = self.fc2.weight
         weight = weight() if callable(weight) else weight  # torch's quantised layers have a method
-        return self.gate_kind != "identity" or bool(weight.detach().dequantize().any())
+        # MPS, XPU and meta cannot dequantize plain tensors.
+        plain = type(weight) in (torch.Tensor, nn.Parameter) and not weight.is_quantized
+        weight = weight.detach()
+        return bool((weight.float() if plain else weight.dequantize()).any())
 
     def extra_repr(self) -> str:
         """Return the settings, for ``repr``."""

@@ -105,7 +105,8 @@ class SEHeadMixin(TimmModel):
             features: Result of ``forward_features``.
 
         Returns:
-            Gates, (B, C), in the dtype of the features.
+            Gates, (B, C), in the dtype of the block's linear layers (half precision under
+            autocast).
         """
         return self.se.excite(self.se_layout.squeeze(features))
 

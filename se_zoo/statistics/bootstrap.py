@@ -5,6 +5,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 import torch
 
+from ..errors import InvalidInputError
+
 #: Smallest number of people for an interval. Resamples of fewer people are too similar.
 FEWEST_PEOPLE = 5
 _DIGITS = 5
@@ -39,6 +41,9 @@ class People:
         resamples: Number of resamples, R.
         confidence: Share of the resamples inside of an interval.
         seed: Seed of the resamples.
+
+    Raises:
+        InvalidInputError: If there are no images, or an image has no person (None or NaN).
     """
 
     count: int
@@ -51,6 +56,8 @@ class People:
     def __init__(
         self, people: Sequence[Any], resamples: int = 1000, confidence: float = 0.95, seed: int = 0
     ):
+        if not len(people) or any(who is None or who != who for who in people):
+            raise InvalidInputError("every image needs a person; give a name or number for each.")
         names, person = np.unique(np.asarray(people), return_inverse=True)
         self.count, self.resamples = len(names), resamples
         self.confidence, self.seed = confidence, seed
@@ -72,12 +79,12 @@ class People:
         """Sum the values of images over every resample.
 
         Args:
-            values: (N, ...).
+            values: (N, ...), on any device.
 
         Returns:
-            float64 (1 + R, ...); the first row is the sum over the sample itself.
+            float64 (1 + R, ...) on the CPU; the first row is the sum over the sample itself.
         """
-        flat = values.double().flatten(1)
+        flat = values.cpu().double().reshape(len(values), -1)
         own = torch.zeros(self.count, flat.shape[1], dtype=torch.float64)
         own.index_add_(0, self.person, flat)
         return (self.draws @ own).view(-1, *values.shape[1:])
@@ -88,7 +95,7 @@ class People:
         Args:
             chosen: Images to count, bool (N,).
         """
-        return len(self.person[chosen].unique())
+        return len(self.person[chosen.bool().cpu()].unique())
 
     def estimate(self, values: torch.Tensor, people: Optional[int] = None) -> Estimate:
         """Return a figure with its percentile interval.
@@ -104,6 +111,7 @@ class People:
         Returns:
             The estimate; all None if the figure of the sample is NaN.
         """
+        values = values.cpu()
         value = values[0].item()
         if value != value:
             return Estimate(None, None, None)
@@ -115,13 +123,18 @@ class People:
         low, high = known[1:].quantile(ends).tolist()
         return Estimate(*(round(v, _DIGITS) for v in (value, low, high)))
 
-    def estimates(self, values: torch.Tensor) -> List[Estimate]:
+    def estimates(
+        self, values: torch.Tensor, people: Optional[Sequence[int]] = None
+    ) -> List[Estimate]:
         """Return K figures with their intervals.
 
         Args:
             values: Figures of the sample and of each resample, (1 + R, K).
+            people: Number of people that each of the K figures describes; by default all.
 
         Returns:
             K estimates, as of :meth:`estimate`.
         """
-        return [self.estimate(column) for column in values.unbind(1)]
+        columns = values.unbind(1)
+        numbers = [self.count] * len(columns) if people is None else people
+        return [self.estimate(c, number) for c, number in zip(columns, numbers, strict=True)]

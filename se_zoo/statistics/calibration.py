@@ -2,6 +2,8 @@
 
 import torch
 
+from .checks import check_scores
+
 
 def calibration_error(
     truth: torch.Tensor, probabilities: torch.Tensor, bins: int = 15
@@ -19,11 +21,15 @@ def calibration_error(
         bins: Number of bins.
 
     Returns:
-        float64 (...), in [0, 1].
+        float64 (...), in [0, 1]; NaN without predictions.
+
+    Raises:
+        InvalidInputError: If a probability is NaN.
     """
+    check_scores(probabilities)
     probabilities = probabilities.double()
     places = (probabilities * bins).long().clamp(max=bins - 1)
     gaps = probabilities - truth.double()
-    sums = torch.zeros(bins, *truth.shape[1:], dtype=torch.float64)
+    sums = torch.zeros(bins, *truth.shape[1:], dtype=torch.float64, device=gaps.device)
     # A bin's share times the difference of its means is the absolute sum of its gaps over N.
     return sums.scatter_add_(0, places, gaps).abs().sum(0) / len(truth)

@@ -36,6 +36,7 @@ def group_rows(
         If all cases of a side have the same prediction, neither this side nor the difference has an
         interval.
     """
+    truth, answers = truth.bool(), answers.bool()  # integers would be indices
     rows = []
     for group in groups:
         member = truth[:, labels.index(group)]

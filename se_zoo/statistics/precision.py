@@ -2,6 +2,8 @@
 
 import torch
 
+from .checks import check_scores
+
 
 def weighted_average_precision(
     truth: torch.Tensor, scores: torch.Tensor, weights: torch.Tensor
@@ -19,12 +21,19 @@ def weighted_average_precision(
 
     Returns:
         float64 (R,), in [0, 1]; NaN where no positive sample counts.
+
+    Raises:
+        InvalidInputError: If a score is NaN.
     """
+    check_scores(scores)
+    if not len(scores):
+        return weights.new_full((len(weights),), torch.nan)
     order = scores.argsort(descending=True, stable=True)
     ranked = scores[order]
     # The last place of every distinct score: samples of equal score count together.
-    ends = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)]).nonzero()[:, 0]
-    weights = weights[:, order]
+    last = torch.ones(1, dtype=torch.bool, device=scores.device)
+    ends = torch.cat([ranked[1:] != ranked[:-1], last]).nonzero()[:, 0]
+    weights = weights.to(scores.device)[:, order]
     total = weights.cumsum(1)[:, ends]
     hits = (weights * truth[order]).cumsum(1)[:, ends]
     # Before the first sample with a weight, precision is undefined and recall does not grow.
@@ -45,6 +54,9 @@ def average_precisions(
 
     Returns:
         float64 (R, K).
+
+    Raises:
+        InvalidInputError: If a score is NaN.
     """
     found = [
         weighted_average_precision(truth[:, k], scores[:, k], weights)

@@ -16,6 +16,7 @@ def confusion(truth: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
     Returns:
         float64 (..., 4) of 0 and 1; sums of it are counts.
     """
+    truth, answers = truth.bool(), answers.bool()  # `~` of integers flips all bits
     kinds = (truth & answers, ~truth & answers, ~truth & ~answers, truth & ~answers)
     return torch.stack(kinds, -1).double()
 
@@ -42,7 +43,7 @@ def balanced_accuracy_of(counts: torch.Tensor) -> torch.Tensor:
         counts: (..., 4).
 
     Returns:
-        float64 (...), in [0, 1].
+        float64 (...), in [0, 1]; NaN without predictions.
     """
     tp, fp, tn, fn = counts.double().unbind(-1)
     return torch.stack([tp / (tp + fn), tn / (tn + fp)]).nanmean(0)

@@ -40,16 +40,24 @@ def describe(
         Figures as types of JSON: ``figures`` (means over the labels, at a threshold of one half),
         ``at_thresholds`` (at the given thresholds), ``majority`` (of always predicting the more
         frequent answer), ``labels``, ``groups`` and ``reliability``. The means of F1 and average
-        precision leave out labels that no image has.
+        precision leave out labels that no image has. A label's balanced accuracy has an interval
+        only if enough people have the label and enough lack it, F1 and average precision only if
+        enough have it; see :data:`FEWEST_PEOPLE`.
     """
+    truth, answers = truth.bool(), answers.bool()
     half = {n: rate(people.sums(confusion(truth, logits > 0))) for n, rate in _RATES.items()}
     tuned = {n: rate(people.sums(confusion(truth, answers))) for n, rate in _RATES.items()}
     half["average_precision"] = average_precisions(truth, logits, people.weights())
     share = truth.double().mean(0)
     probabilities = logits.double().sigmoid()
     errors = calibration_error(truth, probabilities, _BINS)
-    by_label = {name: people.estimates(half[name]) for name in half if name != "f1"}
-    by_label["f1"] = people.estimates(tuned["f1"])
+    have, lack = ([people.number_of(c) for c in side.unbind(1)] for side in (truth, ~truth))
+    described = {
+        "balanced_accuracy": [min(pair) for pair in zip(have, lack, strict=True)],
+        "average_precision": have,
+    }
+    by_label = {n: people.estimates(half[n], described.get(n)) for n in half if n != "f1"}
+    by_label["f1"] = people.estimates(tuned["f1"], have)
     return {
         "confidence": people.confidence,
         "resamples": people.resamples,

@@ -8,6 +8,8 @@ from typing import Sequence, Tuple
 
 import torch
 
+from .checks import check_scores
+
 _THOUSANDTHS = range(10, 991)
 #: Candidate thresholds, as probabilities: 0.010, 0.011, and so on to 0.990.
 THRESHOLDS = tuple(n / 1000 for n in _THOUSANDTHS)
@@ -24,7 +26,11 @@ def tally(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         long (2, K, T + 1). [1, k, i] is the number of samples that have label k and exceed i
         thresholds, [0, k, i] that of samples without label k. The tally of a split is the sum of
         the tallies of its parts.
+
+    Raises:
+        InvalidInputError: If a logit is NaN.
     """
+    check_scores(logits)
     # In logits and in float32, like the predictions of a model (`targets.above_threshold`).
     cuts = torch.tensor(THRESHOLDS, dtype=torch.float32).logit().to(logits.device)
     places = torch.bucketize(logits.float().contiguous(), cuts)

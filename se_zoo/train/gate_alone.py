@@ -32,7 +32,8 @@ class GateAlone(NamedTuple):
         whole: That of the model.
         alone: That of each image's gate times the mean features of all images.
         features: That of each image's features times the mean gate of all images.
-        chance: That of random answers: the mean share of images with the label.
+        chance: That of one equal answer for all images: the mean share of images with the label.
+        random: That of random rankings, on average. On few images it is above ``chance``.
         images: Number of images.
     """
 
@@ -40,18 +41,25 @@ class GateAlone(NamedTuple):
     alone: float
     features: float
     chance: float
+    random: float
     images: int
 
     @property
     def kept(self) -> float:
-        """Share of the model's gain over chance that the gate alone keeps; 0 without a gain."""
+        """Share of the model's gain over chance that the gate alone keeps, in [0, 1].
+
+        It is 0 without a gain.
+        """
         gain = self.whole - self.chance
-        return max(0.0, (self.alone - self.chance) / gain) if gain > 0 else 0.0
+        return min(1.0, max(0.0, (self.alone - self.chance) / gain)) if gain > 0 else 0.0
 
     @property
     def decides(self) -> bool:
-        """Whether the gate alone keeps most of the score, and more than the features alone."""
-        return self.kept > MOST and self.alone > self.features
+        """Whether the gate alone keeps most of the score, and more than the features alone.
+
+        What random rankings reach too, the gate does not decide.
+        """
+        return self.kept > MOST and self.alone > max(self.features, self.random)
 
 
 @torch.no_grad()
@@ -117,4 +125,15 @@ def _compared(found: Sequence[torch.Tensor], targets: torch.Tensor, multi_label:
         scores = (scores if multi_label else scores.softmax(1))[:, known]
         means.append(float(average_precisions(truth, scores, once).mean()))
     whole, alone, features = means
-    return GateAlone(whole, alone, features, float(truth.double().mean()), len(truth))
+    chance, random = float(truth.double().mean()), _random_precision(truth)
+    return GateAlone(whole, alone, features, chance, random, len(truth))
+
+
+def _random_precision(truth: torch.Tensor) -> float:
+    """Return the mean average precision of random rankings, for labels bool (N, K)."""
+    # A positive at rank r counts itself, and as many of the r - 1 before it as are positive by
+    # chance: its precision is 1 / r + others * (1 - 1 / r). All ranks are equally likely.
+    images = len(truth)
+    others = (truth.double().sum(0) - 1) / (images - 1)
+    itself = (1 / torch.arange(1, images + 1, dtype=torch.float64)).mean()
+    return float((itself + others * (1 - itself)).mean())
