@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.weights import weights_of
 from se_zoo.data import TrackDataConfig, open_tracks
+from se_zoo.files import write_text
 from se_zoo.models import create_speaker_model
 from se_zoo.provenance import provenance
 from se_zoo.train.speaker.batches import Whole
@@ -73,7 +74,7 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
     if args.out is not None:
         made = {**provenance(), **weights_of(args.model[0])}
-        args.out.write_text(json.dumps({**made, **figures}, indent=1) + "\n", "utf-8")
+        write_text(args.out, json.dumps({**made, **figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ from se_zoo.data import ClipDataConfig, open_table
 from se_zoo.errors import DataError, InvalidInputError
 from se_zoo.explanations.quality import energy_in_region
 from se_zoo.files import replacing, write_json
-from se_zoo.models.pretrained.manifest import hub_folder
+from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
+from se_zoo.models.pretrained.manifest import hub_folder, sha256_of
 from se_zoo.provenance import provenance
 from se_zoo.train import AugmentConfig, ClipModelConfig, Config, OptimConfig, RunConfig
 from se_zoo.train.clip_samples import ClipViews
@@ -177,6 +178,19 @@ def write_table(given: GridOptions, file: Path) -> None:
                 table.writerow([f"video/{path.stem}.mpg", label, start / FPS, end / FPS, split])
 
 
+def exported_weights(run: Path) -> Dict[str, str]:
+    """Return the SHA-256 of a run's weights, by which a card knows the figures.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        ``weights_sha256``; nothing if the run has no export any more.
+    """
+    file = run / "export" / WEIGHTS_NAME
+    return {"weights_sha256": sha256_of(file)} if file.is_file() else {}
+
+
 def _mouth_slices(crop: Sequence[int], views: ClipViews) -> Tuple[slice, slice]:
     """Return rows and columns of the mouth in the model's input."""
     x0, y0, x1, y1 = crop
@@ -226,6 +240,11 @@ def main(given: GridOptions) -> None:
         raise InvalidInputError(
             "--data.csv: remove it; the recipe makes its own table from the alignments."
         )
+    if given.task == "speaking" and given.model.se and given.data.crop is None:
+        raise InvalidInputError(
+            "--data.crop None: leave the option out, or give a crop; without one the maps cannot "
+            "be measured on the mouth."
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if given.run.dry_run else given.run.output
         if given.debug and folder == default.run.output:
@@ -257,8 +276,8 @@ def _report(given: GridOptions, output: Path, runs: List[Tuple[Config, Dict[str,
     measured = given.task == "speaking"
     energies = [_mouth_energy(run) for run, _ in runs if run.model.se and measured]
     content: Dict[str, Any] = {
-        **provenance(), "task": given.task, "fold": given.fold,
-        "seeds": [run.run.seed for run, _ in runs],
+        **provenance(), **exported_weights(runs[0][0].run.output), "task": given.task,
+        "fold": given.fold, "seeds": [run.run.seed for run, _ in runs],
         "samples": runs[0][1]["samples"], "majority": tests[0]["majority_accuracy"],
         "accuracy": [test["accuracy"] for test in tests], "mouth_energy": energies,
         "seconds": [summary["seconds"] for _, summary in runs],

@@ -15,10 +15,11 @@ Parts of photographs (`$SE_ZOO_DATA/imagenet_sample`) stand for what is no face.
 Faces are found and cut out first, into --data.path, in AVA's layout.
 Without alignment, speech is the longest stretch of sound. On the first speaker's clips this agrees
 with the alignments on 95.53 % of the frames.
-A face also counts as silent when its sound is another clip's, its own from another time, or muted,
-when it stands still, and what is no face is always silent: by chance in training, and once for each
-track in validation and test. The other clip's halves are exchanged there; otherwise loudness alone
-would give the answer.
+A face also counts as silent when its sound is another clip's or muted, and when it stands still;
+what is no face is always silent. In validation and test each track has one silent copy of each of
+these four kinds. The other clip's halves are exchanged there; otherwise loudness alone would give
+the answer. In training the sound is changed and the face stands still by chance, the sound may also
+be the track's own from another time, and every second track has a copy beside what is no face.
 The same command continues an interrupted run; finished runs are not trained again.
 """
 
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import torch
+from grid_clips import exported_weights
 from grid_tracks import KINDS, loudness, prepare
 
 from se_zoo.data import TrackDataConfig, TrackTable, open_tracks
@@ -141,11 +143,14 @@ def figures_by_kind(table: TrackTable, scores: Dict[Tuple[str, str], float]) -> 
 def main(given: GridSpeakerOptions) -> None:
     """Prepare the tracks, train all seeds that are not finished, and report.
 
+    A dry run without tracks ends with what would be made.
+
     Raises:
         SEZooError: If options or data cannot be used.
     """
     check_seeds(given.seeds, given.run, DEFAULT.run.seed)
-    prepare(given.videos, Path(given.data.path), given.photos)
+    if not prepare(given.videos, Path(given.data.path), given.photos, given.run.dry_run):
+        return
     config = given.config(DEFAULT)
     output = config.run.output
     runs = []
@@ -164,7 +169,8 @@ def _report(output: Path, runs: List[Tuple[SpeakerConfig, Dict[str, Any]]]) -> N
     tests = [summary["test"] for _, summary in runs]
     kinds = [_measure(run) for run, _ in runs if run.data.limit_eval is None]
     content: Dict[str, Any] = {
-        **provenance(), "seeds": [run.run.seed for run, _ in runs],
+        **provenance(), **exported_weights(runs[0][0].run.output),
+        "seeds": [run.run.seed for run, _ in runs],
         "samples": runs[0][1]["samples"], "test": tests, "kinds": kinds,
         "seconds": [summary["seconds"] for _, summary in runs],
     }  # fmt: skip

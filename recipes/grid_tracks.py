@@ -1,7 +1,8 @@
 """Face tracks of the GRID corpus for recipes/grid_speaker.py, with copies in which nobody speaks.
 
-Clips of one person lie in one split. ``s1_*`` and ``multi_bbaf2n`` show the same man, and so do
-``multi_id2_vcd_swwp2s`` and ``multi_pwij3p``.
+Nobody of the test split is in another one. The man of ``s1_*`` trains and validates;
+``multi_bbaf2n``, which trains, shows him too. ``multi_id2_vcd_swwp2s`` and ``multi_pwij3p`` show
+another man, and both train.
 """
 
 import io
@@ -12,7 +13,7 @@ import tempfile
 import wave
 import zlib
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from se_zoo.data.faces.sound import sound_features
 from se_zoo.data.video.frames import each_frame
 from se_zoo.data.video.index import open_video
 from se_zoo.errors import DataError
+from se_zoo.files import read_json, write_json
 from se_zoo.speaker import HaarDetector, find_tracks
 from se_zoo.speaker.video_frames import Pictures
 
@@ -38,19 +40,29 @@ TRAINED = ("multi_bbaf2n", "multi_brbk7n", "multi_id2_vcd_swwp2s", "multi_pwij3p
 #: Copies of a track in which nobody speaks audibly: with another clip's sound, without sound, with
 #: its own sound beside a face that stands still, and beside what is no face.
 KINDS = ("swapped", "muted", "still", "other")
+#: File that says what the tracks in a folder were made of.
+MADE_OF = "made_of.json"
+#: Raise it with every change of the code that changes the tracks.
+LAYOUT = 1
 
 
-def _spoken_by_sound(loudness: np.ndarray) -> np.ndarray:
+def _spoken_by_sound(loudness: np.ndarray, file: Path) -> np.ndarray:
     """Return the frames of the longest stretch of sound with pauses of at most 5 frames.
 
     Args:
         loudness: Of every frame, (frames,).
+        file: The video, for the message.
 
     Returns:
         (frames,) bool.
+
+    Raises:
+        DataError: If no frame is louder than others.
     """
     low, high = np.percentile(loudness, [5, 95])
     loud = np.flatnonzero(loudness > low + 0.35 * (high - low))
+    if not len(loud):
+        raise DataError(f"{file}: its sound is silent; remove the video.")
     stretches = np.split(loud, np.flatnonzero(np.diff(loud) > 5) + 1)
     longest = max(stretches, key=len)
     spoken = np.zeros(len(loudness), bool)
@@ -72,38 +84,125 @@ def loudness(features: torch.Tensor, frames: int) -> np.ndarray:
     return energy.view(-1, 4).mean(1).numpy()
 
 
-def prepare(videos: Path, out: Path, photos: Path) -> None:
+def made_of(videos: Path, photos: Path) -> Dict[str, Any]:
+    """Return what tracks are made of, as JSON stores it.
+
+    Args:
+        videos: Folder with video/ and align/.
+        photos: Parquet file of photographs.
+
+    Returns:
+        Names and sizes in bytes of the files, and what the code decides.
+    """
+    files = sorted([*(videos / "video").glob("*.mpg"), *(videos / "align").glob("*.align")])
+    return {
+        "layout": LAYOUT,
+        "files": {f"{file.parent.name}/{file.name}": file.stat().st_size for file in files},
+        "photos": photos.stat().st_size if photos.is_file() else None,
+        "trained": list(TRAINED),
+        "kinds": list(KINDS),
+    }
+
+
+def _is_made(out: Path, now: Dict[str, Any]) -> bool:
+    """Return whether a folder holds the tracks.
+
+    Args:
+        out: The folder.
+        now: What the tracks are to be made of, see :func:`made_of`.
+
+    Raises:
+        DataError: If it holds anything else, or tracks of something else.
+    """
+    if all((out / "csv" / f"{split}.csv").is_file() for split in SPLITS):
+        try:
+            known = read_json(out / MADE_OF)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"what the tracks in {out} were made of is not known ({error}); delete the folder, "
+                "and the same command makes them again."
+            ) from error
+        known = known if isinstance(known, dict) else {}
+        other = [name for name, value in now.items() if known.get(name) != value]
+        if other:
+            raise DataError(
+                f"the tracks in {out} are not those of this command: {', '.join(other)} differ "
+                f"({MADE_OF}). Delete the folder to make them again, or name another folder."
+            )
+        return True
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DataError(f"{out} does not exist yet: run the command once with a single process.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} holds something else; give another --data.path for the tracks.")
+    return False
+
+
+def prepare(videos: Path, out: Path, photos: Path, dry_run: bool = False) -> bool:
     """Find the faces, and write crops, sound and labels in AVA's layout, unless done.
 
     Args:
         videos: Folder with video/ and align/.
         out: Folder for the tracks.
         photos: Parquet file of photographs, for what is no face.
+        dry_run: Print what would be made instead.
+
+    Returns:
+        Whether `out` holds the tracks now.
 
     Raises:
-        DataError: If a video has no face, or `out` cannot be used.
+        DataError: If a video has no face or no sound, files are missing, or `out` holds anything
+            else, such as tracks of other videos.
     """
-    if all((out / "csv" / f"{split}.csv").is_file() for split in SPLITS):
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise DataError(f"{out} does not exist yet: run the command once with a single process.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} holds something else; give another --data.path for the tracks.")
     files = sorted((videos / "video").glob("*.mpg"))
     if not files:
         raise DataError(f"no videos in {videos}/video: set SE_ZOO_DATA, or give --videos.")
+    now = made_of(videos, photos)
+    if _is_made(out, now):
+        return True
+    if not any((videos / "align" / f"{file.stem}.align").is_file() for file in files):
+        raise DataError(f"{videos}/align has no .align file of any video in {videos}/video.")
+    if not photos.is_file():
+        raise DataError(f"{photos}: no such file; set SE_ZOO_DATA, or give --photos.")
+    if dry_run:
+        print(f"dry run: would make face tracks of {len(files)} videos in {out}, then train.")
+        return False
     out.parent.mkdir(parents=True, exist_ok=True)
+    rows = _find_faces(videos, files)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        made = Path(folder) / "tracks"
+        for split in SPLITS:
+            boxes = Path(folder) / "boxes.csv"
+            write_ava(boxes, rows[split])
+            build_tracks(videos / "video", boxes, made, split)
+            _add_silent(made, split, videos / "video", photos)
+        write_json(made / MADE_OF, now)
+        os.replace(made, out)
+    return True
+
+
+def _find_faces(videos: Path, files: List[Path]) -> Dict[str, List[Row]]:
+    """Return where the face of each video is, and whether it speaks, by split.
+
+    Args:
+        videos: Folder with video/ and align/.
+        files: The videos.
+
+    Raises:
+        DataError: If a video is silent or has no face.
+    """
     aligned = [p for p in files if (videos / "align" / f"{p.stem}.align").is_file()]
+    opened, heard = {file: Pictures(file) for file in files}, {}
+    for file, pictures in opened.items():  # first, because finding faces takes minutes
+        sound = sound_features(file, str(file), pictures.begins)
+        heard[file] = _spoken_by_sound(loudness(sound, len(pictures)), file)
     rows: Dict[str, List[Row]] = {split: [] for split in SPLITS}
     agreements, detector = [], HaarDetector()
-    for file in files:
-        pictures = Pictures(file)
+    for file, pictures in opened.items():
         found = find_tracks(pictures, detector)
         if not found:
             raise DataError(f"{file}: no face was found.")
         track, frames = max(found, key=len), len(pictures)
-        sound = sound_features(file, str(file), pictures.begins)
-        spoken, split = _spoken_by_sound(loudness(sound, frames)), "test"
+        spoken, split = heard[file], "test"
         if file.stem in TRAINED:
             split = "train"
         if file in aligned:
@@ -116,14 +215,7 @@ def prepare(videos: Path, out: Path, photos: Path) -> None:
             label, key = SPEAKING if spoken[n] else SILENT, (f"{file.stem}_0", repr(n / FPS))
             rows[split].append(Row(key, file.stem, label, (x0, y0, x1, y1)))
     print(f"sound and words agree on {statistics.fmean(agreements):.2%} of the frames")
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        made = Path(folder) / "tracks"
-        for split in SPLITS:
-            boxes = Path(folder) / "boxes.csv"
-            write_ava(boxes, rows[split])
-            build_tracks(videos / "video", boxes, made, split)
-            _add_silent(made, split, videos / "video", photos)
-        os.replace(made, out)
+    return rows
 
 
 def _add_silent(out: Path, split: str, videos: Path, photos: Path) -> None:

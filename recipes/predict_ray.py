@@ -8,19 +8,26 @@ Run time: that of `se-zoo predict` on one of the workers, divided by their numbe
 Result: parquet files in the columns of `se-zoo predict`; the id keeps the name it has in the data.
 Data: a folder of photos, or of parquet files with a column of encoded images.
 Needs `pip install 'se_zoo[ray]'`. A worker that dies is started again and its batches are done
-again; with `--checkpoint`, the same command leaves out the photos that are done. One machine needs
-no engine: `se-zoo predict` is faster there, and its files are the same to the bit each time.
+again; with `--checkpoint`, the same command leaves out the photos that are done. Ray adds files to
+those in `--out`: results of an earlier command are refused, and so is a checkpoint of another one
+(`<checkpoint>.json` has its options). One machine needs no engine: `se-zoo predict` is faster
+there, and its files are the same to the bit each time.
 """
 
 import argparse
+import json
+import os
+import posixpath
 from pathlib import Path
 from typing import Any
 
 import ray
+from pyarrow.fs import FileSelector, FileSystem, FileType
 from ray.data import DataContext
 
 from se_zoo import BatchExplainer
 from se_zoo.data.images import IMAGE_SUFFIXES
+from se_zoo.errors import InvalidInputError
 
 
 class Explainer(BatchExplainer):
@@ -44,6 +51,67 @@ def read(args: argparse.Namespace) -> Any:
     return files.rename_columns({"bytes": "image"})
 
 
+def _absolute(place: str) -> str:
+    """Return the absolute path of a folder; a URI as it is."""
+    return place if "://" in place else os.path.abspath(place)
+
+
+def _holds_parquet(place: str) -> bool:
+    """Return whether a folder, which need not exist, holds parquet files."""
+    files, path = FileSystem.from_uri(_absolute(place))
+    found = files.get_file_info(FileSelector(path, allow_not_found=True))
+    return any(info.extension == "parquet" for info in found)
+
+
+def check_same_run(args: argparse.Namespace) -> None:
+    """Refuse to add to the results of another run; record the options of a new one.
+
+    Args:
+        args: The command line.
+
+    Raises:
+        InvalidInputError: If --out or --checkpoint is of another run.
+    """
+    written = _holds_parquet(args.out)
+    if not args.checkpoint:
+        if written:
+            raise InvalidInputError(
+                f"--out {args.out} holds parquet files, to which Ray would add; delete them, or "
+                "name another folder."
+            )
+        return
+    begun = _holds_parquet(args.checkpoint)
+    if begun != written:
+        full, empty = (args.checkpoint, args.out) if begun else (args.out, args.checkpoint)
+        raise InvalidInputError(
+            f"--out and --checkpoint belong together, but {full} has files of a run and {empty} "
+            "has none; delete both, or name others."
+        )
+    now = {name: getattr(args, name) for name in ("model", "target", "image", "id")}
+    now |= {"source": _absolute(args.source), "out": _absolute(args.out)}
+    files, path = FileSystem.from_uri(_absolute(args.checkpoint))
+    record = f"{path.rstrip('/')}.json"
+    if not begun:
+        files.create_dir(posixpath.dirname(record))
+        with files.open_output_stream(f"{record}.tmp") as opened:
+            opened.write(json.dumps(now, indent=2).encode())
+        files.move(f"{record}.tmp", record)
+        return
+    if files.get_file_info(record).type == FileType.NotFound:
+        raise InvalidInputError(
+            f"{record} is missing, so the run of --checkpoint {args.checkpoint} is not known; name "
+            "another --checkpoint and --out."
+        )
+    with files.open_input_stream(record) as opened:
+        known = json.loads(opened.read())
+    other = [name for name, value in now.items() if known.get(name) != value]
+    if other:
+        raise InvalidInputError(
+            f"--checkpoint {args.checkpoint} is of a run with another {', '.join(other)}; give the "
+            "options of then, or another --checkpoint and --out."
+        )
+
+
 def main() -> None:
     """Read the command line and run the pipeline."""
     parser = argparse.ArgumentParser(
@@ -62,6 +130,10 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, help="photos: parts that Ray makes of the data")
     parser.add_argument("--checkpoint", help="folder for Ray's checkpoints, seen by all machines")
     args = parser.parse_args()
+    try:
+        check_same_run(args)
+    except InvalidInputError as error:
+        raise SystemExit(f"predict_ray: {error}") from error
     ray.init()
     if args.checkpoint:
         from ray.data.checkpoint import CheckpointConfig

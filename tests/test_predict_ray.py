@@ -1,5 +1,6 @@
-"""The Ray recipe on a local cluster of two workers, one of which is killed."""
+"""The Ray recipe: runs that do not mix, and a local cluster in which a worker is killed."""
 
+import argparse
 import contextlib
 import os
 import signal
@@ -16,7 +17,6 @@ psutil = pytest.importorskip("psutil", reason="comes with accelerate")
 
 from .predicting import encoded, tiny_model, write_folder  # noqa: E402
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 COUNT, BAD = 400, 77
 
@@ -31,6 +31,39 @@ def workers(run: "subprocess.Popen[str]") -> "list[psutil.Process]":
     return found
 
 
+def test_results_of_two_runs_are_not_mixed(tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="needs Ray (extra: ray)")  # and ignores its warnings
+    from recipes.predict_ray import check_same_run
+    from se_zoo.errors import InvalidInputError
+
+    out, checkpoint = tmp_path / "out", tmp_path / "shared" / "checkpoint"
+    args = argparse.Namespace(
+        source="photos", out=str(out), model="m", target=None, image="image", id="id",
+        checkpoint=None,
+    )  # fmt: skip
+    check_same_run(args)
+    for folder in (out, checkpoint):
+        folder.mkdir(parents=True)
+    (out / "a.parquet").touch()
+    with pytest.raises(InvalidInputError, match=r"--out .* to which Ray would add"):
+        check_same_run(args)
+    args.checkpoint = str(checkpoint)
+    with pytest.raises(InvalidInputError, match="belong together"):
+        check_same_run(args)
+    (out / "a.parquet").unlink()
+    check_same_run(args)  # begins, and leaves its options beside the checkpoint
+    for folder in (out, checkpoint):
+        (folder / "a.parquet").touch()
+    check_same_run(args)
+    args.model, args.target = "n", ["Smiling"]
+    with pytest.raises(InvalidInputError, match="another model, target; give"):
+        check_same_run(args)
+    checkpoint.with_name("checkpoint.json").unlink()
+    with pytest.raises(InvalidInputError, match=r"checkpoint\.json is missing"):
+        check_same_run(args)
+
+
+@pytest.mark.slow
 def test_killed_worker_loses_no_row(tmp_path: Path) -> None:
     photos, out = encoded(COUNT, BAD), tmp_path / "out"
     source = write_folder(tmp_path / "photos", photos)
