@@ -1,12 +1,10 @@
-r"""Measure what an explanation costs: time and peak memory, beside the forward and other libraries.
+"""Measure what an explanation costs: time and peak memory, beside the forward and other libraries.
 
     pip install -e ".[train,compare]"
     python -m benchmarks.maps cost                         # all models and methods; an hour
     python -m benchmarks.maps cost --debug                 # seconds
     python -m benchmarks.maps cost --models resnet50 --batches 8 --peers grad-cam/GradCAM
     python -m benchmarks.maps cost --models r2plus1d_18 --batches 1            # clips
-    python -m benchmarks.maps cost --models se_zoo/resnet18_slim_celeba --batches 8 --peers \
-        --out speed.json                                   # for the model's card
 
 Every backbone has random weights and its own input size. Measured are the plain forward (timm's or
 torchvision's own model), predict + gate, contribution, affinity and support map, and each peer;
@@ -31,14 +29,14 @@ import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import timm
 import torch
 import torchvision
 
 import se_zoo
-from benchmarks.cost_report import card_figures, cost_table, draw_cost
+from benchmarks.cost_report import cost_table, draw_cost
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL, PEERS
 from se_zoo.explanations.quality.peers import check_libraries, peer_heatmap, peer_maps
@@ -73,8 +71,6 @@ class Cost:
     memory_runs: int = 1
     """Processes for each figure of peak memory, at the last of the batches; 0 skips memory. On
     Linux with glibc the figures of several processes lie within 1 MB."""
-    out: Optional[Path] = None
-    """Write the figures of one model and batch to this file, in the format of its card."""
     debug: bool = False
     """Run everything once with a tiny model."""
     peak_of: str = ""
@@ -305,11 +301,6 @@ def run_cost(given: Cost) -> None:
         given = replace(given, models=("test_resnet",), batches=(1,), runs=1, memory_runs=1,
                         peers=("grad-cam/GradCAM", "grad-cam/ScoreCAM"),
                         output=Path(f"{given.output.parent}-debug", given.output.name))  # fmt: skip
-    single = len(given.models) == len(given.batches) == 1 and given.memory_runs
-    if given.out is not None and not single:
-        raise InvalidInputError(
-            "--out needs one model in --models, one size in --batches, and --memory-runs above 0."
-        )
     rows = []
     given.output.mkdir(parents=True, exist_ok=True)
     content = {**provenance(), "options": as_json(asdict(given)), "code": code_digest(),
@@ -321,8 +312,6 @@ def run_cost(given: Cost) -> None:
             rows.append(done[0] if done else _measure(given, name, batch))
             print(json.dumps(rows[-1]), flush=True)
             write_json(given.output / "cost.json", {**content, "rows": rows})
-    if given.out is not None:
-        write_json(given.out, card_figures(rows[0], given.runs))
     (given.output / "cost.md").write_text(cost_table(rows) + "\n", encoding="utf-8")
     draw_cost(rows, given.output / "cost.png")
     print(f"\n{cost_table(rows)}\n\nwritten to {given.output}")

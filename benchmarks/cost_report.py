@@ -1,11 +1,9 @@
-"""Show the figures of `benchmarks/cost.py`: a table, a plot, and the file of a model's card."""
+"""Show the figures of `benchmarks/cost.py`: a table and a plot."""
 
 from pathlib import Path
 from typing import Any, Dict, List
 
 from matplotlib.figure import Figure
-
-from se_zoo.provenance import provenance
 
 
 def cost_table(rows: List[Dict[str, Any]]) -> str:
@@ -50,20 +48,3 @@ def draw_cost(rows: List[Dict[str, Any]], file: Path) -> None:
     right.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
-
-
-def card_figures(row: Dict[str, Any], runs: int) -> Dict[str, Any]:
-    """Return the figures of one model in the format that hub_cards/template.md reads.
-
-    Args:
-        row: The figures of a model at a batch size, with memory.
-        runs: Number of timed turns.
-    """
-    plain = row["sides"]["plain"]
-    found = {"batch": row["batch"], "runs": runs, "model": row["model"],
-             "plain_ms": round(plain["ms"], 1), "plain_mb": round(plain["mb"])}  # fmt: skip
-    for method in ("gate", "contribution"):
-        figures = row["sides"][method]
-        found[f"{method}_time"] = round(figures["ratio"], 3)
-        found[f"{method}_memory"] = round(figures["mb"] / plain["mb"], 3)
-    return {**provenance(), **found}

@@ -10,8 +10,8 @@ r"""Measure how good the explanations are, beside the methods of other libraries
     ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 \
         -m benchmarks.maps faces                                   # the same figures
 
-Run time: faces 28 minutes on one core, about 14 on two; objects about half an hour on one; cost an
-hour. The same command continues a stopped run.
+Run time: faces 100 minutes on one core, objects about half an hour on one, cost an hour. The
+same command continues a stopped run.
 Results: benchmarks/results/README.md.
 
 faces: CelebA test images with attributes whose place is known, CelebA images with part masks, and

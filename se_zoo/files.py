@@ -41,6 +41,15 @@ def _shortened(name: str) -> str:
     return name
 
 
+def is_taken(out: Path) -> bool:
+    """Return whether a path is a file, or a folder that is not empty.
+
+    Args:
+        out: The path.
+    """
+    return out.exists() and (not out.is_dir() or any(out.iterdir()))
+
+
 def check_new_folder(out: Path) -> None:
     """Refuse a folder that :func:`new_folder` cannot write.
 
@@ -53,7 +62,7 @@ def check_new_folder(out: Path) -> None:
     """
     if out.name in ("", ".."):
         raise FileExistsError(f"{out} is a folder that cannot be replaced; name a new one.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_taken(out):
         raise FileExistsError(f"{out} exists already; remove it, or name another folder.")
     if not out.resolve().parent.is_dir():
         raise FileNotFoundError(f"{out.parent} is no folder; make it first.")
@@ -82,6 +91,32 @@ def new_folder(out: Path) -> Iterator[Path]:
         if out.exists():
             out.rmdir()
         temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Write a folder whole or not at all.
+
+    A process that is killed within the block leaves the temporary folder behind; the next call for
+    the same folder removes it.
+
+    Args:
+        path: The folder, in an existing one. An old folder of that name stays until the new one is
+            complete. A process that is killed between its removal and the renaming leaves neither.
+
+    Yields:
+        A temporary folder beside it to write to. At the end of the block it is renamed to ``path``;
+        after an error it is removed. Its name ends in ``.tmp``.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -2,10 +2,18 @@
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, Dict
 
 from .hub_api import DATE, Call, route
 from .hub_state import Refusal
+
+
+def writable(call: Call, slug: str) -> Dict[str, Any]:
+    """A collection for somebody who may write to it."""
+    found: Dict[str, Any] = get_collection(call, slug)
+    if not call.state.known(call.user).owns(slug):
+        raise Refusal(403, f"You don't have the rights to write to {slug}")
+    return found
 
 
 @route("POST", "/api/collections")
@@ -39,9 +47,7 @@ def get_collection(call: Call, repo: str) -> Any:
 @route("POST", "/api/collections/{repo}/items")
 def add_collection_item(call: Call, repo: str) -> Any:
     """Repositories must exist; papers are not looked up."""
-    found, asked = get_collection(call, repo), call.json()
-    if not call.state.known(call.user).owns(repo):
-        raise Refusal(403, f"You don't have the rights to write to {repo}")
+    found, asked = writable(call, repo), call.json()
     item, note = asked["item"], asked.get("note") or ""
     prefix = {"model": "", "dataset": "datasets/", "space": "spaces/"}.get(item["type"])
     if prefix is not None and prefix + item["id"] not in call.state.repos:
@@ -54,3 +60,24 @@ def add_collection_item(call: Call, repo: str) -> Any:
         {"_id": str(len(found["items"])), **item, "position": 0, "note": {"text": note}}
     )
     return found
+
+
+@route("PATCH", "/api/collections/{repo}")
+def update_collection(call: Call, repo: str) -> Any:
+    found, asked = writable(call, repo), call.json()
+    if len(asked.get("description", "")) > 150:
+        raise Refusal(400, "A description has at most 150 characters")
+    found.update(asked)
+    return {"success": True, "data": found}
+
+
+@route("PATCH", "/api/collections/{repo}/items/{item}")
+def update_collection_item(call: Call, repo: str, item: str) -> Any:
+    found, note = writable(call, repo)["items"], call.json()["note"]
+    if len(note) > 500:
+        raise Refusal(400, "A note has at most 500 characters")
+    entry = next((i for i in found if i["_id"] == item), None)
+    if entry is None:
+        raise Refusal(404, "This item is not in the collection")
+    entry["note"] = {"text": note}
+    return {"success": True}

@@ -1,5 +1,6 @@
 """Data sets of videos: which frames make a clip, what is left out, and what training sees."""
 
+import hashlib
 import os
 import shutil
 import sys
@@ -613,6 +614,26 @@ def test_windows_of_an_alignment(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_grid_recipe_needs_a_crop_to_measure_the_mouth() -> None:
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    from recipes.grid_clips import main, task_options
+
+    given = task_options("speaking")
+    with pytest.raises(InvalidInputError, match=r"--data\.crop None"):
+        main(replace(given, data=replace(given.data, crop=None)))
+
+
+def test_figures_name_their_weights(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    from recipes.grid_clips import exported_weights
+
+    assert exported_weights(tmp_path) == {}
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "model.safetensors").write_bytes(b"weights")
+    expected = hashlib.sha256(b"weights").hexdigest()
+    assert exported_weights(tmp_path) == {"weights_sha256": expected}
+
+
 @pytest.mark.slow
 @pytest.mark.data
 def test_grid_recipe_on_real_clips(data_dir: Path, tmp_path: Path) -> None:
@@ -632,3 +653,5 @@ def test_grid_recipe_on_real_clips(data_dir: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "speaking-2.json").read_text())
     assert found["samples"] == {"train": 64, "test": 64} and found["seeds"] == [0]
     assert set(found["mouth_energy"][0]) == {"contribution", "gate", "activation"}
+    weights = (tmp_path / "speaking-2-0" / "export" / "model.safetensors").read_bytes()
+    assert found["weights_sha256"] == hashlib.sha256(weights).hexdigest()

@@ -86,6 +86,13 @@ def test_command_line_page_has_help_and_default_of_an_option() -> None:
     assert "`--private`, `--no-private`\n: Make a new repository private.\n" in page
 
 
+def test_command_line_page_escapes_markup_outside_of_code() -> None:
+    assert site_pages._plain("a_b <c> `d_e <f>` *g* ``h`_i``") == (
+        r"a\_b \<c\> `d_e <f>` \*g\* ``h`_i``"
+    )
+    assert "`recipes/speaker.py --data.path <out>`" in site_pages.cli_page()
+
+
 @lru_cache
 def messages_of_the_code() -> str:
     """All texts of the package, a line for each; a value inside a text is a NUL."""

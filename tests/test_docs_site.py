@@ -85,6 +85,24 @@ def test_llms_txt_lists_every_page_with_its_source(site: Path) -> None:
     assert all(line.endswith((".", "?", "!")) for line in text.splitlines() if "](" in line)
 
 
+@pytest.mark.parametrize("earlier", [True, False])
+def test_an_earlier_build_is_removed_and_no_other_folder(
+    earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "html" / "old.html"
+
+    def sphinx(command: object, env: object) -> "subprocess.CompletedProcess[str]":
+        assert old.exists() != earlier
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(build_docs.subprocess, "run", sphinx)
+    old.parent.mkdir()
+    old.write_text("<p>no longer a page</p>")
+    if earlier:
+        (old.parent / ".buildinfo").touch()
+    build_docs.build(build_docs.Build(out=old.parent))
+
+
 def test_broken_links_and_foreign_scripts_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<h1 id="top">A</h1><a href="b.html#there">1</a><a href="#top">2</a>'

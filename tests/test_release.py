@@ -1,6 +1,7 @@
 """What is published beside the models: the endpoint's handler, cards, results, the collection."""
 
 import base64
+import copy
 import importlib.util
 import io
 import subprocess
@@ -17,6 +18,9 @@ from se_zoo import InvalidInputError, UnknownLabelError
 from se_zoo.inference.images import demo_photo
 from se_zoo.models.pretrained.manifest import hub_folder, manifest
 from tools import release_hub
+
+from .hub_server import HubServer, User
+from .hub_worker import HubWorker
 
 ROOT = Path(__file__).parents[1]
 MODEL = "resnet18_slim_celeba"
@@ -115,6 +119,33 @@ def test_cards_have_headers_that_the_hub_reads() -> None:
         header = folder.files["README.md"].read_text("utf-8").split("---\n")[1]
         assert yaml.safe_load(header)["license"] == "apache-2.0"
         assert all(file.is_file() for file in folder.files.values())
+
+
+def test_a_second_release_replaces_old_texts_and_deletes_files_that_are_gone(
+    tmp_path: Path,
+) -> None:
+    release = "from tools import release_hub\nanswer = list(release_hub.release())"
+    with HubServer({"token": User("you", ["se-zoo"])}) as hub:
+        for name in manifest():  # a collection takes existing repositories only
+            hub.add(f"se-zoo/{name}", {})
+        with HubWorker(hub.url, tmp_path, "token") as client:
+            client.python(release)
+            (made,) = hub.state.collections.values()
+            first = hub.snapshot(), copy.deepcopy(made)
+            assert ".gitattributes" in hub.files("datasets/se-zoo/results")
+            made["description"] = made["items"][0]["note"]["text"] = "old"
+            hub.add("datasets/se-zoo/results", {"gone.json": b"{}"})
+            assert hub.snapshot() != first[0]
+            client.python(release)
+        assert (hub.snapshot(), made) == first
+        assert not hub.unknown
+
+
+def test_another_organisation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models would go there, and the cards and the collection would name the zoo's own."""
+    monkeypatch.setenv("SE_ZOO_HUB_ORG", "my-team")
+    with pytest.raises(InvalidInputError, match="SE_ZOO_HUB_ORG is my-team"):
+        next(release_hub.release())
 
 
 @pytest.mark.slow

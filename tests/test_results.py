@@ -1,6 +1,8 @@
 """What docs/ shows of measured explanations is what the files of figures say."""
 
 import json
+from pathlib import Path
+from typing import Any, Dict, List
 
 import pytest
 
@@ -36,6 +38,62 @@ def test_cards_have_the_figures_of_their_models_maps(name: str) -> None:
     model = content["options"]["model"].removeprefix("se_zoo/")
     kept = json.loads((results.ROOT / "hub_cards" / model / "maps.json").read_text("utf-8"))
     assert kept == card_maps(content, results.TITLES)
+
+
+FACES = results.load("faces")
+
+
+def of_model(name: str) -> Dict[str, Any]:
+    """The options of a run with another model."""
+    return {"options": {**FACES["options"], "model": name}}
+
+
+def written_by_take(
+    content: Dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> List[Path]:
+    """Take a run of these figures; return the files that would be written."""
+    written: List[Path] = []
+    monkeypatch.setattr(results, "TAKEN", {})
+    for name in ("write_json", "write_text"):
+        monkeypatch.setattr(results, name, lambda file, content: written.append(file))
+    for name in ("_draw_parity", "report.draw_quality", "cost_report.draw_cost"):
+        monkeypatch.setattr(f"tools.write_results.{name}", lambda *args: None)
+    monkeypatch.setattr(results.Image.Image, "save", lambda *args: None)
+    (folder / "summary.json").write_text(json.dumps(content), "utf-8")
+    try:
+        results.main(results.Write(take=(folder,)))
+    except SystemExit as stop:
+        assert not written
+        raise stop
+    return written
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": None}, "holds no figures that are shown"),  # a training run's folder
+        (of_model("local-dir:runs/x/export"), "which the zoo does not have"),
+        (of_model("resnet50"), "which the zoo does not have"),
+        ({"commit": f"{FACES['commit']}-dirty"}, "uncommitted code"),
+        ({"margins": []}, "faces.json lacks what the model's card shows"),
+    ],
+)
+def test_runs_that_cannot_be_shown_are_refused_before_anything_is_written(
+    changes: Dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=message) as stop:
+        written_by_take({**FACES, **changes}, tmp_path, monkeypatch)
+    assert "\n" not in str(stop.value)
+
+
+def test_figures_of_another_model_get_its_name_and_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {**FACES, **of_model("se_zoo/resnet50_celeba")}
+    written = written_by_take(content, tmp_path, monkeypatch)
+    assert results.RESULTS / "faces_resnet50_celeba.json" in written
+    assert results.ROOT / "hub_cards" / "resnet50_celeba" / "maps.json" in written
+    assert results.load("faces_resnet50_celeba") == content
 
 
 def test_pictures_are_there() -> None:

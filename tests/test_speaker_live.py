@@ -87,7 +87,7 @@ def test_features_of_a_running_video_are_those_of_the_whole(model: Any, sizes: L
 @pytest.mark.parametrize("step", [640, 1, 333, 5000])
 def test_sound_in_pieces_has_the_windows_of_the_whole(step: int) -> None:
     wave = noise(0.5 if step == 1 else 3)
-    whole, live = mfcc(torch.from_numpy(wave.astype(np.float32))), LiveSound()
+    whole, live = mfcc(torch.from_numpy(wave.astype(np.float32))), LiveSound(2000)
     for n in range(0, len(wave), step):
         live.add(wave[n : n + step])
     known = len(whole) - 2  # the last ones reach beyond the end
@@ -97,7 +97,7 @@ def test_sound_in_pieces_has_the_windows_of_the_whole(step: int) -> None:
 
 
 def test_sound_that_is_gone_is_no_silence(model: Any) -> None:
-    live = LiveSound(kept=100)
+    live = LiveSound(100)
     live.add(noise(3))
     assert live.windows(200, 210).shape == (10, 13)
     with pytest.raises(IndexError, match="window 50 is gone"):
@@ -113,7 +113,7 @@ def test_with_all_frames_ahead_the_scores_are_those_of_the_clip(
     pictures, sound = film
     frames = run(model, film, lookahead=200, method=method)
     face = torch.from_numpy(np.stack([cut_face(p, BOX) for p in pictures]))[None]
-    live = LiveSound()
+    live = LiveSound(2000)
     live.add(sound)
     live.end()
     whole = model.explain(live.windows(0, 240)[None], face, method=method)
@@ -183,7 +183,7 @@ def test_a_running_video_has_the_frames_and_sound_of_the_file(fps: int, tmp_path
     assert abs(len(found) - len(expected)) <= 1
     # Ties between two frames may go either way.
     assert max(abs(a - b) for a, b in zip(found, expected, strict=False)) <= (fps == 50)
-    live = LiveSound()
+    live = LiveSound(2000)
     for _, sound in pairs:
         live.add(sound)
     whole = sound_features(path, "v", pictures.begins)

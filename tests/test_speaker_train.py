@@ -1,6 +1,7 @@
 """Training of speaker models: the loss, a run that is interrupted, what it leaves, its options."""
 
 import csv
+import hashlib
 import importlib
 import json
 import math
@@ -8,10 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 from unittest import mock
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -307,11 +310,80 @@ def test_recipe(folder: Path, tmp_path: Path, golden: Callable[[str, Any], Any])
         assert losses(output) == pytest.approx(known["losses"], rel=2e-3)
 
 
+# The recipe on the GRID corpus
+
+
+def grid_files(folder: Path) -> Tuple[Path, Path]:
+    """A folder of a video and its words, and photographs, all without content."""
+    videos, photos = folder / "videos", folder / "photos.parquet"
+    for name in ("video/s1_a.mpg", "align/s1_a.align"):
+        (videos / name).parent.mkdir(parents=True)
+        (videos / name).touch()
+    photos.touch()
+    return videos, photos
+
+
+@pytest.fixture
+def grid_tracks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of that name; recipes import each other without a package."""
+    monkeypatch.syspath_prepend(str(ROOT / "recipes"))
+    return importlib.import_module("grid_tracks")
+
+
+def test_tracks_of_something_else_are_refused(grid_tracks: Any, tmp_path: Path) -> None:
+    (videos, photos), out = grid_files(tmp_path), tmp_path / "tracks"
+    (out / "csv").mkdir(parents=True)
+    for split in grid_tracks.SPLITS:
+        (out / "csv" / f"{split}.csv").touch()
+    with pytest.raises(DataError, match=r"is not known .*made_of\.json.* delete the folder"):
+        grid_tracks.prepare(videos, out, photos)
+    made = out / "made_of.json"
+    made.write_text(json.dumps(grid_tracks.made_of(videos, photos)))
+    assert grid_tracks.prepare(videos, out, photos)
+    made.write_text(json.dumps({**grid_tracks.made_of(videos, photos), "kinds": ["muted"]}))
+    with pytest.raises(DataError, match=r"kinds differ .*Delete the folder"):
+        grid_tracks.prepare(videos, out, photos)
+    made.write_text(json.dumps(grid_tracks.made_of(videos, photos)))
+    (videos / "video" / "s1_b.mpg").touch()
+    photos.write_bytes(b"others")
+    with pytest.raises(DataError, match="files, photos differ"):
+        grid_tracks.prepare(videos, out, photos)
+
+
+def test_what_tracks_lack_is_said_before_faces_are_found(grid_tracks: Any, tmp_path: Path) -> None:
+    from tests.test_speaker_video import write_video
+
+    (videos, photos), out = grid_files(tmp_path), tmp_path / "tracks"
+    silent = write_video(tmp_path / "silent.mkv", 10, np.zeros(6400, np.int16))
+    silent.replace(videos / "video" / "s1_a.mpg")
+    with pytest.raises(DataError, match=r"s1_a\.mpg: its sound is silent"):
+        grid_tracks.prepare(videos, out, photos)
+    photos.unlink()
+    with pytest.raises(DataError, match=r"photos\.parquet: no such file"):
+        grid_tracks.prepare(videos, out, photos)
+    (videos / "align" / "s1_a.align").unlink()
+    with pytest.raises(DataError, match=r"has no \.align file"):
+        grid_tracks.prepare(videos, out, photos)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("grid_tracks")
+def test_dry_run_makes_no_tracks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, (videos, photos) = importlib.import_module("grid_speaker"), grid_files(tmp_path)
+    given, out = recipe.DEFAULT, tmp_path / "runs" / "tracks"
+    recipe.main(
+        replace(
+            given, videos=videos, photos=photos, data=TrackDataConfig(str(out)),
+            run=replace(given.run, dry_run=True, output=tmp_path / "runs" / "speaker"),
+        )
+    )  # fmt: skip
+    assert f"would make face tracks of 1 videos in {out}" in capsys.readouterr().out
+    assert not out.parent.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.data
-def test_recipe_on_real_faces(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recipe_on_real_faces(data_dir: Path, tmp_path: Path, grid_tracks: Any) -> None:
     """--debug, on a few of the clips: faces are found, truth is laid out, figures are reported."""
     pytest.importorskip("cv2", reason="finds faces: needs se_zoo[speaker]")
     videos = tmp_path / "videos"
@@ -339,11 +411,16 @@ def test_recipe_on_real_faces(
     assert not muted.wave(0, 10).any() and own.wave(0, 10).equal(other.wave(0, 10))
     assert (still.pictures(0, 9) == own.pictures(0, 1)).all()
     assert not (other.pictures(0, 9) == own.pictures(0, 9)).flatten(1).all(1).any()
-    monkeypatch.syspath_prepend(str(root / "recipes"))
+    output = tmp_path / "runs" / "grid_speaker-debug"
+    weights = (output / "seed-0" / "export" / "model.safetensors").read_bytes()
+    figures = json.loads((output / "figures.json").read_text())
+    assert figures["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    photos = data_dir / "imagenet_sample" / "train.parquet"
+    assert grid_tracks.prepare(videos, tmp_path / "tracks", photos)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="holds something else"):
-        importlib.import_module("grid_tracks").prepare(videos, tmp_path / "other", videos)
+        grid_tracks.prepare(videos, tmp_path / "other", videos)
     assert (tmp_path / "other" / "mine.txt").is_file()
 
 

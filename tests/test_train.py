@@ -194,7 +194,7 @@ def test_folder_with_something_else_is_left_alone(folder: Path, tmp_path: Path, 
 
 
 #: Files that a run writes under a temporary name, and a killed process leaves half-written.
-HALF_WRITTEN = ("summary.json.7.tmp", "best/model.safetensors.7.tmp", "features/train.npy.tmp")
+HALF_WRITTEN = ("summary.json.7.tmp", "best/model.safetensors.7.tmp", "features/train.npy.7.tmp")
 
 
 def test_next_start_removes_half_written_files_of_a_killed_run(

@@ -8,6 +8,7 @@ anything from another place. Links to other sites are not followed.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -101,6 +102,9 @@ def build(options: Build) -> None:
         SystemExit: If Sphinx warns or fails, or a link is broken.
     """
     out = options.out.resolve()
+    if (out / ".buildinfo").is_file():
+        # An earlier build: Sphinx would keep its removed pages, and links to them would seem good.
+        shutil.rmtree(out)
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
     if not options.notebooks:
         # Without a kernel, a cell has no language either.

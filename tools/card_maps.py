@@ -6,7 +6,6 @@ from typing import Any, Dict, List
 
 from benchmarks.map_margins import MEASURE
 from se_zoo.errors import InvalidInputError
-from se_zoo.files import write_json
 from se_zoo.models.pretrained.manifest import cards_folder, hub_folder
 
 #: Methods that a card shows beside the model's default: that which adds up to the logit, the
@@ -55,8 +54,6 @@ def card_maps(content: Dict[str, Any], titles: Dict[str, str]) -> Dict[str, Any]
     return {**made, "method": default, "sets": figures}
 
 
-def write_card_maps(content: Dict[str, Any], titles: Dict[str, str]) -> Path:
-    """Write maps.json beside the card of the model of a benchmark's results, and return it."""
-    file = cards_folder() / content["options"]["model"].removeprefix("se_zoo/") / "maps.json"
-    write_json(file, card_maps(content, titles))
-    return file
+def maps_file(content: Dict[str, Any]) -> Path:
+    """Return the file for these figures: maps.json beside the card of the results' model."""
+    return cards_folder() / content["options"]["model"].removeprefix("se_zoo/") / "maps.json"

@@ -159,9 +159,9 @@ def draw_speaker() -> None:
         tracks = find_tracks(pictures, HaarDetector())
         model = create_speaker_model(SPEAKER, pretrained=True)
         scored = score_tracks(model, pictures, tracks, sound_features(video, "portrait"), "gate")
-        scores = scored[0].scores
-        shown = [int(scores.argmax()), int(scores.argmin())]
-        # The portrait is small: it is enlarged first, so that boxes and numbers are readable.
+        first, scores = scored[0].track.first, scored[0].scores
+        # Scores are counted from the track's first frame, pictures from the video's.
+        shown = [first + int(scores.argmax()), first + int(scores.argmin())]
         frames = [np.asarray(draw_scores(p, n, scored)) for n, p in enumerate(pictures)]
     _save(draw_tiles([[Tile(frames[n], f"second {n / 25:.2f}") for n in shown]]), "speaker")
 

@@ -30,14 +30,14 @@ from se_zoo.provenance import provenance
 PHOTOS = 200
 
 
-def measure(name: str, data: Path) -> Dict[str, Any]:
+def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
     """Measure a model's offset and return the content of ``offset.json``.
 
     Args:
         name: Name of the model, such as ``resnet18_slim_celeba``.
         data: Folder of the sample data.
+        made: Where the figures come from, see :func:`~se_zoo.provenance.provenance`.
     """
-    made = provenance()
     faces = name.endswith("_celeba")
     file = data / ("celeba46k/valid.parquet" if faces else "imagenet_sample/train.parquet")
     photos, _ = read_images(file)
@@ -86,8 +86,9 @@ def main() -> None:
     root = os.environ.get("SE_ZOO_DATA")
     if not root or len(sys.argv) < 2:
         raise SystemExit("set SE_ZOO_DATA, and name models of the zoo")
+    made = provenance()  # before the first model: storing it changes the checkout
     for name in sys.argv[1:]:
-        found = measure(name, Path(root))
+        found = measure(name, Path(root), made)
         store(name, found)
         print(name, found["offset"], "on other images", found["other_images"]["offset"], flush=True)
 

@@ -19,7 +19,7 @@ import tempfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 import tyro
 
@@ -127,23 +127,30 @@ def install(wheel: Path, folder: Path, dependencies: bool) -> None:
 def publish(home: Path) -> None:
     """Publish models, cards, results and the collection on a Hub on loopback, twice.
 
+    In between, the Hub gets what an older release may have left: other texts, and a file more.
+
     Args:
         home: Empty folder for the client's cache.
 
     Raises:
-        RehearsalError: If something fails, differs from the files here, or changes the second time.
+        RehearsalError: If something fails, differs from the files here, or is not the same after
+            the second time.
     """
     from tests.hub_server import HubServer, User, client_environment
 
     with HubServer({"token": User("you", [HUB_ORG])}) as hub:
         env = client_environment(hub.url, home, "token", ROOT)
-        seen = []
+        seen: List[Tuple[Dict[str, Any], str]] = []
         for _ in range(2):
+            if seen:
+                (made,) = hub.state.collections.values()
+                made["description"] = made["items"][0]["note"]["text"] = "old"
+                hub.add(f"datasets/{HUB_ORG}/results", {"gone.json": b"{}"})
             print(run(sys.executable, "-m", "se_zoo.cli", "publish", "--zoo", env=env), end="")
             print(run(sys.executable, "-m", "tools.release_hub", env=env), end="")
             seen.append((hub.snapshot(), str(hub.state.collections)))
         if hub.unknown or seen[0] != seen[1]:
-            raise RehearsalError(f"The second time changed the Hub, or: {hub.unknown}")
+            raise RehearsalError(f"The Hub is not as after the first time, or: {hub.unknown}")
         for repo, files in expected().items():
             found = {k: v for k, v in hub.files(repo).items() if k != ".gitattributes"}
             if found != files:

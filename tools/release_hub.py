@@ -4,17 +4,20 @@
     se-zoo publish --zoo --record     # the models first
     python -m tools.release_hub
 
-The files are those of release/ and of benchmarks/results/. What is on the Hub already stays as it
-is, so an interrupted command can be given again. `python -m tools.rehearse_release` tries all of it
-on a Hub on loopback.
+The files are those of release/ and of benchmarks/results/. Afterwards the Hub has these files and
+texts only: others are replaced, and files that are gone here are deleted there. Items that
+collection.yaml no longer lists stay in the collection. An interrupted command can be given again.
+`python -m tools.rehearse_release` tries all of it on a Hub on loopback.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+from se_zoo.errors import InvalidInputError
 from se_zoo.hub.facts import read_facts
 from se_zoo.hub.read_run import declared_repo
 from se_zoo.hub.zoo_cards import FACTS
@@ -76,33 +79,56 @@ def release() -> Iterator[str]:
         A line for each repository, and one for the collection.
 
     Raises:
+        InvalidInputError: If ``SE_ZOO_HUB_ORG`` names another organisation.
         HfHubHTTPError: If the Hub refuses something.
     """
+    org = os.environ.get("SE_ZOO_HUB_ORG") or HUB_ORG
+    if org != HUB_ORG:
+        raise InvalidInputError(
+            f"SE_ZOO_HUB_ORG is {org}, but the files of release/ name {HUB_ORG}: unset it."
+        )
     api = HfApi()
     for folder in folders():
         sdk = "static" if folder.repo_type == "space" else None
         api.create_repo(folder.repo, repo_type=folder.repo_type, space_sdk=sdk, exist_ok=True)
         adds = [CommitOperationAdd(name, file) for name, file in folder.files.items()]
+        there = api.list_repo_files(folder.repo, repo_type=folder.repo_type)
+        gone = sorted(set(there) - {".gitattributes", *folder.files})
+        deletes = [CommitOperationDelete(name, is_folder=False) for name in gone]
         done = api.create_commit(
-            folder.repo, adds, commit_message="Publish with tools/release_hub.py",
+            folder.repo, [*adds, *deletes], commit_message="Publish with tools/release_hub.py",
             repo_type=folder.repo_type,
         )  # fmt: skip
         yield f"{folder.repo_type} {folder.repo}: {len(adds)} files, commit {done.oid}"
-    wanted = collection()
+    yield _release_collection(api, collection())
+
+
+def _release_collection(api: HfApi, wanted: Dict[str, Any]) -> str:
+    """Make the collection, or give an older one the texts of today; return a line about it."""
     made = api.create_collection(
         wanted["title"], namespace=HUB_ORG, description=wanted["description"], exists_ok=True
     )
+    if made.description != wanted["description"]:
+        api.update_collection_metadata(made.slug, description=wanted["description"])
+    present = {(item.item_type, item.item_id): item for item in made.items}
     for item in wanted["items"]:
-        api.add_collection_item(
-            made.slug, item["id"], item["type"], note=item["note"], exists_ok=True
-        )
-    yield f"collection {made.slug}: {len(wanted['items'])} items"
+        old = present.get((item["type"], item["id"]))
+        if old is None:
+            api.add_collection_item(
+                made.slug, item["id"], item["type"], note=item["note"], exists_ok=True
+            )
+        elif old.note != item["note"]:
+            api.update_collection_item(made.slug, old.item_object_id, note=item["note"])
+    return f"collection {made.slug}: {len(wanted['items'])} items"
 
 
 def main() -> None:
     """Publish, and print what was done."""
-    for line in release():
-        print(line, flush=True)
+    try:
+        for line in release():
+            print(line, flush=True)
+    except InvalidInputError as error:
+        raise SystemExit(f"release_hub: {error}") from None
 
 
 if __name__ == "__main__":

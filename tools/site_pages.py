@@ -142,8 +142,9 @@ def _entry(action: argparse.Action) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape what Markdown would read as markup in a help text."""
-    return re.sub(r"([<>*_|])", r"\\\1", text.strip())
+    """Escape what Markdown would read as markup in a help text, outside of code."""
+    found = re.compile(r"(`+).+?\1|[<>*_|]", re.DOTALL)
+    return found.sub(lambda match: match[0] if match[1] else rf"\{match[0]}", text.strip())
 
 
 def write_llms_txt(app: Any, error: Any) -> None:

@@ -23,6 +23,7 @@ import pytest
 import timm
 
 import se_zoo
+from se_zoo.files import replacing
 
 CACHE = Path.home() / ".cache" / "se_zoo" / "timm_suite"
 #: Prefixes of our architectures by timm's module of the same family.
@@ -52,7 +53,8 @@ def _suite_file(version: str = timm.__version__) -> Path:
             assert member is not None
             text = member.read()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text)
+    with replacing(path) as temporary:  # a file that is there is trusted
+        temporary.write_bytes(text)
     return path
 
 

@@ -15,6 +15,7 @@ import timm
 import tyro
 
 import se_zoo  # noqa: F401  (registers the models)
+from se_zoo.files import write_text
 from se_zoo.hub.size import size_facts
 from se_zoo.hub.zoo_cards import card_names, models_table, own_name
 from se_zoo.models.pretrained.manifest import cards_folder, manifest
@@ -50,10 +51,10 @@ def main(options: Write) -> None:
     if options.sizes:
         content = {**provenance(), "models": _sizes()}
         text = json.dumps(content, indent=1) + "\n"
-        (cards_folder() / "sizes.json").write_text(text, encoding="utf-8")
+        write_text(cards_folder() / "sizes.json", text)
     for own in sorted(manifest()):
         print("\n".join(package(own)), flush=True)
-    README.write_text(readme_text(), encoding="utf-8")
+    write_text(README, readme_text())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ shows of them is hub_cards/<model>/maps.json: package the model again where it c
 """
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +26,16 @@ from PIL import Image
 from benchmarks import cost_report, map_cases
 from benchmarks import map_report as report
 from benchmarks.map_margins import margin_table
+from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.methods import COMPETING_METHODS
 from se_zoo.explanations.quality.cases import METHODS, Cases
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
+from se_zoo.files import write_json, write_text
 from se_zoo.inference.images import demo_photo, load_photo
 from se_zoo.models.load_model import load_model
+from se_zoo.models.pretrained.manifest import manifest
 from se_zoo.train.repeat import shown
-from tools.card_maps import write_card_maps
+from tools.card_maps import card_maps, maps_file
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -43,6 +45,9 @@ DOCUMENTS = {"evidence.md": ("quality", "cost"), "train.md": ("parity",)}
 #: Files of the quality of maps: those that the text of the evidence is about, and other models'.
 PRESETS = ("faces", "objects")
 PARITY = RESULTS / "parity.json"
+#: Figures of --take by their names in benchmarks/results. They are stored after everything that is
+#: made of them: figures that cannot be shown would make every later call fail, too.
+TAKEN: Dict[str, Dict[str, Any]] = {}
 #: Crop of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
 #: Measures that the documents show.
@@ -106,31 +111,54 @@ class Write:
 
 def load(name: str) -> Dict[str, Any]:
     """Read a file of figures by its name."""
+    if name in TAKEN:
+        return TAKEN[name]
     content: Dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     return content
 
 
 def _take(folder: Path) -> None:
-    """Copy the figures of a benchmark run; exit if the run is not one that is shown."""
+    """Take the figures of a benchmark run; exit if the run is not one that is shown."""
     found = [folder / name for name in ("summary.json", "cost.json") if (folder / name).is_file()]
     if not found:
         sys.exit(
             f"{folder} has neither summary.json nor cost.json: give the folder of a finished run."
         )
     content = json.loads(found[0].read_text("utf-8"))
-    preset = content.get("preset", "cost")
-    if preset not in (*PRESETS, "cost"):
+    preset = "cost" if found[0].name == "cost.json" else content.get("preset")
+    if preset not in (*PRESETS, "cost") or "options" not in content:
         sys.exit(
-            f"{folder} is of the preset {preset}; only {', '.join((*PRESETS, 'cost'))} are shown."
+            f"{found[0]} holds no figures that are shown: give a run of python -m benchmarks.maps "
+            f"with the preset {', '.join(PRESETS)} or cost."
         )
     if content["options"]["debug"] or len(content["commit"] or "") != 40:
         sys.exit(
             f"{folder} is a --debug run or one of uncommitted code: run the benchmark again in a "
             "clean checkout, without --debug."
         )
-    model = content["options"].get("model", "").removeprefix("se_zoo/")
-    other = model and model != load(preset)["options"]["model"].removeprefix("se_zoo/")
-    shutil.copyfile(found[0], RESULTS / f"{preset}{f'_{model}' if other else ''}.json")
+    name = preset
+    if preset != "cost":
+        model = content["options"]["model"].removeprefix("se_zoo/")
+        if model not in manifest():
+            sys.exit(
+                f"{folder} is of the model {model}, which the zoo does not have: run the benchmark "
+                "again with --model se_zoo/<name>."
+            )
+        if model != load(preset)["options"]["model"].removeprefix("se_zoo/"):
+            name = f"{preset}_{model}"
+    TAKEN[name] = content
+
+
+def _card_maps() -> Dict[Path, Dict[str, Any]]:
+    """Return what the models' cards say of their maps, by file; exit if figures lack any of it."""
+    made = {}
+    for name in (*PRESETS, *_others()):
+        content = load(name)
+        try:
+            made[maps_file(content)] = card_maps(content, TITLES)
+        except (InvalidInputError, KeyError) as error:
+            sys.exit(f"{name}.json lacks what the model's card shows: {error}")
+    return made
 
 
 def _origin(content: Dict[str, Any]) -> str:
@@ -314,14 +342,17 @@ def _draw_portrait(file: Path) -> None:
 
 def _others() -> List[str]:
     """Return the names of the files of other models."""
-    return sorted(file.stem for name in PRESETS for file in RESULTS.glob(f"{name}_*.json"))
+    stored = {file.stem for name in PRESETS for file in RESULTS.glob(f"{name}_*.json")}
+    return sorted((stored | set(TAKEN)) - {*PRESETS, "cost"})
 
 
 def main(options: Write) -> None:
     """Copy new figures if asked, then write the plots and the documents."""
-    RESULTS.mkdir(exist_ok=True)
     for folder in options.take:
         _take(folder)
+    maps, texts = _card_maps(), {OVERVIEW: overview_text(), **document_texts()}
+    for name, taken in TAKEN.items():
+        write_json(RESULTS / f"{name}.json", taken)
     contents = [load(preset) for preset in PRESETS]
     rows = [row for content in contents for row in content["rows"]]
     methods = list(dict.fromkeys(m for content in contents for m in methods_of(content)))
@@ -332,11 +363,10 @@ def main(options: Write) -> None:
     _draw_parity(RESULTS / "parity.png")
     if options.portrait:
         _draw_portrait(RESULTS / "portrait.png")
-    for preset in (*PRESETS, *_others()):
-        write_card_maps(load(preset), TITLES)
-    OVERVIEW.write_text(overview_text(), encoding="utf-8")
-    for file, text in document_texts().items():
-        file.write_text(text, encoding="utf-8")
+    for file, content in maps.items():
+        write_json(file, content)
+    for file, text in texts.items():
+        write_text(file, text)
 
 
 if __name__ == "__main__":

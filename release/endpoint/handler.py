@@ -9,11 +9,11 @@ from typing import Any, Dict, List, Union
 
 import torch
 from PIL import Image
-from timm.data import resolve_data_config
 
 import se_zoo
 from se_zoo import InvalidInputError
 from se_zoo.data.images import read_rgb, upright_rgb
+from se_zoo.models.input_size import data_config
 from se_zoo.transform import evaluation_transform
 
 DEFAULT_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
@@ -34,7 +34,7 @@ class EndpointHandler:
         self.model = se_zoo.create_model(name, pretrained=True).eval().to(self.device)
         if self.model.takes_clips:
             raise InvalidInputError(f"{name} takes clips; this handler serves image models only.")
-        self.transform = evaluation_transform(resolve_data_config(model=self.model))
+        self.transform = evaluation_transform(data_config(self.model))
 
     def __call__(self, data: Dict[str, Any]) -> Dict[str, Any]:
         """Return labels and maps.

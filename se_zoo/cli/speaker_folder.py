@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from ..data.video.index import is_video
 from ..errors import DataError, InvalidInputError, SEZooError
-from ..files import read_json, replacing, write_json
+from ..files import is_taken, read_json, replacing, write_json
 from ..text import printable
 from .speaker_video import face_finder, score_video
 
@@ -105,7 +105,7 @@ def _check_options(args: "Speaker", out: Path) -> None:
                 f"{out} holds rows that were made with {was}; name another --out."
             )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_taken(out):
         raise InvalidInputError(f"--out {out} must be a new or empty folder, or one of such a run.")
     out.mkdir(parents=True, exist_ok=True)
     write_json(file, {"folder": folder, **options})

@@ -81,7 +81,7 @@ def face_finder(args: "Speaker") -> "Finder":
         return from_table
     detector = open_detector(args.face_model)
     keep = face_filter(args)
-    return lambda pictures, seen: find_tracks(pictures, detector, args.every, None, seen, keep)
+    return lambda pictures, seen: find_tracks(pictures, detector, args.every, seen, keep)
 
 
 class _stage:

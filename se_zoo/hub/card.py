@@ -44,8 +44,8 @@ class Subject:
         facts: What people state.
         sources: Content of the files of figures, by name; each is ``<name>.json`` beside the card.
             The template uses ``training`` and ``control`` (a recipe's summary, with and without
-            the block), ``test`` (see :mod:`.figures`), ``parity``, ``maps`` and ``speed``. Texts
-            may quote any file.
+            the block), ``test`` (see :mod:`.figures`), ``parity`` and ``maps``. Texts may quote any
+            file.
         size: Result of :func:`se_zoo.hub.size.size_facts`; None where it was not counted.
         status: ``published``; for weights of others, ``timm`` or ``torchvision``.
         load_name: Name of the model for ``timm.create_model``.

@@ -151,7 +151,7 @@ def read_raw(file: Path, seen: Tuple[Path, ...] = ()) -> Any:
 
     Args:
         file: The file.
-        seen: Files that name this one.
+        seen: Files that name this one, the first one first.
 
     Returns:
         What the YAML holds; for facts a mapping.
@@ -159,7 +159,26 @@ def read_raw(file: Path, seen: Tuple[Path, ...] = ()) -> Any:
     Raises:
         InvalidInputError: If it cannot be read.
     """
-    return _read_raw(file, ())
+    try:
+        content = yaml.load(read_regular(file, _MAX_BYTES).decode("utf-8"), _Loader)
+    # yaml raises ValueError for dates such as 2001-99-99.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InvalidInputError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    if isinstance(content, dict) and "like" in content:
+        other = file.parent / str(content.pop("like"))
+        above = file.resolve().parent.parent
+        if not other.resolve().is_relative_to(above) or other.suffix not in (".yaml", ".yml"):
+            raise InvalidInputError(
+                f"{file}: like: {other.name} must be a .yaml file in this folder or beside it."
+            )
+        again = other.resolve() in (*seen, file.resolve())
+        base = {} if again else read_raw(other, (*seen, file.resolve()))
+        if not isinstance(base, dict) or not base:
+            raise InvalidInputError(
+                f"{file}: like: {other.name} holds no facts; name another file of facts."
+            )
+        content = {**base, **content}
+    return content
 
 
 class _Loader(yaml.SafeLoader):
@@ -180,30 +199,6 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
-
-
-def _read_raw(file: Path, before: Tuple[Path, ...]) -> Any:
-    """Read a file of facts as :func:`read_raw` does; ``before`` are those that led to it."""
-    try:
-        content = yaml.load(read_regular(file, _MAX_BYTES).decode("utf-8"), _Loader)
-    # yaml raises ValueError for dates such as 2001-99-99.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InvalidInputError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    if isinstance(content, dict) and "like" in content:
-        other = file.parent / str(content.pop("like"))
-        above = file.resolve().parent.parent
-        if not other.resolve().is_relative_to(above) or other.suffix not in (".yaml", ".yml"):
-            raise InvalidInputError(
-                f"{file}: like: {other.name} must be a .yaml file in this folder or beside it."
-            )
-        again = other.resolve() in (*before, file.resolve())
-        base = {} if again else _read_raw(other, (*before, file.resolve()))
-        if not isinstance(base, dict) or not base:
-            raise InvalidInputError(
-                f"{file}: like: {other.name} holds no facts; name another file of facts."
-            )
-        content = {**base, **content}
-    return content
 
 
 def _build(cls: Any, content: Any, place: str) -> Any:

@@ -107,18 +107,15 @@ def per_label_table(figures: Mapping[str, Any]) -> str:
     Args:
         figures: The summary's figures of one split.
     """
-    old = {"attribute_accuracy": "label_accuracy",
-           "attribute_balanced_accuracy": "label_balanced_accuracy"}  # fmt: skip
-    known = {old.get(k, k): v for k, v in figures.items()}
     columns = [
-        c for c in ("label_accuracy", "label_balanced_accuracy", "label_recall") if c in known
+        c for c in ("label_accuracy", "label_balanced_accuracy", "label_recall") if c in figures
     ]
-    if not columns or len(known[columns[0]]) > _LISTED:
+    if not columns or len(figures[columns[0]]) > _LISTED:
         return ""
     titles = [title_of(c.removeprefix("label_")) for c in columns]
     lines = [f"| label | {' | '.join(titles)} |", "|---|" + "---|" * len(columns)]
-    for label in known[columns[0]]:
-        values = (known[c].get(label) for c in columns)
+    for label in figures[columns[0]]:
+        values = (figures[c].get(label) for c in columns)
         cells = ("no case" if v is None else percent(v) for v in values)
         lines.append(f"| {escape_markdown(label)} | {' | '.join(cells)} |")
     return "\n".join(lines)

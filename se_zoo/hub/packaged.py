@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ..errors import InvalidInputError
-from ..models.pretrained.fetch import HUB_ORG
+from ..models.pretrained.fetch import HUB_ORG, declared_repo
 from ..models.pretrained.manifest import cards_folder, hub_folder, manifest, sha256_of
-from .read_run import Run, declared_repo, make_run, read_export
+from .read_run import Run, make_run, read_export
 from .stage import Staged
 
 

@@ -6,11 +6,12 @@ from typing import Iterator, Optional
 from huggingface_hub import HfApi
 
 from ..errors import SEZooError
+from ..models.pretrained.fetch import declared_repo
 from ..models.pretrained.manifest import manifest
 from .packaged import packaged
 from .publish import Publication, publish
 from .publish_errors import naming_the_step
-from .read_run import check_repo, declared_repo
+from .read_run import check_repo
 from .record import check_record, record
 from .remote import Changes, Remote
 from .stage import Staged, load_name

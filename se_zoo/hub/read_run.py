@@ -1,6 +1,5 @@
 """Read and check what is to be published: a finished run, or a saved model."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -12,7 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..errors import InvalidInputError, UnknownModelError
 from ..models.load_model import load_any
 from ..models.pretrained.config_check import read_config
-from ..models.pretrained.fetch import HUB_ORG, WEIGHTS_NAME
+from ..models.pretrained.fetch import WEIGHTS_NAME, declared_repo
 from ..models.pretrained.manifest import cards_folder, manifest, sha256_of
 from .card import test_split
 from .facts import TODO, Facts, read_facts, read_raw
@@ -134,11 +133,6 @@ def check_repo(repo: str) -> None:
         raise InvalidInputError(
             f"{repo!r} is no repository; write <user or organisation>/<name>: {error}"
         ) from None
-
-
-def declared_repo(own: str) -> str:
-    """Return the repository of one of the zoo's own models."""
-    return f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{own}"
 
 
 def own_of_repo(repo: str) -> Optional[str]:

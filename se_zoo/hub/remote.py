@@ -1,6 +1,5 @@
 """Read a repository on the Hub, change it, and undo the changes of a failed publication."""
 
-import hashlib
 import re
 import secrets
 import tempfile
@@ -17,6 +16,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash
 
 from ..files import read_json
 from ..models.pretrained.errors import CONNECTION_ERROR
@@ -27,15 +27,6 @@ from .stage import MANIFEST, Staged
 _BRANCH = "se-zoo-publish"
 _TITLE = "Publish with se-zoo"
 _VERSION = re.compile(r"v(\d+)")
-
-
-def _blob_id(file: Path) -> str:
-    """Return the SHA-1 of a file's git blob."""
-    digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size)
-    with file.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class Remote:
@@ -302,7 +293,7 @@ def _same(remote: Remote, staged: Staged, name: str) -> bool:
     published = remote.files.get(name)
     if published is None or _is_sha256(published):
         return published == staged.sha256[name]
-    return published == _blob_id(staged.folder / name)
+    return published == git_hash((staged.folder / name).read_bytes())
 
 
 def foreign_files(remote: Remote, changes: Changes) -> List[str]:

@@ -1,7 +1,6 @@
 """Make the folder that is published: weights, config, card, figures, pictures, and a manifest."""
 
 import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping
 
 from ..errors import InvalidInputError
-from ..files import write_json
+from ..files import replace_folder, write_json
 from ..models.names import PREFIX
 from ..models.pretrained.fetch import WEIGHTS_NAME
 from ..models.pretrained.manifest import sha256_of
@@ -117,17 +116,13 @@ def write_upload(run: Run) -> Path:
         InvalidInputError: If it cannot be written.
         PublishError: If the card cannot be rendered.
     """
-    final, temporary = run.folder / _UPLOAD, run.folder / f"{_UPLOAD}.tmp"
+    final = run.folder / _UPLOAD
     with stage(run) as staged:
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            for file in staged.folder.iterdir():
-                shutil.copyfile(file, temporary / file.name)
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(temporary, final)
+            with replace_folder(final) as made:
+                for file in staged.folder.iterdir():
+                    shutil.copyfile(file, made / file.name)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise InvalidInputError(f"{final} cannot be written: {error}") from error
     return final
 

@@ -147,15 +147,27 @@ def _attempt(name: str, twin: nn.Module, method: str, argument: Features) -> Fea
         ) from error
 
 
+def list_layout(model: nn.Module) -> Optional[Layout]:
+    """Return the layout of the last entry of a model's list of features.
+
+    Args:
+        model: A timm model.
+
+    Returns:
+        The layout; None if the model is of no class that is known to return a list.
+    """
+    names = [cls.__name__ for cls in type(model).__mro__ if cls.__name__ in _LIST_LAYOUTS]
+    return _LIST_LAYOUTS[names[0]] if names else None
+
+
 def _layout_of(
     name: str, model: nn.Module, features: Features, image_size: Tuple[int, int]
 ) -> Tuple[Layout, int]:
     """Return the layout and number of channels of features of one image."""
     if not isinstance(features, torch.Tensor):
-        for cls in type(model).__mro__:
-            if cls.__name__ in _LIST_LAYOUTS:
-                layout = _LIST_LAYOUTS[cls.__name__]
-                return layout, layout.channels(features)
+        layout = list_layout(model)
+        if layout is not None:
+            return layout, layout.channels(features)
         raise UnsupportedBackboneError(
             f"{name} cannot be squeezed: its features are a {type(features).__name__} without one "
             "last feature map."

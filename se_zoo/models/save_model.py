@@ -67,7 +67,7 @@ def save(
     _check_place(final, overwrite)
     args = model_args_of(model)
     names = check_labels(model, labels)
-    weights = _weights(model, dtype)
+    weights = _stored_state(model, dtype)
     # The folder may be a mount point, or a link to another disk.
     final = final.resolve()
     with tempfile.TemporaryDirectory(dir=nearest(final)) as temporary:
@@ -188,23 +188,8 @@ def check_labels(model: Any, labels: Optional[Sequence[str]]) -> Optional[List[s
     return names
 
 
-def _weights(model: nn.Module, dtype: Optional[torch.dtype]) -> Dict[str, torch.Tensor]:
-    """Return the state dict on the CPU, in the precision to be stored."""
-    if dtype is not None and not dtype.is_floating_point:
-        raise InvalidInputError(f"dtype={dtype} cannot hold weights; give a floating-point type.")
-    found = {}
-    for name, tensor in model.state_dict().items():
-        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-        # A copy: safetensors refuses tensors that share memory or are channels_last.
-        kept = torch.empty(tensor.shape, dtype=wanted).copy_(tensor)
-        if kept.is_floating_point() and not torch.isfinite(kept).all():
-            raise InvalidInputError(f"{name} holds NaN or infinite values as {wanted}.")
-        found[name] = kept
-    return found
-
-
 def fp16_state(model: nn.Module) -> Dict[str, torch.Tensor]:
-    """Return the state dict on the CPU, with floating-point tensors as fp16.
+    """Return the state dict of a trained model on the CPU, with floating-point tensors as fp16.
 
     Args:
         model: The model.
@@ -215,16 +200,27 @@ def fp16_state(model: nn.Module) -> Dict[str, torch.Tensor]:
     Raises:
         InvalidInputError: If a weight exceeds the range of fp16.
     """
-    state = {}
+    return _stored_state(model, torch.float16, "; lower --optim.lr")
+
+
+def _stored_state(
+    model: nn.Module, dtype: Optional[torch.dtype], fix: str = ""
+) -> Dict[str, torch.Tensor]:
+    """Return the state dict on the CPU, in the precision to be stored; see :func:`save`."""
+    if dtype is not None and not dtype.is_floating_point:
+        raise InvalidInputError(f"dtype={dtype} cannot hold weights; give a floating-point type.")
+    found = {}
     for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu().contiguous()  # safetensors refuses channels_last
-        state[name] = tensor.half() if tensor.is_floating_point() else tensor
-        if not torch.isfinite(state[name]).all():
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        # A copy: safetensors refuses tensors that share memory or are channels_last.
+        kept = torch.empty(tensor.shape, dtype=wanted).copy_(tensor)
+        if kept.is_floating_point() and not torch.isfinite(kept).all():
             raise InvalidInputError(
-                f"{name} does not fit into fp16 (largest {tensor.abs().max():.3g}); lower "
-                "--optim.lr."
+                f"{name} holds NaN or infinite values as {wanted} (largest "
+                f"{tensor.float().abs().max():.3g}){fix}."
             )
-    return state
+        found[name] = kept
+    return found
 
 
 def _check_loads_again(model: Any, folder: Path, final: Path) -> None:

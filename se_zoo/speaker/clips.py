@@ -10,8 +10,8 @@ import torch
 
 from ..data.faces.crops import cut_face
 from ..data.faces.detect import FaceDetector, open_detector
-from ..data.faces.mfcc import WINDOWS, mfcc
-from ..data.faces.sound import WINDOW, sound_features
+from ..data.faces.mfcc import WINDOWS
+from ..data.faces.sound import sound_features, with_silence
 from ..errors import DataError
 from .face_filter import FaceFilter, Track
 from .tracker import find_tracks
@@ -82,6 +82,4 @@ def load_speakers(
 def sound_of(sound: torch.Tensor, first: int, frames: int) -> torch.Tensor:
     """Return the MFCCs of some frames, (4 frames, 13); silence after the end of the sound."""
     part = sound[WINDOWS * first : WINDOWS * (first + frames)]
-    lacking = WINDOWS * frames - len(part)
-    silence = mfcc(torch.zeros(WINDOW)).expand(lacking, -1)
-    return torch.cat([part, silence]) if lacking else part
+    return with_silence(part, WINDOWS * frames)

@@ -3,13 +3,8 @@
 import numpy as np
 import torch
 
-from ..data.faces.mfcc import RATE, mfcc
-from ..data.faces.sound import WINDOW
-
-#: Samples from one window to the next.
-_STEP = RATE // 100
-#: Windows that are kept by default: twenty seconds.
-_KEPT = 2000
+from ..data.faces.mfcc import mfcc
+from ..data.faces.sound import STEP, WINDOW, with_silence
 
 
 class LiveSound:
@@ -19,7 +14,7 @@ class LiveSound:
         kept: How many windows are kept.
     """
 
-    def __init__(self, kept: int = _KEPT) -> None:
+    def __init__(self, kept: int) -> None:
         self._kept = kept
         self._wave = np.zeros(0, np.int16)  # from the sample before the window `_known` on
         self._begin = 0  # place of its first sample
@@ -29,16 +24,16 @@ class LiveSound:
     def add(self, samples: np.ndarray) -> None:
         """Add the next samples, int16 (N,) at 16 kHz."""
         self._wave = np.concatenate([self._wave, samples])
-        known = max(0, (self._begin + len(self._wave) - WINDOW) // _STEP + 1)
+        known = max(0, (self._begin + len(self._wave) - WINDOW) // STEP + 1)
         if known <= self._known:
             return
-        start = _STEP * self._known - self._begin
-        end = _STEP * (known - 1) + WINDOW - self._begin
+        start = STEP * self._known - self._begin
+        end = STEP * (known - 1) + WINDOW - self._begin
         signal = torch.from_numpy(self._wave[:end].astype(np.float32))
         made = mfcc(signal[start:], before=float(signal[start - 1]) if start else None)
         self._windows = torch.cat([self._windows, made])[-self._kept :]
         self._known, self._first = known, known - len(self._windows)
-        gone = _STEP * known - 1 - self._begin
+        gone = STEP * known - 1 - self._begin
         self._wave, self._begin = self._wave[gone:], self._begin + gone
 
     def end(self) -> None:
@@ -58,6 +53,4 @@ class LiveSound:
         if first < self._first:
             raise IndexError(f"window {first} is gone; the first one is {self._first}.")
         part = self._windows[first - self._first : max(0, after - self._first)]
-        lacking = after - first - len(part)
-        silence = mfcc(torch.zeros(WINDOW)).expand(lacking, -1)
-        return torch.cat([part, silence]) if lacking else part
+        return with_silence(part, after - first)

@@ -9,6 +9,9 @@ from ..data.faces.detect import Box, Face, FaceDetector, find_faces, overlap
 from ..data.faces.find import square_of
 from .face_filter import FaceFilter, Track
 
+#: Least intersection over union of a detection and the last box of the track that it belongs to.
+_LEAST_OVERLAP = 0.5
+
 
 class Seen(NamedTuple):
     """A face in a frame of a track that has not ended yet.
@@ -57,22 +60,17 @@ class Tracker:
     interpolated, and a running median smooths all boxes, because detections jitter.
 
     Args:
-        least_overlap: Least intersection over union of a detection and the track's last box.
         gap: Frames without a detection after which a track ends.
         shortest: Frames of the shortest track that is kept.
         smooth: Width of the median, in frames.
     """
 
-    least_overlap: float
     gap: int
     shortest: int
     smooth: int
 
-    def __init__(
-        self, least_overlap: float = 0.5, gap: int = 10, shortest: int = 10, smooth: int = 13
-    ):
-        self.least_overlap, self.gap = least_overlap, gap
-        self.shortest, self.smooth = shortest, smooth
+    def __init__(self, gap: int = 10, shortest: int = 10, smooth: int = 13):
+        self.gap, self.shortest, self.smooth = gap, shortest, smooth
         self._open: List[_Open] = []
         self._begun = 0
 
@@ -100,7 +98,7 @@ class Tracker:
             track.looks += 1
         taken, used = set(), set()
         for share, n, m in sorted(pairs, reverse=True):
-            if share < self.least_overlap or n in used or m in taken:
+            if share < _LEAST_OVERLAP or n in used or m in taken:
                 continue
             used.add(n)
             taken.add(m)
@@ -184,7 +182,6 @@ def find_tracks(
     pictures: Iterable[np.ndarray],
     detector: FaceDetector,
     every: int = 3,
-    tracker: Optional[Tracker] = None,
     seen: Callable[[], Any] = lambda: None,
     keep: Optional[FaceFilter] = None,
 ) -> List[Track]:
@@ -194,15 +191,13 @@ def find_tracks(
         pictures: Frames, (H, W, 3) uint8, at 25 per second.
         detector: Finds the faces in a picture.
         every: Detect faces in every so many frames.
-        tracker: Joins detections to tracks; by default a :class:`Tracker` that leaves short tracks
-            to ``keep``.
         seen: Called after every frame.
         keep: Which tracks are faces; by default a :class:`FaceFilter`.
 
     Returns:
         Tracks, sorted by their first frame.
     """
-    tracker, cuts = tracker or Tracker(gap=10 + every, shortest=1), Cuts()
+    tracker, cuts = Tracker(gap=10 + every, shortest=1), Cuts()  # `keep` drops short tracks
     tracks: List[Track] = []
     frame, side = -1, 0
     for frame, picture in enumerate(pictures):

@@ -1,8 +1,6 @@
 """The result of a run: an export that timm loads, the summary, and pictures."""
 
 import csv
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Union
@@ -12,7 +10,7 @@ from safetensors.torch import save
 from torch import nn
 
 from ..data import ImageStream, Table
-from ..files import write_json
+from ..files import replace_folder, write_json
 from ..models.save_model import fp16_state, write_export
 from ..provenance import command_words
 from .config import AnyConfig
@@ -88,16 +86,12 @@ class Export:
             model: The model, after :meth:`round`.
             model_args: Arguments of its architecture, for config.json.
         """
-        temporary, final = self.folder.path / "export.tmp", self.folder.path / "export"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        if self.config.model.se:
-            write_export(model, temporary, model_args, self.weights)
-        else:
-            weights = save(self.weights, metadata={"format": "pt"})
-            (temporary / "model.safetensors").write_bytes(weights)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
+        with replace_folder(self.folder.path / "export") as made:
+            if self.config.model.se:
+                write_export(model, made, model_args, self.weights)
+            else:
+                weights = save(self.weights, metadata={"format": "pt"})
+                (made / "model.safetensors").write_bytes(weights)
 
 
 def _write_table(path: Path, rows: List[Dict[str, Any]]) -> None:

@@ -6,7 +6,6 @@ trained on these. It is the cheap way to make an existing model explain itself.
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Set, Tuple
@@ -21,11 +20,13 @@ from tqdm import tqdm
 from ..data import ImageTable, Table
 from ..data.tables.parallel_check import without_broken
 from ..errors import InvalidInputError
-from ..files import write_json
+from ..files import replacing, write_json
 from ..models.save_model import fp16_state
 from . import loader
+from .batch_norm import freeze_norms
 from .classifier_l1 import check_l1, classifier_l1
 from .classify import ClassifierTrainer, ClipTrainer
+from .model import classifier_prefixes, freeze_backbone
 from .options import plain
 from .preflight import AnyTable
 
@@ -43,9 +44,7 @@ class _HeadOnly(nn.Module):
     def __init__(self, model: nn.Module, l1: bool = False):
         super().__init__()
         self.model, self.l1 = model, l1
-        model.requires_grad_(False)
-        for part in (model.se, model.get_classifier()):  # type: ignore[operator]
-            part.requires_grad_(True)
+        freeze_backbone(model)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of the backbone's features."""
@@ -59,9 +58,7 @@ class _HeadOnly(nn.Module):
     def train(self, mode: bool = True) -> "_HeadOnly":
         """Set the training mode, as in torch, but keep the statistics of the BatchNorms."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        freeze_norms(self)
         return self
 
 
@@ -178,7 +175,12 @@ class HeadTrainer(ClassifierTrainer):
             return
         file.parent.mkdir(exist_ok=True)
         note.unlink(missing_ok=True)
-        temporary = file.with_name(file.name + ".tmp")
+        with replacing(file) as temporary:
+            self._write_features(split, temporary)
+        write_json(note, made_from)  # last, because the file is only trusted with it
+
+    def _write_features(self, split: str, file: Path) -> None:
+        """Write the features of a split as fp16, in numpy's format."""
         images = loader.Plain(self._table(split), self.transforms[1], 0, 1)  # each is read once
         batches = DataLoader(
             images, batch_size=self.plan.batch_size, num_workers=self.config.run.workers
@@ -197,18 +199,16 @@ class HeadTrainer(ClassifierTrainer):
                 )
             if stored is None:
                 shape = (len(images), *features.shape[1:])
-                stored = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+                stored = np.lib.format.open_memmap(file, "w+", np.float16, shape)
             stored[done : done + len(features)] = features
             done += len(features)
         stored.flush()
-        os.replace(temporary, file)
-        write_json(note, made_from)  # last, because the file is only trusted with it
 
     def _made_from(self, split: str) -> Dict[str, Any]:
         """Return everything that the features depend on."""
         digest = hashlib.sha256()
         model = self.unwrap(self.raw_model)
-        head = ("se.", *(f"{n}." for n, m in model.named_modules() if m is model.get_classifier()))  # type: ignore[operator]
+        head = ("se.", *classifier_prefixes(model))
         for name, tensor in model.state_dict().items():
             if not name.startswith(head):
                 digest.update(name.encode())

@@ -2,7 +2,7 @@
 
 import ast
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import timm
 from safetensors import SafetensorError
@@ -152,6 +152,16 @@ def freeze_backbone(model: nn.Module) -> None:
         part.requires_grad_(True)  # type: ignore[union-attr]
 
 
+def classifier_prefixes(model: nn.Module) -> Tuple[str, ...]:
+    """Return what the names of the classifier's tensors begin with.
+
+    Args:
+        model: The model of the run.
+    """
+    classifier = model.get_classifier()  # type: ignore[operator]
+    return tuple(f"{name}." for name, module in model.named_modules() if module is classifier)
+
+
 def load_init(model: nn.Module, path: Path) -> str:
     """Load weights to start from; a classifier for other labels keeps its random weights.
 
@@ -173,11 +183,7 @@ def load_init(model: nn.Module, path: Path) -> str:
         raise WeightsNotFoundError(f"--run.init {file} cannot be read: {error}") from error
     own = model.state_dict()
     check_dtypes(state, own, f"--run.init {file}")
-    classifier = tuple(
-        f"{name}."
-        for name, module in model.named_modules()
-        if module is model.get_classifier()  # type: ignore[operator]
-    )
+    classifier = classifier_prefixes(model)
     skipped = [k for k in state if k in own and own[k].shape != state[k].shape]
     if any(not k.startswith(classifier) for k in skipped):
         raise WeightsNotFoundError(f"--run.init {file} has other shapes: {_summary(skipped)}.")

@@ -20,6 +20,9 @@ _EYES_PER_SIDE = 0.385
 
 #: Width of the smallest face that is looked for, as a share of the picture's shorter side.
 _SMALLEST = 1 / 12
+#: Overlapping detections of a Haar cascade that make a face. A lower number finds more faces and
+#: gives more false detections.
+_NEIGHBOURS = 5
 
 
 #: x, y in pixels.
@@ -101,8 +104,6 @@ class HaarDetector:
     below version 5. They are fast and need no download; they find no eyes.
 
     Args:
-        neighbours: How many overlapping detections make a face. A lower number finds more faces
-            and gives more false detections.
         profile: Whether to look for faces in profile where no frontal one is found.
         confirm: Whether to look at every box again with another cascade. Faces then have a score:
             1 if it finds a face there, too, otherwise 0. Many true faces are missed by one of both,
@@ -112,16 +113,14 @@ class HaarDetector:
         InvalidInputError: If OpenCV is not installed, or has no Haar cascades.
     """
 
-    neighbours: int
-
-    def __init__(self, neighbours: int = 5, profile: bool = False, confirm: bool = False):
+    def __init__(self, profile: bool = False, confirm: bool = False):
         cv = _opencv()
         if not hasattr(cv, "CascadeClassifier"):
             raise InvalidInputError(
                 f"OpenCV {cv.__version__} has no Haar cascades, which find faces: give YuNet's "
                 'ONNX file as the detector, or pip install "opencv-python-headless<5".'
             )
-        self._cv, self.neighbours = cv, neighbours
+        self._cv = cv
         names = ["frontalface_default", *(["profileface"] if profile else [])]
         self._cascades = [self._cascade(name) for name in names]
         self._second: Any = self._cascade("frontalface_alt2") if confirm else None
@@ -164,7 +163,7 @@ class HaarDetector:
     def _boxes(self, cascade: Any, grey: np.ndarray) -> List[Box]:
         side = max(20, round(min(grey.shape) * _SMALLEST))
         with self._lock:
-            found = cascade.detectMultiScale(grey, 1.1, self.neighbours, minSize=(side, side))
+            found = cascade.detectMultiScale(grey, 1.1, _NEIGHBOURS, minSize=(side, side))
         return [(float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in found]
 
 

@@ -11,7 +11,7 @@ from ..video.index import Source, open_container, pyav
 from .mfcc import RATE, mfcc
 
 #: Step between two windows and length of a window, in samples, at 25 frames per second.
-_STEP, WINDOW = RATE // 100, RATE // 40
+STEP, WINDOW = RATE // 100, RATE // 40
 #: Windows that are computed at a time: ten seconds of sound.
 _BLOCK = 1000
 
@@ -138,6 +138,17 @@ def sound_features(source: Source, name: str, begins: float = 0.0, audio: int = 
     if not blocks:
         raise DataError(f"the sound of {name} is empty.")
     return torch.cat(blocks)
+
+
+def with_silence(windows: torch.Tensor, count: int) -> torch.Tensor:
+    """Return MFCCs with windows of silence after them, (count, 13).
+
+    Args:
+        windows: MFCCs of at most ``count`` windows, (N, 13).
+        count: How many windows to return.
+    """
+    silence = mfcc(torch.zeros(WINDOW)).expand(count - len(windows), -1)
+    return torch.cat([windows, silence])
 
 
 def read_sound(source: Source, name: str, begins: float = 0.0, audio: int = 0) -> np.ndarray:
@@ -268,14 +279,14 @@ def _features(parts: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
     """
     waiting: List[np.ndarray] = []
     held, before = 0, 0
-    need = (_BLOCK - 1) * _STEP + WINDOW
+    need = (_BLOCK - 1) * STEP + WINDOW
     for part in parts:
         waiting.append(part)
         held += len(part)
         while held >= before + need:
             wave = np.concatenate(waiting)
             yield _block(wave[: before + need], before)
-            start = before + _BLOCK * _STEP - 1
+            start = before + _BLOCK * STEP - 1
             waiting, held, before = [wave[start:]], len(wave) - start, 1
     wave = np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
     if len(wave) > before:

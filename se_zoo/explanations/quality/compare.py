@@ -249,8 +249,8 @@ def _add(
 def score_channels(model: nn.Module, cases: Cases) -> Dict[str, Dict[str, Any]]:
     """Score what the class's logit loses without some channels, and without random channels.
 
-    The channels are those that the gate selects, the tenth with the largest gates, and the tenth
-    that contributes most to the class.
+    The channels are those that the gate selects, the tenth with the largest gates, those that the
+    class gate selects, and the tenth that contributes most to the class.
 
     Args:
         model: Model with an SE head.
@@ -264,6 +264,7 @@ def score_channels(model: nn.Module, cases: Cases) -> Dict[str, Dict[str, Any]]:
     ways = {
         "gate": gated.selected,
         "gate, a tenth by rank": quality.top_channels(gated.gate),
+        "class gate": explain(model, cases.images, cases.targets, "class_gate").selected,
         "contribution, a tenth": quality.top_channels(
             quality.channel_contributions(model, cases.images, cases.targets)
         ),

@@ -12,7 +12,7 @@ from torch import nn
 from ...errors import UnsupportedBackboneError
 from ...layers import FrameLayout
 from ..attach import attach_se
-from ..layout_probe import name_of, probe_once
+from ..layout_probe import list_layout, name_of, probe_once
 from ..sehead import SEHeadMixin
 from .head import ClipSEHead
 
@@ -66,7 +66,7 @@ def attach_framewise_se(
         UnsupportedBackboneError: If the backbone cannot be squeezed, or returns a list of features.
     """
     layout, channels = probe_once(backbone, args, model)
-    if type(model).__name__ in ("CoaT", "EfficientViM"):
+    if list_layout(model) is not None:
         raise UnsupportedBackboneError(
             f"{name_of(model)} returns a list of features, which framewise_sehead does not take."
         )

@@ -17,11 +17,23 @@ from .._timm import load_model_config_from_hf, load_model_config_from_path
 from .config_check import checked
 from .manifest import packaged_sha256, published, sha256_of
 
-#: The organisation on the Hugging Face Hub; ``SE_ZOO_HUB_ORG`` overrides it.
+#: The zoo's organisation on the Hugging Face Hub.
 HUB_ORG = "se-zoo"
 WEIGHTS_NAME = "model.safetensors"
 #: Errors of reading a broken config.json, or of creating the model that it describes.
 UNREADABLE = (HfHubHTTPError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def declared_repo(name: str) -> str:
+    """Return the Hub repository of one of the zoo's own models.
+
+    Args:
+        name: Name of the model, without ``se_zoo/``.
+
+    Returns:
+        Its name; ``SE_ZOO_HUB_ORG`` replaces the organisation.
+    """
+    return f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{name}"
 
 
 def hub_repo(cfg: Dict[str, Any]) -> str:
@@ -37,7 +49,7 @@ def hub_repo(cfg: Dict[str, Any]) -> str:
     repo: str = cfg.get("hf_hub_id") or ""
     if cfg.get("source") == "hf-hub" or not repo.startswith(f"{HUB_ORG}/"):
         return repo
-    repo = f"{os.environ.get('SE_ZOO_HUB_ORG') or HUB_ORG}/{repo.split('/', 1)[1]}"
+    repo = declared_repo(repo.split("/", 1)[1])
     known = published(repo)
     return repo if "@" in repo or known is None else f"{repo}@{known.commit}"
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from ...errors import InvalidInputError, WeightsNotFoundError
+from ...files import is_taken
 from ..pretrained.fetch import check_finite
 from ..pretrained.manifest import cards_folder
 from ..pretrained.weights_check import check_dtypes, read_header
@@ -138,7 +139,7 @@ def write_converted(file: Path, folder: Path) -> None:
         InvalidInputError: If the folder has files already.
         WeightsNotFoundError: As :func:`convert_lr_asd`; nothing is written then.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if is_taken(folder):
         raise InvalidInputError(f"{folder} exists already; name another folder.")
     model: Any = convert_lr_asd(file)
     with tempfile.TemporaryDirectory(dir=nearest(folder.absolute().parent)) as temporary:

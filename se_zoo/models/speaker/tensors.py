@@ -4,13 +4,12 @@ from typing import Dict, NamedTuple, Optional, Sequence
 
 import torch
 
+from ...data.faces.crops import CROP
 from ...data.faces.mfcc import COEFFICIENTS, WINDOWS
 from ...errors import InvalidInputError
 
 #: Frames of one second.
 _FRAMES = 25
-#: Height and width of crops, in pixels.
-_CROP = 112
 
 
 class SpeakerOutput(NamedTuple):
@@ -101,5 +100,5 @@ def random_second(modalities: Sequence[str], count: int, seed: int) -> Dict[str,
     shape = (count, WINDOWS * _FRAMES, COEFFICIENTS)
     found = {"audio": torch.randn(shape, generator=generator)}
     for name in modalities[1:]:
-        found[name] = torch.rand(count, _FRAMES, _CROP, _CROP, generator=generator) * 255
+        found[name] = torch.rand(count, _FRAMES, CROP, CROP, generator=generator) * 255
     return found

@@ -17,6 +17,7 @@ from ...errors import DataError, InvalidInputError
 from ...explanations import explain_speaker
 from ...models import create_speaker_model
 from ...models.zoo_speaker import SIZES
+from ..batch_norm import batch_norms
 from ..config import SpeakerConfig
 from ..model import pretrained_cfg_of_run
 from ..preflight import AnyTable
@@ -128,9 +129,8 @@ class SpeakerTrainer(Trainer):
             se=config.se,
         )  # fmt: skip
         momentum = config.norm_momentum or min(0.1, max(0.01, 10 / self.plan.total))
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = momentum
+        for norm in batch_norms(model):
+            norm.momentum = momentum
         cfg: Any = pretrained_cfg_of_run(model, config, self.labels, self.tag)
         model.pretrained_cfg = model.default_cfg = cfg
         return model
