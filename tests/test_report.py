@@ -186,19 +186,18 @@ def test_equal_names_are_told_apart_by_their_class(twins: Path, tmp_path: Path) 
 
 
 def test_single_label_is_judged_by_its_photos_alone(
-    twins: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    one, out = tmp_path / "out", tmp_path / "report.html"
-    shutil.copytree(twins, one)
+    one, out = write_predictions(tmp_path / "ants", "ant", drawn=True), tmp_path / "report.html"
     table = pq.read_table(one / "part-00000-000000.parquet")
     pq.write_table(table.slice(0, EACH), one / "part-00000-000000.parquet")
     found = write_report(one, out, most_labels=1)
-    assert [(s.label, s.corner) for s in found.suspects] == [("cat (0)", "bottom right")]
+    assert [(s.label, s.corner) for s in found.suspects] == [("ant", "bottom right")]
     text = " ".join(out.read_text("utf-8").split())
     assert "100 % show the same thing there" in text and "times the spread" not in text
     cli.main(["report", str(one), "--out", str(out), "--no-photos"])
     assert "; nothing could be judged" in capsys.readouterr().out
-    assert "Nothing could be judged: cat (0)" in out.read_text("utf-8")
+    assert "Nothing could be judged: ant" in out.read_text("utf-8")
 
 
 def test_page_says_that_rows_of_a_finished_run_are_missing(clean: Path, tmp_path: Path) -> None:
