@@ -21,9 +21,7 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
-import ray
 from pyarrow.fs import FileSelector, FileSystem, FileType
-from ray.data import DataContext
 
 from se_zoo import BatchExplainer
 from se_zoo.data.images import IMAGE_SUFFIXES
@@ -41,6 +39,8 @@ class Explainer(BatchExplainer):
 
 def read(args: argparse.Namespace) -> Any:
     """Return the data set, with the column ``image`` and one of ids."""
+    import ray.data
+
     if any(Path(args.source).glob("*.parquet")):
         rows = ray.data.read_parquet(args.source, columns=[args.image, args.id])
         return rows if args.image == "image" else rows.rename_columns({args.image: "image"})
@@ -130,12 +130,15 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, help="photos: parts that Ray makes of the data")
     parser.add_argument("--checkpoint", help="folder for Ray's checkpoints, seen by all machines")
     args = parser.parse_args()
+    import ray  # seconds; and before anything is written, in case it is missing
+
     try:
         check_same_run(args)
     except InvalidInputError as error:
         raise SystemExit(f"predict_ray: {error}") from error
     ray.init()
     if args.checkpoint:
+        from ray.data import DataContext
         from ray.data.checkpoint import CheckpointConfig
 
         id_column = args.id if any(Path(args.source).glob("*.parquet")) else "path"

@@ -82,7 +82,7 @@ def explained(error: BaseException) -> str:
     if "DataLoader worker" in text:
         return (
             f"{text.splitlines()[0]} A loader process died, mostly for lack of memory: use fewer "
-            "--run.workers, then give the same command again."
+            "(--workers, of recipes --run.workers), then give the same command again."
         )
     if "PytorchStreamWriter" in text or "No space left" in text:
         return f"{text.splitlines()[0]}: a file cannot be written; is the disk full?"

@@ -60,12 +60,11 @@ def data_dir() -> Path:
 
 @pytest.fixture
 def fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps the first Accelerator's settings for the whole process."""
+    """The next test makes an Accelerator with settings of its own."""
     yield
-    from accelerate.state import AcceleratorState, GradientState
+    from .train_run import forget_accelerator
 
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
 
 
 @pytest.fixture
@@ -75,6 +74,22 @@ def undrawn() -> Iterator[None]:
 
     with undrawn():
         yield
+
+
+@pytest.fixture(scope="session")
+def published_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run to publish; no test changes it. It is trained once for all processes of the session."""
+    from filelock import FileLock
+
+    from .publishing import train_faces
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the process has a folder in that of the session
+        folder = folder.parent
+    with FileLock(folder / "published.lock"):
+        if not (folder / "published").exists():
+            train_faces(folder / "published")
+    return folder / "published" / "run"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import csv
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import pytest
@@ -32,6 +32,12 @@ def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
+def cell(picture: Union[Image.Image, np.ndarray], path: Optional[str] = None) -> Dict[str, Any]:
+    """A picture as parquet has it: a PNG, and the name of its file."""
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    return {"bytes": encoded(image), "path": path}
+
+
 def class_of(row: int) -> int:
     return row % 3
 
@@ -49,8 +55,7 @@ def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def columns(split: str, count: int, image: str = "image") -> Dict[str, List[Any]]:
-    files = [{"bytes": encoded(pixels(split, i)), "path": f"{i}.png"} for i in range(count)]
-    return {image: files}
+    return {image: [cell(pixels(split, i), f"{i}.png") for i in range(count)]}
 
 
 def multi_columns(split: str, count: int) -> Dict[str, List[Any]]:

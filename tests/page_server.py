@@ -2,8 +2,11 @@
 
 import io
 import os
+import re
 import shutil
 import tarfile
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -12,6 +15,8 @@ import pytest
 from se_zoo.demo import runtime
 from se_zoo.demo.space import write_space
 from se_zoo.models.load_model import load_model
+
+from .preloaded import PATIENCE, ROOT, start_python
 
 MODEL = "se_zoo/resnet18_slim_celeba"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -35,6 +40,28 @@ def browser() -> Iterator[Any]:
             pytest.skip("no Chromium: apt install chromium, or playwright install chromium")
         yield opened
         opened.close()
+
+
+@contextmanager
+def served_demo(folder: Path, *models: str) -> Iterator[str]:
+    """Serve the demo of models with Gradio, and log to a folder; yield its address."""
+    log = folder / "log"
+    server = start_python("-m", "se_zoo.cli", "demo", *models, cwd=ROOT, env=os.environ, log=log)
+    try:
+        yield _address(server, log)
+    finally:
+        server.terminate()
+        server.join()
+
+
+def _address(server: Any, log: Path) -> str:
+    """Return where the server says that it runs."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and server.exitcode is None:
+        if log.is_file() and (found := re.search(r"runs at (\S+);", log.read_text("utf-8"))):
+            return found[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"the server ended or hangs: {log.with_name('log.errors').read_text()}")
 
 
 def tiny_runtime(folder: Path) -> Path:

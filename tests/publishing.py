@@ -35,27 +35,26 @@ class Bench(NamedTuple):
         return self.client.se_zoo("publish", self.run, "--repo", repo, *options)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: Any) -> Path:
-    """Train with the CelebA recipe's --debug, and write the facts of the card."""
-    rng, faces = np.random.default_rng(0), tmp_path_factory.mktemp("faces")
+def train_faces(folder: Path) -> None:
+    """Train with the CelebA recipe's --debug to ``folder/run``, and write the facts of the card."""
+    rng, faces = np.random.default_rng(0), folder / "faces"
+    faces.mkdir(parents=True)
     for split, count in (("train", 64), ("valid", 19), ("test", 21)):
         table = datasets.Dataset.from_dict(make_faces(count, rng))
         table.to_parquet(faces / f"{split}.parquet")
-    output = tmp_path_factory.mktemp("runs") / "run"
+    output = folder / "run"
     done = run("celeba", faces, output)
     assert done.returncode == 0, done.stderr
     (output / "card").mkdir()
     (output / "card" / "facts.yaml").write_text(FACTS)
-    return output
 
 
 @pytest.fixture(scope="module")
-def bench(trained: Path, tmp_path_factory: Any) -> Iterator[Bench]:
+def bench(published_run: Path, tmp_path_factory: Any) -> Iterator[Bench]:
     """Start a Hub and a client."""
     cache = tmp_path_factory.mktemp("cache")
     with HubServer(TOKENS) as hub, HubWorker(hub.url, cache, "mine") as client:
-        yield Bench(hub, client, trained)
+        yield Bench(hub, client, published_run)
         assert not hub.unknown, "the client asks what the server does not know"
 
 

@@ -60,6 +60,7 @@ def test_transparent_image_gives_the_row_of_its_file(name: str, tmp_path: Path) 
         (np.zeros((4, 4, 3)), r"float64 \(4, 4, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
         ({"bytes": None, "path": None}, "neither"),
+        (np.zeros((1, 65_535, 3), np.uint8), r"too thin \(65,535 x 1 pixels\)"),
     ],
 )
 def test_bad_image_is_a_row_with_an_error(name: str, image: Any, message: str) -> None:

@@ -6,8 +6,9 @@ import pytest
 import timm
 import torch
 
+from se_zoo import unsqueeze
 from se_zoo.train.batch_norm import batch_norms, folded_norms, freeze_norms, unfold_norms
-from se_zoo.train.model import freeze_backbone
+from se_zoo.train.model import classifier_prefixes, freeze_backbone
 
 from .tester import randomise
 
@@ -70,3 +71,22 @@ def test_frozen_backbone_leaves_block_and_classifier_to_train(model: Any) -> Non
     freeze_backbone(speaker)
     frozen = {n.partition(".")[0] for n, p in speaker.named_parameters() if not p.requires_grad}
     assert frozen == {"audio_encoder", "visual_encoder"}
+
+
+def test_frozen_backbone_without_a_block_leaves_the_classifier_to_train(model: Any) -> None:
+    """As the runs with the block that it is compared with."""
+    plain = unsqueeze(model)
+    freeze_backbone(plain)
+    trained = {n.partition(".")[0] for n, p in plain.named_parameters() if p.requires_grad}
+    assert trained == {"fc"}
+
+
+def test_both_classifiers_of_a_distilled_model_are_left_to_train() -> None:
+    made = timm.create_model(
+        "timm_sehead", backbone="deit_tiny_distilled_patch16_224", img_size=64, embed_dim=48,
+        depth=2, num_heads=4, num_classes=3,
+    )  # fmt: skip
+    freeze_backbone(made)
+    trained = {n.partition(".")[0] for n, p in made.named_parameters() if p.requires_grad}
+    assert trained == {"se", "head", "head_dist"}
+    assert classifier_prefixes(made) == ("head.", "head_dist.")

@@ -16,6 +16,7 @@ from timm.data.transforms_factory import create_transform
 
 import se_zoo
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
+from se_zoo.models.pretrained.manifest import hub_folder
 from se_zoo.models.pretrained.own_models import own_models
 
 from .package_copy import CELEBA, copy_package, hub_of
@@ -85,9 +86,12 @@ CELEBA_MODELS = [
 
 @pytest.mark.parametrize("name", sorted(own_models()))
 def test_every_packaged_model_is_sound(name: str) -> None:
-    """Finite weights, the config's labels, an exact map, and a gate that is trained or said not to
-    be."""
+    """A config that says where the weights are, finite weights, the config's labels, an exact map,
+    and a gate that is trained or said not to be."""
     model: Any = timm.create_model(f"se_zoo/{name}", pretrained=True).eval()
+    assert model.pretrained_cfg["file"] == str(hub_folder(name) / "model.safetensors")
+    assert model.pretrained_cfg["hf_hub_id"] == f"se-zoo/{name}"
+    assert model.num_classes == own_models()[name].cfg["num_classes"]
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
     config = json.loads((ROOT / "hub_cards" / name / "hub" / "config.json").read_text())
     assert list(model.class_labels()) == config["label_names"]

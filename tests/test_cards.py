@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List, Set
 
 import pytest
 import timm
@@ -46,7 +46,21 @@ def header(card: ModelCard) -> Dict[str, Any]:
     return yaml.safe_load(str(card).split("---")[1])
 
 
-@pytest.mark.parametrize("name", card_names())
+def tags() -> List[Any]:
+    """Every name that has a card. A tag of an architecture, of a number of classes and of a licence
+    that came before is slow, if its card is rendered, for which the model is built."""
+    found: List[Any] = []
+    seen: Set[Any] = set()
+    for name in card_names():
+        cfg: Any = timm.get_pretrained_cfg(name)
+        kinds = {cfg.architecture, (cfg.num_classes, cfg.license)}
+        known = kinds <= seen and own_name(name) is None
+        found.append(pytest.param(name, marks=pytest.mark.slow if known else ()))
+        seen |= kinds
+    return found
+
+
+@pytest.mark.parametrize("name", tags())
 def test_every_tag_has_a_card(name: str) -> None:
     """It renders, its YAML is what the Hub reads, and it says whose the weights are."""
     card = ModelCard(card_text(name))

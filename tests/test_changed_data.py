@@ -22,7 +22,7 @@ from se_zoo.train.repeat import check_same_data
 from se_zoo.train.resume.state import StateError
 
 from .test_train import run
-from .train_run import cat_or_dog, write_images
+from .train_run import cat_or_dog, forget_accelerator, write_images
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -41,10 +41,7 @@ def interrupted(images: Path, tmp_path_factory: Any) -> Path:
     shutil.copytree(images, home / "data")
     output = run(home / "data", home / "run")
     (output / "summary.json").unlink()
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
     return home
 
 

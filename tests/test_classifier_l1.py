@@ -17,7 +17,8 @@ from se_zoo import InvalidInputError
 from se_zoo.train.classifier_l1 import check_l1, classifier_l1
 from se_zoo.train.resume import state
 
-from .test_train import folder, losses, run, run_head, weights  # noqa: F401  (folder is a fixture)
+from .test_train import folder, run, run_head, weights  # noqa: F401  (folder is a fixture)
+from .train_run import losses
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator", "undrawn")
 

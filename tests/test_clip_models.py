@@ -195,7 +195,12 @@ def test_timms_interface(case: Case) -> None:
     assert config.size == tuple(model.input_shape()[-2:])
 
 
-@pytest.mark.parametrize("case", OTHERS, ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case",
+    # S3D takes no small clips.
+    [pytest.param(c, marks=pytest.mark.slow) if c.name == "s3d" else c for c in OTHERS],
+    ids=lambda c: c.name,
+)
 def test_the_others(case: Case, tmp_path: Path) -> None:
     """Forward, backward, explain, and once more from config.json."""
     model, clips = case.model(), case.clips(1)

@@ -28,7 +28,10 @@ def named(name: str, message: str) -> ImportError:
         (OSError(28, "No space left on device", "x.png"), "No space left on device: 'x.png'"),
         (MemoryError(), "out of memory"),
         (RecursionError("maximum depth"), "nested too deeply"),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "--run.workers"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            "(--workers, of recipes --run.workers)",
+        ),
         (RuntimeError("[enforce fail] PytorchStreamWriter failed writing"), "is the disk full?"),
         (KeyError("x"), "KeyError: 'x' (--debug-errors shows where)"),
         (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), "surrogates"),

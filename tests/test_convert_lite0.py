@@ -16,6 +16,7 @@ from se_zoo.errors import InvalidInputError, WeightsNotFoundError
 from se_zoo.models.label_lists import imagenet_labels
 from se_zoo.models.load_model import load_model
 
+from .data_sets import cell
 from .tester import randomise
 
 pytest.importorskip("accelerate", reason="rounds as training does: needs se_zoo[train]")
@@ -59,11 +60,7 @@ def wheel(
 def write_photos(path: Path, images: List[Image.Image], labels: List[int]) -> Path:
     pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra: train)")
     parquet = pytest.importorskip("pyarrow.parquet")
-    cells = []
-    for image in images:
-        buffer = io.BytesIO()
-        image.save(buffer, "png")
-        cells.append({"bytes": buffer.getvalue(), "path": None})
+    cells = [cell(image) for image in images]
     parquet.write_table(pa.table({"image": cells, "label": labels}), path)
     return path
 

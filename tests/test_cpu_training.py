@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 import torch
@@ -79,12 +79,15 @@ def test_it_runs_a_recipe_as_python_would(tmp_path: Path) -> None:
         "    print(command(command_words()))\n"
         "    print(provenance()['command'])\n"
     )
-    command = [sys.executable, "-m", "tools.cpu_training"]
-    done = subprocess.run(
-        [*command, str(recipe), "--run.x", "1"], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "tools.cpu_training", str(recipe), "--run.x", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert lines[0] == "3 ['--run.x', '1'] 0 cpu_training.py", done.stderr
     assert lines[1:] == 2 * [f"python -m tools.cpu_training {recipe} --run.x 1"]
-    missing = subprocess.run([*command, "gone.py"], cwd=ROOT, capture_output=True, text=True)
-    assert missing.returncode == 1 and "usage" in missing.stderr
+
+
+@pytest.mark.parametrize("given", [[], ["gone.py"]])
+def test_a_recipe_must_be_named(given: List[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["cpu_training", *given])
+    with pytest.raises(SystemExit, match="usage"):
+        cpu_training.main()

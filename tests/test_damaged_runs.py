@@ -16,14 +16,9 @@ from se_zoo.train.resume import state
 from se_zoo.train.resume.checkpoints import Checkpoints
 from se_zoo.train.run_folder import RunFolder
 
+from .train_run import make_state
+
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
-
-
-def make_state(folder: Path, update: int) -> Path:
-    temporary = state.unfinished(folder, update)
-    state.begin(temporary)
-    (temporary / "model.safetensors").write_bytes(b"weights")
-    return state.finish(temporary, state.Progress(update, [0.1], None, None, {}), keep=3)
 
 
 def rewrite(file: Path, change: Callable[[Any], Any]) -> None:

@@ -1,9 +1,6 @@
 """The demo on a server: right answers, limits, and nothing taken that was not uploaded."""
 
 import json
-import os
-import re
-import time
 import urllib.request
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -24,8 +21,8 @@ from se_zoo.models.load_model import load_model
 from .page_server import (
     MODEL,
     browser,  # noqa: F401
+    served_demo,
 )
-from .preloaded import PATIENCE, ROOT, start_python
 
 # Gradio's parts warn about each other. Importing it takes seconds, so it is left to the server.
 pytestmark = [
@@ -45,26 +42,10 @@ class Served(NamedTuple):
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     import gradio_client
 
-    log = tmp_path_factory.mktemp("server") / "log"
-    server = start_python("-m", "se_zoo.cli", "demo", MODEL, cwd=ROOT, env=os.environ, log=log)
-    try:
-        address = wait_for_address(server, log)
+    with served_demo(tmp_path_factory.mktemp("server"), MODEL) as address:
         client = gradio_client.Client(address, verbose=False)
         yield Served(address, client)
         client.close()
-    finally:
-        server.terminate()
-        server.join()
-
-
-def wait_for_address(server: Any, log: Path) -> str:
-    """Return where the server says that it runs."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and server.exitcode is None:
-        if log.is_file() and (found := re.search(r"runs at (\S+);", log.read_text("utf-8"))):
-            return found[1]
-        time.sleep(0.05)
-    raise RuntimeError(f"the server ended or hangs: {log.with_name('log.errors').read_text()}")
 
 
 def ask(served: Served, photo: Path, model: str = MODEL, label: Any = None) -> Any:

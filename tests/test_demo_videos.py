@@ -2,6 +2,7 @@
 
 import json
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -21,6 +22,7 @@ from tools.draw_docs import portrait_video
 from .page_server import (
     browser,  # noqa: F401
     other_hosts,
+    served_demo,
 )
 from .video_files import av, numbered, write
 
@@ -180,11 +182,10 @@ def test_wrong_videos_and_names_give_a_sentence_without_a_path(
 
 
 @pytest.fixture(scope="module")
-def address(own: str) -> Iterator[str]:
-    pytest.importorskip("gradio", reason="gradio is not installed: extra demo")
-    from benchmarks.demo_load import served_demo
-
-    with served_demo(SPEAKER, own) as served:
+def address(own: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not find_spec("gradio"):  # importing it takes seconds
+        pytest.skip("gradio is not installed: extra demo")
+    with served_demo(tmp_path_factory.mktemp("server"), SPEAKER, own) as served:
         yield served
 
 

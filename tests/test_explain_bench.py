@@ -1,7 +1,6 @@
 """The bench of explanations: its statistics by hand, and the recipe as a command."""
 
 import csv
-import io
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.quality.compare import Settings
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
+from .data_sets import cell
 from .preloaded import run_python
 from .tester import randomise
 
@@ -302,12 +302,6 @@ def painted(mask: np.ndarray, part: int) -> Image.Image:
     return Image.fromarray(np.where(mask == part, 255, 0).astype(np.uint8)).convert("RGB")
 
 
-def encoded(image: Image.Image) -> Dict[str, Any]:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
-
-
 def face_mask() -> np.ndarray:
     """Hair above a nose, and unknown at the left; more than twice the model's input."""
     mask = np.zeros((290, 230), np.uint8)
@@ -339,8 +333,8 @@ def celeba_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bald = np.where(face_mask() == 13, 0, face_mask()).astype(np.uint8)
     masks = [face_mask(), bald, face_mask()]
     columns: Dict[str, List[Any]] = {
-        "image": [encoded(painted(mask, 2).resize((115, 145))) for mask in masks],
-        "mask": [encoded(Image.fromarray(mask)) for mask in masks],
+        "image": [cell(painted(mask, 2).resize((115, 145))) for mask in masks],
+        "mask": [cell(mask) for mask in masks],
         "split": ["train", "valid", "test"],
         **{name: [False] * 3 for name in face_cases.CELEBA_PARTS},
     }

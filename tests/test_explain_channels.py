@@ -136,12 +136,21 @@ def test_selected_channels_can_be_dropped(plain: Any) -> None:
     assert (logits - explanation.logits).abs().max() > 1e-3
 
 
+ONE_OF_TWO = "exactly one of keep and drop"
+RANGE = "must be from 0 to 511, not "
+FORM = "must be indices or a bool mask, not "
+MASK = r"must have shape \(512,\) or \(2, 512\), not "
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [dict(), dict(keep=[1], drop=[2]), dict(keep=[512]), dict(keep=[-1]), dict(keep=[1.5]),
-     dict(keep=[float("nan")]), dict(keep=["a"]), dict(keep={1}), dict(drop=[True] * 3),
-     dict(drop=torch.ones(3, 512, dtype=torch.bool))],
+    ("arguments", "says"),
+    [(dict(), ONE_OF_TWO), (dict(keep=[1], drop=[2]), ONE_OF_TWO),
+     (dict(keep=[512]), RANGE + r"\[512\]"), (dict(keep=[-1]), RANGE + r"\[-1\]"),
+     (dict(keep=[1.5]), RANGE + r"\[1\.5\]"), (dict(keep=[float("nan")]), RANGE + r"\[nan\]"),
+     (dict(keep=["a"]), FORM + r"\['a'\]"), (dict(keep={1}), FORM + r"\{1\}"),
+     (dict(drop=[True] * 3), MASK + r"\(3,\)"),
+     (dict(drop=torch.ones(3, 512, dtype=torch.bool)), MASK + r"\(3, 512\)")],
 )  # fmt: skip
-def test_bad_channels_are_refused(plain: Any, arguments: dict) -> None:
-    with pytest.raises(InvalidInputError):
+def test_bad_channels_are_refused(plain: Any, arguments: dict, says: str) -> None:
+    with pytest.raises(InvalidInputError, match=says):
         plain.channel_logits(images(), **arguments)

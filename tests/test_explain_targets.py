@@ -375,3 +375,38 @@ def test_untrained_identity_gate_is_said_and_warned_of() -> None:
         model.explain(images(), method="gate")
     assert se_zoo.squeeze("test_resnet", gate="sigmoid").gate_trained
     assert not se_zoo.create_speaker_model("asd_tiny_sehead").gate_trained
+
+
+# A classifier that was replaced by hand
+
+
+def test_names_of_the_classifier_before_are_not_used() -> None:
+    backbone: Any = timm.create_model("resnet10t")  # its tag names ImageNet-1k
+    backbone.fc = torch.nn.Linear(512, 3)
+    model: Any = se_zoo.squeeze(backbone).eval()
+    assert model.num_classes == 3 and model.class_labels() is None
+    explanation = model.explain(images(1), 2)
+    assert explanation.labels == ("2",) and explanation.label_names is None
+    with pytest.raises(UnknownLabelError, match="no label names for its 3 classes"):
+        model.explain(images(1), "tench")
+    with pytest.raises(UnknownLabelError, match="no label names for its 3 classes"):
+        se_zoo.ExplainedModel(model, targets=["tench"])
+
+
+def test_classifier_that_is_replaced_later_can_be_given_names() -> None:
+    model: Any = se_zoo.squeeze("resnet10t")
+    model.fc = torch.nn.Sequential(torch.nn.Linear(512, 4), torch.nn.Dropout())
+    assert model.num_classes == 1000 and model.class_labels() is None
+    model.pretrained_cfg.update(num_classes=4, label_names=["a", "b", "c", "d"])
+    assert model.eval().explain(images(1), "d").target == (3,)
+
+
+def test_names_of_another_number_than_the_logits_are_not_used() -> None:
+    """Where nobody knows how many classes a classifier has, the logits tell."""
+    model: Any = se_zoo.squeeze("resnet10t", num_classes=2)
+    model.pretrained_cfg.update(num_classes=2, label_names=["cat", "dog"])
+    model.fc = torch.nn.Sequential(torch.nn.Linear(512, 5), torch.nn.LogSoftmax(1))
+    explanation = model.eval().explain(images(1), 4)
+    assert explanation.labels == ("4",) and explanation.label_names is None
+    with pytest.raises(UnknownLabelError, match="no label names for its 5 classes"):
+        model.explain(images(1), "dog")

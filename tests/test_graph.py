@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -12,6 +13,7 @@ import se_zoo  # registers the models
 from se_zoo.cli import main
 from se_zoo.errors import InvalidInputError, UnknownLabelError
 from se_zoo.explanations.explained_model import ExplainedModel
+from se_zoo.explanations.explainer import raw_maps
 from se_zoo.explanations.methods import SINGLE_CLASS_METHODS
 
 #: NCHW without a norm, NHWC with one, tokens with one; BatchNorm; clips.
@@ -36,9 +38,10 @@ def inputs(model: Any, batch: int = 3) -> torch.Tensor:
     return torch.randn(batch, *model.input_shape(), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
 @pytest.mark.parametrize("method", SINGLE_CLASS_METHODS)
-@pytest.mark.parametrize("normalize", ["image", 0.5])
+@pytest.mark.parametrize(
+    "kind, normalize", [*((kind, "image") for kind in BACKBONES), ("resnet", 0.5)]
+)
 def test_it_answers_as_explain_does(kind: str, method: str, normalize: Any) -> None:
     model = made(kind)
     targets: Optional[Sequence[int]] = None if method in ("gate", "activation") else [5, 2]
@@ -75,6 +78,14 @@ def test_targets() -> None:
         ExplainedModel(model, "difference")
 
 
+def test_facts_have_the_thresholds_of_independent_labels() -> None:
+    model = made("resnet")
+    assert ExplainedModel(model).facts()["thresholds"] is None
+    model.reset_classifier(3)
+    model.multi_label, model.thresholds = True, (0.2, 0.3, 0.9)
+    assert ExplainedModel(model).facts()["thresholds"] == [0.2, 0.3, 0.9]
+
+
 def test_a_head_that_needs_a_gradient_is_refused() -> None:
     model = timm.create_model("timm_sehead", backbone="test_vit")  # reads the class token
     with pytest.raises(InvalidInputError, match="global_pool"):
@@ -99,11 +110,11 @@ def test_a_model_in_training_is_not_changed(kind: str) -> None:
     "kind, method",
     [
         ("resnet", "class_gate"),
-        ("convnext", "gate"),
+        pytest.param("convnext", "gate", marks=pytest.mark.slow),
         ("vit", "contribution"),
-        ("clip", "support"),
+        pytest.param("clip", "support", marks=pytest.mark.slow),
         ("clip", "affinity"),
-        ("convnext", "rivals"),
+        pytest.param("convnext", "rivals", marks=pytest.mark.slow),
     ],
 )
 def test_torch_export_for_any_batch(kind: str, method: str) -> None:
@@ -148,21 +159,22 @@ def onnx_parts() -> Any:
     return export
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch.onnx and onnxscript, about themselves
 @pytest.mark.parametrize(
     "kind, method",
     [
-        pytest.param("resnet", "gate", marks=pytest.mark.slow),
-        pytest.param("resnet", "class_gate", marks=pytest.mark.slow),
-        pytest.param("convnext", "activation", marks=pytest.mark.slow),
-        pytest.param("convnext", "rivals", marks=pytest.mark.slow),
+        ("resnet", "gate"),
+        ("resnet", "class_gate"),
+        ("convnext", "activation"),
+        ("convnext", "rivals"),
         ("vit", "contribution"),
-        pytest.param("clip", "support", marks=pytest.mark.slow),
+        ("clip", "support"),
     ],
 )
 def test_onnxruntime_agrees(kind: str, method: str, tmp_path: Path) -> None:
-    """Every layout and every method once. An export takes seconds, most of it torch.export's, which
-    the test above has for all of them."""
+    """Every layout and every method once. An export takes seconds; the tests below have one of a
+    ResNet each."""
     export = onnx_parts()
     explained = ExplainedModel(
         made(kind), method, None if method in ("gate", "activation") else [7, 1]
@@ -231,3 +243,41 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.testing.assert_close(found, wanted.heatmap, rtol=0, atol=1e-4)
     with pytest.raises(SystemExit, match="Did you mean Smiling"):
         main(["export", "se_zoo/resnet18_slim_celeba", "--target", "Smilin"])
+
+
+# What explain takes, too
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [3, "n3", ("n3",), np.int64(3), np.array([3]), np.array(["n3"]), torch.tensor(3),
+     torch.tensor([3])],
+    ids=repr,
+)  # fmt: skip
+def test_targets_in_every_form(targets: Any) -> None:
+    model = made("resnet")
+    model.pretrained_cfg["label_names"] = [f"n{i}" for i in range(1000)]
+    assert ExplainedModel(model, targets=targets).targets == (3,)
+
+
+def test_targets_that_are_no_list_of_classes_are_refused() -> None:
+    model = made("resnet")
+    with pytest.raises(UnknownLabelError, match="'37'"):  # not the classes 3 and 7
+        ExplainedModel(model, targets="37")
+    with pytest.raises(InvalidInputError, match="list of classes"):
+        ExplainedModel(model, targets=torch.zeros(2, 2))
+    with pytest.raises(InvalidInputError, match="at least one class"):
+        ExplainedModel(model, targets=np.array([], int))
+
+
+def test_a_compiled_transformer_has_the_map_of_its_attention() -> None:
+    """The wrapper of torch.compile is no instance of timm's class."""
+    model: Any = timm.create_model("timm_sehead", backbone="test_vit", img_size=64, num_classes=5)
+    compiled: Any = torch.compile(model.eval(), backend="eager")
+    images = inputs(model)
+    found, wanted = se_zoo.explain(compiled, images, 3), model.explain(images, 3)
+    assert found.weights == "attention" and torch.equal(found.raw, wanted.raw)
+    assert raw_maps(compiled, images, 3).maps.source == "attention"
+    assert ExplainedModel(compiled, targets=3).model is model
+    kept = se_zoo.channel_logits(compiled, images, drop=[0])
+    assert torch.equal(kept, model.channel_logits(images, drop=[0]))

@@ -3,6 +3,7 @@ outside the cache, nothing broken is trusted later, and the error names the caus
 
 import json
 import pickle
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional
 
@@ -14,7 +15,7 @@ from safetensors.torch import save
 import se_zoo
 
 from .hub_server import Fault, HubServer, User
-from .hub_worker import HubWorker
+from .hub_worker import Done, HubWorker
 from .tester import randomise
 
 
@@ -145,8 +146,11 @@ def test_config_that_points_elsewhere(bench: Bench, cfg: Mapping[str, Any]) -> N
         ),
         ({"model_args": {"backbone": "../../harm"}}, "no backbone"),
         ({"model_args": {}}, "names no backbone"),
-        ({"model_args": {"backbone": "test_resnet", "checkpoint_path": "harm.bin"}}, "Error"),
-        ({"model_args": {"backbone": "test_resnet", "cache_dir": "harm"}}, "Error"),
+        (
+            {"model_args": {"backbone": "test_resnet", "checkpoint_path": "harm.bin"}},
+            "'checkpoint_path'",
+        ),
+        ({"model_args": {"backbone": "test_resnet", "cache_dir": "harm"}}, "'cache_dir'"),
         ({"model_args": {"backbone": "test_resnet", "no_such": 1}}, "no_such"),
         ({"model_args": {"backbone": "test_resnet", "gate": "open"}}, "gate"),
         ({"pretrained_cfg": {"no_such": 1}}, "no_such"),
@@ -195,22 +199,30 @@ os.chdir({str(bench.home)!r})
     assert "harm.bin" not in bench.hub.asked("evil/model")
 
 
-def test_config_is_read_once(bench: Bench) -> None:
+def test_config_is_read_once(bench: Bench, tmp_path: Path) -> None:
     """The command line makes the model from what it has looked at, and the weights are of the same
     commit: between two readings a repository could change."""
+
+    def readings() -> int:
+        """Every reading asks the Hub by a HEAD, of a file in the cache too."""
+        wanted = ("HEAD", "evil/model", "config.json")
+        return sum((r.method, r.repo, r.file) == wanted for r in bench.hub.requests)
+
     first = bench.hub.add("evil/model", bench.good)
     code = """
 from se_zoo.models.pretrained.fetch import described_model
 answer = described_model("hf-hub:evil/model")[1]["hf_hub_id"]
 """
     assert bench.client.python(code) == f"evil/model@{first}"
-    before = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
-    bench.client.python("answer = run('explain', '--model', 'hf-hub:evil/model', '--out', '/no/x')")
+    before = readings()
+    out = tmp_path / "why.png"
+    done = bench.client.se_zoo("explain", "--model", "hf-hub:evil/model", "--out", out)
+    assert done.code == 0 and out.is_file(), done
+    assert readings() - before == 1
     bench.client.python(
         "from se_zoo.models.load_model import load_model; load_model('hf-hub:evil/model')"
     )
-    after = len([r for r in bench.hub.requests if r.file == "config.json" and r.method == "GET"])
-    assert after - before <= 1  # 0 from the cache
+    assert readings() - before == 2
 
 
 @pytest.mark.parametrize("wrong", [{"pretrained_cfg": [1]}, {"model_args": [1]},
@@ -278,11 +290,21 @@ def test_ten_megabytes_of_readme(bench: Bench) -> None:
 
 def test_manifest_that_leads_elsewhere(bench: Bench) -> None:
     """`se-zoo verify` reads file names from the repository's own manifest."""
-    for name in ("../../harm", "/etc/passwd", "..\\harm"):
-        content = json.dumps({"files": {"model.safetensors": "0" * 64, name: "0" * 64}})
+    true = {"model.safetensors": sha256(bench.good["model.safetensors"]).hexdigest()}
+
+    def verified(others: Mapping[str, str]) -> Done:
+        content = json.dumps({"files": {**true, **others}})
         bench.hub.add("evil/model", {**bench.good, "manifest.json": content.encode()})
-        message, _ = bench.client.python("answer = run('verify', 'hf-hub:evil/model')")
-        assert str(message).startswith("se-zoo: "), message
+        return bench.client.se_zoo("verify", "hf-hub:evil/model")
+
+    done = verified({})
+    assert done.code == 0 and "as published" in done.printed, done
+    for name in ("../../harm", "/etc/passwd", "..\\harm"):
+        message = str(verified({name: "0" * 64}).code)
+        # Newer clients refuse the name; older ones ask the Hub, which has no such file.
+        refused = f"{name} of evil/model: ValueError: Invalid "
+        starts = f"se-zoo: {refused}", f"se-zoo: evil/model has no {name}: "
+        assert message.startswith(starts), message
 
 
 # Downloads that go wrong

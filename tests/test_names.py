@@ -53,15 +53,6 @@ def test_timm_lists_the_names_of_the_zoo() -> None:
     assert not timm.is_model("se_zoo/resnet50_ceelba")
 
 
-@pytest.mark.parametrize("name", se_zoo.list_models(pretrained=True))
-def test_config_of_a_zoo_model_says_where_its_weights_are(name: str) -> None:
-    model: Any = timm.create_model(name, pretrained=True)
-    own = own_models()[name.removeprefix("se_zoo/")]
-    assert model.pretrained_cfg["file"] == str(hub_folder(own.name) / "model.safetensors")
-    assert model.pretrained_cfg["hf_hub_id"] == f"se-zoo/{own.name}"
-    assert model.num_classes == own.cfg["num_classes"]
-
-
 def test_gate_is_the_one_that_the_weights_were_trained_with() -> None:
     """The face models are trained with the paper's gate, timm's without any."""
     for name in ("se_zoo/resnet18_slim_celeba", "resnet18_slim_sehead"):

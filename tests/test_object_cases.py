@@ -1,8 +1,7 @@
 """Pictures of objects for the bench of explanations: mosaics, like classes, single photos."""
 
-import io
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +16,9 @@ from benchmarks import map_margins, object_cases  # noqa: E402
 from benchmarks.map_presets import Objects  # noqa: E402
 from se_zoo.errors import DataError  # noqa: E402
 
+from .data_sets import cell  # noqa: E402
+
 CELL = 32
-
-
-def encoded(pixels: np.ndarray) -> Dict[str, Any]:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
 
 
 @torch.no_grad()
@@ -53,7 +48,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Any:
     labels = [*range(24), 5]
     labels[:2] = [3, 4]  # wrong
     file = tmp_path_factory.mktemp("photos") / "train.parquet"
-    columns = {"image": [encoded(p) for p in pixels], "label": labels}
+    columns = {"image": [cell(p) for p in pixels], "label": labels}
     parquet.write_table(pyarrow.table(columns), file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(object_cases, "load_model", lambda name: model)

@@ -1,5 +1,6 @@
 """Photos in: read, preprocessed as the model's config says, and drawn where the map belongs."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Tuple
 
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 
 import se_zoo
 from se_zoo import InvalidInputError
-from se_zoo.models.photos import seen_region
+from se_zoo.models.photos import check_resized, seen_region
 from se_zoo.transform import evaluation_transform
 
 from .brightness import brightness_model, red_centre, spotted
@@ -102,6 +103,16 @@ def test_inputs_that_are_not_square_are_resized_as_the_config_says(interpolation
     expected = photo.resize((8, 12), getattr(Image.Resampling, interpolation.upper()))
     found = evaluation_transform(config)(photo)
     assert torch.equal(found, torch.from_numpy(np.array(expected)).permute(2, 0, 1) / 255)
+
+
+@pytest.mark.parametrize(("config", "refused"), [("center", True), ("upright input", True),
+                                                 ("border", True), ("squash", False)])  # fmt: skip
+def test_photos_that_resizing_makes_huge_or_nothing_are_refused(config: str, refused: bool) -> None:
+    target, crop_pct, mode = CONFIGS[config]
+    found: Any = {"input_size": (3, *target), "crop_pct": crop_pct, "crop_mode": mode}
+    check_resized((1000, 10), found)
+    with pytest.raises(ValueError, match="65,535") if refused else nullcontext():
+        check_resized((65_535, 1), found)
 
 
 def test_photos_of_every_form_give_the_same_explanation(tmp_path: Path) -> None:
@@ -222,6 +233,7 @@ def test_what_the_model_saw_of_a_square_photo_is_not_taken_for_the_photo() -> No
         (Image.new("F", (8, 8)), "range is unknown"),
         ([Image.new("RGB", (8, 8)), 7], "list with int"),
         (b"photo.jpg", "bytes"),
+        (Image.new("RGB", (65_535, 1)), r"image 0: it is too thin \(65,535 x 1 pixels\)"),
     ],
 )
 def test_what_is_no_photo_is_refused(photo: Any, message: str) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 import se_zoo  # noqa: E402
 from se_zoo import InvalidInputError, cli  # noqa: E402
+from se_zoo.cli import predict as predict_command  # noqa: E402
 from se_zoo.inference.part_files import length_in  # noqa: E402
 from se_zoo.inference.predict.open import open_source  # noqa: E402
 from se_zoo.inference.predict.run import Run, predict  # noqa: E402
@@ -380,6 +382,86 @@ def test_missing_file_and_column_are_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path), SourceOptions(id="nr"))
 
 
+def test_paths_in_parquet_are_relative_to_its_folder(tmp_path: Path) -> None:
+    data, absolute = tmp_path / "data", str(tmp_path / "a.png")
+    data.mkdir()
+    pq.write_table(pa.table({"image": ["b/c.png", absolute, "", None]}), data / "list.parquet")
+    found = [image for _, image in open_source(str(data)).read(0, 0, 4)]
+    assert found[:2] == [data / "b" / "c.png", Path(absolute)]
+    assert [str(error) for error in found[2:]] == ["the row has no image"] * 2
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    named = pa.array([{"bytes": None, "path": "b/c.png"}], kind)
+    pq.write_table(pa.table({"image": named}), data / "list.parquet")
+    assert open_source(str(data)).read(0, 0, 1)[0][1] == found[0]
+
+
+def test_tar_with_a_damaged_header_in_the_middle_is_refused(tmp_path: Path) -> None:
+    """tarfile takes it for the end."""
+    file = write_tars(tmp_path, encoded(3), files=1) / "0.tar"
+    with tarfile.open(file) as tar:
+        offset = tar.getmembers()[2].offset
+    content = bytearray(file.read_bytes())
+    assert open_source(str(file)).counts == [3]
+    for damaged in (b"damaged", bytes(512)):  # a wrong checksum; a single block of zeros
+        changed = content[:]
+        changed[offset : offset + len(damaged)] = damaged
+        file.write_bytes(changed)
+        with pytest.raises(
+            InvalidInputError, match=f"is damaged: there is no header at .*{offset:,}"
+        ):
+            open_source(str(file))
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_tar_may_end_without_blocks_of_zeros(blocks: int, tmp_path: Path) -> None:
+    file = write_tars(tmp_path, encoded(3), files=1) / "0.tar"
+    with tarfile.open(file) as tar:
+        end = tar.getmembers()[-1].offset_data + 512  # of a text
+    file.write_bytes(file.read_bytes()[: end + 512 * blocks])
+    assert open_source(str(file)).counts == [3]
+
+
+def test_hard_links_of_a_tar_are_rows(tmp_path: Path) -> None:
+    first, second = encoded(2)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in (("./a.png", first), ("b.png", "./a.png"), ("./a.png", second),
+                              ("c.png", "a.png"), ("d.png", "c.png"), ("e.png", "z.png"),
+                              ("f.cls", "a.png")):  # fmt: skip
+            member = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            else:
+                member.type, member.linkname = tarfile.LNKTYPE, content
+                tar.addfile(member)
+    source = open_source(str(tmp_path))
+    *found, (_, broken) = source.read(0, 0, source.counts[0])
+    assert [(name[6:], image) for name, image in found] == [
+        ("./a.png", first), ("b.png", first), ("./a.png", second), ("c.png", second),
+        ("d.png", second),
+    ]  # fmt: skip
+    assert "a link to z.png" in str(broken)
+    assert source.facts()["links"] == 4, "rows of earlier versions have other numbers"
+
+
+def test_other_files_are_counted_and_are_no_fact(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, encoded(3))
+    shutil.copy(folder / "0" / "0000.png", folder / "x.jfif")
+    shutil.copy(folder / "0" / "0000.png", folder / "y.JPE")
+    facts = open_source(str(folder)).facts()
+    for name in ("b.tar.gz", "README", "notes.txt"):
+        (folder / name).touch()
+    source = open_source(str(folder))
+    assert source.facts() == facts and facts["photos"] == 5
+    assert source.left_out == {".txt": 2, ".gz": 1, "": 1}
+    said = predict_command._left_out(source.left_out)
+    assert said == "; 4 other files were left out (.txt, no ending, .gz)"
+    assert predict_command._left_out({".a": 2, ".b": 1, ".c": 1, ".d": 1}).endswith(
+        "(.a, .b, .c, ...)"
+    )
+    assert predict_command._left_out({}) == ""
+
+
 def test_rows_of_damaged_parquet_pages_are_errors(explainer: Any, tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "data", encoded(10), files=1, group=5) / "0.parquet"
     chunk = pq.read_metadata(file).row_group(1).column(0)
@@ -477,12 +559,35 @@ def test_command_predicts_and_says_what_is_there(
     monkeypatch.setenv("RANK", "0")
     cli.main(command)
     printed = capsys.readouterr()
-    assert "23 photos in 3 files, 1 of them could not be read" in printed.out
+    assert "23 photos in 3 files, 1 of them could not be read (column error)" in printed.out
+    assert "; 1 other file was left out (.txt)" in printed.out and "note:" not in printed.err
     assert "15/15" in printed.err, "the bar counts what is left to do"
     assert content(out) == content(done)
     monkeypatch.setenv("RANK", "2")
     with pytest.raises(SystemExit, match="RANK is 2 and WORLD_SIZE 2"):
         cli.main(command)
+
+
+def test_default_model_is_said_to_read_faces(
+    folder: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    out = tmp_path / "out"
+    words = ["predict", str(folder / "2"), "--out", str(out), "--workers", "0", "--device", "cpu"]
+    cli.main(words)
+    assert json.loads((out / "predict.json").read_text())["facts"]["model"]["model"] == (
+        predict_command.DEFAULT_MODEL
+    )
+    note = capsys.readouterr().err
+    assert f"note: the default model, {predict_command.DEFAULT_MODEL}, reads faces" in note
+    assert f"--model {predict_command.OBJECTS_MODEL}" in note
+    cli.main([*words, "--model", predict_command.DEFAULT_MODEL])  # the same run
+    assert "note:" not in capsys.readouterr().err
+    cli.main([*words, "--quiet"])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    cli.main(words)
+    assert "note:" not in capsys.readouterr().err
 
 
 def test_every_file_is_made_by_one_process(folder: Path, explainer: Any, tmp_path: Path) -> None:
@@ -517,6 +622,42 @@ def test_predictions_load_as_explanations(done: Path, folder: Path, explainer: A
         predictions.at((0, COUNT))
     with pytest.raises(InvalidInputError, match=r"no predict\.json"):
         se_zoo.load_predictions(folder)
+
+
+def test_independent_labels_that_were_not_kept_are_not_predicted(
+    done: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    manifest = json.loads((out / "predict.json").read_text())
+    manifest["facts"]["model"].update(multi_label=True, thresholds=[1e-4] * len(LABELS))
+    (out / "predict.json").write_text(json.dumps(manifest))
+    predictions = se_zoo.load_predictions(out)
+    row = predictions[0]
+    explanation = predictions.explanation(row)
+    kept = {index: probability for index, _, probability in row.top}
+    (unknown,) = set(range(len(LABELS))) - set(kept)
+    assert explanation.probabilities[0, unknown] == 0 and not explanation.predicted[0, unknown]
+    for index, probability in kept.items():
+        assert float(explanation.probabilities[0, index]) == pytest.approx(probability, abs=1e-5)
+        assert bool(explanation.predicted[0, index]) == (probability > 1e-4)
+
+
+def test_explanations_of_rows_lie_on_their_photos(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    predictions = se_zoo.load_predictions(done)
+    row = predictions[0]
+    explanation = predictions.explanation(row)
+    with Image.open(folder / row.id) as photo:
+        size = photo.size
+    (found,), (expected,) = explanation.photos, explainer.model.explain(folder / row.id).photos
+    assert (found.name, found.size, found.region) == (row.id, size, expected.region)
+    assert found.region == pytest.approx(row.region, abs=1e-3) and size[0] != size[1]
+    assert explanation.overlay().shape == (1, size[1], size[0], 3)
+    assert explanation.to_masks().shape == (1, size[1], size[0])
+    explanation.save(tmp_path / "why.png")
+    again = se_zoo.Explanation.load(tmp_path / "why.json")
+    np.testing.assert_allclose(again.boxes().xyxy, explanation.boxes().xyxy, atol=0.01)
 
 
 def test_maps_lie_where_those_of_the_model_lie(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow (extra: predict)")
-pytest.importorskip("ray", reason="needs Ray (extra: ray)")
 psutil = pytest.importorskip("psutil", reason="comes with accelerate")
 
 from .predicting import encoded, tiny_model, write_folder  # noqa: E402
@@ -32,7 +31,6 @@ def workers(run: "subprocess.Popen[str]") -> "list[psutil.Process]":
 
 
 def test_results_of_two_runs_are_not_mixed(tmp_path: Path) -> None:
-    pytest.importorskip("ray.data", reason="needs Ray (extra: ray)")  # and ignores its warnings
     from recipes.predict_ray import check_same_run
     from se_zoo.errors import InvalidInputError
 
@@ -65,6 +63,7 @@ def test_results_of_two_runs_are_not_mixed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_worker_loses_no_row(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs Ray (extra: ray)")
     photos, out = encoded(COUNT, BAD), tmp_path / "out"
     source = write_folder(tmp_path / "photos", photos)
     model = tiny_model(tmp_path / "model")

@@ -17,7 +17,7 @@ pytest.importorskip("accelerate", reason="trains a model: needs se_zoo[train]")
 
 from .hub_server import Fault
 from .hub_worker import Done, HubWorker
-from .publishing import COMPARE, FACTS, Bench, bench, fresh, trained  # noqa: F401  (fixtures)
+from .publishing import COMPARE, FACTS, Bench, bench, fresh  # noqa: F401  (fixtures)
 
 
 def refused(done: Done, *parts: str) -> str:
@@ -386,18 +386,6 @@ def test_figures_that_are_none(fresh: Bench, copy: Path, value: Any) -> None:
     summary["test"]["accuracy"] = value
     (copy / "summary.json").write_text(json.dumps(summary))
     refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "accuracy")
-
-
-@pytest.mark.parametrize("text, shown", [
-    ("/home/al/faces", ".../faces"), ("--x=/data/al/run", "--x=.../run"), ("a/b", "a/b"),
-    ("python x.py --in /mnt/al/in --out runs/out", "python x.py --in .../in --out runs/out"),
-    ("https://arxiv.org/abs/1", "https://arxiv.org/abs/1"), ("t-shirt/top", "t-shirt/top"),
-    ("~/faces", "~/faces"), ("../faces", "../faces"),
-])  # fmt: skip
-def test_paths_are_cut_to_their_last_part(text: str, shown: str) -> None:
-    from se_zoo.hub.stage import without_paths
-
-    assert without_paths({"a": [text, 1]}) == {"a": [shown, 1]}
 
 
 def test_photo_lies_beside_the_facts(fresh: Bench, copy: Path) -> None:

@@ -79,6 +79,7 @@ def test_pushed_model_comes_back_to_the_bit(bench: Bench, make: str) -> None:
     assert (b"- transformers" in files["README.md"]) == (make in (IMAGE, MULTI, SQUEEZED))
 
 
+@pytest.mark.slow  # test_save has the same of a folder
 def test_transformers_loads_what_was_pushed(bench: Bench) -> None:
     pytest.importorskip("transformers", reason="needs transformers (extra: dev)")
     code = PUSH.format(make=MULTI, card=CARD, options={"labels": ["cat", "dog"]})

@@ -1,7 +1,6 @@
 """The recipes, run as a user runs them, on pictures made up here."""
 
 import importlib
-import io
 import json
 import os
 import subprocess
@@ -24,6 +23,7 @@ from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 datasets = pytest.importorskip("datasets", reason="the recipes need se_zoo[train]")
 pytest.importorskip("accelerate", reason="the recipes need se_zoo[train]")
 
+from .data_sets import cell  # noqa: E402
 from .preloaded import PATIENCE, ROOT, run_python  # noqa: E402
 from .video_files import write_lossless  # noqa: E402
 
@@ -41,19 +41,13 @@ RECIPES: Dict[str, Any] = {
 }
 
 
-def encoded(pixels: np.ndarray) -> Dict[str, Any]:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
-
-
 def make_faces(count: int, rng: np.random.Generator) -> Dict[str, List[Any]]:
     """Grey pictures; the first attribute is whether they are bright, the others are chance."""
     bright = rng.random(count) < 0.5
     pictures = [
         rng.integers(0, 80, (109, 89, 3), dtype=np.uint8) + np.uint8(150 * b) for b in bright
     ]
-    columns: Dict[str, List[Any]] = {"image": [encoded(p) for p in pictures]}
+    columns: Dict[str, List[Any]] = {"image": [cell(p) for p in pictures]}
     for i, name in enumerate(CELEBA_ATTRIBUTES):
         columns[name] = (rng.random(count) < 0.3 if i else bright).tolist()
     return columns
@@ -72,7 +66,7 @@ def data(tmp_path_factory: Any) -> Dict[str, Path]:
         shades = [
             rng.integers(0, 90, (40, 40, 3), dtype=np.uint8) + np.uint8(70 * i) for i in labels
         ]
-        columns = {"image": [encoded(p) for p in shades], "label": labels}
+        columns = {"image": [cell(p) for p in shades], "label": labels}
         datasets.Dataset.from_dict(columns).to_parquet(root / "objects" / f"{split}.parquet")
         for i in range(count):
             target = root / "pets" / split / f"class{labels[i]}"
@@ -130,17 +124,14 @@ def parity_run(data: Dict[str, Path], tmp_path_factory: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def celeba_run(data: Dict[str, Path], tmp_path_factory: Any) -> Path:
-    """The output of a recipe that runs in a process that has imported nothing yet."""
-    folder = tmp_path_factory.mktemp("celeba")
-    done = subprocess.run(
-        [sys.executable, *command("celeba", data["faces"], folder / "run")], cwd=ROOT, text=True,
-        env=environment(folder / "hf"), capture_output=True, timeout=PATIENCE,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+    """The output of the recipe that the others are made from."""
+    return debugged("celeba", data, tmp_path_factory.mktemp("celeba") / "run")
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(r, marks=pytest.mark.slow) if r == "parity" else r for r in sorted(RECIPES)],
+)
 def test_debug_variant(
     recipe: str,
     data: Dict[str, Path],
@@ -166,6 +157,20 @@ def test_debug_variant(
         if "without" not in path.name:
             timm.create_model(f"local-dir:{path / 'export'}", pretrained=True)
             assert (path / "samples.png").is_file() and (path / "curves.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_process_that_has_imported_nothing_trains_the_same(
+    data: Dict[str, Path], celeba_run: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, *command("celeba", data["faces"], tmp_path / "run")], cwd=ROOT, text=True,
+        env=environment(tmp_path / "hf"), capture_output=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, known = figures(tmp_path / "run"), figures(celeba_run)
+    for name, values in known.items():
+        assert found[name] == pytest.approx(values, rel=1e-4), name
 
 
 def test_option_that_does_not_exist(data: Dict[str, Path], tmp_path: Path) -> None:
@@ -262,26 +267,62 @@ def test_parity_compares_weights_to_start_from_and_whole_batches() -> None:
     assert compared(config, 1) != compared(config, 2)
 
 
-def test_parity_trains_nothing_twice_and_mixes_nothing(
-    data: Dict[str, Path],
-    parity_run: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """In this process; as a command it ran first."""
+@pytest.fixture
+def compare(data: Dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``compare(output, *options)``: the recipe in this process."""
     from se_zoo.train.recipe import read_options
 
     monkeypatch.syspath_prepend(str(ROOT / "recipes"))
-    parity, output = importlib.import_module("parity"), parity_run
+    parity = importlib.import_module("parity")
+
+    def main(output: Path, *options: str) -> None:
+        monkeypatch.setattr(sys, "argv", command("parity", data["faces"], output, *options))
+        parity.main(read_options(parity.DEFAULT_OPTIONS, ""))
+
+    return main
+
+
+def finish(config: Any, tag: str, last: bool) -> None:
+    """Leave what the comparison reads of a finished run, with figures that are made up."""
+    from se_zoo.train.options import plain
+
+    assert tag == "celeba" and not last
+    seed = config.run.seed
+    share = 0.6 + 0.05 * seed + (0.02 + 0.01 * seed if config.model.se else 0)
+    shares = dict.fromkeys(("accuracy", "balanced_accuracy", "average_precision"), share)
+    origin = {"commit": "0", "environment": {"processes": 1}, "data": {"train": "0"}}
+    config.run.output.mkdir(parents=True)
+    summary = {"config": plain(asdict(config)), **origin, "test": shares}
+    (config.run.output / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture(params=["not trained", pytest.param("trained", marks=pytest.mark.slow)])
+def compared(
+    request: pytest.FixtureRequest,
+    compare: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """The output of the recipe: of a command, or with training left out."""
+    if request.param == "trained":
+        return request.getfixturevalue("parity_run")
+    with monkeypatch.context() as patch:
+        patch.setattr("se_zoo.train.api.train", finish)
+        compare(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_parity_trains_nothing_twice_and_mixes_nothing(
+    compare: Callable[..., None], compared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = compared
 
     def again_with(*options: str) -> str:
-        given = command("parity", data["faces"], output, *options)
-        monkeypatch.setattr(sys, "argv", given)
-        parity.main(read_options(parity.DEFAULT_OPTIONS, ""))
+        compare(output, *options)
         return capsys.readouterr().out
 
     made = {p: p.stat().st_mtime_ns for p in output.rglob("summary.json")}
-    assert len(made) == 4
+    assert {p.parent.name for p in made} == {"with-0", "with-1", "without-0", "without-1"}
     again = again_with()
     assert "balanced accuracy" in again
     assert made == {p: p.stat().st_mtime_ns for p in made}

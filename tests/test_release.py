@@ -54,11 +54,26 @@ def test_handler_answers_as_the_model_does(handler: Any, photo: Image.Image) -> 
     answer = handler({"inputs": encoded, "parameters": asked})
     explanation = handler.model.explain(photo, ["Eyeglasses", "Smiling"])
     assert len(answer["labels"]) == 3
+    assert all(set(found) == {"label", "score", "predicted"} for found in answer["labels"])
     assert [found["label"] for found in answer["maps"]] == ["Eyeglasses", "Smiling"]
     for row, found in enumerate(answer["maps"]):
         assert found["score"] == pytest.approx(float(explanation.row_probability[row]), abs=1e-5)
         torch.testing.assert_close(torch.tensor(found["map"]), explanation.raw[row])
         assert Image.open(io.BytesIO(base64.b64decode(found["png"]))).size == (104, 128)
+
+
+def test_handler_says_which_labels_the_model_predicts(handler: Any, photo: Image.Image) -> None:
+    found = handler({"inputs": photo, "parameters": {"top": 40}})["labels"]
+    expected = handler.model.explain(photo).predicted[0].tolist()
+    names = handler.model.class_labels()
+    assert {row["label"]: row["predicted"] for row in found} == dict(
+        zip(names, expected, strict=True)
+    )
+
+
+def test_handler_refuses_a_photo_that_is_too_thin(handler: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"cannot be used: it is too thin \(65,535 x 1"):
+        handler({"inputs": Image.new("RGB", (65_535, 1))})
 
 
 def test_handler_takes_bytes_pictures_and_data_urls_alike(handler: Any, photo: Image.Image) -> None:

@@ -289,23 +289,35 @@ def test_heading_stands_above_each_of_several_explanations(
     assert np.array_equal(headed[second + 2 * line :], plain[second:])
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.mp4", "missing/a.png", "folder.png"])
+ENDING = r"are saved as \.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("a.jpg", ENDING), ("a.mp4", ENDING), ("missing/a.png", "missing does not exist"),
+     ("folder.png", r"folder\.png is a folder")],
+)  # fmt: skip
 def test_several_explanations_are_refused_as_one_is(
-    explanation: Explanation, tmp_path: Path, name: str
+    explanation: Explanation, tmp_path: Path, name: str, says: str
 ) -> None:
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError, match=says):
         save_together(tmp_path / name, [(explanation, None, {})])
     assert [p.name for p in tmp_path.iterdir()] == ["folder.png"]
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a", "a.json", "missing/a.png", "folder.png", "b.png"])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("a.jpg", ENDING), ("a", ENDING), ("a.json", ENDING),
+     ("missing/a.png", "missing does not exist"), ("folder.png", r"folder\.png is a folder"),
+     ("b.png", r"b\.json is a folder")],
+)  # fmt: skip
 def test_save_refuses_and_leaves_nothing(
-    explanation: Explanation, tmp_path: Path, name: str
+    explanation: Explanation, tmp_path: Path, name: str, says: str
 ) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "b.json").mkdir()
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError, match=says):
         explanation.save(tmp_path / name)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["b.json", "folder.png"]
 

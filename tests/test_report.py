@@ -21,7 +21,7 @@ from se_zoo import InvalidInputError, cli  # noqa: E402
 from se_zoo.inference.predict.open import open_source  # noqa: E402
 from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
 from se_zoo.inference.report.clusters import group_maps  # noqa: E402
-from se_zoo.inference.report.collect import LabelMaps, evidence_share  # noqa: E402
+from se_zoo.inference.report.collect import LabelMaps, collect, evidence_share  # noqa: E402
 from se_zoo.inference.report.page import write_report  # noqa: E402
 from se_zoo.inference.report.regions import (  # noqa: E402
     Boxes,
@@ -35,6 +35,18 @@ from se_zoo.inference.report.suspects import find_suspects  # noqa: E402
 from se_zoo.inference.rows import schema  # noqa: E402
 
 LABELS, EACH, GRID = ("ant", "bee", "cat", "dog"), 60, (8, 8)
+MODEL = {
+    "method": "contribution", "label_names": None, "multi_label": False, "map_offset": [0, 0],
+    "preprocessing": {"input_size": [3, 32, 32]},
+}  # fmt: skip
+
+
+def row_of(raw: np.ndarray, name: str = "a", predicted: int = 0) -> Any:
+    """A row of MODEL with a map of class 0."""
+    return SimpleNamespace(
+        id=name, target=(0,), label=("ant",), map=raw[None], top=((predicted, "an insect", 0.9),),
+        region=(0, 0, 8, 4), place=(0, 0),
+    )  # fmt: skip
 
 
 def maps(marked: str, seed: int = 0, strength: float = 12) -> List[Tuple[str, np.ndarray]]:
@@ -55,7 +67,9 @@ def maps(marked: str, seed: int = 0, strength: float = 12) -> List[Tuple[str, np
     return found
 
 
-def write_predictions(folder: Path, marked: str, strength: float = 12, drawn: bool = False) -> Path:
+def write_predictions(
+    folder: Path, marked: str, strength: float = 12, drawn: bool = False, names: Any = LABELS
+) -> Path:
     """Predictions as ``se-zoo predict`` would write them, and their photos of noise.
 
     The photos of the maps with the mark show it only where it is ``drawn``.
@@ -73,14 +87,14 @@ def write_predictions(folder: Path, marked: str, strength: float = 12, drawn: bo
         index = LABELS.index(label)
         rows.append({
             "id": f"{i:04d}.png", "error": None, "region": [4, 4, 36, 36],
-            "top": [{"class": index, "label": label, "probability": 0.75}],
-            "target": [index], "label": [label], "probability": [0.75], "versus": None,
+            "top": [{"class": index, "label": names[index], "probability": 0.75}],
+            "target": [index], "label": [names[index]], "probability": [0.75], "versus": None,
             "constant": [0.0], "map": [cells.ravel().astype(np.float16).tolist()],
             "grid": list(GRID), "exact": True, "weights": "folded", "gate": None,
         })  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, schema()), out / "part-00000-000000.parquet")
     model = {
-        "model": "a model", "method": "contribution", "label_names": list(LABELS),
+        "model": "a model", "method": "contribution", "label_names": list(names),
         "multi_label": False, "thresholds": None, "map_offset": [0.0, 0.0], "num_classes": 4,
         "preprocessing": {"input_size": [3, 32, 32], "interpolation": "bicubic", "crop_pct": 0.8,
                           "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3},
@@ -89,7 +103,7 @@ def write_predictions(folder: Path, marked: str, strength: float = 12, drawn: bo
              "source": open_source(str(photos)).facts()}  # fmt: skip
     info = {"source": str(photos), "source_options": SourceOptions()._asdict()}
     (out / "predict.json").write_text(json.dumps({"facts": facts, "info": info}))
-    (out / "complete.json").write_text("{}")
+    (out / "complete.json").write_text(json.dumps({"rows": len(rows)}))
     return out
 
 
@@ -101,6 +115,13 @@ def marked(tmp_path_factory: Any) -> Path:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: Any) -> Path:
     return write_predictions(tmp_path_factory.mktemp("clean"), "")
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: Any) -> Path:
+    """Two classes are called cat, and photos of the first one show a mark."""
+    names = ("cat", "bee", "cat", "dog")
+    return write_predictions(tmp_path_factory.mktemp("twins"), "ant", drawn=True, names=names)
 
 
 class Page(HTMLParser):
@@ -155,6 +176,41 @@ def test_clean_maps_name_no_label(clean: Path, tmp_path: Path) -> None:
     assert "No label is explained by one corner" in text and text.count("<h2>") == 2
 
 
+def test_equal_names_are_told_apart_by_their_class(twins: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    found = write_report(twins, out, most_labels=1, photos=False)
+    assert [(s.index, s.label) for s in found.suspects] == [(0, "cat (0)")]
+    text = out.read_text("utf-8")
+    assert "cat (0): bottom right corner." in text and "<h2>cat (0)</h2>" in text
+    assert all(f"<td>{name}</td>" in text for name in ("cat (0)", "bee", "cat (2)", "dog"))
+
+
+def test_single_label_is_judged_by_its_photos_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    one, out = write_predictions(tmp_path / "ants", "ant", drawn=True), tmp_path / "report.html"
+    table = pq.read_table(one / "part-00000-000000.parquet")
+    pq.write_table(table.slice(0, EACH), one / "part-00000-000000.parquet")
+    found = write_report(one, out, most_labels=1)
+    assert [(s.label, s.corner) for s in found.suspects] == [("ant", "bottom right")]
+    text = " ".join(out.read_text("utf-8").split())
+    assert "100 % show the same thing there" in text and "times the spread" not in text
+    cli.main(["report", str(one), "--out", str(out), "--no-photos"])
+    assert "; nothing could be judged" in capsys.readouterr().out
+    assert "Nothing could be judged: ant" in out.read_text("utf-8")
+
+
+def test_page_says_that_rows_of_a_finished_run_are_missing(clean: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "out", tmp_path / "report.html"
+    shutil.copytree(clean, folder)
+    write_report(folder, out, most_labels=1, photos=False)
+    assert "not complete" not in out.read_text("utf-8")
+    table = pq.read_table(folder / "part-00000-000000.parquet")
+    pq.write_table(table.slice(0, 200), folder / "part-00000-000000.parquet")
+    write_report(folder, out, most_labels=1, photos=False)
+    assert "200 photos so far; the predictions are not complete" in out.read_text("utf-8")
+
+
 def test_photos_that_moved_are_an_error_and_maps_alone_are_not(clean: Path, tmp_path: Path) -> None:
     moved = tmp_path / "out"
     shutil.copytree(clean, moved)
@@ -201,12 +257,22 @@ def test_regions_have_their_areas_on_every_grid(grid: Tuple[int, int]) -> None:
 
 def test_evidence_is_what_speaks_for_the_class() -> None:
     raw = np.array([[1.0, -5.0], [3.0, 0.0]])
-    signed = evidence_share(raw, signed=True)
-    assert signed is not None and signed[0].tolist() == [[0.25, 0], [0.75, 0]] and signed[1] == 4
-    unsigned = evidence_share(raw, signed=False)
-    assert unsigned is not None and unsigned[0][0, 1] == 0 and unsigned[1] == 19
-    assert unsigned[0].sum() == pytest.approx(1)
-    assert evidence_share(-np.ones((2, 2)), signed=True) is None
+    found = evidence_share(raw, from_zero=True)
+    assert found is not None and found[0].tolist() == [[0.25, 0], [0.75, 0]] and found[1] == 4
+    stretched = evidence_share(raw, from_zero=False)
+    assert stretched is not None and stretched[0][0, 1] == 0 and stretched[1] == 19
+    assert stretched[0].sum() == pytest.approx(1)
+    assert evidence_share(-np.ones((2, 2)), from_zero=True) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "share"), [("contribution", 1), ("support", 1), ("class_gate", 1), ("gate", 4 / 18)]
+)
+def test_evidence_begins_where_the_heatmap_of_the_method_does(method: str, share: float) -> None:
+    raw = np.zeros((4, 4), np.float32)
+    raw[0, 0], raw[3, 3] = 3, -1
+    [label] = collect([row_of(raw)], {**MODEL, "method": method})
+    assert label.mean[0, 0] == pytest.approx(share)
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -218,7 +284,7 @@ def test_mark_that_raises_the_cells_around_it_is_found(marked: bool) -> None:
     labels = [LabelMaps(index, f"label {index}") for index in range(10)]
     for label, i in itertools.product(labels, range(300)):
         cells = rng.gamma(1.0, 2.0, (4, 4)) + (marked and label.index == 3 and i % 10 < 3) * added
-        evidence = evidence_share(cells, signed=True)
+        evidence = evidence_share(cells, from_zero=True)
         assert evidence is not None
         row: Any = SimpleNamespace(id=f"{label.index} {i}", place=(0, i))
         label.add(row, *evidence, {})
@@ -232,22 +298,81 @@ def test_mark_that_raises_the_cells_around_it_is_found(marked: bool) -> None:
 
 
 def test_boxes_and_masks_are_laid_on_what_the_model_saw(tmp_path: Path) -> None:
-    """The model saw the right half of a photo of 8 x 4 pixels."""
-    (tmp_path / "b.csv").write_text("id,region,x0,y0,x1,y1\na,dog,6,0,8,2\na,dog,6,2,8,4\n")
+    """The model saw the middle of a photo of 8 x 4 pixels."""
+    (tmp_path / "b.csv").write_text("id,region,x0,y0,x1,y1\na,dog,4,0,6,2\na,dog,4,2,6,4\n")
     boxes = Boxes(tmp_path / "b.csv")
     cells = even_cells((2, 2))
-    assert boxes.of("a", (4, 0, 8, 4), cells)["dog"].tolist() == [[0, 1], [0, 1]]
-    assert boxes.of("b", (4, 0, 8, 4), cells) == {}
+    assert boxes.of("a", (2, 0, 6, 4), cells)["dog"].tolist() == [[0, 1], [0, 1]]
+    assert boxes.of("b", (2, 0, 6, 4), cells) == {}
     pixels = np.zeros((4, 8), np.uint8)
-    pixels[:, 6:] = 1
+    pixels[:, 4:] = 1
     (tmp_path / "masks" / "x").mkdir(parents=True)
     Image.fromarray(pixels).save(tmp_path / "masks" / "x" / "a.png")
     (tmp_path / "masks" / "classes.json").write_text('{"0": "other", "1": "dog"}')
-    found = Masks(tmp_path / "masks").of("x/a.jpg", (4, 0, 8, 4), cells)
+    found = Masks(tmp_path / "masks").of("x/a.jpg", (2, 0, 6, 4), cells)
     assert {k: v.tolist() for k, v in found.items()} == {
         "other": [[1, 0], [1, 0]], "dog": [[0, 1], [0, 1]]
     }  # fmt: skip
     assert box_weights((0, 0, 0.25, 1), even_cells((1, 2))).tolist() == [[0.5, 0]]
+
+
+def test_masks_are_named_like_the_photos(tmp_path: Path) -> None:
+    files = ("train.parquet#16", "train.parquet#17", "cam.01", "cam.02", "x")
+    for number, name in enumerate(files):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{name}.png")
+    ids = ("train.parquet#16", "train.parquet#17", "cam.01.jpg", "cam.02", "x.JPEG")
+    masks = Masks(tmp_path)
+    found = [list(masks.of(name, (0, 0, 4, 4), even_cells((2, 2)))) for name in ids]
+    assert found == [["0"], ["1"], ["2"], ["3"], ["4"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "palette"), [(bool, False), (np.uint8, False), (np.uint8, True), (np.uint16, False)]
+)
+def test_masks_have_one_channel_of_any_kind(kind: Any, palette: bool, tmp_path: Path) -> None:
+    pixels = np.zeros((4, 8), kind)
+    pixels[:, 4:] = 1
+    mask = Image.fromarray(pixels)
+    if palette:
+        mask.putpalette([0, 0, 0, 255, 0, 0])
+    mask.save(tmp_path / "a.png")
+    found = Masks(tmp_path).of("a", (2, 0, 6, 4), even_cells((1, 2)))
+    assert {k: v.tolist() for k, v in found.items()} == {"0": [[1, 0]], "1": [[0, 1]]}
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "message"),
+    [
+        ("RGB", (200, 100), "pixels of mode RGB; a mask has one channel"),
+        ("L", (180, 100), "180 x 100 pixels, and its photo about 200 x 100"),
+        ("L", (200, 94), "200 x 94 pixels"),
+        ("L", (400, 200), "needs the size of the upright photo"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(
+    mode: str, size: Tuple[int, int], message: str, tmp_path: Path
+) -> None:
+    Image.new(mode, size).save(tmp_path / "a.png")
+    with pytest.raises(InvalidInputError, match=message):
+        Masks(tmp_path).of("a", (50, 0, 150, 100), even_cells((2, 2)))
+
+
+def test_masks_fit_photos_that_the_model_saw_with_padding(tmp_path: Path) -> None:
+    Image.new("L", (100, 60)).save(tmp_path / "a.png")
+    found = Masks(tmp_path).of("a", (0, -20.2, 100, 79.8), even_cells((2, 2)))
+    assert list(found) == ["0"]
+
+
+def test_regions_of_other_photos_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text("id,region,x0,y0,x1,y1\nphotos/a.jpg,dog,4,0,6,2\n")
+    Image.new("L", (8, 4)).save(tmp_path / "b.png")
+    raw, boxes, masks = np.ones((2, 2), np.float32), Boxes(tmp_path / "b.csv"), Masks(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"it has 'photos/a\.jpg', and the rows have ids"):
+        collect([row_of(raw, "a.jpg")], MODEL, [boxes])
+    with pytest.raises(InvalidInputError, match=r"that of 'a\.jpg' would be .*a\.png"):
+        collect([row_of(raw, "a.jpg")], MODEL, [masks])
+    other = row_of(raw, "photos/a.jpg", predicted=1)  # a row that the report leaves out
+    assert len(collect([other, row_of(raw, "b.jpg")], MODEL, [boxes, masks])) == 1
 
 
 def test_cells_that_do_not_tile_the_input_and_maps_that_are_moved() -> None:

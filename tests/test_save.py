@@ -258,3 +258,55 @@ def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OSError, match="No space left"):
         se_zoo.save(small(), tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+# What timm changes while it loads
+
+
+def test_convolution_for_four_channels_comes_back(tmp_path: Path) -> None:
+    """timm before 1.0.31 drops the stored one in silence, unless the config names none."""
+    model = small(in_chans=4)
+    folder = se_zoo.save(model, tmp_path / "model")
+    assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["first_conv"] is None
+    back = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    assert torch.equal(answers(back), answers(model))
+
+
+def test_weights_that_do_not_come_back_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = export.load_any
+
+    def lossy(name: str) -> Any:
+        model = load(name)
+        model.conv1[0].weight.data += 1
+        return model
+
+    monkeypatch.setattr(export, "load_any", lossy)
+    with pytest.raises(InvalidInputError, match=r"would not come back .* conv1\.0\.weight"):
+        se_zoo.save(small(), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiled_model_is_saved_as_the_model_within(tmp_path: Path) -> None:
+    model = small()
+    folder = se_zoo.save(torch.compile(model, backend="eager"), tmp_path / "model")  # type: ignore[arg-type]
+    assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", ["image", "clip"])
+def test_other_labels_than_those_of_a_folder_drop_what_holds_for_these(
+    kind: str, tmp_path: Path
+) -> None:
+    """As with the names of the zoo."""
+    model: Any = small(**HEAD) if kind == "image" else MODELS["frame by frame"]()
+    name = f"local-dir:{se_zoo.save(model, tmp_path / 'model')}"
+    same: Any = timm.create_model(name, pretrained=True, num_classes=3)
+    assert same.thresholds == model.thresholds and same.map_method == "gate"
+    other: Any = timm.create_model(name, pretrained=True, num_classes=2)
+    assert not other.is_multi_label() and other.thresholds is None and other.map_method is None
+    assert other.se.gate_kind == "sigmoid" and other.map_offset == model.map_offset
+    asked: Any = timm.create_model(name, pretrained=True, num_classes=2, multi_label=True)
+    assert asked.is_multi_label() and asked.thresholds is None
+    exclusive: Any = timm.create_model(name, pretrained=True, multi_label=False)
+    assert not exclusive.is_multi_label() and exclusive.thresholds is None

@@ -1,7 +1,6 @@
 """tools/score_celeba.py: the figures of a folder are those of its training, and of its weights."""
 
 import hashlib
-import io
 import json
 import os
 import sys
@@ -10,7 +9,6 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
-from PIL import Image
 
 datasets = pytest.importorskip("datasets", reason="the tool needs se_zoo[train]")
 pytest.importorskip("accelerate", reason="the tool needs se_zoo[train]")
@@ -23,6 +21,7 @@ from se_zoo.statistics import THRESHOLDS  # noqa: E402
 from se_zoo.train import train  # noqa: E402
 from tools import score_celeba  # noqa: E402
 
+from .data_sets import cell  # noqa: E402
 from .train_run import make_config, undrawn  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -32,10 +31,7 @@ NAME = "tiny_celeba"
 
 
 def picture(rng: np.random.Generator, bright: bool) -> Dict[str, Any]:
-    file = io.BytesIO()
-    pixels = rng.integers(0, 120, (36, 30, 3), dtype=np.uint8) + np.uint8(90 * bright)
-    Image.fromarray(pixels).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
+    return cell(rng.integers(0, 120, (36, 30, 3), dtype=np.uint8) + np.uint8(90 * bright))
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from se_zoo.train.speaker.batches import Whole
 from se_zoo.train.speaker.scores import speaker_loss
 from tests.preloaded import ROOT, run_python
 from tests.test_tracks import write_splits
-from tests.train_run import undrawn
+from tests.train_run import forget_accelerator, losses, undrawn
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 pytest.importorskip("av", reason="needs PyAV (extra: video)")
@@ -67,11 +67,6 @@ def run(config: SpeakerConfig) -> Path:
         return train(config)
 
 
-def losses(output: Path) -> List[float]:
-    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
-
-
 def test_loss_by_hand() -> None:
     output = SpeakerOutput(torch.tensor([[0.0, 2.0, 50.0]]), torch.tensor([[1.0, 0.0, -50.0]]))
     labels, mask = torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[True, True, False]])
@@ -90,11 +85,8 @@ def test_loss_by_hand() -> None:
 @pytest.fixture(scope="module")
 def usual(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run to its end."""
-    from accelerate.state import AcceleratorState, GradientState
-
     output = train(config_of(folder, tmp_path_factory.mktemp("runs") / "usual"))
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
     return output
 
 
@@ -205,6 +197,7 @@ def test_long_tracks_are_scored_in_pieces(
         assert left[key] == pytest.approx(value, abs=1e-5), "all frames are beside each piece"
 
 
+@pytest.mark.slow  # images and streams have it, too
 def test_workers_give_the_same_losses(usual: Path, folder: Path, tmp_path: Path) -> None:
     run(config_of(folder, tmp_path / "run", run={"workers": 2}))
     assert losses(tmp_path / "run") == losses(usual)

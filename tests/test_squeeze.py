@@ -4,7 +4,7 @@ import copy
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 import timm
@@ -81,10 +81,16 @@ def test_name_is_created_with_arguments() -> None:
     assert se_zoo.squeeze("resnet10t").se.gate_kind == "identity"
 
 
-@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "tf_efficientnet_lite0"])
-def test_finer_grids_come_without_dilation_if_asked(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name, small",
+    [("resnet10t", {}), ("convnext_atto", {"depths": (1, 1, 1, 1)}), ("tf_efficientnet_lite0", {})],
+    ids=["resnet", "convnext", "efficientnet"],
+)
+def test_finer_grids_come_without_dilation_if_asked(
+    name: str, small: Dict[str, Any], tmp_path: Path
+) -> None:
     """The saved model is created again so, and a dilated one gives other features."""
-    args: Any = dict(output_stride=16, num_classes=3, gate="sigmoid")
+    args: Any = dict(output_stride=16, num_classes=3, gate="sigmoid", **small)
     plain: Any = randomise(se_zoo.squeeze(name, dilated=False, **args)).eval()
     convolutions = [m for m in plain.modules() if isinstance(m, torch.nn.Conv2d)]
     assert all(m.dilation == (1, 1) for m in convolutions)

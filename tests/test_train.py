@@ -18,7 +18,7 @@ from PIL import Image
 accelerate = pytest.importorskip("accelerate", reason="training needs se_zoo[train]")
 pytest.importorskip("datasets", reason="training needs se_zoo[train]")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from se_zoo import InvalidInputError, WeightsNotFoundError  # noqa: E402
 from se_zoo.train import train  # noqa: E402
@@ -26,7 +26,14 @@ from se_zoo.train.resume import state  # noqa: E402
 from se_zoo.train.resume.order import Batches, Plan, seed_all  # noqa: E402
 from se_zoo.train.schedule import lr_at  # noqa: E402
 
-from .train_run import make_config, undrawn, write_images  # noqa: E402
+from .train_run import (  # noqa: E402
+    forget_accelerator,
+    losses,
+    make_config,
+    make_state,
+    undrawn,
+    write_images,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -50,11 +57,6 @@ def run(folder: Path, output: Path, drawn: bool = False, **options: Any) -> Path
 
 def weights(output: Path) -> Dict[str, torch.Tensor]:
     return load_file(output / "export" / "model.safetensors")
-
-
-def losses(output: Path) -> List[float]:
-    lines = (output / "metrics.jsonl").read_text().splitlines()
-    return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
 
 
 # Order
@@ -108,13 +110,6 @@ def test_schedule_warms_up_and_falls_to_zero() -> None:
 
 
 # States
-
-
-def make_state(folder: Path, update: int) -> Path:
-    temporary = state.unfinished(folder, update)
-    state.begin(temporary)
-    (temporary / "model.safetensors").write_bytes(bytes(range(200)))
-    return state.finish(temporary, state.Progress(update, [0.1], None, None, {}), keep=3)
 
 
 def test_states_are_kept_and_the_last_is_found(tmp_path: Path) -> None:
@@ -281,7 +276,7 @@ EFFECTS = [
 @pytest.fixture(scope="module")
 def usual(folder: Path, tmp_path_factory: Any) -> Path:
     output = run(folder, tmp_path_factory.mktemp("usual"))
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    forget_accelerator()
     return output
 
 
@@ -484,10 +479,14 @@ def test_weights_that_are_lost_are_not_saved(folder: Path, tmp_path: Path) -> No
 def test_overwrite_waits_until_all_else_is_known_to_be_right(folder: Path, tmp_path: Path) -> None:
     output = run(folder, tmp_path / "run")
     before = sorted(p.name for p in output.rglob("*"))
-    for wrong in (
-        {"init": str(tmp_path / "none.safetensors")}, {"best": "nothing"}, {"resume": str(output)},
-    ):  # fmt: skip
-        with pytest.raises(Exception, match=r"none\.safetensors|nothing|in a new --run\.output"):
+    refused: Any = (
+        ({"init": str(tmp_path / "none.safetensors")}, WeightsNotFoundError,
+         r"none\.safetensors cannot be read"),
+        ({"best": "nothing"}, InvalidInputError, r"--run\.best nothing is not a metric"),
+        ({"resume": str(output)}, InvalidInputError, r"in a new --run\.output"),
+    )  # fmt: skip
+    for wrong, error, says in refused:
+        with pytest.raises(error, match=says):
             run(folder, output, run={"overwrite": True, **wrong})
         assert sorted(p.name for p in output.rglob("*")) == before
     # Its own weights are read before they go.
@@ -716,3 +715,78 @@ def test_head_alone_needs_a_head(folder: Path, tmp_path: Path) -> None:
         run_head(folder, tmp_path / "run", run={"channels_last": True})
     with pytest.raises(InvalidInputError, match="half-size-epochs"):
         run_head(folder, tmp_path / "run", augment={"half_size_epochs": 1})
+
+
+def test_head_alone_refuses_a_list_of_features_before_the_run_starts() -> None:
+    from se_zoo.train.head_only import HeadTrainer
+
+    class CoaT(torch.nn.Module):
+        """It is known by the name of its class."""
+
+    own: Any = SimpleNamespace(config=make_config({"data": {"path": "x"}, "run": {"output": "x"}}))
+    with pytest.raises(InvalidInputError, match="list of features"):
+        HeadTrainer.wrap(own, CoaT())
+
+
+# What a run starts from, and what its export says
+
+
+def test_model_for_other_images_than_rgb_is_refused_first(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"images of 1 channel\(s\)"):
+        run(folder, tmp_path / "run", model={"args": ("in_chans=1",)})
+    assert not (tmp_path / "run" / "state").exists()
+
+
+def test_export_has_no_rates_of_its_run() -> None:
+    from se_zoo.train.classify import ClassifierTrainer
+    from se_zoo.train.model import build_model
+
+    model = {"backbone": "test_convnext", "drop_rate": 0.2, "drop_path_rate": 0.1}
+    config = make_config({"model": model, "data": {"path": "x"}, "run": {"output": "x"}})
+    own: Any = SimpleNamespace(config=config)
+    args = ClassifierTrainer.model_args(own, build_model(config.model, ["a", "b"], False, ""))
+    assert args["backbone"] == "test_convnext" and not [n for n in args if n.startswith("drop")]
+
+
+def test_best_weights_know_the_labels_of_their_run(usual: Path, tmp_path: Path) -> None:
+    """They have no config.json beside them."""
+    from se_zoo.train.model import build_model, load_init
+
+    config = make_config({"data": {"path": "x"}, "run": {"output": "x"}}).model
+    same = build_model(config, ["common", "rare"], False, "")
+    other = build_model(config, ["cat", "dog"], False, "")
+    shutil.copytree(usual / "best", tmp_path / "run" / "best")
+    for output in (usual, tmp_path / "run"):  # the copy is as if the run were unfinished
+        assert "but for" not in load_init(same, output / "best")
+        assert "but for the classifier" in load_init(other, output / "best")
+
+
+def distilled(labels: List[str]) -> Any:
+    """A small transformer with two classifiers."""
+    model: Any = timm.create_model(
+        "timm_sehead", backbone="deit_tiny_distilled_patch16_224", img_size=64, embed_dim=48,
+        depth=2, num_heads=4, num_classes=len(labels),
+    )  # fmt: skip
+    model.pretrained_cfg["label_names"] = labels
+    return model
+
+
+def test_both_classifiers_of_other_labels_are_not_taken_over(tmp_path: Path) -> None:
+    from se_zoo.train.model import load_init
+
+    save_file(distilled(["cat", "dog"]).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"label_names": ["cat", "dog"]}))
+    for labels in (["one", "two"], ["one", "two", "three"]):
+        other = distilled(labels)
+        before = other.head_dist.weight.clone()
+        assert "head_dist.weight" in load_init(other, tmp_path)
+        assert torch.equal(other.head_dist.weight, before)
+
+
+def test_head_alone_takes_a_model_with_two_classifiers() -> None:
+    from se_zoo.train.head_only import _HeadOnly
+
+    model = distilled(["cat", "dog"])
+    assert _HeadOnly(model).no_weight_decay() == set()
+    trained = {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"se", "head", "head_dist"}

@@ -1,6 +1,7 @@
 """Weights against their config: nothing is drawn at random, cast or dropped in silence."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -199,15 +200,44 @@ def test_half_precision_is_loaded(saved: Path, tmp_path: Path) -> None:
     assert next(timm.create_model(name, pretrained=True).parameters()).dtype == torch.float32
 
 
+#: Our names of LR-ASD's layers, and LR-ASD's; those of the encoders follow a rule.
+LR_ASD = {
+    "fusion.conv.": "model.fusion.attention.",
+    "fusion.norm.": "model.fusion.bn.",
+    "detector.gate.conv.": "model.detector.attention.attention.",
+    "detector.gate.norm.": "model.detector.attention.bn.",
+    "detector.forward_gru.": "model.detector.gru_forward.",
+    "detector.backward_gru.": "model.detector.gru_backward.",
+    "detector.classifier.": "lossAV.FC.",
+    "visual_classifier.": "lossV.FC.",
+}
+
+
+def lr_asd_name(name: str) -> str:
+    """LR-ASD's name of one of our tensors."""
+    unit = re.fullmatch(r"(visual|audio)_encoder\.blocks\.(\d)\.(\d)\.(conv|norm)\.(.+)", name)
+    if unit is None:
+        ours = next(ours for ours in LR_ASD if name.startswith(ours))
+        return LR_ASD[ours] + name.removeprefix(ours)
+    encoder, block, number, module, rest = unit.groups()
+    kind = "t" if int(number) >= 2 else {"visual": "s", "audio": "m"}[encoder]
+    norm = "norm_" if module == "norm" else ""
+    place = f"block{int(block) + 1}.{kind}_{norm}{int(number) % 2 + 1}"
+    return f"model.{encoder}Encoder.{place}.{rest}"
+
+
 def test_conversion_of_lr_asd_refuses_integers(tmp_path: Path) -> None:
-    own = se_zoo.create_speaker_model("asd_small_sehead").state_dict()
-    theirs = {
-        "lossAV.FC.weight": own["detector.classifier.weight"].repeat(2, 1).long(),
-        "lossAV.FC.bias": own["detector.classifier.bias"].repeat(2).long(),
-    }
-    save_file(theirs, tmp_path / "x.safetensors")
-    with pytest.raises(WeightsNotFoundError):
-        convert_lr_asd(tmp_path / "x.safetensors")
+    theirs = {}
+    for name, tensor in se_zoo.create_speaker_model("asd_small_sehead").state_dict().items():
+        if "classifier" in name:  # LR-ASD's have two logits
+            tensor = torch.cat([-tensor, tensor])
+        if not name.startswith("se."):
+            theirs[lr_asd_name(name)] = tensor.contiguous()
+    save_file(theirs, tmp_path / "floats.safetensors")
+    convert_lr_asd(tmp_path / "floats.safetensors")
+    save_file(integers(theirs), tmp_path / "integers.safetensors")
+    with pytest.raises(WeightsNotFoundError, match=r"another type: .* stored as torch\.int64"):
+        convert_lr_asd(tmp_path / "integers.safetensors")
 
 
 def test_header_is_read_without_the_tensors(tmp_path: Path) -> None:

@@ -129,3 +129,21 @@ def load(model: nn.Module, other: nn.Module) -> nn.Module:
     with torch.inference_mode():
         model.load_state_dict(other.state_dict())
     return model
+
+
+def last_attention(model: Any) -> Any:
+    return model.blocks[-1].attn
+
+
+def test_adapter_in_the_last_attention_is_not_left_out_of_the_map() -> None:
+    """The map of the class token reads the weight of the projection, which is not all there is."""
+    model = make("test_vit")
+    assert model.explain(images(160), 0).weights == "attention"
+    last_attention(model).proj = LowRank(last_attention(model).proj)
+    assert model.eval().explain(images(160), 0).weights == "projection"
+
+
+def test_quantised_projection_of_the_last_attention_is_not_read() -> None:
+    model = make("test_vit")
+    last_attention(model).proj = quantised(nn.Sequential(last_attention(model).proj))[0]
+    assert model.eval().explain(images(160), 0).weights == "projection"

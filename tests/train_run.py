@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 from unittest import mock
 
 import numpy as np
@@ -24,6 +24,7 @@ from se_zoo.train import (
     engine,
     train,
 )
+from se_zoo.train.resume import state
 
 
 def write_images(
@@ -83,6 +84,28 @@ def undrawn() -> Iterator[None]:
         mock.patch("se_zoo.train.classify.draw_samples"),
     ):
         yield
+
+
+def forget_accelerator() -> None:
+    """Accelerate keeps the first Accelerator's settings for the whole process."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def losses(output: Path) -> List[float]:
+    """The losses that a run has logged."""
+    lines = (output / "metrics.jsonl").read_text().splitlines()
+    return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+
+
+def make_state(folder: Path, update: int) -> Path:
+    """Write a checkpoint of 200 bytes as a run does."""
+    temporary = state.unfinished(folder, update)
+    state.begin(temporary)
+    (temporary / "model.safetensors").write_bytes(bytes(range(200)))
+    return state.finish(temporary, state.Progress(update, [0.1], None, None, {}), keep=3)
 
 
 def spread_over_cpus() -> None:

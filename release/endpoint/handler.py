@@ -14,6 +14,7 @@ import se_zoo
 from se_zoo import InvalidInputError
 from se_zoo.data.images import read_rgb, upright_rgb
 from se_zoo.models.input_size import data_config
+from se_zoo.models.photos import check_resized
 from se_zoo.transform import evaluation_transform
 
 DEFAULT_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
@@ -34,7 +35,8 @@ class EndpointHandler:
         self.model = se_zoo.create_model(name, pretrained=True).eval().to(self.device)
         if self.model.takes_clips:
             raise InvalidInputError(f"{name} takes clips; this handler serves image models only.")
-        self.transform = evaluation_transform(data_config(self.model))
+        self.config = data_config(self.model)
+        self.transform = evaluation_transform(self.config)
 
     def __call__(self, data: Dict[str, Any]) -> Dict[str, Any]:
         """Return labels and maps.
@@ -47,7 +49,7 @@ class EndpointHandler:
             ``labels`` and ``maps``; see README.md.
 
         Raises:
-            InvalidInputError: If the image cannot be read, or a parameter is wrong.
+            InvalidInputError: If the image cannot be read or resized, or a parameter is wrong.
         """
         asked = dict(data.get("parameters") or {})
         target, method = asked.pop("target", None), asked.pop("method", None)
@@ -58,7 +60,12 @@ class EndpointHandler:
             )
         if not isinstance(top, int) or top < 1:
             raise InvalidInputError(f"top is {top!r}; it must be 1 or more.")
-        images = self.transform(_photo(data.get("inputs")))[None].to(self.device)
+        photo = _photo(data.get("inputs"))
+        try:
+            check_resized(photo.size, self.config)
+        except ValueError as error:
+            raise InvalidInputError(f"The image cannot be used: {error}.") from None
+        images = self.transform(photo)[None].to(self.device)
         explanation = self.model.explain(images, target, method)
         return {"labels": _labels(explanation, top), "maps": _maps(explanation)}
 
@@ -79,13 +86,16 @@ def _photo(given: Any) -> Image.Image:
         ) from error
 
 
-def _labels(explanation: Any, top: int) -> List[Dict[str, Union[str, float]]]:
-    """Return the labels with the largest probabilities."""
-    probabilities = explanation.probabilities[0]
+def _labels(explanation: Any, top: int) -> List[Dict[str, Union[str, float, bool]]]:
+    """Return the labels with the largest probabilities, and whether each is predicted."""
+    probabilities, predicted = explanation.probabilities[0], explanation.predicted[0].tolist()
     names = explanation.label_names or [str(i) for i in range(len(probabilities))]
     best = probabilities.topk(min(top, len(probabilities)))
     pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    return [{"label": names[i], "score": round(score, 6)} for score, i in pairs]
+    return [
+        {"label": names[i], "score": round(score, 6), "predicted": predicted[i]}
+        for score, i in pairs
+    ]
 
 
 def _maps(explanation: Any) -> List[Dict[str, Any]]:

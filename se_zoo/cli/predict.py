@@ -4,13 +4,14 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Mapping, Optional, Tuple
 
 import tyro
 
 from ..errors import InvalidInputError
+from ..text import printable
 from ..zoo_names import check_name
-from .explain import MapMethod
+from .explain import DEFAULT_MODEL, OBJECTS_MODEL, MapMethod
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Predict:
     hf-hub:<data set>."""
     out: Path
     """Folder of the results: part-*.parquet, predict.json and, when all is there, complete.json."""
-    model: str = "se_zoo/resnet18_slim_celeba"
-    """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>."""
+    model: Optional[str] = None
+    """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>; by default
+    se_zoo/resnet18_slim_celeba, which reads faces that fill the photo."""
     target: Tuple[str, ...] = ()
     """Labels or class indices to explain; by default what the model predicts."""
     method: Optional[MapMethod] = None
@@ -56,7 +58,7 @@ class Predict:
     rows_per_file: int = 1024
     """Rows of a parquet file."""
     quiet: bool = False
-    """Show no progress."""
+    """Show neither progress nor notes."""
 
 
 def run_predict(args: Predict) -> None:
@@ -75,25 +77,28 @@ def run_predict(args: Predict) -> None:
     from ..inference.predict.sources import SourceOptions
 
     rank, world, local, beside = _process()
-    check_name(args.model)
+    name = DEFAULT_MODEL if args.model is None else args.model
+    check_name(name)
     check_folder(args.out)
     options = SourceOptions(args.image, args.id, args.split, args.subset)
     if args.source.startswith(HUB) and (args.out / MANIFEST).exists():
         options = options._replace(revision=_recorded_revision(read_manifest(args.out)))
     source = open_source(args.source, options)
+    if args.model is None and rank == 0 and not args.quiet:
+        print(_reads_faces(), file=sys.stderr, flush=True)
     # These import torch, which takes seconds.
     from ..explanations.target_classes import target_of
     from ..inference.batch import BatchExplainer
     from ..inference.predict.run import predict
     from ..models.load_model import load_model
 
-    model = load_model(args.model)
+    model = load_model(name)
     labels, classes = model.class_labels(), model.num_classes
     target = [target_of(text, labels, classes) for text in args.target] or None
     versus = None if args.versus is None else target_of(args.versus, labels, classes)
     explainer = BatchExplainer(
         model, target, args.method, versus=versus, top=args.top, gate=args.gate,
-        device=args.device or _device(local), name=args.model,
+        device=args.device or _device(local), name=name,
     )  # fmt: skip
     where = args.source if args.source.startswith(HUB) else os.path.abspath(args.source)
     workers = args.workers
@@ -115,8 +120,34 @@ def run_predict(args: Predict) -> None:
     else:
         print(
             f"{args.out}: {summary.rows} photos in {summary.files} files, {summary.errors} of them "
-            "could not be read (column error)"
+            f"could not be read (column error){_left_out(source.left_out)}"
         )
+
+
+def _reads_faces() -> str:
+    """Return what is said where nobody chose a model: it answers for any photo."""
+    return (
+        f"note: the default model, {DEFAULT_MODEL}, reads faces that fill the photo, framed as in "
+        "CelebA;\n"
+        "  predict finds and frames none in larger photos.\n"
+        f"  Objects, animals, scenes: --model {OBJECTS_MODEL}"
+    )
+
+
+def _left_out(endings: Mapping[str, int]) -> str:
+    """Return how many files were no data, with their most frequent endings; "" if there are none.
+
+    Args:
+        endings: Number of the files with each ending.
+    """
+    count = sum(endings.values())
+    if not count:
+        return ""
+    frequent = sorted(endings, key=lambda ending: (-endings[ending], ending))
+    shown = ", ".join(printable(ending) or "no ending" for ending in frequent[:3])
+    more = ", ..." if len(frequent) > 3 else ""
+    files = "file was" if count == 1 else "files were"
+    return f"; {count} other {files} left out ({shown}{more})"
 
 
 def _process() -> Tuple[int, int, int, int]:

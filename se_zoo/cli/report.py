@@ -39,6 +39,18 @@ def _alike(suspect: Any) -> str:
     return f"; {suspect.alike[0]:.0%} of its strongest photos show the same thing there"
 
 
+def _outcome(found: Any) -> str:
+    """Return what the last line says where no corner is suspicious."""
+    if found.suspects:
+        return ""
+    if not found.judged:
+        return (
+            "; nothing could be judged, because leads are compared among labels and there is one: "
+            "leave out --no-photos, so that the photos are compared"
+        )
+    return "; no label is explained by one corner"
+
+
 def run_report(args: Report) -> None:
     """Run ``se-zoo report``.
 
@@ -46,7 +58,8 @@ def run_report(args: Report) -> None:
         args: The options.
 
     Raises:
-        InvalidInputError: If there are no predictions, or the page cannot be written.
+        InvalidInputError: If there are no predictions, boxes or masks do not fit the photos, or
+            the page cannot be written.
     """
     from ..inference.predict.manifest import read_manifest
     from ..inference.report.regions import Boxes, Masks
@@ -64,9 +77,9 @@ def run_report(args: Report) -> None:
 
     found = write_report(args.folder, out, args.labels, regions, args.photos)
     for suspect in found.suspects:
+        spreads = f", {suspect.spreads:.0f} times the spread" if found.labels > 1 else ""
         print(
             f"suspicious: {suspect.label}, {suspect.corner} corner ({suspect.lead:.1%} of the "
-            f"evidence more than usual, {suspect.spreads:.0f} times the spread{_alike(suspect)})"
+            f"evidence more than usual{spreads}{_alike(suspect)})"
         )
-    named = "" if found.suspects else "; no label is explained by one corner"
-    print(f"{out}: {found.photos} photos, {found.labels} labels{named}")
+    print(f"{out}: {found.photos} photos, {found.labels} labels{_outcome(found)}")

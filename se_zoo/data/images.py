@@ -11,8 +11,8 @@ from ..files import check_regular
 #: Files with these endings, in any case, are images; other files in a data folder are not.
 IMAGE_SUFFIXES = frozenset(
     (
-        ".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff",
-        ".webp",
+        ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm",
+        ".tif", ".tiff", ".webp",
     )
 )  # fmt: skip
 #: Kinds of HEIF files that hold HEIC photos, as bytes 8 to 12 of the file say.

@@ -13,7 +13,7 @@ from .class_maps import HostRows, Maps, class_maps, fold, less_rivals, weighted_
 from .forward_pass import ForwardPass, check_finite, extents, run_forward, tell_host
 from .methods import CLASSLESS_METHODS, COMPETING_METHODS, SHARED_PARTS
 from .rivals import Rivals, shares_of
-from .se_model import SEModel, check_model, check_values
+from .se_model import SEModel, check_model, check_values, label_names
 from .target_classes import Pending, Rows, Target, Versus, other_classes, pending_rows, runner_up
 
 
@@ -74,6 +74,7 @@ def _request(
 ) -> Request:  # fmt: skip
     """Resolve target and versus, without waiting for the device."""
     num_classes, multi_label = state.logits.shape[1], model.is_multi_label()
+    labels = label_names(model, num_classes)
     others: Optional[Dict[int, float]] = None
     if method in COMPETING_METHODS and multi_label:
         raise InvalidInputError(
@@ -88,11 +89,11 @@ def _request(
                 "The labels of a multi-label model do not compete, so there is no runner-up; name "
                 "the other label with versus."
             )
-        others = other_classes(versus, model.class_labels(), num_classes)
+        others = other_classes(versus, labels, num_classes)
     if target is None and method in CLASSLESS_METHODS:
         multi_label = False  # the map is the same for every label, so one row per image is enough
     thresholds = getattr(model, "thresholds", None) if multi_label else None
-    pending = pending_rows(target, state.logits, model.class_labels(), multi_label, thresholds)
+    pending = pending_rows(target, state.logits, labels, multi_label, thresholds)
     if others is None:
         return Request(method, normalize, pending, None, ())
     return Request(method, normalize, pending, tuple(others), tuple(others.values()) or (1.0,))

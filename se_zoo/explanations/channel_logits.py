@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from .eval_mode import in_eval_mode
-from .se_model import backbone_features, check_images, check_model
+from .se_model import backbone_features, check_images, check_model, uncompiled
 
 
 def channel_logits(
@@ -35,6 +35,7 @@ def channel_logits(
     """
     if (keep is None) == (drop is None):
         raise InvalidInputError("Give exactly one of keep and drop.")
+    model = uncompiled(model)
     check_model(model)
     batch = check_images(model, images)
     with torch.no_grad(), in_eval_mode(model) as still:

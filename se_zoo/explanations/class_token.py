@@ -20,6 +20,7 @@ from torch import nn
 
 from ..layers.grid import Features
 from . import heads
+from .classifier_rows import is_plain
 
 
 class TokenTrace(NamedTuple):
@@ -59,6 +60,7 @@ def reads_class_token(model: nn.Module) -> bool:
     return (
         type(block) in (Block, EvaBlock)
         and type(attention) in (Attention, AttentionRope, EvaAttention)
+        and _is_linear(attention.proj)
         and isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity)
         and getattr(attention, "gate", None) is None
         and getattr(attention, "num_kv_groups", 1) == 1
@@ -66,6 +68,11 @@ def reads_class_token(model: nn.Module) -> bool:
         and isinstance(vit.fc_norm, nn.Identity)
         and all(isinstance(linear, nn.Linear) for linear in classifiers(model))
     )
+
+
+def _is_linear(projection: Any) -> bool:
+    """Return whether a layer is its weight alone, which a wrapped or quantised one is not."""
+    return type(projection) is nn.Linear and is_plain(projection)
 
 
 def classifiers(model: nn.Module) -> List[nn.Module]:

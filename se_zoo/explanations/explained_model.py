@@ -34,9 +34,11 @@ from .se_model import (
     check_float32,
     check_images,
     check_model,
+    label_names,
     placement_of,
+    uncompiled,
 )
-from .target_classes import label_index
+from .target_classes import Target, classes_asked, label_index
 
 
 class ExplainedModel(nn.Module):
@@ -53,8 +55,8 @@ class ExplainedModel(nn.Module):
         method: ``"contribution"``, ``"affinity"``, ``"rivals"``, ``"support"``, ``"class_gate"``,
             ``"gate"`` or ``"activation"``; by default the model's ``map_method``, or else
             ``"contribution"``.
-        targets: Classes of the maps, by index or label; by default all. Gate and activation maps
-            are the same for every class.
+        targets: Class of the maps, by index or label; or several in a list, tensor or array; by
+            default all. Gate and activation maps are the same for every class.
         normalize: As in :func:`se_zoo.explain`.
         raw: Return the maps before they are normalised and resized, at the backbone's own grid.
 
@@ -76,11 +78,13 @@ class ExplainedModel(nn.Module):
         self,
         model: nn.Module,
         method: Optional[str] = None,
-        targets: Optional[Sequence[Union[int, str]]] = None,
+        targets: Target = None,
         normalize: Union[str, float] = "image",
         raw: bool = False,
     ):
         super().__init__()
+        model = uncompiled(model)
+        wanted = classes_asked(targets)
         method = default_method(model) if method is None else method
         multi_label = check_model(model).is_multi_label()
         offered = offered_methods(multi_label, getattr(model, "num_classes", 0))
@@ -89,7 +93,7 @@ class ExplainedModel(nn.Module):
                 f"Unknown method {method!r}; the methods of this model here are "
                 f"{', '.join(offered)}."
             )
-        if targets is not None and (method in CLASSLESS_METHODS or not targets):
+        if wanted is not None and (method in CLASSLESS_METHODS or not wanted):
             raise InvalidInputError(
                 "targets must name at least one class, and are for maps of a class only, because "
                 f"gate and activation maps know no class; got {targets!r} for {method!r}."
@@ -109,7 +113,7 @@ class ExplainedModel(nn.Module):
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()
         if method not in CLASSLESS_METHODS:
-            self._fold(targets)
+            self._fold(wanted)
 
     @property
     def se_model(self) -> SEModel:
@@ -125,7 +129,8 @@ class ExplainedModel(nn.Module):
         images = check_images(self.model, noise)
         native = backbone_features(se_model, images)
         logits = se_model.forward_head(native)
-        count, labels = logits.shape[1], se_model.class_labels()
+        count = logits.shape[1]
+        labels = label_names(se_model, count)
         wanted = range(count) if targets is None else targets
         self.targets = tuple(label_index(target, labels, count) for target in wanted)
         classes = torch.tensor(self.targets, device=images.device)
@@ -299,6 +304,7 @@ class ExplainedModel(nn.Module):
         """Return what a user of the graph needs to know, for the metadata of its file."""
         labels, (mean, std) = self.se_model.class_labels(), self.se_model.image_stats()
         config = getattr(self.model, "pretrained_cfg", {})
+        thresholds = getattr(self.model, "thresholds", None)
         resizing = ("interpolation", "crop_pct", "crop_mode")
         return {
             "method": self.method,
@@ -307,6 +313,7 @@ class ExplainedModel(nn.Module):
             "map_offset": list(getattr(self.model, "map_offset", (0.0, 0.0))),
             "labels": None if labels is None else list(labels),
             "multi_label": self.se_model.is_multi_label(),
+            "thresholds": None if thresholds is None else list(thresholds),
             "mean": mean,
             "std": std,
             "input_size": list(self.model.input_shape()),  # type: ignore[operator]

@@ -20,7 +20,15 @@ from .eval_mode import in_eval_mode
 from .explanation import Explanation
 from .forward_pass import ForwardPass
 from .methods import FROM_ZERO_METHODS, METHODS, default_method
-from .se_model import SEModel, as_batch, check_model, placement_of, to_batch
+from .se_model import (
+    SEModel,
+    as_batch,
+    check_model,
+    label_names,
+    placement_of,
+    to_batch,
+    uncompiled,
+)
 from .target_classes import Target, Versus
 
 if TYPE_CHECKING:
@@ -80,6 +88,7 @@ def explain(
         InvalidInputError: For images, a method or options that cannot be used.
         UnknownLabelError: For a class that the model does not have.
     """
+    model = uncompiled(model)
     method = _check_method(model, method, versus)
     normalize = maps.check_normalize(normalize)
     images, photos = as_batch(check_model(model), images, face)
@@ -143,6 +152,7 @@ def raw_maps(
         InvalidInputError: As :func:`explain`.
         UnknownLabelError: As :func:`explain`.
     """
+    model = uncompiled(model)
     method = _check_method(model, method, versus)
     check_model(model)
     batch = to_batch(model, images)
@@ -182,7 +192,7 @@ def _explanation(
     heatmap: torch.Tensor,
     placement: maps.Placement,
 ) -> Explanation:
-    labels = model.class_labels()
+    labels = label_names(model, state.logits.shape[1])
     mean, std = model.image_stats()
     return Explanation(
         heatmap=heatmap.float(),

@@ -102,6 +102,27 @@ def check_model(model: nn.Module) -> SEModel:
     return cast(SEModel, model)
 
 
+def label_names(model: SEModel, num_classes: int) -> Optional[Sequence[str]]:
+    """Return the label names of a model's classes, or None.
+
+    Args:
+        model: The model.
+        num_classes: Number of its logits. A classifier that was replaced has others than the names
+            are of.
+    """
+    names = model.class_labels()
+    return None if names is None or len(names) != num_classes else names
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Return the model that ``torch.compile`` wrapped; any other model as it is.
+
+    The wrapper has the model's attributes, but is no instance of its class.
+    """
+    inner = getattr(model, "_orig_mod", None)
+    return uncompiled(inner) if isinstance(inner, nn.Module) else model
+
+
 def as_batch(
     model: SEModel, images: "Images", face: "Face" = False
 ) -> Tuple[torch.Tensor, Optional[Tuple[Photo, ...]]]:

@@ -104,8 +104,9 @@ def label_index(label: Union[int, str], labels: Optional[Sequence[str]], num_cla
         raise UnknownLabelError(f"Class index {label} is outside 0 to {num_classes - 1}.")
     if not labels:
         raise UnknownLabelError(
-            f"This model has no label names, so {label!r} is unknown; give a class index, or name "
-            f"them: model.pretrained_cfg.update(num_classes={num_classes}, label_names=[...])."
+            f"This model has no label names for its {num_classes} classes, so {label!r} is "
+            "unknown; give a class index, or name them: "
+            f"model.pretrained_cfg.update(num_classes={num_classes}, label_names=[...])."
         )
     found = _classes_named(label, labels)
     if len(found) == 1:
@@ -239,6 +240,32 @@ def pending_rows(
     images = torch.arange(batch, device=device)
     images = images if several == 1 else images.repeat_interleave(several)
     return Pending(Rows(images, torch.tensor(indices, device=device)), tuple(indices), None)
+
+
+def classes_asked(targets: Target) -> Optional[List[Any]]:
+    """Return targets that hold for every image as a list of classes; None for None.
+
+    Args:
+        targets: A class index or label name; or a sequence, tensor, array or column of them.
+
+    Returns:
+        The classes as they were given, for :func:`label_index`.
+
+    Raises:
+        InvalidInputError: If a tensor or array has more than one axis.
+    """
+    given: Any = _plain_value(targets)
+    if hasattr(given, "to_numpy"):  # a column of pandas or polars
+        given = given.to_numpy()
+    if isinstance(given, (np.ndarray, torch.Tensor)):
+        if given.ndim != 1:
+            raise InvalidInputError(
+                f"targets must be a list of classes; got an array of shape {tuple(given.shape)}."
+            )
+        return given.tolist()
+    if given is None:
+        return None
+    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
 
 
 def other_classes(

@@ -48,9 +48,13 @@ class MeasuredOffset(NamedTuple):
 
     @property
     def offset(self) -> Tuple[float, float]:
-        """(x, y) in pixels of the model's input; 0 where it was not measured."""
-        y = 0.0 if self.vertical is None else self.vertical.pixels
-        return round(self.horizontal.pixels, 2), round(y, 2)
+        """(x, y) in pixels of the model's input.
+
+        Where y was not measured, it is x: convolutions and their padding are the same in both
+        directions, and part masks of faces confirm it (docs/evidence.md).
+        """
+        y = self.horizontal if self.vertical is None else self.vertical
+        return round(self.horizontal.pixels, 2), round(y.pixels, 2)
 
 
 def measure_offset(
@@ -72,8 +76,9 @@ def measure_offset(
         images: 100 or more images: normalised batches, (B, C, H, W) or (B, C, T, H, W), of one
             size; or photos as paths or PIL images, which are preprocessed as the model's config
             says.
-        vertical: Whether to mirror upside down, too. Leave it out for models whose images are
-            always upright, such as aligned faces: they do not know a face upside down.
+        vertical: Whether to mirror upside down, too. Give False for models whose images are always
+            upright, such as aligned faces: they do not know a face upside down. The vertical
+            offset is then taken to be the horizontal one.
 
     Returns:
         Offsets and correlations. For models of exclusive classes maps of the top-1 class are

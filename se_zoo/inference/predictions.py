@@ -14,9 +14,13 @@ from ..explanations import Explanation
 from ..explanations.channel_selection import select_channels
 from ..explanations.maps import Placement, stretched, to_heatmap
 from ..explanations.methods import FROM_ZERO_METHODS, METHODS
+from ..explanations.photo import Photo, bounded
 from ..models.pretrained.config_check import check_config
 from .part_files import part_file, part_files, place_of, read_rows, row_count
 from .prepare import Preprocess, open_photo
+
+#: Logit of an independent label that a row does not keep: its probability is 0 in float32.
+_UNKNOWN = -100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,16 +160,14 @@ class Predictions:
             self._source = source
         part, number = row.place
         [(_, image)] = self._source.read(part, number, number + 1)
-        try:
-            return open_photo(image)
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(f"{row.id}: {error}") from error
+        return _opened(row, image)
 
     def explanation(self, row: Prediction, photo: Any = None) -> Explanation:
         """Return a row as an explanation, to draw and to save.
 
         The map has 16-bit precision. Where a row keeps the most probable classes only, the others
-        share what remains of the probability.
+        share what remains of the probability; independent labels that were not kept have the
+        probability 0, and do not count as predicted.
 
         Args:
             row: A row of these predictions.
@@ -173,7 +175,7 @@ class Predictions:
                 the data set.
 
         Returns:
-            An explanation of one photo.
+            An explanation of one photo, which has the row's id as its name.
 
         Raises:
             InvalidInputError: If the row has an error, the photo cannot be read, or the manifest
@@ -202,12 +204,7 @@ class Predictions:
                   for k, v in model["preprocessing"].items()}  # fmt: skip
         classes = {name: model[name] for name in ("num_classes", "label_names")}
         check_config({**config, **classes}, f"The manifest of {self.folder}")
-        self._preprocess = self._preprocess or Preprocess(config)
-        prepared = self._preprocess([row.id], [given])
-        if prepared.errors[0] is not None:
-            raise InvalidInputError(f"{row.id}: {prepared.errors[0]}")
-        mean, std = (torch.tensor(config[k]).view(3, 1, 1) for k in ("mean", "std"))
-        images = prepared.pixels.float().div(255).sub(mean).div(std)
+        images, photo = self._input(row, given, config)
         raw = torch.from_numpy(row.map.copy())
         if model["method"] not in METHODS:
             raise ValueError(f"there is no method {model['method']!r}")
@@ -241,7 +238,22 @@ class Predictions:
             images=images,
             mean=config["mean"],
             std=config["std"],
+            photos=(photo,),
         )
+
+    def _input(
+        self, row: Prediction, given: Any, config: Mapping[str, Any]
+    ) -> Tuple[torch.Tensor, Photo]:
+        """Return the model's input of a photo, (1, 3, H, W), and the photo."""
+        picture = _opened(row, given)
+        self._preprocess = self._preprocess or Preprocess(config)
+        prepared = self._preprocess([row.id], [picture])
+        [error], [region] = prepared.errors, prepared.regions
+        if region is None:
+            raise InvalidInputError(f"{row.id}: {error}")
+        mean, std = (torch.tensor(config[k]).view(3, 1, 1) for k in ("mean", "std"))
+        images = prepared.pixels.float().div(255).sub(mean).div(std)
+        return images, Photo(row.id, picture.size, region, bounded(picture))
 
     def _read(self, file: Path) -> List[Prediction]:
         part, unit = place_of(file)
@@ -275,6 +287,14 @@ def load_predictions(folder: Union[str, Path]) -> Predictions:
         InvalidInputError: If it is no such folder.
     """
     return Predictions(folder)
+
+
+def _opened(row: Prediction, given: Any) -> Image.Image:
+    """Return the photo of a row as an upright RGB image."""
+    try:
+        return open_photo(given)
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{row.id}: {error}") from error
 
 
 def _rows_in(file: Path, table: Any, place: Tuple[int, int]) -> List[Prediction]:
@@ -314,9 +334,13 @@ def _logits(row: Prediction, model: Mapping[str, Any]) -> torch.Tensor:
     known = {index: probability for index, _, probability in row.top}
     known.update(zip(row.target, row.probability, strict=True))
     count = model["num_classes"]
-    rest = max(0.0, 1 - sum(known.values())) / max(1, count - len(known))
-    found = torch.full((count,), 0.5 if model["multi_label"] else rest, dtype=torch.float64)
-    found[list(known)] = torch.tensor(list(known.values()), dtype=torch.float64)
+    given = torch.tensor(list(known.values()), dtype=torch.float64)
     if model["multi_label"]:
-        return found.logit(1e-7).float()
+        # Any probability above 0 could exceed a threshold, and the label count as predicted.
+        logits = torch.full((count,), _UNKNOWN)
+        logits[list(known)] = given.logit(1e-7).float()
+        return logits
+    rest = max(0.0, 1 - sum(known.values())) / max(1, count - len(known))
+    found = torch.full((count,), rest, dtype=torch.float64)
+    found[list(known)] = given
     return found.clamp(min=math.exp(-80)).log().float()

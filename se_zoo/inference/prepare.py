@@ -11,7 +11,7 @@ from PIL import Image
 from ..data.images import read_rgb, upright_rgb
 from ..errors import InvalidInputError
 from ..explanations.photo import Region
-from ..models.photos import seen_region
+from ..models.photos import check_resized, seen_region
 from ..transform import evaluation_transform
 
 
@@ -57,7 +57,7 @@ class Preprocess:
         self.transform = evaluation_transform(self.config, use_prefetcher=True)
 
     def __call__(self, ids: Sequence[str], images: Sequence[Any]) -> Prepared:
-        """Prepare photos; those that cannot be read come back as errors.
+        """Prepare photos; those that cannot be read or resized come back as errors.
 
         Args:
             ids: Name of each photo.
@@ -73,11 +73,13 @@ class Preprocess:
         for image in images:
             try:
                 photo = open_photo(image)
+                check_resized(photo.size, self.config)
+                made = torch.as_tensor(self.transform(photo))
             except (OSError, ValueError) as error:
                 errors.append(str(error) or type(error).__name__)
                 regions.append(None)
                 continue
-            pixels.append(torch.as_tensor(self.transform(photo)))
+            pixels.append(made)
             errors.append(None)
             regions.append(seen_region(photo.size, self.config))
         batch = torch.stack(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8)

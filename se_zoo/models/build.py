@@ -194,7 +194,7 @@ def create_sehead(
     # The untagged name of a timm backbone is the backbone as timm has it: the arguments of the
     # zoo's own model hold for its tag alone.
     if pretrained_cfg is not None or not isinstance(backbone, str):
-        kwargs = with_own_args(cfg, kwargs, pretrained)
+        kwargs = with_own_args(cfg, kwargs, pretrained, kwargs.get("cache_dir"))
     attach = partial(_attach_known, layout)
     return _create(variant, pretrained, backbone, attach, cfg, feature_cfg, kwargs)
 
@@ -238,10 +238,12 @@ def create_any(
         kwargs = with_own_args(cfg, kwargs, pretrained)
         trained = kwargs.pop("backbone", None)
         backbone = backbone or trained
-    elif cfg.get("source") and backbone is None:
-        raise UnknownModelError(
-            "The config.json names no backbone; save the model with se_zoo.save(model, folder)."
-        )
+    elif cfg.get("source"):
+        if backbone is None:
+            raise UnknownModelError(
+                "The config.json names no backbone; save the model with se_zoo.save(model, folder)."
+            )
+        kwargs = with_own_args(cfg, kwargs, pretrained, kwargs.get("cache_dir"))
     backbone = backbone or "resnet18"
     create = find_backbone(backbone)
     if not cfg:

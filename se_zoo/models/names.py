@@ -13,8 +13,7 @@ from timm.models import is_model
 from ..errors import UnknownModelError
 from ..zoo_names import PREFIX, unknown_model
 from ._timm import get_arch_pretrained_cfgs, wrap_config_readers, wrap_parse_model_name
-from .pretrained.config_check import checked
-from .pretrained.own_models import own_models
+from .pretrained.own_models import own_models, without_label_args
 from .sehead import SEHeadMixin
 
 
@@ -105,7 +104,7 @@ def install_alias() -> None:
     Calling this again changes nothing.
     """
     wrap_parse_model_name(_knowing_the_prefix)
-    wrap_config_readers(checked)
+    wrap_config_readers(without_label_args)
 
 
 def _knowing_the_prefix(parse: Callable[[str], Any]) -> Callable[[str], Any]:

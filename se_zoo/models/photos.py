@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import torch
 
+from ..data.images import MAX_PIXELS
 from ..data.photos import Photos, list_photos, read_photo
 from ..errors import InvalidInputError
 from ..explanations.photo import Photo, Region, bounded
@@ -30,7 +31,8 @@ def prepare_photos(
         The batch, (B, 3, H, W) float32 on the CPU, and the photo of each of its images.
 
     Raises:
-        InvalidInputError: If a photo cannot be read or has no face, or the model takes none.
+        InvalidInputError: If a photo cannot be read, is too thin to be resized or has no face, or
+            the model takes none.
     """
     given = list_photos(photos)
     if getattr(model, "takes_clips", False):
@@ -50,6 +52,10 @@ def prepare_photos(
     for number, one in enumerate(given):
         name, image = read_photo(one, number)
         if finder is None:
+            try:
+                check_resized(image.size, config)
+            except ValueError as error:
+                raise InvalidInputError(f"{name}: {error}") from None
             batch.append(transform(image))
             seen.append(Photo(name, image.size, seen_region(image.size, config), bounded(image)))
             continue
@@ -89,10 +95,8 @@ def seen_region(size: Tuple[int, int], config: Dict[str, Any]) -> Region:
         Box in the photo's pixels; outside of the photo, the model sees padding.
     """
     target = tuple(config["input_size"][-2:])
-    whole = tuple(math.floor(side / (config.get("crop_pct") or 0.875)) for side in target)
-    resized = _resized_size(size, (whole[0], whole[1]), config.get("crop_mode") or "center")
     ends: List[Tuple[float, float]] = []
-    for length, full, kept in zip(size, resized, target[::-1], strict=True):
+    for length, full, kept in zip(size, _resized_size(size, config), target[::-1], strict=True):
         spare = full - kept
         start = round(spare / 2) if spare >= 0 else -(-spare // 2)
         zoom = length / full
@@ -101,9 +105,30 @@ def seen_region(size: Tuple[int, int], config: Dict[str, Any]) -> Region:
     return x0, y0, x1, y1
 
 
-def _resized_size(size: Tuple[int, int], whole: Tuple[int, int], mode: str) -> Tuple[int, int]:
+def check_resized(size: Tuple[int, int], config: Dict[str, Any]) -> None:
+    """Refuse a photo that timm's transform for evaluation would make huge, or leave nothing of.
+
+    The transform resizes the whole photo before it crops: 65,535 x 1 pixels would take gigabytes.
+
+    Args:
+        size: Width and height of the photo, in pixels.
+        config: Result of timm's ``resolve_data_config``.
+
+    Raises:
+        ValueError: If the resized photo has a side without pixels, or more than MAX_PIXELS pixels.
+    """
+    width, height = _resized_size(size, config)
+    if min(width, height) < 1 or width * height > MAX_PIXELS:
+        raise ValueError(
+            f"it is too thin ({size[0]:,} x {size[1]:,} pixels) to be resized; cut it first"
+        )
+
+
+def _resized_size(size: Tuple[int, int], config: Dict[str, Any]) -> Tuple[int, int]:
     """Return width and height of a photo after timm's resizing, before its crop."""
-    (width, height), (rows, columns) = size, whole
+    share, mode = config.get("crop_pct") or 0.875, config.get("crop_mode") or "center"
+    rows, columns = (math.floor(side / share) for side in config["input_size"][-2:])
+    width, height = size
     if mode == "squash":
         return columns, rows
     if mode == "center" and rows == columns:  # torchvision's Resize cuts the longer side off

@@ -13,8 +13,10 @@ from torch import nn
 
 from ..errors import InvalidInputError, SEZooError
 from ..explanations.eval_mode import in_eval_mode
+from ..explanations.se_model import uncompiled
 from ._timm import save_config_for_hf
 from .build import NOT_SAVED
+from .input_size import input_channels
 from .load_model import load_any
 from .pretrained.config_check import check_label_names
 from .pretrained.errors import as_sentence
@@ -45,10 +47,11 @@ def save(
     After ``import se_zoo``, ``timm.create_model("local-dir:<folder>", pretrained=True)`` loads it,
     and so does transformers' ``AutoModelForImageClassification.from_pretrained`` for image models.
     The files are first written to a temporary folder and loaded from there. They are moved to
-    ``folder`` only if the loaded model's outputs are those of ``model``.
+    ``folder`` only if the loaded model's weights and outputs are those of ``model``.
 
     Args:
-        model: Image, clip or speaker model, registered or squeezed; it is not changed.
+        model: Image, clip or speaker model, registered or squeezed; it is not changed. Of one
+            that ``torch.compile`` returned, the model within is saved.
         folder: The folder; it is created if it does not exist.
         labels: Names of the classes, in order; by default the model's own, if any.
         dtype: Type of the stored weights, such as ``torch.float16``; by default the model's own.
@@ -65,6 +68,7 @@ def save(
     """
     final = Path(folder)
     _check_place(final, overwrite)
+    model = uncompiled(model)
     args = model_args_of(model)
     names = check_labels(model, labels)
     weights = _stored_state(model, dtype)
@@ -77,7 +81,7 @@ def save(
             write_export(model, made, args, weights, names)
         except ValueError as error:  # timm's, if the model differs from its arguments
             raise InvalidInputError(f"The model's config cannot be written: {error}") from error
-        _check_loads_again(model, made, final)
+        _check_loads_again(model, made, final, weights)
         move(made, final)
     return Path(folder)
 
@@ -223,16 +227,19 @@ def _stored_state(
     return found
 
 
-def _check_loads_again(model: Any, folder: Path, final: Path) -> None:
-    """Load the model from a folder and compare its outputs, with the same weights.
+def _check_loads_again(
+    model: Any, folder: Path, final: Path, weights: Mapping[str, torch.Tensor]
+) -> None:
+    """Load the model from a folder; compare its weights, and its outputs with the model's weights.
 
     Args:
         model: The model that was saved.
         folder: Folder of its files.
         final: Their final folder, for messages.
+        weights: The weights that were stored.
 
     Raises:
-        InvalidInputError: If it does not load, or its outputs differ.
+        InvalidInputError: If it does not load, or its weights or outputs differ.
     """
     with torch.random.fork_rng(devices=[]):  # random weights must not change a training's numbers
         try:
@@ -240,6 +247,11 @@ def _check_loads_again(model: Any, folder: Path, final: Path) -> None:
         except SEZooError as error:
             why = str(error).replace(str(folder), str(final))
             raise InvalidInputError(f"The model would not load again: {why} {_REMEDY}") from error
+    if lost := _differences(other.state_dict(), weights):
+        raise InvalidInputError(
+            f"{len(lost)} of the weights would not come back as they are, first {lost[0]}. "
+            f"{_REMEDY}"
+        )
     first = next(model.parameters())
     if first.dtype != torch.float32:
         model = deepcopy(model).float()  # not all operations of a CPU take half precision
@@ -256,6 +268,17 @@ def _check_loads_again(model: Any, folder: Path, final: Path) -> None:
         ) from error
     if (ours - theirs).abs().max() > _TOLERANCE * ours.abs().max():
         raise InvalidInputError(f"The model's outputs would change after loading. {_REMEDY}")
+
+
+def _differences(
+    loaded: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor]
+) -> List[str]:
+    """Return the names of tensors that are not the same, but for their precision."""
+    return sorted(loaded.keys() ^ stored.keys()) + [
+        name
+        for name, tensor in loaded.items()
+        if name in stored and not torch.equal(tensor.cpu(), stored[name].to(tensor.dtype))
+    ]
 
 
 def _logits(output: Any) -> torch.Tensor:
@@ -288,6 +311,10 @@ def write_export(
     cfg = config["pretrained_cfg"]
     cfg.pop("label_names", None)  # they may be of another number of classes
     cfg.update({"label_names": list(names)} if names else {})
+    if input_channels(model)[0] not in (1, 3):
+        # timm before 1.0.31 takes every stored convolution for one of three channels, and drops
+        # those that it cannot convert.
+        cfg["first_conv"] = None
     file.write_text(json.dumps(complete_config(config), indent=2) + "\n", encoding="utf-8")
     (folder / WEIGHTS_NAME).write_bytes(to_bytes(dict(weights), metadata={"format": "pt"}))
 

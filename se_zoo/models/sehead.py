@@ -22,6 +22,7 @@ from ..explanations.target_classes import Target, Versus
 from ..layers import FrameLayout, Layout
 from ..layers.grid import Features
 from ._timm import TimmModel
+from .classifiers import classes_of
 from .input_size import input_channels, input_size
 from .label_lists import imagenet_labels
 from .pretrained.config_check import check_label_names
@@ -154,24 +155,24 @@ class SEHeadMixin(TimmModel):
     def class_labels(self) -> Optional[Sequence[str]]:
         """Return the label names of the classes in order, or None.
 
-        They are those of the config, if it is of as many classes as the model has. A model with
-        1,000 classes and without names has ImageNet-1k's if its config names that as the training
-        set (tag ``*in1k``).
+        They are those of the config, if it is of as many classes as the classifier has. A model
+        with 1,000 classes and without names has ImageNet-1k's if its config names that as the
+        training set (tag ``*in1k``).
 
         Raises:
             InvalidInputError: If the config's names are not one text for each class.
         """
-        cfg = self._config()
+        cfg, classes = self._config(), classes_of(self)
         names = cfg.get("label_names")
-        if names is not None and cfg.get("num_classes") == self.num_classes:
+        if names is not None and cfg.get("num_classes") == classes:
             try:
-                check_label_names(names, self.num_classes)
+                check_label_names(names, classes)
             except ValueError as error:
                 raise InvalidInputError(f"model.pretrained_cfg is wrong: {error}") from None
-        if isinstance(names, (list, tuple)) and 0 < len(names) == self.num_classes:
+        if isinstance(names, (list, tuple)) and 0 < len(names) == classes:
             return tuple(names)
         tag = cfg.get("tag") or ""
-        return imagenet_labels() if tag.endswith("in1k") and self.num_classes == 1000 else None
+        return imagenet_labels() if tag.endswith("in1k") and classes == 1000 else None
 
     def image_stats(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
         """Return mean and standard deviation of the normalisation, of each channel.

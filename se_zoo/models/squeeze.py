@@ -10,6 +10,7 @@ from ._timm import split_model_name_tag
 from .attach import attach_se, plain_class
 from .backbones import undilated
 from .build import build_and_load, resolve_config
+from .classifiers import classes_of
 from .layout_probe import name_of, probe_layout
 from .names import PREFIX, closest_names
 from .pretrained.fetch import described_model
@@ -30,7 +31,7 @@ def squeeze(
     Args:
         model: A timm model, changed in place and returned; or the name of one (or
             ``hf-hub:<repository>``, ``local-dir:<folder>``), created with ``pretrained`` and
-            ``kwargs``.
+            ``kwargs``. A classifier may have been replaced: ``num_classes`` is then set to its.
         reduction: Reduction of the SE block (paper: 16).
         gate: ``"identity"`` (default) keeps the logits, to the bit; ``"sigmoid"`` is the paper's
             block and needs training.
@@ -61,6 +62,8 @@ def squeeze(
         raise UnsupportedBackboneError(f"{name_of(model)} has an SE head already.")
     layout, channels = probe_layout(model, kwargs.get("img_size"))
     made = attach_se(model, layout, channels, reduction, gate, multi_label)
+    if (classes := classes_of(made)) and classes != made.num_classes:
+        made.num_classes = classes
     _describe(made)
     return made
 

@@ -61,10 +61,12 @@ def _create(
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
     cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     given = {name: kwargs.pop(name) for name in (*_DEFAULTS, "se") if name in kwargs}
-    model_args = {**_DEFAULTS, **with_own_args(cfg, given, pretrained)}
+    own_args = with_own_args(cfg, given, pretrained, cache_dir)
+    model_args = {**_DEFAULTS, **own_args}
     refused = [name for name, only in _FIXED.items() if kwargs.pop(name, None) not in (None, only)]
-    if refused or kwargs:
-        names = ", ".join([*refused, *kwargs])
+    strange = [name for name in own_args if name not in (*_DEFAULTS, "se")]  # of a config.json
+    if refused or strange or kwargs:
+        names = ", ".join(dict.fromkeys([*refused, *strange, *kwargs]))
         raise ValueError(
             f"{variant} takes gate, reduction, pool, body, map_method and se, not {names}."
         )

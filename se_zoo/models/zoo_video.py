@@ -181,7 +181,7 @@ def _create(
     if features_only:
         raise ValueError(f"{variant} has no feature pyramid; call forward_features.")
     cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
-    kwargs = with_own_args(cfg, kwargs, pretrained)
+    kwargs = with_own_args(cfg, kwargs, pretrained, cache_dir)
     fill = partial(fill_se, of_backbone=_is_torchvisions(backbone, cfg))
 
     def build(local: Dict[str, Any], args: Dict[str, Any], load: bool) -> nn.Module:

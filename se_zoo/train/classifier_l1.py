@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from ..errors import InvalidInputError
+from ..explanations.classifier_rows import is_plain
 from ..explanations.eval_mode import in_eval_mode
 from ..explanations.head_forms import form_of
 from ..layers.grid import Features
@@ -54,7 +55,8 @@ def check_l1(model: Any, batch_size: int) -> None:
         native = sample.forward_features(inputs)
         size = (inputs.shape[-2], inputs.shape[-1])
         form = form_of(still, sample, native, sample.feature_grid(native, size), torch.float32)
-    if form is None or form.norm is not None:
+    # A layer that stands for a linear one, such as LeViT's with a BatchNorm, has no weight itself.
+    if form is None or form.norm is not None or not is_plain(form.classifier):
         raise InvalidInputError(
             "--optim.l1-classifier needs a head of average pooling and a linear layer, without a "
             f"norm between them; that of {type(model).__name__} is another. Leave it at 0."

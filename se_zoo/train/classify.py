@@ -12,7 +12,8 @@ from ..data import ClipDataConfig, ImageTable
 from ..errors import InvalidInputError
 from ..inference.offset import measure_offset
 from ..models import resolve_clip_config
-from ..models.input_size import data_config
+from ..models.build import NOT_SAVED
+from ..models.input_size import data_config, input_channels
 from ..models.sehead import SE_DEFAULTS
 from ..statistics import best_thresholds
 from . import loader
@@ -75,7 +76,13 @@ class ClassifierTrainer(Trainer):
         return loader.image_transforms(model, self.config.augment)
 
     def check_input(self, model: torch.nn.Module) -> None:
-        """Check that the model takes images of half size, if it is to train on them."""
+        """Check that the model takes RGB images, and half size if it is to train on that too."""
+        channels = input_channels(model)[0]
+        if channels != 3:
+            raise InvalidInputError(
+                f"--model.name {self.config.model.name} was made for images of {channels} "
+                "channel(s), and the recipes read RGB; leave in_chans out of --model.args."
+            )
         if self.config.augment.half_size_epochs:
             channels, height, width = data_config(model)["input_size"]
             half = torch.zeros(1, channels, height // 2, width // 2, device=self.accelerator.device)
@@ -214,7 +221,7 @@ class ClassifierTrainer(Trainer):
         """Measure how far the maps lie beside the evidence.
 
         Only sideways, and only if mirrored samples are trained on: a model need not know samples
-        upside down.
+        upside down. The vertical offset is taken to be the same.
         """
         model.map_offset = (0.0, 0.0)  # the architecture may have that of the zoo's weights
         if not self.config.augment.hflip:
@@ -229,8 +236,9 @@ class ClassifierTrainer(Trainer):
         model.map_offset = measured.offset
         x = measured.horizontal
         how = (
-            f"mirrored {split} samples ({measured.images}), left to right only; mean correlation "
-            f"with the maps of mirrored samples {x.before:.3f} before, {x.after:.3f} after"
+            f"mirrored {split} samples ({measured.images}), left to right, and taken to be the "
+            f"same downwards; mean correlation with the maps of mirrored samples {x.before:.3f} "
+            f"before, {x.after:.3f} after"
         )
         return {"map_offset": list(measured.offset), "map_offset_from": how}
 
@@ -254,7 +262,8 @@ class ClassifierTrainer(Trainer):
                 args["thresholds"] = list(model.thresholds)
             if any(model.map_offset):
                 args["map_offset"] = list(model.map_offset)
-        return args
+        # timm from 1.0.29 on records those of the run too, such as drop_rate.
+        return {k: v for k, v in args.items() if not k.startswith(NOT_SAVED)}
 
 
 class ClipTrainer(ClassifierTrainer):

@@ -188,7 +188,9 @@ class TrainingLoop:
         value, best = figures[trainer.config.run.best], trainer.progress.best
         if best is None or value > best:
             trainer.progress = replace(trainer.progress, best=value, best_update=update)
-            trainer.folder.save_best(model, {**row, **figures})
+            # --run.init of these weights needs the labels; an unfinished run has no summary.
+            told = {**row, **figures, "labels": list(trainer.labels)}
+            trainer.folder.save_best(model, told)
         self.accelerator.print(
             f"epoch {row['epoch']}/{self.plan.epochs}: loss {mean:.4f}, "
             f"valid {trainer.format_figures(scores)}"

@@ -21,6 +21,8 @@ from ..data import ImageTable, Table
 from ..data.tables.parallel_check import without_broken
 from ..errors import InvalidInputError
 from ..files import replacing, write_json
+from ..models.classifiers import classifiers_of
+from ..models.layout_probe import list_layout
 from ..models.save_model import fp16_state
 from . import loader
 from .batch_norm import freeze_norms
@@ -52,8 +54,9 @@ class _HeadOnly(nn.Module):
 
     def no_weight_decay(self) -> Set[str]:
         """Return the names of parameters without weight decay, as timm's models do."""
-        weight = self.model.get_classifier().weight  # type: ignore[operator,union-attr]
-        return {n for n, p in self.named_parameters() if self.l1 and p is weight}
+        parts = classifiers_of(self.model) if self.l1 else []
+        weights = {id(getattr(part, "weight", None)) for part in parts}
+        return {n for n, p in self.named_parameters() if id(p) in weights}
 
     def train(self, mode: bool = True) -> "_HeadOnly":
         """Set the training mode, as in torch, but keep the statistics of the BatchNorms."""
@@ -102,6 +105,11 @@ class HeadTrainer(ClassifierTrainer):
         """
         if not self.config.model.se:
             raise InvalidInputError("--model.no-se leaves no SE head to train alone.")
+        if list_layout(model) is not None:
+            raise InvalidInputError(
+                f"{type(model).__name__} returns a list of features, which cannot be cached; train "
+                "the whole model instead, or choose another --model.backbone."
+            )
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise InvalidInputError("an SE head is too small to shard with FSDP; use DDP.")
         if self.config.data.streaming:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import InvalidInputError, UnknownModelError, WeightsNotFoundError
 from ..models import unsqueeze
+from ..models.classifiers import classifiers_of
 from ..models.label_lists import LABELS_OF
 from ..models.pretrained.config_check import read_config
 from ..models.pretrained.fetch import check_finite
@@ -141,15 +142,16 @@ def freeze_backbone(model: nn.Module) -> None:
     """Leave gradients to the SE block and the classifier; of speakers, to all but the encoders.
 
     Args:
-        model: The model of the run.
+        model: The model of the run; without an SE block, the classifier alone gets gradients.
     """
-    if not hasattr(model, "se_layout"):
+    if hasattr(model, "modalities"):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("_encoder." not in name)
         return
     model.requires_grad_(False)
-    for part in (model.se, model.get_classifier()):  # type: ignore[operator]
-        part.requires_grad_(True)  # type: ignore[union-attr]
+    trained: List[Any] = [model.se] if hasattr(model, "se_layout") else []
+    for part in (*trained, *classifiers_of(model)):
+        part.requires_grad_(True)
 
 
 def classifier_prefixes(model: nn.Module) -> Tuple[str, ...]:
@@ -158,8 +160,8 @@ def classifier_prefixes(model: nn.Module) -> Tuple[str, ...]:
     Args:
         model: The model of the run.
     """
-    classifier = model.get_classifier()  # type: ignore[operator]
-    return tuple(f"{name}." for name, module in model.named_modules() if module is classifier)
+    found = set(classifiers_of(model))
+    return tuple(f"{name}." for name, module in model.named_modules() if module in found)
 
 
 def load_init(model: nn.Module, path: Path) -> str:
@@ -187,7 +189,7 @@ def load_init(model: nn.Module, path: Path) -> str:
     skipped = [k for k in state if k in own and own[k].shape != state[k].shape]
     if any(not k.startswith(classifier) for k in skipped):
         raise WeightsNotFoundError(f"--run.init {file} has other shapes: {_summary(skipped)}.")
-    before, now = _labels_beside(file), model.pretrained_cfg.get("label_names")  # type: ignore[union-attr]
+    before, now = _labels_of(file), model.pretrained_cfg.get("label_names")  # type: ignore[union-attr]
     if before is not None and before != (None if now is None else list(now)):
         skipped = [k for k in state if k.startswith(classifier)]  # other labels, maybe as many
     kept = {k: v for k, v in state.items() if k not in skipped}
@@ -228,17 +230,39 @@ def _summary(names: Sequence[str]) -> str:
     return f"{len(names)} tensors ({', '.join(names[:3])}, ...)"
 
 
-def _labels_beside(file: Path) -> Optional[List[str]]:
-    """Return the labels in the config.json beside weights; None without one."""
+def _labels_of(file: Path) -> Optional[List[str]]:
+    """Return the labels that weights were trained for; None if no file says so.
+
+    An export or a saved model has a config.json beside it. The run's files tell of other weights
+    of a run, and of an export without an SE block.
+    """
     config = file.with_name("config.json")
-    if not config.is_file():
-        return None
+    if config.is_file():
+        content = _read(config, file)
+        nested = content.get("pretrained_cfg")
+        return content.get("label_names") or (nested if isinstance(nested, dict) else {}).get(
+            "label_names"
+        )
+    run = _run_of(file)
+    # An unfinished run has no summary.
+    for told in () if run is None else (run / "summary.json", run / "best" / "metrics.json"):
+        labels = _read(told, file).get("labels") if told.is_file() else None
+        if isinstance(labels, list):
+            return labels
+    return None
+
+
+def _run_of(file: Path) -> Optional[Path]:
+    """Return the folder of the run that weights lie in; None if it is no run's."""
+    place = file.absolute().parent
+    if place.name in ("best", "export"):
+        return place.parent
+    return place.parent.parent if place.parent.name == "state" else None
+
+
+def _read(described: Path, weights: Path) -> Dict[str, Any]:
+    """Return the content of a JSON file that describes the weights of ``--run.init``."""
     try:
-        content = read_config(config)
+        return read_config(described)
     except UnknownModelError as error:
-        raise WeightsNotFoundError(f"--run.init {file}: {error}") from error
-    nested = content.get("pretrained_cfg")
-    named = content.get("label_names") or (nested if isinstance(nested, dict) else {}).get(
-        "label_names"
-    )
-    return named
+        raise WeightsNotFoundError(f"--run.init {weights}: {error}") from error

@@ -66,6 +66,7 @@ class HubSource:
         rows = rows.select_columns(columns).cast_column(self.image, datasets.Image(decode=False))
         self.rows = rows
         self.counts: List[Optional[int]] = [None] * rows.num_shards
+        self.left_out: Dict[str, int] = {}
 
     def read(self, part: int, start: int, stop: int) -> Records:
         """Return ids and encoded images; see :class:`Source`."""

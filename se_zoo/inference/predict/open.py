@@ -3,8 +3,9 @@
 import glob
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
-from typing import FrozenSet, Iterator, List, Optional, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from ...data.images import IMAGE_SUFFIXES
 from ...errors import InvalidInputError
@@ -33,7 +34,7 @@ def open_source(given: str, options: Optional[SourceOptions] = None) -> Source:
     options = options or SourceOptions()
     if given.startswith(HUB):
         return HubSource(given[len(HUB) :], options)
-    root, photos, others, digest = _list_files(given)
+    root, photos, others, digest, left_out = _list_files(given)
     kinds = sorted({path.suffix.lower() for path in others} | ({"photos"} if photos else set()))
     if not kinds:
         what = "no photos, parquet files or tars in" if Path(given).exists() else "no such file:"
@@ -43,21 +44,40 @@ def open_source(given: str, options: Optional[SourceOptions] = None) -> Source:
             f"{given} holds {' and '.join(kinds)}; name one kind with a quoted glob, such as "
             f"'{root}/**/*{next(k for k in kinds if k != 'photos')}'."
         )
+    source: Source
     if photos:
-        return FolderSource(root, photos, digest)
-    if kinds == [".tar"]:
-        return TarSource(root, others, digest)
-    from ..rows import schema
+        source = FolderSource(root, photos, digest)
+    elif kinds == [".tar"]:
+        source = TarSource(root, others, digest)
+    else:
+        from ..rows import schema
 
-    schema()  # where pyarrow is missing, say how to get it before it is imported
-    from .parquet import ParquetSource
+        schema()  # where pyarrow is missing, say how to get it before it is imported
+        from .parquet import ParquetSource
 
-    return ParquetSource(root, others, digest, options)
+        source = ParquetSource(root, others, digest, options)
+    source.left_out = left_out
+    return source
 
 
-def _list_files(given: str) -> Tuple[Path, Names, List[Path], str]:
-    """Return the root, the photos, the other data files, and a digest of names and sizes."""
-    root, photos, others, digest = Path(given), Names(), [], hashlib.sha256()
+class _Files(NamedTuple):
+    """The files of a data set."""
+
+    root: Path
+    photos: Names
+    others: List[Path]
+    """Parquet files and tars."""
+    digest: str
+    """SHA-256 of names and sizes."""
+    left_out: Dict[str, int]
+    """Number of the files that are none of these, by their ending."""
+
+
+def _list_files(given: str) -> _Files:
+    """Find the files of a data set."""
+    root, photos, digest = Path(given), Names(), hashlib.sha256()
+    others: List[Path] = []
+    left_out: Counter[str] = Counter()
     if root.is_dir():
         found: Iterator[Tuple[bytes, int]] = _walk(os.fsencode(root), b"", frozenset())
     else:
@@ -73,9 +93,10 @@ def _list_files(given: str) -> Tuple[Path, Names, List[Path], str]:
         elif suffix in IMAGE_SUFFIXES:
             photos.append(name)
         else:
+            left_out[suffix] += 1
             continue
         digest.update(b"%b\0%d\0" % (name, size))
-    return root.absolute(), photos, others, digest.hexdigest()
+    return _Files(root.absolute(), photos, others, digest.hexdigest(), dict(left_out))
 
 
 def _walk(

@@ -41,6 +41,7 @@ class ParquetSource:
         self.files, self.digest = files, digest
         self.prefixes = [readable(os.fsencode(file.relative_to(root))) for file in files]
         self.counts: List[Optional[int]] = []
+        self.left_out: Dict[str, int] = {}
         schemas = []
         for file in files:
             try:
@@ -123,8 +124,10 @@ def image_column(schema: Any, given: Optional[str], where: str) -> str:
 def _located(cell: Any, folder: Path) -> Any:
     """Return an image's cell; a path without bytes is relative to the file's folder."""
     if isinstance(cell, dict) and not cell.get("bytes") and cell.get("path"):
-        return folder / cell["path"]
-    return ValueError("the row has no image") if cell is None else cell
+        cell = cell["path"]
+    if cell is None or cell == "":
+        return ValueError("the row has no image")
+    return folder / cell if isinstance(cell, str) else cell
 
 
 class _Rows:

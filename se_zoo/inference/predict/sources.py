@@ -36,9 +36,11 @@ class Source(Protocol):
 
     Attributes:
         counts: Number of photos of each part; None where only reading tells.
+        left_out: Number of the files beside that are no data, by their ending.
     """
 
     counts: List[Optional[int]]
+    left_out: Dict[str, int]
 
     def read(self, part: int, start: int, stop: int) -> Records:
         """Return the photos of a part from number ``start`` up to ``stop``."""
@@ -85,6 +87,7 @@ class FolderSource:
     def __init__(self, root: Path, names: Names, digest: str):
         self.root, self.names, self.digest = root, names, digest
         self.counts: List[Optional[int]] = [len(names)]
+        self.left_out: Dict[str, int] = {}
 
     def read(self, part: int, start: int, stop: int) -> Records:
         """Return ids and paths; see :class:`Source`."""

@@ -2,13 +2,14 @@
 
 import hashlib
 import heapq
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 import numpy as np
 
 from ...errors import InvalidInputError
-from ...explanations.methods import SIGNED_METHODS
+from ...explanations.methods import FROM_ZERO_METHODS
 from ..predictions import Prediction
 from .regions import Cells, cells_of, fixed_regions
 
@@ -23,6 +24,14 @@ class RegionsOfPhotos(Protocol):
 
     def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Return whether there are regions of a photo."""
+        ...
+
+    def mismatch(self, name: str) -> str:
+        """Return the message for the case that no photo has regions, given the id of one."""
         ...
 
 
@@ -53,7 +62,7 @@ class LabelMaps:
 
     Attributes:
         index: The class.
-        label: Its name.
+        label: Its name, with the index where several classes have that name.
         count: Number of maps with evidence.
         total: Sum of the maps' shares of evidence, (rows, columns).
         regions: Sum of the share of evidence in each region, and the number of maps it is over.
@@ -105,19 +114,19 @@ class LabelMaps:
             heapq.heapreplace(self.sample, kept)
 
 
-def evidence_share(raw: np.ndarray, signed: bool) -> Optional[Tuple[np.ndarray, float]]:
+def evidence_share(raw: np.ndarray, from_zero: bool) -> Optional[Tuple[np.ndarray, float]]:
     """Return where the evidence for a class lies, with the sum 1, and how much it is.
 
     Args:
         raw: A map, (rows, columns).
-        signed: Whether negative values speak against the class; they are left out. Other maps
-            begin at their lowest value.
+        from_zero: Whether the heatmap begins at 0; negative values are left out. Other maps begin
+            at their lowest value.
 
     Returns:
         (rows, columns), and the sum before it was divided by it; None if there is no evidence for
         the class.
     """
-    positive = np.clip(raw, 0, None) if signed else raw - raw.min()
+    positive = np.clip(raw, 0, None) if from_zero else raw - raw.min()
     total = float(positive.sum(dtype=np.float64))
     return (positive / total, total) if total > 0 else None
 
@@ -138,15 +147,23 @@ def collect(
         What is known of each label that has a map, in the order of the classes.
 
     Raises:
-        InvalidInputError: If the maps have a time axis.
+        InvalidInputError: If the maps have a time axis, a mask does not fit its photo, or boxes or
+            masks are of none of the photos.
     """
-    signed, found = model["method"] in SIGNED_METHODS, {}
+    from_zero = model["method"] in FROM_ZERO_METHODS
+    names = Counter(model["label_names"] or ())
+    given = list(of_photos)
+    unmatched, last = given, None
+    found: Dict[int, LabelMaps] = {}
     fixed: Dict[Tuple[int, int], Tuple[Cells, Dict[str, np.ndarray]]] = {}
     for row in rows:
+        # Photos without a map count, too: their ids show that the regions are of this data set.
+        unmatched = [regions for regions in unmatched if not regions.has(row.id)]
+        last = row.id
         for n, index in enumerate(row.target):
             if not _predicted(row, n, model):
                 continue
-            evidence = evidence_share(row.map[n], signed)
+            evidence = evidence_share(row.map[n], from_zero)
             if evidence is None:
                 continue
             share, total = evidence
@@ -157,10 +174,13 @@ def collect(
                 cells = cells_of(grid, model)
                 fixed[grid] = cells, fixed_regions(cells)
             cells, regions = fixed[grid][0], dict(fixed[grid][1])
-            for given in of_photos:
-                regions.update(given.of(row.id, row.region or (), cells))
-            label = found.setdefault(index, LabelMaps(index, row.label[n], cells=cells))
+            for one in given:
+                regions.update(one.of(row.id, row.region or (), cells))
+            name = f"{row.label[n]} ({index})" if names[row.label[n]] > 1 else row.label[n]
+            label = found.setdefault(index, LabelMaps(index, name, cells=cells))
             label.add(row, share, total, regions)
+    if unmatched and last is not None:
+        raise InvalidInputError(unmatched[0].mismatch(last))
     return [found[index] for index in sorted(found)]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple
 import numpy as np
 
 from ...errors import InvalidInputError
-from ...files import write_text
+from ...files import read_json, write_text
 from ...version import __version__
 from ..predictions import Predictions
 from .clusters import group_maps
@@ -26,11 +26,13 @@ class Findings(NamedTuple):
         photos: Number of photos.
         labels: Number of labels with maps.
         suspects: Labels and corners that are suspicious, the most suspicious first.
+        judged: Whether corners could be judged at all: by several labels, or by the photos.
     """
 
     photos: int
     labels: int
     suspects: List[Suspect]
+    judged: bool
 
 
 def write_report(
@@ -55,8 +57,8 @@ def write_report(
         What the page says in short.
 
     Raises:
-        InvalidInputError: If there are no predictions, no label has enough maps, or the photos are
-            not where they were.
+        InvalidInputError: If there are no predictions, no label has enough maps, boxes or masks do
+            not fit the photos, or the photos are not where they were.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -76,25 +78,35 @@ def write_report(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    complete = (folder / "complete.json").is_file()
+    rows, compared = len(predictions), len(judged) > 1
     text = environment.get_template("template.html").render(
-        folder=str(folder), facts=predictions.facts, rows=len(predictions), complete=complete,
-        version=__version__, named=named, first=suspects[0], spreads=SPREADS, fewest=FEWEST,
+        folder=str(folder), facts=predictions.facts, rows=rows,
+        complete=_is_complete(folder, rows), compared=compared, version=__version__,
+        named=named, first=suspects[0], spreads=SPREADS, fewest=FEWEST,
         regions=regions, table=[_line(label, regions) for label in judged],
         few=[label.label for label in labels if label.count < FEWEST],
         sections=[_section(predictions, label, model, photos) for label in shown], photos=photos,
     )  # fmt: skip
     write_text(out, text)
-    return Findings(len(predictions), len(judged), named)
+    return Findings(rows, len(judged), named, compared or photos)
+
+
+def _is_complete(folder: Path, rows: int) -> bool:
+    """Return whether the rows are all of a finished run; files may have been removed since."""
+    try:
+        record = read_json(folder / "complete.json")
+    except (OSError, ValueError):  # a damaged record is as good as none
+        return False
+    return isinstance(record, dict) and record.get("rows") == rows
 
 
 def _first(judged: List[LabelMaps], named: List[Suspect], most: int) -> List[LabelMaps]:
     """Return the labels to show: the suspicious ones, then the most frequent."""
-    suspicious = list(dict.fromkeys(suspect.label for suspect in named))
-    by_name = {label.label: label for label in judged}
+    suspicious = list(dict.fromkeys(suspect.index for suspect in named))
+    by_index = {label.index: label for label in judged}
     others = sorted(judged, key=lambda label: -label.count)
-    order = [by_name[name] for name in suspicious]
-    order += [label for label in others if label.label not in suspicious]
+    order = [by_index[index] for index in suspicious]
+    order += [label for label in others if label.index not in suspicious]
     return order[:most]
 
 

@@ -53,7 +53,7 @@ def overlay(predictions: Predictions, row: Prediction, index: int) -> Optional[s
         InvalidInputError: If the photo cannot be read.
     """
     explanation = predictions.explanation(row)
-    pixels = explanation.overlay()[row.target.index(index)]
+    pixels = explanation.overlay(explanation.images)[row.target.index(index)]
     height, width = pixels.shape[:2]
     picture = Image.fromarray(pixels)
     resized = picture.resize((max(1, round(HEIGHT * width / height)), HEIGHT))

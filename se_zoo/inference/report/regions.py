@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 import numpy as np
 from PIL import Image
 
+from ...data.images import IMAGE_SUFFIXES
 from ...errors import InvalidInputError
 
 #: Corners, as (top, left): a quarter of the height by a quarter of the width.
@@ -18,6 +19,9 @@ CORNERS: Dict[str, Tuple[bool, bool]] = {
 }
 #: All fixed regions, in the order of the page.
 FIXED = (*CORNERS, "border", "centre")
+#: Pillow's names of pictures of one channel of numbers. A PNG of 16 bits is I;16, or I in older
+#: Pillows.
+MASK_MODES = ("1", "L", "P", "I", "I;16")
 
 
 class Cells(NamedTuple):
@@ -119,7 +123,10 @@ class Boxes:
         InvalidInputError: If it cannot be read, or has other columns.
     """
 
+    file: Path
+
     def __init__(self, file: Path):
+        self.file = file
         self.found: Dict[str, List[Tuple[str, np.ndarray]]] = {}
         try:
             with file.open(newline="", encoding="utf-8") as opened:
@@ -152,13 +159,34 @@ class Boxes:
             regions[region] = np.maximum(weights, regions.get(region, 0))
         return regions
 
+    def has(self, name: str) -> bool:
+        """Return whether there are boxes of a photo.
+
+        Args:
+            name: Id of the photo.
+        """
+        return name in self.found
+
+    def mismatch(self, name: str) -> str:
+        """Return the message for the case that no photo has boxes.
+
+        Args:
+            name: Id of any photo.
+        """
+        known = f"it has {next(iter(self.found))!r}" if self.found else "it has no rows"
+        return (
+            f"none of the ids in {self.file} is that of a row: {known}, and the rows have ids like "
+            f"{name!r}. Take the ids of the predictions."
+        )
+
 
 class Masks:
     """Masks of photos: a folder of PNGs of class indices, named like the photos.
 
     Args:
-        folder: ``<id without suffix>.png`` for each photo, of the photo's size. ``classes.json``
-            in it, or beside it, may name the indices.
+        folder: ``<id>.png`` for each photo, of the upright photo's size and one channel. The ending
+            of an image file is left out of the id. ``classes.json`` in the folder, or beside it,
+            may name the indices.
 
     Raises:
         InvalidInputError: If there is no such folder.
@@ -183,13 +211,20 @@ class Masks:
                 break
 
     def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:
-        """Return the regions of a photo on the cells of its map; see :meth:`Boxes.of`."""
-        file = self.folder / Path(name).with_suffix(".png")
+        """Return the regions of a photo on the cells of its map; see :meth:`Boxes.of`.
+
+        Raises:
+            InvalidInputError: If the mask has several channels, or not the size of its photo.
+        """
+        file = self._file(name)
         if not file.is_file():
             return {}
         x0, y0, x1, y1 = seen
         with Image.open(file) as opened:
-            mask = np.asarray(opened.crop((round(x0), round(y0), round(x1), round(y1))))
+            _check_mask(file, opened, seen)
+            cut = opened.crop((round(x0), round(y0), round(x1), round(y1)))
+        # Pillow hands the pixels of mode 1 out as 0 and 255.
+        mask = np.asarray(cut.convert("L").point([0] + [1] * 255) if cut.mode == "1" else cut)
         down, across = (
             _covered(edges, np.arange(count)[:, None] / count + np.array([0, 1 / count]))
             for edges, count in zip(cells, mask.shape, strict=True)
@@ -198,3 +233,43 @@ class Masks:
             str(self.names.get(index, index)): down @ (mask == index) @ across.T
             for index in np.unique(mask).tolist()
         }
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a mask of a photo; see :meth:`Boxes.has`."""
+        return self._file(name).is_file()
+
+    def mismatch(self, name: str) -> str:
+        """Return the message for the case that no photo has a mask; see :meth:`Boxes.mismatch`."""
+        return (
+            f"none of the masks in {self.folder} is named like a row: that of {name!r} would be "
+            f"{self._file(name)}."
+        )
+
+    def _file(self, name: str) -> Path:
+        """Return the file of a photo's mask."""
+        # Ids need not be file names: the numbers of cam.01 and train.parquet#17 are no endings.
+        stem, _, ending = name.rpartition(".")
+        return self.folder / f"{stem if f'.{ending.lower()}' in IMAGE_SUFFIXES else name}.png"
+
+
+def _check_mask(file: Path, mask: Image.Image, seen: Tuple[float, ...]) -> None:
+    """Refuse a mask of several channels, or of another size than its photo."""
+    if mask.mode not in MASK_MODES:
+        raise InvalidInputError(
+            f"{file} has pixels of mode {mask.mode}; a mask has one channel of class indices: save "
+            "it with mode L or P."
+        )
+    x0, y0, x1, y1 = seen
+    if not (_fits(mask.width, x0, x1) and _fits(mask.height, y0, y1)):
+        raise InvalidInputError(
+            f"{file} has {mask.width} x {mask.height} pixels, and its photo about {x0 + x1:.0f} x "
+            f"{y0 + y1:.0f}: a mask needs the size of the upright photo."
+        )
+
+
+def _fits(length: int, low: float, high: float) -> bool:
+    """Return whether a photo of which the model saw ``low`` to ``high`` can be so long."""
+    # The model sees the centre of a photo, to a pixel of its input, which has 32 or more. From 0
+    # or less on it may see padding.
+    slack = 1 + (high - low) / 32
+    return abs(length - (low + high)) <= slack and (low <= 0 or length >= round(high))

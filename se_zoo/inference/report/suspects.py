@@ -1,5 +1,6 @@
 """Name labels of which a part of the photos is explained by one corner, as by a watermark."""
 
+import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -25,17 +26,19 @@ class Suspect(NamedTuple):
     """A label and a corner.
 
     Attributes:
-        label: Name of the label.
+        index: The class.
+        label: Its name, with the index where several classes have that name.
         corner: Name of the corner.
         lead: How much more evidence than usual the corner has, beyond any other corner; the mean
-            over the label's photos, less the median of all labels, in shares of the evidence that
-            a photo of the label usually has.
-        spreads: The lead in spreads of all leads.
+            over the label's photos, less the median of all labels if there are several, in shares
+            of the evidence that a photo of the label usually has.
+        spreads: The lead in spreads of all leads; 0 where there is only one label.
         alike: Share of the photos that show the same thing in the corner: of those in which it
             counts most, and of others. None where it was not looked at.
         suspicious: Whether that is more than chance and nature explain.
     """
 
+    index: int
     label: str
     corner: str
     lead: float
@@ -79,6 +82,9 @@ def find_suspects(
     same thing in the photos: see :func:`.same_content.same_content`. A mark that nearly all photos
     of a label have is their median, and is not found this way.
 
+    A single label has no others to be compared with. Then the photos of every corner with a lead
+    are looked at, and without them no corner is suspicious.
+
     Args:
         labels: The maps of each label; those with too few maps are left out.
         photos: The predictions that the maps are from, to look at their photos. Without them only
@@ -95,17 +101,20 @@ def find_suspects(
         return []
     of_photos = [corner_leads(label) for label in judged]
     leads = np.stack([lead.mean(0) for lead in of_photos])  # (labels, 4)
-    leads -= np.median(leads, axis=0)
-    spread = max(1.4826 * float(np.median(np.abs(leads - np.median(leads)))), 1e-6)
+    several, spread = len(judged) > 1, math.inf
+    if several:  # the median of a single label is the label itself
+        leads -= np.median(leads, axis=0)
+        spread = max(1.4826 * float(np.median(np.abs(leads - np.median(leads)))), 1e-6)
     found = []
     for place in np.argsort(-leads, axis=None, kind="stable"):
         row, column = divmod(int(place), len(CORNERS))
         lead, spreads = float(leads[row, column]), float(leads[row, column]) / spread
         corner, alike = [*CORNERS][column], None
-        if photos is not None and spreads > LOOK and lead > LEAST:
+        if photos is not None and lead > LEAST and (spreads > LOOK or not several):
             sample, of_corner = judged[row].sample, of_photos[row][:, column]
             alike = same_content(photos, sample, of_corner, corner)
         same = alike is not None and alike[0] >= ALIKE and alike[0] - alike[1] >= MORE_ALIKE
         suspicious = same or (spreads > SPREADS and lead > LEAST)
-        found.append(Suspect(judged[row].label, corner, lead, spreads, alike, suspicious))
+        label = judged[row]
+        found.append(Suspect(label.index, label.label, corner, lead, spreads, alike, suspicious))
     return sorted(found, key=lambda suspect: not suspect.suspicious)

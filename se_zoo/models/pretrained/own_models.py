@@ -3,15 +3,20 @@
 ``hub_cards/<name>/hub`` is, byte for byte, the model's Hub repository. Its ``config.json`` has what
 the registry needs: architecture, tag, preprocessing, labels and model arguments. The models are
 exactly those of ``hub_cards/manifest.json``.
+
+Some model arguments hold for a model's own labels only (:func:`with_own_args`), of the zoo's models
+as of any folder or repository.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
-from ...errors import SEZooError
+from ...errors import SEZooError, UnknownModelError
 from .._timm import load_model_config_from_path, split_model_name_tag
-from .fetch import HUB_ORG, WEIGHTS_NAME
+from .config_check import checked, read_config
+from .fetch import HUB_ORG, WEIGHTS_NAME, config_file, source_name
+from .fit_check import is_described
 from .manifest import hub_folder, manifest
 
 #: Arguments that hold for a model's own labels only.
@@ -90,30 +95,72 @@ def _own_model(architecture: str, tag: Any) -> Optional[OwnModel]:
 
 
 def with_own_args(
-    cfg: Mapping[str, Any], given: Mapping[str, Any], pretrained: bool
+    cfg: Dict[str, Any], given: Mapping[str, Any], pretrained: bool, cache_dir: Any = None
 ) -> Dict[str, Any]:
-    """Complete model arguments by those that one of the zoo's own models was trained with.
+    """Complete model arguments by those that a model was trained with.
 
     Args:
-        cfg: A resolved pretrained config. If it was read from a folder or repository (it has a
-            ``source``), nothing is added: its arguments came with it.
+        cfg: A resolved pretrained config: of one of the zoo's own models, or one that was read from
+            a folder or repository. Of these only the arguments of the labels are added, because the
+            others came with the config.
         given: Arguments that were asked for; they take precedence. If ``num_classes`` or
             ``multi_label`` differ from the model's, arguments of its labels are not added.
-        pretrained: Whether the weights are loaded. If not, what was measured on them is not added.
+        pretrained: Whether the weights are loaded. If not, what was measured on the weights of one
+            of the zoo's own models is not added.
+        cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
 
     Returns:
-        All arguments; just those given if the config is not of one of the zoo's own models.
+        All arguments; just those given if the config is of no trained model.
+
+    Raises:
+        UnknownModelError: If a config.json cannot be read again.
     """
     own = _own_model(str(cfg.get("architecture")), cfg.get("tag"))
-    if own is None or cfg.get("source"):
+    if is_described(cfg):
+        args, classes = _described_label_args(cfg, cache_dir), cfg.get("num_classes")
+    elif own is not None and not cfg.get("source"):
+        args, classes = dict(own.model_args), own.cfg.get("num_classes")
+        if not pretrained:
+            args = {k: v for k, v in args.items() if k not in _OF_WEIGHTS}
+    else:
         return dict(given)
-    args = dict(own.model_args)
-    same = {
-        "num_classes": own.cfg.get("num_classes"),
-        "multi_label": args.get("multi_label", False),
-    }
+    same = {"num_classes": classes, "multi_label": args.get("multi_label", False)}
     if any(given.get(name) not in (None, value) for name, value in same.items()):
         args = {k: v for k, v in args.items() if k not in _OF_LABELS}
-    if not pretrained:
-        args = {k: v for k, v in args.items() if k not in _OF_WEIGHTS}
     return {**args, **given}
+
+
+def _described_label_args(cfg: Dict[str, Any], cache_dir: Any) -> Dict[str, Any]:
+    """Return the arguments of the labels in the config.json that a config was read from."""
+    try:
+        args = read_config(config_file(cfg, cache_dir)).get("model_args")
+    except OSError as error:
+        raise UnknownModelError(
+            f"The config.json of {source_name(cfg)} cannot be read: {error}"
+        ) from error
+    return {k: v for k, v in args.items() if k in _OF_LABELS} if isinstance(args, dict) else {}
+
+
+def without_label_args(read: Callable[..., Any], read_first: bool) -> Callable[..., Any]:
+    """Return one of timm's readers of a config.json, which leaves out arguments of the labels.
+
+    timm mixes the arguments of a config.json with those of its caller. :func:`with_own_args` adds
+    what is left out here, unless the caller asks for other labels.
+
+    Args:
+        read: See :func:`~se_zoo.models.pretrained.config_check.checked`.
+        read_first: Likewise.
+
+    Returns:
+        A function of the same arguments, with errors and values checked.
+    """
+    read_whole = checked(read, read_first)
+
+    def reader(place: Any, *args: Any, **kwargs: Any) -> Any:
+        cfg, architecture, model_args = read_whole(place, *args, **kwargs)
+        if "_sehead" in architecture and model_args:
+            model_args = {k: v for k, v in model_args.items() if k not in _OF_LABELS}
+        return cfg, architecture, model_args
+
+    reader._se_zoo = True  # type: ignore[attr-defined]
+    return reader

@@ -16,6 +16,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ...errors import UnsupportedBackboneError, WeightsNotFoundError
+from ..classifiers import classifiers_of
 
 #: Types of stored tensors that are loaded, by their names in safetensors.
 _DTYPES: Dict[str, torch.dtype] = {
@@ -225,8 +226,7 @@ def check_classifier_name(model: Any, cfg: Mapping[str, Any], place: str) -> Non
     """
     if not hasattr(model, "get_classifier"):
         return
-    found = model.get_classifier()
-    heads = list(found) if isinstance(found, (tuple, list, nn.ModuleList)) else [found]
+    heads = classifiers_of(model)
     modules = dict(model.named_modules())
     for name in classifier_names(cfg):
         module = modules.get(name)
