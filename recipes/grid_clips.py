@@ -240,7 +240,8 @@ def main(given: GridOptions) -> None:
         raise InvalidInputError(
             "--data.csv: remove it; the recipe makes its own table from the alignments."
         )
-    if given.task == "speaking" and given.model.se and given.data.crop is None:
+    cropped = not isinstance(given.data, ClipDataConfig) or given.data.crop is not None
+    if given.task == "speaking" and given.model.se and not cropped:
         raise InvalidInputError(
             "--data.crop None: leave the option out, or give a crop; without one the maps cannot "
             "be measured on the mouth."

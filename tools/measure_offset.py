@@ -87,6 +87,7 @@ def check_masks(name: str, offset: Tuple[float, float]) -> Dict[str, Any]:
     """
     found = celeba_part_cases(f"local-dir:{hub_folder(name)}", ("train",))
     cases, size = found.cases, tuple(found.cases.images.shape[2:])
+    assert cases.regions is not None
     method = default_map({"multi_label": True})
     x, y = offset
     scores: Dict[str, Dict[str, float]] = {"unmoved": {}, "sideways": {}, "both": {}}

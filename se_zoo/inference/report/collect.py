@@ -151,7 +151,7 @@ def collect(
             masks are of none of the photos.
     """
     from_zero = model["method"] in FROM_ZERO_METHODS
-    names = Counter(model["label_names"] or ())
+    names: Counter[str] = Counter(model["label_names"] or ())
     given = list(of_photos)
     unmatched, last = given, None
     found: Dict[int, LabelMaps] = {}
