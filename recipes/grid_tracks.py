@@ -28,7 +28,7 @@ from se_zoo.data.faces.sound import sound_features
 from se_zoo.data.video.frames import each_frame
 from se_zoo.data.video.index import open_video
 from se_zoo.errors import DataError
-from se_zoo.files import read_json, write_json
+from se_zoo.files import is_taken, read_json, write_json
 from se_zoo.speaker import HaarDetector, find_tracks
 from se_zoo.speaker.video_frames import Pictures
 
@@ -132,7 +132,7 @@ def _is_made(out: Path, now: Dict[str, Any]) -> bool:
         return True
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DataError(f"{out} does not exist yet: run the command once with a single process.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_taken(out):
         raise DataError(f"{out} holds something else; give another --data.path for the tracks.")
     return False
 
@@ -154,6 +154,9 @@ def prepare(videos: Path, out: Path, photos: Path, dry_run: bool = False) -> boo
             else, such as tracks of other videos.
     """
     files = sorted((videos / "video").glob("*.mpg"))
+    if not files and (out / MADE_OF).is_file():
+        print(f"{videos}/video has no videos: whether {out} is of the same ones is not checked.")
+        return True
     if not files:
         raise DataError(f"no videos in {videos}/video: set SE_ZOO_DATA, or give --videos.")
     now = made_of(videos, photos)

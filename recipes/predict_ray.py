@@ -19,7 +19,7 @@ import json
 import os
 import posixpath
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
@@ -56,11 +56,11 @@ def _absolute(place: str) -> str:
     return place if "://" in place else os.path.abspath(place)
 
 
-def _holds_parquet(place: str) -> bool:
-    """Return whether a folder, which need not exist, holds parquet files."""
+def _parquet_in(place: str) -> List[str]:
+    """Return the names of the parquet files in a folder, which need not exist."""
     files, path = FileSystem.from_uri(_absolute(place))
     found = files.get_file_info(FileSelector(path, allow_not_found=True))
-    return any(info.extension == "parquet" for info in found)
+    return [info.base_name for info in found if info.extension == "parquet"]
 
 
 def check_same_run(args: argparse.Namespace) -> None:
@@ -72,7 +72,7 @@ def check_same_run(args: argparse.Namespace) -> None:
     Raises:
         InvalidInputError: If --out or --checkpoint is of another run.
     """
-    written = _holds_parquet(args.out)
+    written = _parquet_in(args.out)
     if not args.checkpoint:
         if written:
             raise InvalidInputError(
@@ -80,8 +80,10 @@ def check_same_run(args: argparse.Namespace) -> None:
                 "name another folder."
             )
         return
-    begun = _holds_parquet(args.checkpoint)
-    if begun != written:
+    begun = _parquet_in(args.checkpoint)
+    # Ray writes a pending checkpoint before the rows, and cleans up after a run that was killed.
+    done = [name for name in begun if not name.endswith(".pending.parquet")]
+    if (done and not written) or (written and not begun):
         full, empty = (args.checkpoint, args.out) if begun else (args.out, args.checkpoint)
         raise InvalidInputError(
             f"--out and --checkpoint belong together, but {full} has files of a run and {empty} "

@@ -81,8 +81,8 @@ def explained(error: BaseException) -> str:
         return text or kind
     if "DataLoader worker" in text:
         return (
-            f"{text.splitlines()[0]} A loader process died, mostly for lack of memory: use fewer "
-            "(--workers, of recipes --run.workers), then give the same command again."
+            f"{text.splitlines()[0]} A loader process died, mostly for lack of memory: use a "
+            "lower --workers (recipes: --run.workers), then give the same command again."
         )
     if "PytorchStreamWriter" in text or "No space left" in text:
         return f"{text.splitlines()[0]}: a file cannot be written; is the disk full?"

@@ -113,7 +113,7 @@ class GateOf(torch.nn.Module):
         return self.block.excite(squeezed)
 
 
-def test_weights_of_another_gate_do_not_change_the_block() -> None:
+def test_weights_of_another_gate_do_not_change_its_scale() -> None:
     block = SqueezeExcite(8, gate="sigmoid")
     with pytest.raises(RuntimeError, match="trained with gate='identity'"):
         block.load_state_dict(SqueezeExcite(8, gate="identity").state_dict())

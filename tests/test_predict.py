@@ -441,7 +441,7 @@ def test_hard_links_of_a_tar_are_rows(tmp_path: Path) -> None:
         ("d.png", second),
     ]  # fmt: skip
     assert "a link to z.png" in str(broken)
-    assert source.facts()["links"] == 4, "rows of earlier versions have other numbers"
+    assert source.facts()["newer"] == 4, "rows of earlier versions have other numbers"
 
 
 def test_other_files_are_counted_and_are_no_fact(tmp_path: Path) -> None:

@@ -19,9 +19,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from se_zoo.errors import InvalidInputError
 from se_zoo.hub.facts import read_facts
-from se_zoo.hub.read_run import declared_repo
 from se_zoo.hub.zoo_cards import FACTS
-from se_zoo.models.pretrained.fetch import HUB_ORG
+from se_zoo.models.pretrained.fetch import HUB_ORG, declared_repo
 from se_zoo.models.pretrained.manifest import cards_folder, manifest
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -71,7 +71,7 @@ def reads_class_token(model: nn.Module) -> bool:
 
 
 def _is_linear(projection: Any) -> bool:
-    """Return whether a layer is its weight alone, which a wrapped or quantised one is not."""
+    """Return whether a layer is a plain linear layer, neither wrapped nor quantised."""
     return type(projection) is nn.Linear and is_plain(projection)
 
 

@@ -107,8 +107,8 @@ def label_names(model: SEModel, num_classes: int) -> Optional[Sequence[str]]:
 
     Args:
         model: The model.
-        num_classes: Number of its logits. A classifier that was replaced has others than the names
-            are of.
+        num_classes: Number of its logits. A replaced classifier may have another number than there
+            are names.
     """
     names = model.class_labels()
     return None if names is None or len(names) != num_classes else names

@@ -50,8 +50,9 @@ class MeasuredOffset(NamedTuple):
     def offset(self) -> Tuple[float, float]:
         """(x, y) in pixels of the model's input.
 
-        Where y was not measured, it is x: convolutions and their padding are the same in both
-        directions, and part masks of faces confirm it (docs/evidence.md).
+        Where y was not measured, it is x: symmetric padding is the same in both directions.
+        TensorFlow's "same" padding also depends on whether a side is even, so y may differ by half
+        a cell there. Part masks of faces tell (docs/evidence.md).
         """
         y = self.horizontal if self.vertical is None else self.vertical
         return round(self.horizontal.pixels, 2), round(y.pixels, 2)

@@ -31,7 +31,8 @@ def squeeze(
     Args:
         model: A timm model, changed in place and returned; or the name of one (or
             ``hf-hub:<repository>``, ``local-dir:<folder>``), created with ``pretrained`` and
-            ``kwargs``. A classifier may have been replaced: ``num_classes`` is then set to its.
+            ``kwargs``. A classifier may have been replaced: ``num_classes`` becomes the
+            number of its outputs.
         reduction: Reduction of the SE block (paper: 16).
         gate: ``"identity"`` (default) keeps the logits, to the bit; ``"sigmoid"`` is the paper's
             block and needs training.

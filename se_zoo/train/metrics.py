@@ -14,6 +14,7 @@ from torchmetrics.classification import (
     MultilabelStatScores,
 )
 
+from ..errors import InvalidInputError
 from ..statistics import (
     THRESHOLDS,
     accuracy_of,
@@ -122,6 +123,10 @@ class Scores:
     def update(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Add a batch: logits (B, K); targets (B,) long or (B, K) of 0 and 1."""
         logits = logits.float()
+        if logits.isnan().any():
+            raise InvalidInputError(
+                "the model's logits are NaN; try a lower --optim.lr, or --run.mixed-precision no."
+            )
         if self.tally is not None:
             self.tally.update(logits, targets)
         # Probabilities, because torchmetrics would mistake logits in [0, 1] for probabilities.

@@ -10,6 +10,9 @@ from ...data.images import IMAGE_SUFFIXES
 from ...errors import InvalidInputError
 from .sources import Names, Records, readable
 
+#: Endings that earlier versions left out, as they did hard links.
+_NEWER = (b".jfif", b".jpe")
+
 
 class TarSource:
     """The photos of tars, in their order; an id is the tar's relative path and the member's name.
@@ -54,15 +57,19 @@ class TarSource:
     def facts(self) -> Dict[str, Any]:
         """Return number, names and sizes of the tars; see :class:`Source`."""
         facts = {"kind": "tars", "files": len(self.files), "sha256": self.digest}
-        links = sum(members.links for members in self.members)
-        # Earlier versions left links out, so that their rows have other numbers.
-        return {**facts, "links": links} if links else facts
+        newer = sum(members.newer for members in self.members)
+        # Earlier versions left these members out, so that their rows have other numbers.
+        return {**facts, "newer": newer} if newer else facts
 
 
 class _Members:
-    """Names and places of a tar's photos; ``broken`` has the links that lead nowhere."""
+    """Names and places of a tar's photos.
 
-    links: int
+    ``broken`` has the links that lead nowhere, and ``newer`` is the number of members that earlier
+    versions did not take for photos.
+    """
+
+    newer: int
     broken: Dict[int, str]
 
     def __init__(self, file: Path):
@@ -86,7 +93,8 @@ class _Members:
             raise InvalidInputError(
                 f"{file} is not an uncompressed tar, or is damaged: {error}"
             ) from error
-        self.links = len(links)
+        endings = sum(name.lower().endswith(_NEWER) for name in self.names)
+        self.newer = len(links) + endings
         self.broken = self._follow(links) if links else {}
 
     def _follow(self, links: Dict[int, bytes]) -> Dict[int, str]:
