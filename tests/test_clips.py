@@ -353,6 +353,16 @@ def test_views(still: ClipDataConfig) -> None:
     assert not torch.equal(several[0], several[2])
 
 
+def test_cached_features_of_another_crop_are_not_used_again(still: ClipDataConfig) -> None:
+    """They are named by the text of the views."""
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    from se_zoo.train.clip_samples import ClipViews
+
+    config = model_config(clip_model())
+    crops: Any = (None, (0, 0, 64, 64), (0, 0, 64, 32))
+    assert len({repr(ClipViews(config, replace(still, crop=crop))) for crop in crops}) == 3
+
+
 def model_config(model: Any) -> Any:
     """What the model takes, in a form that `replace` knows."""
     from dataclasses import make_dataclass

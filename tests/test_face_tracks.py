@@ -60,9 +60,21 @@ def test_the_largest_faces_of_each_time_are_kept() -> None:
     large, small, later = track(side=40), track(side=20), track(first=20, side=10)
     kept = FaceFilter(most=1).kept([small, large, later], 100)
     assert sorted(one.first for one in kept) == [0, 20] and small not in kept
-    touching = track(first=18, side=10)
-    assert touching in FaceFilter(most=1).kept([large, touching], 100)
+    _, rest = FaceFilter(most=1).kept([large, track(first=18, side=10)], 100)
+    assert (rest.first, len(rest)) == (20, 18), "tracks of the same face may touch"
     assert len(FaceFilter(most=2).kept([small, large, later], 100)) == 3
+
+
+def test_the_free_parts_of_a_track_are_kept() -> None:
+    """Neither is the whole track dropped, nor are more faces kept at a time."""
+    before = track(first=30, count=20, side=40)
+    small = track(count=60, side=20, score=0.8)
+    small.boxes = small.boxes + np.arange(60)[:, None]
+    _, first, second = FaceFilter(most=1).kept([small, before], 100)
+    assert [(one.first, one.after) for one in (first, second)] == [(0, 30), (50, 60)]
+    assert np.array_equal(second.boxes, small.boxes[50:]) and second.score == 0.8
+    _, only = FaceFilter(most=1, shortest=12).kept([small, before], 100)
+    assert (only.first, only.after) == (0, 30)
 
 
 # Detectors

@@ -1,5 +1,6 @@
 """Which sound of a file is taken: its track, and what two channels make together."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, List
 
@@ -10,7 +11,13 @@ import torch
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
 
 from se_zoo.data.faces import sound  # noqa: E402
-from se_zoo.data.faces.sound import check_sound, probe_sound, read_sound, sound_features  # noqa: E402
+from se_zoo.data.faces.sound import (  # noqa: E402
+    SoundAligner,
+    check_sound,
+    probe_sound,
+    read_sound,
+    sound_features,
+)
 from se_zoo.errors import DataError  # noqa: E402
 
 RATE = 16_000
@@ -86,3 +93,20 @@ def test_usual_stereo_is_mixed_as_before(tmp_path: Path) -> None:
     assert not probe_sound(path, "v").cancels
     mean = (left.astype(int) + right) / 2
     assert np.abs(read_sound(path, "v") - mean).max() < 10
+
+
+def test_sound_goes_on_where_the_clock_starts_again() -> None:
+    """As in two recordings joined byte by byte; a small step back is an overlap, as before."""
+    wave = np.random.default_rng(0).integers(-9000, 9000, 5 * RATE).astype(np.int16)
+    aligner = SoundAligner(10.0, "s16", "mono", RATE)
+
+    def heard(second: int, time: float) -> np.ndarray:
+        part = wave[second * RATE : (second + 1) * RATE]
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part[None]), "s16", "mono")
+        frame.sample_rate, frame.pts = RATE, round(time * RATE)
+        frame.time_base = Fraction(1, RATE)
+        return np.concatenate([np.zeros(0, np.int16), *(p[0] for p in aligner.add(frame))])
+
+    found = [heard(n, time) for n, time in enumerate((10, 11, 12, 10, 11))]
+    assert np.array_equal(np.concatenate(found), wave)
+    assert len(heard(0, 11.5)) == RATE // 2

@@ -377,3 +377,14 @@ def test_where_images_are_wanted_a_speaker_model_is_refused(tmp_path: Path) -> N
         with pytest.raises(SystemExit) as stop:
             cli.main(args)
         assert "sound and faces" in str(stop.value.code)
+
+
+def test_seconds_of_a_figure_are_those_of_the_video() -> None:
+    from se_zoo.explanations.draw.speaker_clips import figure_of
+
+    one = clip(12)
+    explanation = speaker().explain(**one)
+    for begin in (0.0, 12.0):
+        top, bottom = figure_of(explanation, one["face"], begin=begin).subfigs
+        assert top.axes[0].get_title() == f"{begin:.2f} s"
+        assert bottom.axes[1].get_xlim() == pytest.approx((begin, begin + 11 / 25))

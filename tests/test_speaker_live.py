@@ -1,6 +1,7 @@
 """Who speaks in a running video."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
@@ -16,6 +17,7 @@ from se_zoo.errors import DataError
 from se_zoo.models.speaker.model import SpeakerModel
 from se_zoo.models.speaker.running import RunningEncoder
 from se_zoo.speaker import FaceFilter, LiveFrame, LiveSpeakers, read_running, sound_features
+from se_zoo.speaker.live_input import _Joined
 from se_zoo.speaker.live_sound import LiveSound
 from se_zoo.speaker.video_frames import Pictures
 
@@ -234,3 +236,130 @@ def test_command_prints_a_line_for_each_frame(
         with pytest.raises(SystemExit) as stopped:
             cli.main([*command, *wrong])
         assert "--live" in str(stopped.value.code) or "lookahead" in str(stopped.value.code)
+
+
+def test_pictures_go_on_where_the_clock_starts_again() -> None:
+    joined = _Joined()
+    for n in range(100):
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), n, np.uint8))
+        frame.pts, frame.time_base = 250 + n % 50, Fraction(1, 25)
+        joined.add_picture(frame)
+    assert [int(picture[0, 0, 0]) for picture, _ in joined.rest()] == list(range(100))
+
+
+@pytest.mark.parametrize("opposite", [True, False])
+def test_two_channels_are_heard_as_in_a_file(opposite: bool, tmp_path: Path) -> None:
+    path, left = tmp_path / "v.mkv", noise(1)
+    right = -left if opposite else left // 2
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        voice: Any = container.add_stream("pcm_s16le", 16_000, layout="stereo")
+        for n in range(25):
+            picture = np.full((48, 64, 3), n, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+        packed = np.ascontiguousarray(np.stack([left, right], 1).reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(packed, "s16", "stereo")
+        frame.sample_rate, frame.pts = 16_000, 0
+        container.mux(voice.encode(frame))
+    said: List[str] = []
+    found = np.concatenate([sound for _, sound in read_running(str(path), 0, said.append)])
+    expected = left if opposite else (left.astype(int) + right) / 2
+    assert len(found) == len(left) and np.abs(found - expected).max() < 2
+    assert [text.startswith("sound track 0 of 1 (pcm_s16le") for text in said] == [True] * len(said)
+    assert ["left channel alone" in text for text in said] == [False, True][: 1 + opposite]
+    for wrong in (-1, 1):
+        with pytest.raises(DataError, match=f"--audio {wrong} is none of them"):
+            list(read_running(str(path), wrong))
+
+
+def test_a_damaged_packet_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, damage = write_video(tmp_path / "v.mkv", 20, noise(0.8)), iter(range(1000))
+    opened = av.open
+
+    class Damaged:
+        def __init__(self, packet: Any):
+            self.packet, self.stream = packet, packet.stream
+
+        def decode(self) -> Any:
+            frames = self.packet.decode()
+            if self.stream.type == "video" and next(damage) == 7:
+                raise av.error.InvalidDataError(0, "damage")
+            return frames
+
+    class Container:
+        def __init__(self, *args: Any, **options: Any):
+            self.file = opened(*args, **options)
+            self.streams = self.file.streams
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            self.file.close()
+
+        def demux(self, *streams: Any) -> Any:
+            return map(Damaged, self.file.demux(*streams))
+
+    monkeypatch.setattr(av, "open", Container)
+    said: List[str] = []
+    shown = [int(picture[0, 0, 0]) for picture, _ in read_running(str(path), 0, said.append)]
+    assert len(shown) == 20 and 7 not in shown and {0, 6, 8, 19} <= set(shown)
+    assert len(said) == 2 and "damaged in parts" in said[1]
+
+
+def test_a_pipe_is_not_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffered reader waits until its buffer is full."""
+    path = write_video(tmp_path / "v.mkv", 5, noise(0.2))
+    given: List[Any] = []
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda file, **more: given.append(file) or opened(file, **more))
+    assert len(list(read_running(str(path)))) == 5
+    with path.open("rb") as file:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+        assert len(list(read_running("-"))) == 5
+        assert given[1] is file.raw
+    assert not hasattr(given[0], "raw"), "no buffer around the file"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), DataError("broken")])
+def test_command_prints_the_last_frames_of_a_video_that_breaks_off(
+    error: BaseException,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    path = write_video(tmp_path / "v.mkv", 1)
+
+    def reading(*_: Any) -> Any:
+        for n in range(20):
+            yield np.full((48, 64, 3), n, np.uint8), np.zeros(640, np.int16)
+        raise error
+
+    monkeypatch.setattr("se_zoo.speaker.live_input.read_running", reading)
+    monkeypatch.setattr("se_zoo.data.faces.detect.open_detector", lambda _: lambda p: [BOX])
+    with pytest.raises(SystemExit):
+        cli.main(["speaker", str(path), "--model", "se_zoo/asd_tiny_grid", "--live"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["frame"] for row in rows] == list(range(20)), "each once"
+
+
+def test_ctrl_c_waits_for_the_frame_that_is_scored() -> None:
+    import signal
+
+    from se_zoo.cli.speaker_live import _Interrupt
+
+    interrupt, before = _Interrupt(), signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        pytest.skip("the tests run with another handler of Ctrl-C")
+    with interrupt:
+        interrupt.held = True
+        signal.raise_signal(signal.SIGINT)
+        interrupt.held = False
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+        interrupt.held = True
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)  # the second one
+    assert signal.getsignal(signal.SIGINT) is before

@@ -124,6 +124,28 @@ def test_a_shot_that_ends_ends_its_tracks() -> None:
     assert len(find_tracks(pan, lambda _: [(9.0, 9.0, 40.0, 40.0)])) == 1
 
 
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_shot_that_begins_in_motion_is_one_shot(each: int) -> None:
+    """Also where the video has fewer frames a second, so that each picture comes several times."""
+    room = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    moved = [np.roll(room, 4 * n, 1) for n in range(40)]
+    pictures = [moved[n // each] for n in range(40)]
+    (track,) = find_tracks(pictures, lambda _: [(9.0, 9.0, 40.0, 40.0)])
+    assert track.first <= each and track.after == 40
+
+
+def test_tracker_of_a_running_video_keeps_the_last_boxes_alone() -> None:
+    whole, running = Tracker(), Tracker(whole=False)
+    for frame in range(300):
+        boxes = [(10.0 + frame / 9, 5.0, 60.0 + frame / 9, 55.0)]
+        for tracker in (whole, running):
+            assert not tracker.add(frame, boxes)
+    (one,), (other,) = whole.at(295), running.at(295)
+    assert np.array_equal(one.box, other.box) and one[2:] == other[2:] and other.frames == 300
+    assert len(running._open[0].boxes) == 4 * running.smooth
+    assert len(whole.end()[0]) == 300 and running.end() == []
+
+
 def test_finds_inside_a_face_are_no_faces() -> None:
     large, part, beside = (0.0, 0.0, 40.0, 40.0), (10.0, 20.0, 25.0, 35.0), (30.0, 0.0, 60.0, 30.0)
     assert without_nested([part, large, beside]) == [large, beside]

@@ -118,6 +118,20 @@ def test_rows_in_any_order_and_both_spellings(tmp_path: Path, header: bool) -> N
     assert table.inspect(0).error == "" and table.inspect(0).frames == 6
 
 
+@pytest.mark.parametrize("fps", [25, 30, 59.94])
+def test_sound_does_not_drift_at_other_rates(fps: float, tmp_path: Path) -> None:
+    from se_zoo.data import FaceTrack
+
+    count, samples = round(10 * fps), np.arange(10 * RATE) % 30_000
+    write_wav(tmp_path / "a.wav", samples)
+    rows = np.arange(count)
+    track = FaceTrack(
+        "a", rows / fps, rows > 0, rows, fps, True, tmp_path, None, tmp_path / "a.wav"
+    )
+    begin = round((count - 20) * RATE / fps)
+    assert track.wave(count - 20, 2)[:9].tolist() == samples[begin : begin + 9].tolist()
+
+
 def test_sound_of_some_frames(made: Path) -> None:
     """Frame n begins 640 samples after frame n - 1, and behind the end there is silence."""
     track = open_tracks(TrackDataConfig(str(made)), "train").sample(0)

@@ -287,6 +287,11 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
     assert is_video(Path("A.MP4")) and not is_video(Path("a.png"))
 
 
+@pytest.mark.parametrize("ending", "mp4 mov mkv mpg ts mts m2ts asf ogv vob mpe 3gp 3g2".split())
+def test_endings_of_videos(ending: str) -> None:
+    assert is_video(Path(f"a.{ending}")) and is_video(Path(f"A.{ending.upper()}"))
+
+
 def test_frames_that_are_not_there(tmp_path: Path) -> None:
     video = open_video(write(tmp_path / "n.mp4", 5))
     for wanted in ([5], [-1], []):

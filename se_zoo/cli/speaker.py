@@ -20,7 +20,7 @@ class Speaker:
     (yellow) have to do with the score, and the original sound; and beside it a csv of the scores as
     AVA-ActiveSpeaker's script takes them: no header, the score in the last column, and for a label
     in every row what the score is of, SPEAKING_AUDIBLE. Green is speaking. Videos are looked at
-    at 25 frames a second, whatever theirs, and in constant memory, whatever their length.
+    at 25 frames a second, whatever theirs; memory grows by about 10 MiB for each minute.
     """
 
     video: tyro.conf.Positional[Path]
@@ -46,7 +46,8 @@ class Speaker:
     """Find faces with YuNet, in this ONNX file: it finds more than OpenCV's cascades, and turned
     heads. OpenCV 5 has no cascades and needs it."""
     faces: Optional[int] = None
-    """Score at most so many faces at a time: the largest."""
+    """Score at most so many faces at a time: the largest. Of another face the parts are scored
+    in which there is room, if they are as long as --shortest."""
     smallest: float = 0.0
     """Leave out smaller faces: least side as a share of the picture's shorter side."""
     shortest: float = 0.4

@@ -177,8 +177,9 @@ def write_rows(
 ) -> None:
     """Write a row for each face and frame of a video to a parquet file, whole or not at all.
 
-    Columns are video, face, frame and seconds (at 25 frames a second), the box in pixels, the
-    probability of speaking, and the share of each modality in it.
+    Columns are video, face, frame and seconds (from the first picture, at 25 frames a second
+    whatever the file's rate), the box in pixels, the probability of speaking, and the share of each
+    modality in it.
 
     Args:
         path: The file.

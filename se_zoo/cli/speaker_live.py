@@ -1,7 +1,9 @@
 """Score a running video for ``se-zoo speaker --live``."""
 
 import json
+import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 def run_live(args: "Speaker") -> None:
     """Print the scores of a running video, a line of JSON for each frame.
+
+    Also where Ctrl-C or an error ends the video, the frames that wait for their scores are printed.
 
     Args:
         args: The options.
@@ -33,18 +37,59 @@ def run_live(args: "Speaker") -> None:
         model, detector, args.lookahead, args.every, args.method, face_filter(args)
     )
     begun, frames = time.process_time(), 0
-    for picture, sound in read_running(str(args.video), args.audio):
-        frames += 1
-        for frame in speakers.add(picture, sound):
-            _print(frame, FPS)
-    for frame in speakers.end():
-        _print(frame, FPS)
+    interrupt = _Interrupt()
+    try:
+        with interrupt:
+            for picture, sound in read_running(str(args.video), args.audio, _say):
+                interrupt.held = True
+                frames += 1
+                for frame in speakers.add(picture, sound):
+                    _print(frame, FPS)
+                interrupt.held = False
+                interrupt.check()
+            interrupt.check()
+    finally:
+        if not interrupt.held:  # else a frame failed half-way, and its faces cannot be ended
+            for frame in speakers.end():
+                _print(frame, FPS)
     used = (time.process_time() - begun) / max(1, frames) * FPS
     print(
         f"{args.video}: {frames} frames; {used:.2f} s of CPU for each second of video; scores come "
         f"{args.lookahead / FPS:.2f} s after their frame",
         file=sys.stderr,
     )
+
+
+class _Interrupt:
+    """Hold Ctrl-C back while a frame is scored; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.held = self.asked = self._ours = False
+
+    def __enter__(self) -> None:
+        # Elsewhere Python allows no handler, and one of another program is left alone.
+        main = threading.current_thread() is threading.main_thread()
+        self._ours = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._ours:
+            signal.signal(signal.SIGINT, self._ask)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _ask(self, *_: Any) -> None:
+        again, self.asked = self.asked, True
+        if again or not self.held:
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise what was held back, or what PyAV dropped while it read."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _print(frame: "LiveFrame", fps: int) -> None:

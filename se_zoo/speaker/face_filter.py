@@ -1,7 +1,7 @@
 """Tracks of faces, and which of them to keep."""
 
-from dataclasses import dataclass
-from typing import Iterable, List, Optional
+from dataclasses import dataclass, replace
+from typing import Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class FaceFilter:
         found: Least share of the looks in which the detector found the face.
         smallest: Least side of a face, as a share of the picture's shorter side.
         shortest: Least number of frames.
-        most: How many faces to keep at a time, the largest ones; None: all.
+        most: How many faces to keep at a time, those of the largest tracks; None: all. Of another
+            track the parts are kept in which there is room, if they are long enough.
     """
 
     score: float = 0.5
@@ -76,11 +77,13 @@ class FaceFilter:
         after = max((track.after for track in faces), default=0)
         shown, kept = np.zeros(after, int), []
         for track in sorted(faces, key=lambda one: one.side, reverse=True):
-            place = slice(track.first, track.after)
-            # Tracks of the same face may touch, so half of the frames must have room.
-            if (shown[place] < self.most).mean() >= 0.5:
-                shown[place] += 1
-                kept.append(track)
+            for begin, end in _runs(shown[track.first : track.after] < self.most):
+                if end - begin < self.shortest:
+                    continue
+                shown[track.first + begin : track.first + end] += 1
+                whole = end - begin == len(track)
+                part = replace(track, first=track.first + begin, boxes=track.boxes[begin:end])
+                kept.append(track if whole else part)
         return kept
 
     def _is_face(self, track: Track, side: int) -> bool:
@@ -101,3 +104,9 @@ class FaceFilter:
             and side >= self.smallest
             and frames >= self.shortest
         )
+
+
+def _runs(free: np.ndarray) -> List[Tuple[int, int]]:
+    """Return begin and end of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], free.astype(int), [0]])))
+    return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -70,7 +70,7 @@ class LiveSpeakers:
 
     A score sees at most ``lookahead`` frames behind its own. With more of them it comes closer to
     that of the whole video, in which the recurrent detector sees all that follows. Memory does not
-    grow.
+    grow: of a face only the last seconds are kept.
 
     Args:
         model: A speaker model of faces and sound, with an SE block.
@@ -133,7 +133,7 @@ class LiveSpeakers:
         #: Frames that are scored at a time; the last of them still sees half of the lookahead that
         #: is left for the detector.
         self.block = (lookahead - self.least) // 2 + 1
-        self.tracker, self.cuts = Tracker(gap=10 + every, shortest=1), Cuts()
+        self.tracker, self.cuts = Tracker(gap=10 + every, whole=False), Cuts()
         self.sound = LiveSound(WINDOWS * (max(500, lookahead) + CONTEXT + 2 * _SOUND))
         self.newest, self.done, self.cropped = -1, 0, 0
         self.pictures: Deque[np.ndarray] = deque()  # from the frame `done` on

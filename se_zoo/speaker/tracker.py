@@ -37,10 +37,18 @@ class Seen(NamedTuple):
 class _Open:
     """A track that has not ended yet."""
 
-    number: int = 0
+    number: int
+    first: int
+    """Frame of the first detection."""
     frames: List[int] = field(default_factory=list)
+    """Frames of the detections; of all, or of the last ones."""
     boxes: List[Box] = field(default_factory=list)
-    scores: List[float] = field(default_factory=list)
+    found: int = 0
+    """Number of detections."""
+    scored: int = 0
+    """Number of those with a score."""
+    scores: float = 0.0
+    """Sum of the scores."""
     looks: int = 0
     """Looks since the first detection."""
     until: int = 0
@@ -49,8 +57,21 @@ class _Open:
     def add(self, frame: int, face: Face) -> None:
         self.frames.append(frame)
         self.boxes.append(square_of(face))
-        self.scores += [] if face.score is None else [face.score]
+        self.found += 1
+        if face.score is not None:
+            self.scored += 1
+            self.scores += face.score
         self.until = self.looks
+
+    @property
+    def score(self) -> Optional[float]:
+        """Return the mean score of the detections."""
+        return self.scores / self.scored if self.scored else None
+
+    @property
+    def share(self) -> float:
+        """Return the share of the looks that found the face, up to the last detection."""
+        return self.found / self.until
 
 
 class Tracker:
@@ -63,14 +84,17 @@ class Tracker:
         gap: Frames without a detection after which a track ends.
         shortest: Frames of the shortest track that is kept.
         smooth: Width of the median, in frames.
+        whole: Return the tracks that end. Otherwise only what :meth:`at` needs is kept of a track,
+            so that memory does not grow.
     """
 
     gap: int
     shortest: int
     smooth: int
+    whole: bool
 
-    def __init__(self, gap: int = 10, shortest: int = 10, smooth: int = 13):
-        self.gap, self.shortest, self.smooth = gap, shortest, smooth
+    def __init__(self, gap: int = 10, shortest: int = 10, smooth: int = 13, whole: bool = True):
+        self.gap, self.shortest, self.smooth, self.whole = gap, shortest, smooth, whole
         self._open: List[_Open] = []
         self._begun = 0
 
@@ -103,9 +127,14 @@ class Tracker:
             used.add(n)
             taken.add(m)
             self._open[n].add(frame, found[m])
+            if not self.whole:
+                del (
+                    self._open[n].frames[: -4 * self.smooth],
+                    self._open[n].boxes[: -4 * self.smooth],
+                )
         for m, face in enumerate(found):
             if m not in taken:
-                begun = _Open(self._begun, looks=1)
+                begun = _Open(self._begun, frame, looks=1)
                 self._begun += 1
                 begun.add(frame, face)
                 self._open.append(begun)
@@ -119,7 +148,7 @@ class Tracker:
         """
         faces, half = [], self.smooth // 2
         for track in self._open:
-            first, until = track.frames[0], track.frames[-1]
+            first, until = track.first, track.frames[-1]
             if frame < first:
                 continue
             # Those around the frame; a long track has many more.
@@ -127,9 +156,8 @@ class Tracker:
             near = np.arange(max(first, frame - half), max(frame, min(until, frame + half)) + 1)
             known = np.array(boxes)
             box = [np.median(np.interp(near, frames, known[:, side])) for side in range(4)]
-            score = sum(track.scores) / len(track.scores) if track.scores else None
-            share = len(track.frames) / track.until
-            faces.append(Seen(track.number, np.array(box), until, until - first + 1, score, share))
+            count = until - first + 1
+            faces.append(Seen(track.number, np.array(box), until, count, track.score, track.share))
         return faces
 
     def end(self) -> List[Track]:
@@ -138,7 +166,7 @@ class Tracker:
         return self._kept(ended)
 
     def _kept(self, ended: Iterable[_Open]) -> List[Track]:
-        tracks = [self._whole(track) for track in ended]
+        tracks = [self._whole(track) for track in ended if self.whole]
         return [track for track in tracks if len(track) >= self.shortest]
 
     def _whole(self, track: _Open) -> Track:
@@ -151,28 +179,35 @@ class Tracker:
             padded = np.pad(boxes, ((half, half), (0, 0)), mode="reflect")
             windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
             boxes = np.median(windows, axis=-1)
-        score = sum(track.scores) / len(track.scores) if track.scores else None
-        return Track(track.frames[0], boxes, score, len(track.frames) / track.until)
+        return Track(track.first, boxes, track.score, track.share)
 
 
 class Cuts:
     """Detects cuts between shots: the picture changes by far more than it did just before."""
 
     def __init__(self) -> None:
+        self._picture: Optional[np.ndarray] = None
         self._before: Optional[np.ndarray] = None
-        self._usual = 0.0
+        self._usual: Optional[float] = 0.0  # None: no change of the shot is known yet
 
     def seen(self, picture: np.ndarray) -> bool:
         """Return whether a picture, (H, W, 3) uint8, is the first one of a new shot."""
         rows, columns = (max(1, size // 24) for size in picture.shape[:2])
         small = picture[::rows, ::columns].astype(np.float32).mean(2)
         if self._before is None or small.shape != self._before.shape:
-            self._before = small
+            self._picture, self._before = picture, small
             return False
         change = float(np.abs(small - self._before).mean())
-        self._before = small
+        # Of a video with fewer than 25 frames a second each picture is seen several times.
+        repeated = picture is self._picture and not change
+        self._picture, self._before = picture, small
+        if repeated:
+            return False
+        if self._usual is None:  # a shot may begin in motion, which is no cut
+            self._usual = change
+            return False
         if change > 8 and change > 5 * (self._usual + 0.5):  # of 256 grey levels
-            self._usual = 0.0
+            self._usual = None
             return True
         self._usual += 0.2 * (change - self._usual)
         return False

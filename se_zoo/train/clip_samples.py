@@ -87,7 +87,9 @@ class ClipViews:
         return torch.cat([small[:, :, [where[frames[i]] for i in clip]] for clip in clips])
 
     def __repr__(self) -> str:
-        return f"ClipViews({self.config}, {self.data.clips} x {self.data.crops})"
+        # Cached features are used again for views of the same text.
+        crop = "" if self.data.crop is None else f", crop {self.data.crop}"
+        return f"ClipViews({self.config}, {self.data.clips} x {self.data.crops}{crop})"
 
 
 def _augmentations(config: ClipConfig, augment: AugmentConfig) -> Any:

@@ -51,6 +51,36 @@ class SoundTrack:
         return text
 
 
+class Channels:
+    """Find out whether two channels cancel each other."""
+
+    def __init__(self) -> None:
+        self._mixed = self._single = 0.0
+        self._heard = 0
+
+    def add(self, part: np.ndarray) -> None:
+        """Add samples, (2, N)."""
+        left, right = part.astype(np.float64)
+        self._single += float((left**2 + right**2).sum()) / 2
+        self._mixed += float((((left + right) / 2) ** 2).sum())
+        self._heard += len(left) if self._single else 0
+
+    @property
+    def known(self) -> bool:
+        """Return whether enough was heard to decide."""
+        return self._heard > _PROBED * RATE
+
+    @property
+    def silent(self) -> bool:
+        """Return whether nothing was heard."""
+        return not self._single
+
+    @property
+    def cancel(self) -> bool:
+        """Return whether the mean of the channels is nearly silent while they are not."""
+        return self._mixed < _CANCELLED * self._single
+
+
 def probe_sound(source: Source, name: str, audio: int = 0) -> SoundTrack:
     """Look at a sound track: decode it until it is audible, and half a minute more.
 
@@ -66,29 +96,29 @@ def probe_sound(source: Source, name: str, audio: int = 0) -> SoundTrack:
         DataError: If there is no such track, or it cannot be decoded.
     """
     av = pyav()
-    mixed = single = 0.0
-    heard = 0
+    channels = Channels()
     try:
         with open_container(source) as container:
             stream = _stream(container, name, audio)
-            kind = f"{stream.codec_context.name}, {stream.layout.name}, {stream.rate} Hz"
+            kind = sound_kind(stream)
             count = len(container.streams.audio)
             # A recording's clock may begin hours before its first sound.
             begins = float((stream.start_time or 0) * stream.time_base)
             for part in aligned_sound(container, begins, "s16p", "stereo", RATE, audio):
-                left, right = part.astype(np.float64)
-                single += float((left**2 + right**2).sum()) / 2
-                mixed += float((((left + right) / 2) ** 2).sum())
-                heard += len(left) if single else 0
-                if heard > _PROBED * RATE:
+                channels.add(part)
+                if channels.known:
                     break
             two = stream.layout.nb_channels == 2
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"the sound of {name} cannot be decoded: {error}") from error
-    cancels = two and single > 0 and mixed < _CANCELLED * single
-    return SoundTrack(audio, count, kind, not single, cancels)
+    return SoundTrack(audio, count, kind, channels.silent, two and channels.cancel)
+
+
+def sound_kind(stream: Any) -> str:
+    """Return codec, channels and sample rate of a sound track of an open file, as text."""
+    return f"{stream.codec_context.name}, {stream.layout.name}, {stream.rate} Hz"
 
 
 def _stream(container: Any, name: str, audio: int) -> Any:
@@ -201,7 +231,8 @@ def aligned_sound(
     """Decode a file's sound, aligned to the pictures by its time stamps.
 
     Silence fills gaps, and the start if the sound begins after the pictures. Sound before the first
-    picture, and sound whose time stamps overlap, is cut off.
+    picture, and sound whose time stamps overlap, is cut off. Where they go back by more than a
+    second, another recording begins, as in files that were joined byte by byte; its sound follows.
 
     Args:
         container: The open file.
@@ -248,6 +279,8 @@ class SoundAligner:
         late, rate = 0, self.rate
         if frame.time is not None:
             late = round((frame.time - self.begins) * rate) - self.place
+            if self.place and late < -rate:  # another recording, whose clock starts again
+                self.begins, late = frame.time - self.place / rate, 0
         made = [m.to_ndarray() for m in self._resampler.resample(frame)]
         if not made:
             return

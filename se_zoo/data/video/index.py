@@ -21,8 +21,9 @@ from ..images import MAX_PIXELS, check_size
 
 #: Files with these endings, in any case, are videos.
 VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
-)
+    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".vob", ".ts",
+     ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".ogv", ".3gp", ".3g2")
+)  # fmt: skip
 #: FFmpeg's names of the container formats that are read, whatever a file's ending: those of
 #: VIDEO_SUFFIXES, and of files with sound alone.
 FORMATS = ("mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "m4v", "asf",

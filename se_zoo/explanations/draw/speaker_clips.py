@@ -28,6 +28,7 @@ def figure_of(
     clip: int = 0,
     truth: Optional[torch.Tensor] = None,
     fps: float = 25.0,
+    begin: float = 0.0,
 ) -> "Figure":
     """Draw one clip.
 
@@ -41,6 +42,7 @@ def figure_of(
         clip: Number of the clip.
         truth: Whether the face speaks, (T,) of 0 and 1; drawn as shaded stretches.
         fps: Frames per second.
+        begin: Second of the video at which the clip begins.
 
     Raises:
         InvalidInputError: If there is no such clip, or the crops do not fit the explanation.
@@ -55,7 +57,7 @@ def figure_of(
             f"{tuple(explanation.logits.shape)}; give the crops that were explained."
         )
     length = int(explanation.lengths[clip])
-    seconds = np.arange(length) / fps
+    seconds = begin + np.arange(length) / fps
     visible = visible_frames(
         explanation.raw[clip, :length].cpu(), explanation.method in FROM_ZERO_METHODS
     )
@@ -69,7 +71,7 @@ def figure_of(
         opacity = 0.55 * heat[..., None] ** 0.75
         colours = matplotlib.colormaps["turbo"](heat)[..., :3]
         axes.imshow((1 - opacity) * crop[..., None] / 255 + opacity * colours, vmin=0, vmax=1)
-        axes.set_title(f"{frame / fps:.2f} s", fontsize=8)
+        axes.set_title(f"{seconds[frame]:.2f} s", fontsize=8)
         axes.axis("off")
     above, below = bottom.subplots(2, 1, sharex=True)
     above.plot(seconds, explanation.scores[clip, :length].cpu(), color="black")
@@ -82,7 +84,10 @@ def figure_of(
         seconds, *shares, labels=explanation.modalities,
         colors=[_COLOURS.get(name, "grey") for name in explanation.modalities],
     )  # fmt: skip
-    below.set(ylim=(0, 1), ylabel="share", xlabel="seconds", xlim=(0, max(length - 1, 1) / fps))
+    below.set(
+        ylim=(0, 1), ylabel="share", xlabel="seconds",
+        xlim=(begin, begin + max(length - 1, 1) / fps),
+    )  # fmt: skip
     below.legend(loc="upper right")
     note = "" if explanation.gate_trained else "; the SE gate was never trained"
     top.suptitle(f"{explanation.method} map{note}", fontsize=9)
