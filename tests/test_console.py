@@ -30,7 +30,7 @@ def named(name: str, message: str) -> ImportError:
         (RecursionError("maximum depth"), "nested too deeply"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
-            "(--workers, of recipes --run.workers)",
+            "lower --workers (recipes: --run.workers)",
         ),
         (RuntimeError("[enforce fail] PytorchStreamWriter failed writing"), "is the disk full?"),
         (KeyError("x"), "KeyError: 'x' (--debug-errors shows where)"),
