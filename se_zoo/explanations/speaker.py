@@ -114,6 +114,7 @@ class SpeakerExplanation:
         clip: int = 0,
         truth: Optional[torch.Tensor] = None,
         fps: float = 25.0,
+        begin: float = 0.0,
     ) -> None:
         """Write a picture of a clip as PNG.
 
@@ -125,6 +126,7 @@ class SpeakerExplanation:
             clip: Number of the clip.
             truth: Whether the face speaks, (T,) of 0 and 1; drawn beside the score.
             fps: Frames per second.
+            begin: Second of the video at which the clip begins.
 
         Raises:
             InvalidInputError: If there is no such clip or folder, or the shape of the crops does
@@ -135,7 +137,7 @@ class SpeakerExplanation:
         path = Path(path)
         if path.suffix.lower() != ".png" or not path.parent.is_dir():
             raise InvalidInputError(f"{path} must be a .png file in an existing folder.")
-        figure_of(self, face, clip, truth, fps).savefig(path, dpi=100)
+        figure_of(self, face, clip, truth, fps, begin).savefig(path, dpi=100)
 
     def __repr__(self) -> str:
         gate = "" if self.gate_trained else ", its SE gate was never trained"
