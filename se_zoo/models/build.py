@@ -30,7 +30,7 @@ from .pretrained.weights_check import check_all_loaded, check_dtypes
 
 #: Beginnings of the arguments that model_args of a config.json leave out: they concern loading or
 #: one run, or config.json has them elsewhere.
-NOT_SAVED = (
+_NOT_SAVED = (
     "pretrained", "cache_dir", "features_only", "out_indices", "num_classes", "drop", "device",
     "dtype",
 )  # fmt: skip
@@ -40,6 +40,17 @@ _LOADING = ("pretrained_strict", "pretrained_filter_fn", "pretrained_custom_load
 
 #: Builds a model: (pretrained config, arguments of the model, whether to load weights) -> model.
 Build = Callable[[Dict[str, Any], Dict[str, Any], bool], nn.Module]
+
+
+def saved_args(model_args: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the arguments of a model that its config.json names.
+
+    Args:
+        model_args: All arguments that it was made with.
+    """
+    return {k: v for k, v in model_args.items() if not k.startswith(_NOT_SAVED)}
+
+
 #: Puts an SE head on a backbone: (backbone, arguments of the SE head, arguments of the backbone)
 #: -> SE model.
 _Attach = Callable[[nn.Module, Dict[str, Any], Dict[str, Any]], nn.Module]
@@ -301,8 +312,7 @@ def _create(
     take_se_args(model_args)
     if not model_args.get("features_only"):
         # Saving needs these; timm itself records them from 1.0.29 on.
-        kept = {k: v for k, v in model_args.items() if not k.startswith(NOT_SAVED)}
-        model._model_args = {**kept, **model.head_args()}
+        model._model_args = {**saved_args(model_args), **model.head_args()}
     return model
 
 

@@ -15,7 +15,7 @@ from ..errors import InvalidInputError, SEZooError
 from ..explanations.eval_mode import in_eval_mode
 from ..explanations.se_model import uncompiled
 from ._timm import save_config_for_hf
-from .build import NOT_SAVED
+from .build import saved_args
 from .input_size import input_channels
 from .load_model import load_any
 from .pretrained.config_check import check_label_names
@@ -145,7 +145,7 @@ def model_args_of(model: nn.Module) -> Dict[str, Any]:
             "model that was, so config.json cannot describe it."
         )
     made_with: Any = model.save_args()  # type: ignore[operator]
-    args = {name: v for name, v in made_with.items() if not name.startswith(NOT_SAVED)}
+    args = saved_args(made_with)
     for name, value in args.items():
         try:
             json.dumps(value)

@@ -12,7 +12,7 @@ from ..data import ClipDataConfig, ImageTable
 from ..errors import InvalidInputError
 from ..inference.offset import measure_offset
 from ..models import resolve_clip_config
-from ..models.build import NOT_SAVED
+from ..models.build import saved_args
 from ..models.input_size import data_config, input_channels
 from ..models.sehead import SE_DEFAULTS
 from ..statistics import best_thresholds
@@ -263,7 +263,7 @@ class ClassifierTrainer(Trainer):
             if any(model.map_offset):
                 args["map_offset"] = list(model.map_offset)
         # timm from 1.0.29 on records those of the run too, such as drop_rate.
-        return {k: v for k, v in args.items() if not k.startswith(NOT_SAVED)}
+        return saved_args(args)
 
 
 class ClipTrainer(ClassifierTrainer):

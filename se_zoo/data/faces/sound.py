@@ -177,8 +177,10 @@ def with_silence(windows: torch.Tensor, count: int) -> torch.Tensor:
         windows: MFCCs of at most ``count`` windows, (N, 13).
         count: How many windows to return.
     """
-    silence = mfcc(torch.zeros(WINDOW)).expand(count - len(windows), -1)
-    return torch.cat([windows, silence])
+    lacking = count - len(windows)
+    if not lacking:  # as for all but the last frames of a video
+        return windows
+    return torch.cat([windows, mfcc(torch.zeros(WINDOW)).expand(lacking, -1)])
 
 
 def read_sound(source: Source, name: str, begins: float = 0.0, audio: int = 0) -> np.ndarray:
