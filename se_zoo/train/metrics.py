@@ -125,7 +125,8 @@ class Scores:
         logits = logits.float()
         if logits.isnan().any():
             raise InvalidInputError(
-                "the model's logits are NaN; try a lower --optim.lr, or --run.mixed-precision no."
+                "the model's logits are NaN, even if its loss is not yet; try a lower --optim.lr, "
+                "--optim.clip-grad 1, or --run.mixed-precision no."
             )
         if self.tally is not None:
             self.tally.update(logits, targets)
