@@ -38,7 +38,7 @@ import torchvision
 import se_zoo
 from benchmarks.cost_report import cost_table, draw_cost
 from se_zoo.errors import InvalidInputError
-from se_zoo.explanations.quality.peer_methods import BY_CHANNEL, PEERS
+from se_zoo.explanations.quality.peer_methods import BY_CHANNEL, GRID_PEERS
 from se_zoo.explanations.quality.peers import check_libraries, peer_heatmap, peer_maps
 from se_zoo.files import write_json
 from se_zoo.models.zoo_video import CLIPS
@@ -190,7 +190,7 @@ def _print_peak(given: Cost) -> None:
 
     The first call is not measured: it includes what is imported or built once.
     """
-    only = replace(given, peers=(given.peak_of,) if given.peak_of in PEERS else ())
+    only = replace(given, peers=(given.peak_of,) if given.peak_of in GRID_PEERS else ())
     call = _sides(only, given.models[0], given.batches[0])[given.peak_of]
     call()
     print(peak_growth(call, given.device))
@@ -263,9 +263,10 @@ def _check(given: Cost) -> None:
     Raises:
         InvalidInputError: Naming the option.
     """
-    unknown = [peer for peer in given.peers if peer not in PEERS]
+    unknown = [peer for peer in given.peers if peer not in GRID_PEERS]
     if unknown:
-        raise InvalidInputError(f"--peers: {', '.join(unknown)}; there are {', '.join(PEERS)}.")
+        known = ", ".join(GRID_PEERS)
+        raise InvalidInputError(f"--peers: {', '.join(unknown)}; there are {known}.")
     if given.device != "cpu" and not torch.cuda.is_available():
         raise InvalidInputError(f"--device {given.device}: torch finds no GPU here.")
     if not given.batches or min([given.runs, given.threads, *given.batches]) < 1:

@@ -16,6 +16,7 @@ from benchmarks.map_cases import (
     CaseSet,
     case_set,
     fraction_region,
+    load_to_explain,
     logits_of,
     mask_transform_of,
     read_images,
@@ -24,7 +25,6 @@ from benchmarks.map_cases import (
 )
 from se_zoo.data.photos import cut_box
 from se_zoo.errors import DataError
-from se_zoo.models.load_model import load_model
 
 #: CelebA is aligned, so face parts lie at known places: x0 y0 x1 y1 in fractions of the image.
 EYES, NOSE = (0.28, 0.44, 0.72, 0.57), (0.40, 0.53, 0.58, 0.67)
@@ -74,7 +74,7 @@ def celeba_cases(model_name: str, images: int, most: int, split: str = "test") -
         most: Largest number of cases of each attribute.
         split: ``"test"``, or ``"valid"`` to choose settings on.
     """
-    model = load_model(model_name)
+    model = load_to_explain(model_name)
     transform = transform_of(model)
     pictures, table = read_images(sample("celeba46k", f"{split}.parquet"), slice(images))
     batch = torch.stack([transform(p) for p in pictures])
@@ -102,7 +102,7 @@ def celeba_part_cases(model_name: str, splits: Sequence[str]) -> CaseSet:
     Raises:
         DataError: If these splits have no images.
     """
-    model = load_model(model_name)
+    model = load_to_explain(model_name)
     transform, geometry = transform_of(model), mask_transform_of(model)
     pictures, table = read_images(sample("celeba_parts", "parts.parquet"))
     names = json.loads(sample("celeba_parts", "classes.json").read_text("utf-8"))
@@ -134,7 +134,7 @@ def face_part_cases(model_name: str, images: int) -> CaseSet:
         model_name: A model that was trained on CelebA.
         images: Largest number of images.
     """
-    model = load_model(model_name)
+    model = load_to_explain(model_name)
     transform, geometry = transform_of(model), mask_transform_of(model)
     folder = sample("face_parts")
     named = json.loads((folder / "classes.json").read_text("utf-8"))

@@ -120,6 +120,20 @@ def sample(*names: str) -> Path:
     return path
 
 
+def load_to_explain(model_name: str) -> nn.Module:
+    """Load a model so that methods that need gradients are as cheap as they can be.
+
+    Only the classifier asks for gradients: no method then takes a backward pass of the backbone,
+    and all draw the same maps as without.
+
+    Args:
+        model_name: Name of the model, as for ``se-zoo explain``.
+    """
+    model = load_model(model_name)
+    model.requires_grad_(False).get_classifier().requires_grad_(True)
+    return model
+
+
 def _uncropped_config(model: nn.Module) -> Dict[str, Any]:
     """Return the configuration of the model's preprocessing, without any crop."""
     return {**data_config(model), "crop_pct": 1.0, "crop_mode": "squash"}
@@ -185,7 +199,7 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     """
     if not file.is_file():
         raise DataError(f"--csv {file}: there is no such file.")
-    model = load_model(model_name)
+    model = load_to_explain(model_name)
     transform = transform_of(model)
     height, width = data_config(model)["input_size"][-2:]
     labels, classes = model.class_labels(), model.num_classes

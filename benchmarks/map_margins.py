@@ -4,7 +4,8 @@ from typing import Any, Dict, List, Sequence
 
 from benchmarks.map_cases import CaseSet
 from benchmarks.map_report import Bootstrap, Scores
-from se_zoo.explanations.quality.peer_methods import OF_PIXELS, PEERS
+from se_zoo.explanations.quality.peer_methods import OF_PIXELS
+from se_zoo.explanations.quality.peers import PEERS
 
 #: The measure that is compared: no monotone change of a map alters it.
 MEASURE = "pixel_ap"

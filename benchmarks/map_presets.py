@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, List, Literal, Tuple
+from typing import Any, ClassVar, List, Literal, Sequence, Tuple
 
 import tyro
 
@@ -19,10 +19,15 @@ from benchmarks.object_cases import (
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations import explain
 from se_zoo.explanations.methods import CLASS_TOKEN_WEIGHTS, COMPETING_METHODS
-from se_zoo.explanations.quality.cases import CONTROLS, METHODS, OURS
+from se_zoo.explanations.quality.cases import METHODS
 from se_zoo.explanations.quality.compare import Settings
-from se_zoo.explanations.quality.peer_methods import ANY_HEAD, BY_CHANNEL, PEERS, SLOW
-from se_zoo.explanations.quality.peers import check_libraries
+from se_zoo.explanations.quality.peer_methods import BY_CHANNEL, SLOW
+from se_zoo.explanations.quality.peers import (
+    CLASS_TOKEN_PEERS,
+    PEERS,
+    check_libraries,
+)
+from se_zoo.explanations.quality.token_peers import TOKEN_PEERS, has_token_maps
 
 
 @dataclass(frozen=True)
@@ -147,13 +152,24 @@ def debugged(given: Bench) -> Bench:
     )  # fmt: skip
 
 
+def _without_map(found: CaseSet, methods: Sequence[str]) -> List[str]:
+    """Return the methods that have no map of a set's model."""
+    model: Any = found.model
+    first = found.cases.some([0])
+    missing = set(COMPETING_METHODS if model.is_multi_label() else ())
+    if explain(model, first.images, first.targets).weights in CLASS_TOKEN_WEIGHTS:
+        missing |= set(PEERS) - set(CLASS_TOKEN_PEERS)
+    if not has_token_maps(model):
+        missing |= set(TOKEN_PEERS)
+    return [method for method in methods if method in missing]
+
+
 def offered(given: Bench, sets: List[CaseSet]) -> Bench:
     """Return options without the methods that the models of the sets do not have."""
-    independent = any(found.model.is_multi_label() for found in sets)  # type: ignore[operator]
-    left_out = [m for m in given.methods if independent and m in COMPETING_METHODS]
+    left_out = list(dict.fromkeys(m for found in sets for m in _without_map(found, given.methods)))
     if not left_out:
         return given
-    print(f"labels do not compete: without {', '.join(left_out)}", file=sys.stderr)
+    print(f"the model has no such maps: without {', '.join(left_out)}", file=sys.stderr)
     kept = tuple(m for m in given.methods if m not in left_out)
     if not kept:
         raise InvalidInputError("--methods: the model has none of these maps; name another one.")
@@ -201,13 +217,4 @@ def check_sets(given: Bench, sets: List[CaseSet]) -> None:
             raise InvalidInputError(
                 f"{found.name}: --shift and --steps are too large for images of {shape[0]} x "
                 f"{shape[1]} pixels."
-            )
-        without = [m for m in given.methods if m in PEERS and m not in ANY_HEAD]
-        first = found.cases.some([0])
-        weights = explain(found.model, first.images, first.targets).weights if without else ""
-        if weights in CLASS_TOKEN_WEIGHTS:
-            raise InvalidInputError(
-                f"{found.name}: the model's head reads class tokens alone, for which "
-                f"{', '.join(without)} have no map. Name other methods in --methods, such as "
-                f"{' '.join((*OURS, *CONTROLS, *ANY_HEAD))}."
             )

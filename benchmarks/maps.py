@@ -52,8 +52,7 @@ from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets
 from benchmarks.weights import weights_of
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.quality.compare import random_copies, score, score_channels
-from se_zoo.explanations.quality.peer_methods import PEERS
-from se_zoo.explanations.quality.peers import check_libraries
+from se_zoo.explanations.quality.peers import PEERS, check_libraries
 from se_zoo.files import write_json
 from se_zoo.provenance import provenance
 from se_zoo.train.evaluate import full_precision

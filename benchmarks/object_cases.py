@@ -12,10 +12,16 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from timm.data.config import resolve_data_config
 
-from benchmarks.map_cases import Case, CaseSet, case_set, logits_of, read_images
+from benchmarks.map_cases import (
+    Case,
+    CaseSet,
+    case_set,
+    load_to_explain,
+    logits_of,
+    read_images,
+)
 from se_zoo.errors import DataError
 from se_zoo.explanations.quality import mosaic
-from se_zoo.models.load_model import load_model
 from se_zoo.transform import evaluation_transform
 
 #: Side of a pasted photo, as a share of the picture's side.
@@ -58,9 +64,7 @@ def right_photos(model_name: str, file: Path, cell: int, pool: int) -> Photos:
     Returns:
         The most confident photo of each class.
     """
-    model = load_model(model_name)
-    # Gradient methods then need no backward pass of the backbone, and draw the same maps.
-    model.requires_grad_(False).get_classifier().requires_grad_(True)
+    model = load_to_explain(model_name)
     pictures, table = read_images(file, slice(pool))
     transform = _transform(model, cell)
     cells = torch.stack([transform(picture) for picture in pictures])

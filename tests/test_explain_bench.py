@@ -344,7 +344,7 @@ def celeba_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
     with torch.no_grad():
         model.get_classifier().bias.fill_(1000)
-    monkeypatch.setattr(face_cases, "load_model", lambda name: model)
+    monkeypatch.setattr(face_cases, "load_to_explain", lambda name: model)
     monkeypatch.setenv("SE_ZOO_DATA", str(tmp_path))
     return folder
 
@@ -400,7 +400,9 @@ def test_rivals_are_left_out_for_independent_labels(capsys: pytest.CaptureFixtur
             capsys.readouterr()
 
 
-def test_models_for_which_a_method_has_no_map_are_refused_before_scoring(own: Path) -> None:
+def test_methods_that_have_no_map_of_a_class_token_are_left_out(
+    own: Path, capsys: pytest.CaptureFixture
+) -> None:
     need_peers()
     model = timm.create_model("timm_sehead", backbone="test_vit", num_classes=2)
     cases = Cases(torch.randn(1, 3, 160, 160), torch.tensor([1]), None, None, (0,))
@@ -408,9 +410,12 @@ def test_models_for_which_a_method_has_no_map_are_refused_before_scoring(own: Pa
     given = replace(
         options(own, own), methods=("contribution", "grad-cam/GradCAM", "captum/Occlusion")
     )
-    with pytest.raises(InvalidInputError, match=r"grad-cam/GradCAM have no map.*--methods"):
-        recipe.check_sets(given, [found])
-    recipe.check_sets(replace(given, methods=("contribution", "captum/Occlusion")), [found])
+    assert map_presets.offered(given, [found]).methods == ("contribution", "captum/Occlusion")
+    assert "without grad-cam/GradCAM" in capsys.readouterr().err
+    tokens = ("torch-cam/LeGrad", "torch/rollout")
+    assert map_presets.offered(replace(given, methods=tokens), [found]).methods == tokens
+    with pytest.raises(InvalidInputError, match="none of these maps"):
+        map_presets.offered(replace(given, methods=("grad-cam/GradCAM",)), [found])
     with pytest.raises(InvalidInputError, match="160 x 160 pixels"):
         recipe.check_sets(replace(given, settings=Settings(shift=160)), [found])
 

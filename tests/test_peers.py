@@ -8,13 +8,18 @@ import timm
 import torch
 
 from se_zoo.errors import InvalidInputError
+from se_zoo.explanations import class_maps
 from se_zoo.explanations.quality import rank_correlation
 from se_zoo.explanations.quality.cases import Cases, draw
 from se_zoo.explanations.quality.compare import Settings, same_maps, score
-from se_zoo.explanations.quality.peer_methods import ANY_HEAD, PEERS, SLOW, AfterGate
-from se_zoo.explanations.quality.peers import peer_explain, peer_maps
+from se_zoo.explanations.quality.peer_methods import GRID_PEERS, SLOW, AfterGate
+from se_zoo.explanations.quality.peers import CLASS_TOKEN_PEERS, peer_explain, peer_maps
+from se_zoo.explanations.quality.token_peers import TOKEN_PEERS, _torch_blocks
 
-LIBRARIES = {"grad-cam": "pytorch_grad_cam", "captum": "captum", "torch-cam": "torchcam"}
+LIBRARIES = {
+    "grad-cam": "pytorch_grad_cam", "captum": "captum", "torch-cam": "torchcam", "torch": "torch",
+    "se_zoo": "se_zoo",
+}  # fmt: skip
 #: Those that are the gradient of a head of pooling and a linear layer, averaged: our map.
 SAME = (
     "grad-cam/GradCAM", "grad-cam/HiResCAM", "grad-cam/XGradCAM", "grad-cam/ShapleyCAM",
@@ -66,7 +71,7 @@ def test_gradcam_behind_the_gate_is_our_map(method: str) -> None:
     torch.testing.assert_close(found.heatmap, ours.heatmap, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", PEERS)
+@pytest.mark.parametrize("method", GRID_PEERS)
 def test_what_every_peer_gives(method: str) -> None:
     need(method)
     model = made("test_resnet")
@@ -87,7 +92,7 @@ def test_what_every_peer_gives(method: str) -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("method", PEERS)
+@pytest.mark.parametrize("method", GRID_PEERS)
 def test_clips(method: str) -> None:
     need(method)
     model: Any = timm.create_model("framewise_sehead", backbone="test_resnet", num_frames=2).eval()
@@ -115,12 +120,68 @@ def test_frozen_models_and_no_grad() -> None:
     torch.testing.assert_close(found.heatmap, model.explain(batch, 3).heatmap, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ANY_HEAD)
-def test_methods_that_ask_no_head_take_class_tokens(method: str) -> None:
+@pytest.mark.parametrize("method", CLASS_TOKEN_PEERS)
+def test_methods_that_take_class_tokens(method: str) -> None:
     need(method)
     model = made("test_vit")
-    found = peer_explain(model, images(model, 1), 1, method)
-    assert float(found.heatmap.std()) > 0
+    batch, blocks = images(model, 2), model.blocks
+    found = peer_explain(model, batch, [1, 4], method)
+    assert float(found.heatmap.flatten(1).std(1).min()) > 0
+    # As in the benchmarks: the frozen model has the same maps, and nothing is left behind.
+    frozen = peer_explain(model.requires_grad_(False), batch, [1, 4], method)
+    torch.testing.assert_close(frozen.raw, found.raw)
+    assert model.blocks is blocks
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_attention_of_torch_is_that_of_timm() -> None:
+    model = made("test_vit")
+    batch = images(model)
+    with torch.no_grad():
+        own = model(batch)
+        with _torch_blocks(model) as blocks:
+            torch.testing.assert_close(model(batch), own)
+    assert torch.allclose(blocks[-1].attention.sum(-1), torch.ones(()))
+
+
+def test_legrad_is_the_gradient_by_the_attention() -> None:
+    """Positive gradients of a block's own class score, by its attention after the softmax."""
+    need("torch-cam/LeGrad")
+    model = made("test_vit")
+    batch, targets, kept = images(model), torch.tensor([3, 8]), []
+    expected = []
+    for block in model.blocks[-4:]:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda m, given, out: kept.append(out))
+    tokens = []
+    hooks = [b.register_forward_hook(lambda m, i, out: tokens.append(out)) for b in model.blocks]
+    model(batch)
+    for out, attention in zip(tokens[-len(kept) :], kept, strict=True):
+        logits = model.classify(model.gated(model.norm(out)))
+        score = logits.gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, attention, retain_graph=True)
+        expected.append(gradient.relu().mean((1, 2))[:, 1:])
+    for hook in hooks:
+        hook.remove()
+    found = peer_maps(model, batch, targets, "torch-cam/LeGrad").flatten(1)
+    torch.testing.assert_close(found, torch.stack(expected).mean(0), rtol=1e-3, atol=1e-7)
+
+
+def test_projection_is_the_map_of_other_class_token_models(monkeypatch: Any) -> None:
+    model = made("test_vit")
+    batch = images(model)
+    found = peer_maps(model, batch, torch.tensor([3, 3]), "se_zoo/projection")
+    monkeypatch.setattr(class_maps, "_attention_maps", lambda *args: None)
+    ours = model.explain(batch, 3)
+    assert ours.weights == "projection"
+    torch.testing.assert_close(found, ours.raw, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", TOKEN_PEERS)
+def test_methods_for_class_tokens_refuse_other_models(method: str) -> None:
+    model = made("test_resnet")
+    with pytest.raises(InvalidInputError, match="class token"):
+        peer_maps(model, images(model), torch.tensor([1, 1]), method)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -186,7 +247,7 @@ def test_scores_do_not_depend_on_the_batch() -> None:
         draw(model, cases, "GradCAM")
 
 
-@pytest.mark.parametrize("method", [m for m in PEERS if m not in SLOW])
+@pytest.mark.parametrize("method", [m for m in GRID_PEERS if m not in SLOW])
 def test_no_peer_keeps_memory_after_its_call(method: str) -> None:
     """Nothing that a call made waits for Python's collector of cycles."""
     need(method)

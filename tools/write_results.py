@@ -30,6 +30,7 @@ from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.methods import COMPETING_METHODS
 from se_zoo.explanations.quality.cases import METHODS, Cases
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
+from se_zoo.explanations.quality.token_peers import TOKEN_PEERS
 from se_zoo.files import write_json, write_text
 from se_zoo.inference.images import demo_photo, load_photo
 from se_zoo.models.load_model import load_model
@@ -333,7 +334,7 @@ def _draw_portrait(file: Path) -> None:
     targets = torch.tensor([labels.index(name) for name in ("Eyeglasses", "Smiling")])
     cases = Cases(image.expand(2, -1, -1, -1), targets, None, None, (0, 1))
     found = map_cases.CaseSet("portrait", model, cases, [""] * 2, [0, 0])
-    methods = [method for method in METHODS if method not in COMPETING_METHODS]
+    methods = [m for m in METHODS if m not in (*COMPETING_METHODS, *TOKEN_PEERS)]
     report.draw_page(found, methods, (0, 1), file)
     # In 128 colours the file, twenty copies of a photograph, is a quarter of the size.
     picture = Image.open(file).convert("RGB")

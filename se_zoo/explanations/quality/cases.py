@@ -10,8 +10,8 @@ from .. import maps
 from ..explainer import explain
 from ..methods import SINGLE_CLASS_METHODS
 from .controls import centre_gaussian, smooth_noise
-from .peer_methods import OF_PIXELS, PEERS
-from .peers import peer_explain
+from .peer_methods import OF_PIXELS
+from .peers import PEERS, peer_explain
 
 #: The project's own methods, which cost one forward pass.
 OURS = SINGLE_CLASS_METHODS

@@ -11,7 +11,8 @@ from ..eval_mode import in_eval_mode
 from ..explainer import explain
 from ..se_model import check_images
 from .cases import CONTROLS, OURS, Cases, Drawn, draw
-from .peer_methods import PEERS, SLOW
+from .peer_methods import SLOW
+from .peers import PEERS
 
 #: Thresholds at which boxes are drawn around the parts of a heatmap.
 THRESHOLDS = tuple(i / 100 for i in range(1, 100))

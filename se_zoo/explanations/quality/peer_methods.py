@@ -54,7 +54,7 @@ class AfterGate(nn.Module):
         return model.classify(with_feature_map(gated, back))
 
 
-def _cam_image(cam: Any, call: Callable[[], Any]) -> torch.Tensor:
+def cam_image(cam: Any, call: Callable[[], Any]) -> torch.Tensor:
     """Return grad-cam's maps before its ReLU, at the layer's own grid, that a call makes."""
     found: List[Any] = []
     own = cam.get_cam_image
@@ -78,23 +78,32 @@ def _grad_cam(name: str, module: str) -> Callable[..., torch.Tensor]:
         kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
         with kind(model, [model.layer]) as cam:
             wanted = [ClassifierOutputTarget(target) for target in targets.tolist()]
-            return _cam_image(cam, lambda: cam(images, wanted)).to(images.device)
+            return cam_image(cam, lambda: cam(images, wanted)).to(images.device)
 
     return compute
 
 
-def _finer_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    from pytorch_grad_cam import FinerCAM
+def finer_targets(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> List[Any]:
+    """Return FinerCAM's targets: each class against the three whose logits are nearest.
+
+    This is what the library does for the top class.
+    """
     from pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
 
     with torch.no_grad():
         logits = model(images)
-    # As the library does for the top class: against the three classes whose logits are nearest.
     apart = (logits - logits.gather(1, targets[:, None])).abs()
     nearest = apart.scatter(1, targets[:, None], -1.0).argsort(1)[:, 1:4].tolist()
-    wanted = [FinerWeightedTarget(*pair, 1) for pair in zip(targets.tolist(), nearest, strict=True)]
+    pairs = zip(targets.tolist(), nearest, strict=True)
+    return [FinerWeightedTarget(*pair, 1) for pair in pairs]
+
+
+def _finer_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    from pytorch_grad_cam import FinerCAM
+
+    wanted = finer_targets(model, images, targets)
     with FinerCAM(model, [model.layer]) as cam:
-        return _cam_image(cam.base_cam, lambda: cam(images, wanted)).to(images.device)
+        return cam_image(cam.base_cam, lambda: cam(images, wanted)).to(images.device)
 
 
 def _layer_grad_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -186,7 +195,7 @@ STRETCHED = (
     "grad-cam/FEM", "grad-cam/ScoreCAM", "torch-cam/GradCAM++", "torch-cam/LayerCAM",
 )  # fmt: skip
 #: Functions that return the maps, (B, *grid) or (B, *size), of images and one class each.
-PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+GRID_PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "grad-cam/GradCAM": _grad_cam("GradCAM", "grad_cam"),
     "grad-cam/GradCAM++": _grad_cam("GradCAMPlusPlus", "grad_cam_plusplus"),
     "grad-cam/HiResCAM": _grad_cam("HiResCAM", "hirescam"),

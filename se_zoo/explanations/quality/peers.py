@@ -1,6 +1,7 @@
 """Methods of other libraries, called like the project's own (needs the extra ``compare``).
 
-Each method works on the layer after the gate, or attributes to pixels. Its map is resized and
+Each method works on the layer after the gate, attributes to pixels, or is one for heads that read
+the class token only. Its map is resized and
 normalised like the project's own. These libraries use hooks and gradients; hooks are removed and
 gradients restored afterwards.
 """
@@ -22,7 +23,14 @@ from ..explanation import Explanation
 from ..methods import CLASS_TOKEN_WEIGHTS
 from ..se_model import check_images
 from ..target_classes import Target
-from .peer_methods import ANY_HEAD, BY_CHANNEL, PEERS, STRETCHED, AfterGate
+from .peer_methods import ANY_HEAD, BY_CHANNEL, GRID_PEERS, STRETCHED, AfterGate
+from .token_peers import TOKEN_PEERS, TOKEN_STRETCHED
+
+#: All methods of others, by their names. Those of :data:`TOKEN_PEERS` are for heads that read the
+#: class token only.
+PEERS = {**GRID_PEERS, **TOKEN_PEERS}
+#: Those that have a map for a head that reads class tokens only.
+CLASS_TOKEN_PEERS = (*ANY_HEAD, *TOKEN_PEERS)
 
 
 def check_libraries(methods: Iterable[str]) -> Dict[str, str]:
@@ -126,13 +134,13 @@ def peer_explain(
 
     Raises:
         InvalidInputError: As :func:`peer_maps`; and for a head that reads class tokens only,
-            unless the method is one of :data:`ANY_HEAD`.
+            unless the method is one of :data:`CLASS_TOKEN_PEERS`.
     """
     ours = explain(model, images, target, "contribution")
-    if ours.weights in CLASS_TOKEN_WEIGHTS and method not in ANY_HEAD:
+    if ours.weights in CLASS_TOKEN_WEIGHTS and method not in CLASS_TOKEN_PEERS:
         raise InvalidInputError(
             f"The head reads class tokens only and ignores the grid after the gate, so {method} "
-            f"has no map of it; use {', '.join(ANY_HEAD)}, or create the model with "
+            f"has no map of it; use {', '.join(CLASS_TOKEN_PEERS)}, or create the model with "
             'global_pool="avg".'
         )
     images = ours.images
@@ -158,4 +166,6 @@ def peer_heatmap(raw: torch.Tensor, method: str, size: Tuple[int, ...]) -> torch
         size: Height and width of the images; for clips with the frames in front.
     """
     placement = maps.stretched(tuple(raw.shape[1:]), size)
-    return maps.to_heatmap(raw, method not in STRETCHED, "image", size, placement)
+    return maps.to_heatmap(
+        raw, method not in (*STRETCHED, *TOKEN_STRETCHED), "image", size, placement
+    )
