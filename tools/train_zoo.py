@@ -35,7 +35,8 @@ CONVNEXT = [
 ]  # fmt: skip
 VIT = [
     "celeba.py", "--model.name", "vit_tiny_patch16_224_sehead", *FACES,
-    "--model.input-size", "128", "112", "--model.drop-path-rate", "0.1", "--optim.lr", "1e-3",
+    "--model.input-size", "128", "112", "--optim.batch-size", "32", "--optim.clip-grad", "1",
+    "--augment.reprob", "0", "--augment.scale", "0.7", "1",
 ]  # fmt: skip
 
 #: Recipe and options by the name of the model, in the order of training: a model comes after the
@@ -67,15 +68,18 @@ JOBS: Dict[str, List[str]] = {
     "convnext_atto_celeba": [*CONVNEXT, "--optim.epochs", "10"],
     "vit_tiny_patch16_224_celeba": [
         *VIT, "--model.args", "global_pool=avg", "fc_norm=False",
-        "--optim.epochs", "12", "--optim.warmup-epochs", "2",
+        "--run.init", str(RUNS / "vit_start.safetensors"),
+        "--optim.epochs", "8", "--optim.lr", "4e-4",
     ],
     "vit_tiny_patch16_224_cls_celeba": [
         *VIT, "--model.args", "global_pool=token", "fc_norm=False",
         "--run.init", str(RUNS / "vit_tiny_patch16_224_celeba"),
-        "--optim.epochs", "2", "--optim.lr", "3e-4",
+        "--optim.epochs", "1", "--optim.lr", "2e-4", "--optim.warmup-epochs", "0.2",
     ],
     "parity": ["parity.py", "--optim.epochs", "3", "--augment.half-size-epochs", "2"],
 }  # fmt: skip
+#: Modules of tools/ that write what a job starts from, and the file that they write.
+STARTS = {"vit_tiny_patch16_224_celeba": ("tools.vit_start", RUNS / "vit_start.safetensors")}
 #: The file that a finished recipe of several runs leaves; other recipes leave summary.json.
 LAST_FILE = {
     "framewise_grid": "speaking-2.json", "parity": "parity.json", "asd_small_grid": "figures.json",
@@ -134,6 +138,9 @@ def train(names: List[str]) -> None:
             _check_options(name, last)
             print(f"{name}: finished", flush=True)
             continue
+        if name in STARTS:
+            module, file = STARTS[name]
+            subprocess.run([sys.executable, "-m", module, str(file)], cwd=ROOT, check=True)
         command = command_of(name)
         print(f"{name}: {shlex.join(command)}", flush=True)
         subprocess.run(command, cwd=ROOT, check=True)

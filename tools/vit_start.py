@@ -1,0 +1,47 @@
+"""Write the weights that the training of the zoo's ViT starts from.
+
+    python -m tools.vit_start runs/zoo/vit_start.safetensors
+
+They are timm's random weights, but for the position embeddings: those are sines and cosines of the
+row and the column (Beyer et al., Better plain ViT baselines, arXiv 2205.01580, section 3). timm's
+have a deviation of 0.02 and patches one of 0.3 or more, so a training of a few epochs hardly learns
+where a patch lies. Training loss on CelebA after 400 to 500 updates: 0.39 from these weights, 0.42
+and 0.43 from timm's at learning rates of 1e-3 and 3e-4.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
+
+import se_zoo  # noqa: F401  registers the models
+
+#: Waves of 1 to 10 cells in 2 pi. The grid has 8 x 7 cells; with timm's 10,000 most waves are flat.
+TEMPERATURE = 10.0
+
+
+def main() -> None:
+    """Write the weights to the file that the command line names."""
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m tools.vit_start FILE")
+    torch.manual_seed(0)
+    model: Any = timm.create_model(
+        "vit_tiny_patch16_224_sehead", img_size=(128, 112), global_pool="avg", fc_norm=False,
+        num_classes=40, gate="sigmoid",
+    )  # fmt: skip
+    state = model.state_dict()
+    rows, columns = model.patch_embed.grid_size
+    waves = build_sincos2d_pos_embed([rows, columns], model.embed_dim, temperature=TEMPERATURE)
+    state["pos_embed"][0, model.num_prefix_tokens :] = waves
+    state["pos_embed"][0, : model.num_prefix_tokens] = 0
+    path = Path(sys.argv[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+
+
+if __name__ == "__main__":
+    main()
