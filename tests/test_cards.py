@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from se_zoo import InvalidInputError, cli
-from se_zoo.hub.card import render
+from se_zoo.hub.card import base_model, render
 from se_zoo.hub.facts import read_facts
 from se_zoo.hub.size import measure_size
 from se_zoo.hub.sources import PROVENANCE, read_source, read_sources
@@ -133,6 +133,14 @@ def test_figure_that_no_file_has() -> None:
     subject.facts.summary = "It has {{ size.gmac }} GMACs."
     with pytest.raises(InvalidInputError, match="'gmac'"):
         render(subject)
+
+
+def test_base_model_is_what_the_run_started_from() -> None:
+    """--run.init replaces the weights of --model.pretrained."""
+    model = {"name": "timm_sehead", "backbone": "resnet18.a1_in1k", "pretrained": True}
+    config = {"model": model, "run": {"init": None}}
+    assert base_model({"config": config}) == "timm/resnet18.a1_in1k"
+    assert base_model({"config": {**config, "run": {"init": "runs/other"}}}) is None
 
 
 def test_facts_of_all_models_are_complete() -> None:

@@ -118,6 +118,7 @@ def finished_run(package: Path, folder: Path, change: bool = True) -> Path:
     summary = json.loads((package / "hub_cards" / CELEBA / "training.json").read_text())
     summary["config"]["seed"] = 7
     summary["command"] = ["recipes/celeba.py", "--run.output", str(folder)]
+    summary["weights_sha256"] = sha256_of(folder / "export" / WEIGHTS)
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "curves.png").write_bytes(b"drawn")
     return folder
@@ -159,13 +160,15 @@ summary: "Trained with seed {{ training.config.seed }}."
     del stale["weights_sha256"]  # of the packaged weights, then
     (facts.parent / "mouth.json").write_text(json.dumps(stale))
     control = json.loads((facts.parent / "training.json").read_text())
+    control["config"]["model"]["se"] = False
     (facts.parent / "control.json").write_text(json.dumps(control))
     run = finished_run(package, tmp_path / "run")
     done = run_tool(package, CELEBA, run)
     assert done.returncode == 0, done.stderr
     for name in ("maps", "mouth"):
         assert f"removed {CELEBA}/{name}.json: it was measured on other weights" in done.stdout
-    assert f"removed {CELEBA}/control.json: it is no control of this run: seed" in done.stdout
+    assert f"removed {CELEBA}/control.json: it is no control of this run: besides" in done.stdout
+    assert "besides the block, seed differ" in done.stdout
     made = files_of(hub_of(package, CELEBA))
     assert made[WEIGHTS] == (run / "export" / WEIGHTS).read_bytes()
     assert made["curves.png"] == b"drawn" and "maps.json" not in made
@@ -221,6 +224,7 @@ print(models_table())
         ("facts", "cannot be rendered"),
         ("architecture", "is of resnet18_celeba (architecture and tag), not of"),
         ("unfinished", "has no summary.json"),
+        ("summary", "has figures of other weights"),
         ("name", "facts.yaml is missing"),
     ],
 )
@@ -237,6 +241,9 @@ def test_failure_leaves_everything_as_it_was(
         config.write_text(text.replace("resnet18_slim_sehead", "resnet18_sehead"))
     elif spoil == "unfinished":
         (run / "summary.json").unlink()
+    elif spoil == "summary":
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({**summary, "weights_sha256": "0" * 64}))
     else:
         name = "resnet18_celeba"
     before = all_files(package / "hub_cards")

@@ -136,7 +136,7 @@ def test_edited_file_that_is_gone_is_not_deleted(fresh: Bench, copy: Path) -> No
 
 
 def test_branches_of_others_stay(fresh: Bench) -> None:
-    """Only branches with nothing of their own are cleared up, whatever they are called."""
+    """Only branches that are called as a publication calls its own are cleared up."""
     fresh.hub.add("me/faces", {"notes.md": b"notes"})
     repo = fresh.hub.state.repos["me/faces"]
     repo.point("refs/heads/se-zoo-publish-0123abcd", repo.refs["refs/heads/main"])
@@ -146,6 +146,25 @@ def test_branches_of_others_stay(fresh: Bench) -> None:
     assert fresh.publish().code == 0
     branches = fresh.hub.snapshot()["me/faces"]["branches"]
     assert sorted(branches) == ["main", "se-zoo-publish-theirs"]
+
+
+def test_branch_of_a_killed_publication_is_removed_or_named(fresh: Bench, copy: Path) -> None:
+    """Although its files were withdrawn. While main does not move, it may be in progress."""
+    from .hub_state import Blob
+
+    publish, branch = ("publish", copy, "--repo", "me/faces"), "se-zoo-publish-0123abcd"
+    assert fresh.client.se_zoo(*publish).code == 0
+    repo = fresh.hub.state.repos["me/faces"]
+    main = repo.commits[repo.refs["refs/heads/main"]]
+    repo.record(f"refs/heads/{branch}", {**main, "withdrawn.json": Blob(b"{}", lfs=False)})
+    again = fresh.client.se_zoo(*publish)
+    assert again.code == 0 and "nothing had changed" in again.printed
+    assert f"delete_branch('me/faces', branch='{branch}')" in again.printed
+    assert branch in fresh.hub.snapshot()["me/faces"]["branches"]
+    edit(copy / "card" / "facts.yaml", "A test.", "Another test.")
+    moved = fresh.client.se_zoo(*publish)
+    assert moved.code == 0 and branch not in moved.printed
+    assert list(fresh.hub.snapshot()["me/faces"]["branches"]) == ["main"]
 
 
 def test_organisation_that_keeps_new_repositories_private(fresh: Bench) -> None:
@@ -164,6 +183,17 @@ def test_somebody_elses_weights_are_not_overwritten(fresh: Bench) -> None:
     refused(fresh.publish(), "model.safetensors", "--overwrite")
     assert fresh.publish("--overwrite").code == 0
     assert fresh.hub.files("me/faces")["notes.md"] == b"notes"
+
+
+def test_files_of_an_earlier_model_are_removed(fresh: Bench) -> None:
+    """transformers would preprocess with the one, and load the other over the weights."""
+    earlier = {"preprocessor_config.json": b"{}", "adapter_config.json": b"{}"}
+    fresh.hub.add("me/faces", {**earlier, "notes.md": b"notes"})
+    refused(fresh.publish(), "adapter_config.json, preprocessor_config.json", "--overwrite")
+    assert set(earlier) <= set(fresh.hub.files("me/faces"))
+    assert fresh.publish("--overwrite").code == 0
+    files = fresh.hub.files("me/faces")
+    assert "notes.md" in files and not set(earlier) & set(files)
 
 
 def test_private_repository(fresh: Bench, tmp_path: Path) -> None:
@@ -367,6 +397,26 @@ def test_figures_of_other_weights(fresh: Bench, copy: Path) -> None:
     refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "on other weights")
 
 
+def test_summary_of_other_weights(fresh: Bench, copy: Path) -> None:
+    summary = json.loads((copy / "summary.json").read_text())
+    summary["weights_sha256"] = "0" * 64
+    (copy / "summary.json").write_text(json.dumps(summary))
+    refused(fresh.client.se_zoo("publish", copy, "--repo", "me/faces"), "figures of other weights")
+    del summary["weights_sha256"]
+    (copy / "summary.json").write_text(json.dumps(summary))
+    refused(
+        fresh.client.se_zoo("publish", copy, "--repo", "me/faces"),
+        "does not name the weights", "give its recipe's command again",
+    )  # fmt: skip
+
+
+def test_test_figures_name_their_weights(fresh: Bench, copy: Path) -> None:
+    origin = {"command": "c", "commit": "1", "environment": {}}
+    (copy / "card" / "test.json").write_text(json.dumps(origin))
+    done = fresh.client.se_zoo("publish", copy, "--repo", "me/faces")
+    refused(done, "test.json does not name the weights", "python -m tools.score_celeba")
+
+
 def test_control_differs_in_the_block_alone(fresh: Bench, copy: Path) -> None:
     summary = json.loads((copy / "summary.json").read_text())
     control = copy / "card" / "control.json"
@@ -378,6 +428,17 @@ def test_control_differs_in_the_block_alone(fresh: Bench, copy: Path) -> None:
     summary["config"]["run"]["seed"] = 7
     control.write_text(json.dumps(summary))
     refused(fresh.client.se_zoo("card", copy), "no control of this run", "run.seed")
+
+
+def test_control_is_another_run_of_the_same_data(fresh: Bench, copy: Path) -> None:
+    summary, control = copy / "summary.json", copy / "card" / "control.json"
+    shutil.copyfile(summary, control)
+    refused(fresh.client.se_zoo("card", copy), "no control of this run: it was trained with the")
+    content = json.loads(summary.read_text())
+    content["config"]["model"]["se"] = False
+    content["data"]["train"]["files"] = "0" * 32
+    control.write_text(json.dumps(content))
+    refused(fresh.client.se_zoo("card", copy), "besides the block, data differ")
 
 
 @pytest.mark.parametrize("value", [float("nan"), None, "high", 71.2])
@@ -417,6 +478,16 @@ def test_draft_of_the_facts(fresh: Bench, copy: Path) -> None:
     draft.write_text(text.replace("'done: mit, apache-2.0", "'mit # "))
     shown = fresh.client.se_zoo("card", copy, "--repo", "me/faces")
     assert shown.code == 0 and "# me/faces" in shown.printed
+
+
+def test_draft_of_a_fine_tuned_model_does_not_name_the_old_data(tmp_path: Path) -> None:
+    from se_zoo.hub.read_run import write_draft
+
+    model: Any = timm.create_model("resnet10t_sehead", num_classes=2)
+    model.pretrained_cfg.update(tag="celeba")
+    folder = se_zoo.save(model, tmp_path / "pets", labels=["cat", "dog"])
+    draft = write_draft(folder).read_text("utf-8")
+    assert "celeba" not in draft.lower() and "TODO: mit" in draft
 
 
 def test_own_model_without_a_recipe(fresh: Bench, tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ LETTERS = "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
         "see file:///srv/data/x",
         "images of /home/alice/pictures",
         r"images of C:\Users\alice\pictures",
+        '["train.py", "--password", "hunter2"]',
+        '"--api-key",\n    "hunter2"',
+        json.dumps({"command": json.dumps(["train.py", "--token", "hunter2"])}),
+        "['--hf-token', 'hunter2']",
     ],
 )
 def test_secret_is_found(text: str) -> None:
@@ -60,6 +64,10 @@ def test_secret_is_found(text: str) -> None:
         "https://huggingface.co/se-zoo/resnet50_celeba",
         "mailto:someone@example.org, git@github.com:a/b.git",
         "--run.seed 3 --optim.lr 0.1",
+        '["--token", "--seed", "3"]',
+        '["--token", "none"]',
+        '["--token", "$HF_TOKEN"]',
+        '["--class-token", "True", "--model.args", "global_pool=token"]',
     ],
 )
 def test_harmless_text_is_no_secret(text: str) -> None:

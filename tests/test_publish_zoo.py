@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, NamedTuple
 import pytest
 
 from .hub_server import Fault, HubServer, User
+from .hub_state import Blob
 from .hub_worker import Done, HubWorker
 from .package_copy import CELEBA, MODELS, copy_package, files_of, hub_of, read_manifest
 from .publishing import kill_client
@@ -78,6 +79,16 @@ def test_what_is_up_already_is_skipped(bench: Bench) -> None:
     assert bench.hub.snapshot() == before
     files = {request.file for request in bench.hub.requests[asked:]}
     assert "model.safetensors" not in files, "weights were pulled again"
+
+
+def test_branch_of_a_killed_publication_is_named_where_nothing_changed(bench: Bench) -> None:
+    assert bench.publish().code == 0
+    repo = bench.hub.state.repos[f"se-zoo/{CELEBA}"]
+    repo.record("refs/heads/se-zoo-publish-0123abcd", {"withdrawn.json": Blob(b"{}", lfs=False)})
+    again = bench.publish()
+    assert again.code == 0 and again.printed.count("up already") == len(MODELS)
+    assert again.printed.count("delete_branch(") == 1
+    assert f"'se-zoo/{CELEBA}', branch='se-zoo-publish-0123abcd'" in again.printed
 
 
 def test_one_that_fails_does_not_stop_the_others(bench: Bench) -> None:

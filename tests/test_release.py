@@ -4,6 +4,8 @@ import base64
 import copy
 import importlib.util
 import io
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,10 @@ from .hub_worker import HubWorker
 
 ROOT = Path(__file__).parents[1]
 MODEL = "resnet18_slim_celeba"
+needs_git = pytest.mark.skipif(
+    shutil.which("git") is None or not (ROOT / ".git").exists(),
+    reason="a release is made from a git checkout",
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +118,60 @@ def test_handler_refuses_wrong_parameters(handler: Any, photo: Image.Image) -> N
         handler({"inputs": photo, "parameters": {"target": "smilling"}})
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ("top", "parameters is str; it must be an object"),
+        ([1], "parameters is list"),
+        ({"a" * 10**6: 1}, "Unknown parameters: aaa"),
+        ({"target": ["Smiling"] * 101}, "target has 101 entries; give at most 100"),
+        ({"target": "x" * 1001}, "at most 1,000 characters; got 'xxx"),
+        ({"target": {"Smiling": 1}}, "a list of them"),
+        ({"target": [["Smiling"] * 1000]}, "a list of them"),
+        ({"target": 1.5}, r"got 1\.5"),
+        ({"method": ["gate"]}, "a list of them"),
+        ({"top": True}, "top is True"),
+        ({"top": float("nan")}, "top is nan"),
+        ({"top": "x" * 10**6}, "top is 'xxx"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_handler_refuses_parameters_of_other_types_and_sizes(
+    handler: Any, photo: Image.Image, parameters: Any, message: str
+) -> None:
+    """A picture is made of each target, and the endpoint logs what errors say."""
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        handler({"inputs": photo, "parameters": parameters})
+    assert len(str(caught.value)) < 300
+
+
+def test_handler_takes_null_for_parameters_and_base64_in_lines(
+    handler: Any, photo: Image.Image
+) -> None:
+    file = io.BytesIO()
+    photo.save(file, "PNG")
+    lines = base64.encodebytes(file.getvalue()).decode()
+    nothing = {"target": None, "method": None, "top": None}
+    assert "\n" in lines
+    assert handler({"inputs": lines, "parameters": nothing}) == handler({"inputs": photo})
+
+
+def test_handler_refuses_pictures_that_are_damaged_or_too_large(
+    handler: Any, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow decodes a picture late, and then raises errors of many kinds."""
+
+    def broken() -> None:
+        raise SyntaxError("broken PNG file")
+
+    opened = photo.copy()
+    monkeypatch.setattr(opened, "load", broken)
+    with pytest.raises(InvalidInputError, match=r"as an image \(broken PNG file\)"):
+        handler({"inputs": opened})
+    with pytest.raises(InvalidInputError, match=r"65,536 x 1 pixels; at most"):
+        handler({"inputs": Image.new("L", (65_536, 1))})
+
+
 def test_handler_without_a_model_beside_it_serves_the_named_one(
     handler_class: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +196,44 @@ def test_cards_have_headers_that_the_hub_reads() -> None:
         assert all(file.is_file() for file in folder.files.values())
 
 
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with little in the folders that are published."""
+    results = tmp_path / "benchmarks" / "results"
+    places = [tmp_path / "release" / name for name in ("organisation", "endpoint", "results")]
+    for folder in (*places, results):
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text("# A\n")
+    (results / "cost.json").write_text(json.dumps({"out": "/srv/me/cost.json"}))
+    for command in (["init"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr(release_hub, "ROOT", tmp_path)
+    monkeypatch.setattr(release_hub, "RELEASE", tmp_path / "release")
+    return tmp_path
+
+
+@needs_git
+def test_file_that_git_does_not_track_is_refused(checkout: Path) -> None:
+    (checkout / "release" / "endpoint" / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidInputError, match=r"does not track release/endpoint/notes\.txt"):
+        next(release_hub.release())
+
+
+@needs_git
+def test_secret_is_refused_before_anything_is_published(checkout: Path) -> None:
+    (checkout / "release" / "endpoint" / "README.md").write_text("# A\nHF_TOKEN=abcdefghijk\n")
+    with pytest.raises(InvalidInputError, match=r"se-zoo/endpoint/README\.md, line 2: a password"):
+        next(release_hub.release())
+
+
+@needs_git
+def test_paths_of_the_machine_are_cut_in_figures(checkout: Path) -> None:
+    contents = release_hub.folders()[2].contents()
+    assert json.loads(contents["cost.json"]) == {"out": ".../cost.json"}
+    assert contents["tables.md"] == b"# A\n"
+
+
+@needs_git
 def test_a_second_release_replaces_old_texts_and_deletes_files_that_are_gone(
     tmp_path: Path,
 ) -> None:
@@ -163,6 +261,7 @@ def test_another_organisation_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         next(release_hub.release())
 
 
+@needs_git
 @pytest.mark.slow
 def test_release_is_rehearsed_on_loopback() -> None:
     for module in ("hatchling", "twine"):

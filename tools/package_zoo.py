@@ -27,7 +27,7 @@ from se_zoo.hub.publish import GENERATED
 from se_zoo.hub.read_run import read_export
 from se_zoo.hub.record import write_entry
 from se_zoo.hub.sources import read_source, read_sources
-from se_zoo.hub.stage import MANIFEST, Staged, control_differences, stage
+from se_zoo.hub.stage import MANIFEST, Staged, control_fault, stage
 from se_zoo.hub.zoo_cards import FACTS, NOTICE, notice_text
 from se_zoo.models.pretrained.fetch import WEIGHTS_NAME
 from se_zoo.models.pretrained.manifest import Published, cards_folder, read_manifest, sha256_of
@@ -100,8 +100,8 @@ def _drop_stale(card: Path, run: Path, packaged: Path) -> List[str]:
         if name != "control" and figures.get("weights_sha256", unnamed) != weights:
             why = "it was measured on other weights"
         elif name == "control":
-            other = control_differences(read_source(run / "summary.json"), figures)
-            why = f"it is no control of this run: {', '.join(other)} differ" if other else ""
+            fault = control_fault(read_source(run / "summary.json"), figures)
+            why = f"it is no control of this run: {fault}" if fault else ""
         if why:
             (card / f"{name}.json").unlink()
             lines.append(f"removed {card.name[1:-4]}/{name}.json: {why}")

@@ -169,8 +169,7 @@ def expected() -> Dict[str, Dict[str, bytes]]:
         found[f"{HUB_ORG}/{name}"] = {file.name: file.read_bytes() for file in files}
     for folder in folders():
         kind = "" if folder.repo_type == "model" else f"{folder.repo_type}s/"
-        files = folder.files.items()
-        found[kind + folder.repo] = {name: file.read_bytes() for name, file in files}
+        found[kind + folder.repo] = folder.contents()
     return found
 
 

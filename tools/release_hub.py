@@ -7,10 +7,14 @@
 The files are those of release/ and of benchmarks/results/. Afterwards the Hub has these files and
 texts only: others are replaced, and files that are gone here are deleted there. Items that
 collection.yaml no longer lists stay in the collection. An interrupted command can be given again.
+Like `se-zoo publish`, the command cuts the paths of this machine in JSON files, and refuses what
+looks like a secret. It also refuses files that git does not track.
 `python -m tools.rehearse_release` tries all of it on a Hub on loopback.
 """
 
+import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple
 
@@ -19,6 +23,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from se_zoo.errors import InvalidInputError
 from se_zoo.hub.facts import read_facts
+from se_zoo.hub.secrets import refuse_secret_texts, without_paths
 from se_zoo.hub.zoo_cards import FACTS
 from se_zoo.models.pretrained.fetch import HUB_ORG, declared_repo
 from se_zoo.models.pretrained.manifest import cards_folder, manifest
@@ -35,6 +40,20 @@ class Folder(NamedTuple):
     repo: str
     repo_type: str
     files: Dict[str, Path]
+
+    def contents(self) -> Dict[str, bytes]:
+        """Return what is uploaded of each file, by name."""
+        return {name: _content(file) for name, file in self.files.items()}
+
+
+def _content(file: Path) -> bytes:
+    """Return a file's content; of JSON, without the paths of this machine."""
+    content = file.read_bytes()
+    if file.suffix != ".json":
+        return content
+    figures = json.loads(content)
+    cut = without_paths(figures)
+    return content if cut == figures else (json.dumps(cut, indent=2) + "\n").encode()
 
 
 def folders() -> List[Folder]:
@@ -71,6 +90,31 @@ def collection() -> Dict[str, Any]:
     return {**content, "items": models + content["items"]}
 
 
+def _check(found: List[Folder]) -> None:
+    """Refuse files that git does not track, and what looks like a secret."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        raise InvalidInputError(
+            f"git does not list the files of {ROOT}; release from a checkout. {listed.stderr}"
+        )
+    tracked = {ROOT / name for name in listed.stdout.split("\0")}
+    files = [file for folder in found for file in folder.files.values()]
+    unknown = [str(file.relative_to(ROOT)) for file in files if file not in tracked]
+    if unknown:
+        raise InvalidInputError(
+            f"git does not track {', '.join(unknown)}: commit what is to be published, and remove "
+            "the rest."
+        )
+    refuse_secret_texts(
+        {
+            f"{folder.repo}/{name}": content.decode("utf-8", "replace")
+            for folder in found
+            for name, content in folder.contents().items()
+            if not name.endswith(".png")
+        }
+    )
+
+
 def release() -> Iterator[str]:
     """Publish everything.
 
@@ -78,7 +122,8 @@ def release() -> Iterator[str]:
         A line for each repository, and one for the collection.
 
     Raises:
-        InvalidInputError: If ``SE_ZOO_HUB_ORG`` names another organisation.
+        InvalidInputError: If ``SE_ZOO_HUB_ORG`` names another organisation, git does not track a
+            file, or one seems to hold a secret. Nothing is published then.
         HfHubHTTPError: If the Hub refuses something.
     """
     org = os.environ.get("SE_ZOO_HUB_ORG") or HUB_ORG
@@ -86,11 +131,12 @@ def release() -> Iterator[str]:
         raise InvalidInputError(
             f"SE_ZOO_HUB_ORG is {org}, but the files of release/ name {HUB_ORG}: unset it."
         )
-    api = HfApi()
-    for folder in folders():
+    api, found = HfApi(), folders()
+    _check(found)
+    for folder in found:
         sdk = "static" if folder.repo_type == "space" else None
         api.create_repo(folder.repo, repo_type=folder.repo_type, space_sdk=sdk, exist_ok=True)
-        adds = [CommitOperationAdd(name, file) for name, file in folder.files.items()]
+        adds = [CommitOperationAdd(name, content) for name, content in folder.contents().items()]
         there = api.list_repo_files(folder.repo, repo_type=folder.repo_type)
         gone = sorted(set(there) - {".gitattributes", *folder.files})
         deletes = [CommitOperationDelete(name, is_folder=False) for name in gone]

@@ -55,7 +55,8 @@ class Publish:
     tag: Optional[str] = None
     """Tag of the commit; by default the next of v1, v2, ..."""
     overwrite: bool = False
-    """Replace files of the repository that se-zoo did not write."""
+    """Replace files of the repository that se-zoo did not write, and remove those of another model
+    that transformers would read."""
     no_metrics: bool = False
     """Publish a model that no recipe trained; its card says that nothing was measured."""
     zoo: bool = False

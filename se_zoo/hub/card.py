@@ -189,12 +189,16 @@ def test_split(training: Mapping[str, Any]) -> str:
 def base_model(training: Optional[Mapping[str, Any]]) -> Optional[str]:
     """Return the repository of timm's weights that a recipe's run started from, if any.
 
+    Weights of ``--run.init`` replace timm's, and only the facts can name their repository.
+
     Args:
         training: The recipe's summary; None where no recipe trained the model.
     """
     config = (training or {}).get("config", {})
-    chosen = config.get("model") if isinstance(config, dict) else None
+    chosen, run = (config.get(k) if isinstance(config, dict) else None for k in ("model", "run"))
     if not isinstance(chosen, dict) or not chosen.get("pretrained"):
+        return None
+    if isinstance(run, dict) and run.get("init") is not None:
         return None
     cfg: Any = timm.get_pretrained_cfg(chosen.get("backbone") or chosen["name"])
     return getattr(cfg, "hf_hub_id", None)

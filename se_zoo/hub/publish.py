@@ -16,7 +16,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import timm
 from huggingface_hub import HfApi, constants, get_session
@@ -47,6 +47,7 @@ class Publication:
         changed: Whether anything had to be uploaded.
         load_name: Name of the model for ``timm.create_model``.
         private: Whether only members see the repository.
+        left: Branches with other files, of publications that were killed or are in progress.
     """
 
     repo: str
@@ -56,6 +57,7 @@ class Publication:
     changed: bool
     load_name: str
     private: bool = False
+    left: Tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the lines that the command line prints."""
@@ -69,7 +71,17 @@ class Publication:
         ]
         if self.pull_request:
             return "\n".join([*lines, f"waits to be merged: {self.pull_request}"])
-        return "\n".join([*lines, f'timm.create_model("{self.load_name}", pretrained=True)'])
+        lines.append(f'timm.create_model("{self.load_name}", pretrained=True)')
+        return "\n".join([*lines, *self.warnings()])
+
+    def warnings(self) -> List[str]:
+        """Return a line for each branch that stays on the Hub, which says what to do."""
+        return [
+            f"the branch {name} holds other files, of a publication that was killed or is still in "
+            "progress; if nobody is publishing, delete it: "
+            f"huggingface_hub.delete_branch({self.repo!r}, branch={name!r})"
+            for name in self.left
+        ]
 
 
 def publish(
@@ -88,7 +100,7 @@ def publish(
         pr: Open a pull request instead.
         private: Make a new repository private.
         tag: Tag of the commit; by default the next of v1, v2, ...
-        overwrite: Replace files that se-zoo did not write.
+        overwrite: Replace files that se-zoo did not write, and remove those of another model.
 
     Returns:
         The publication: repository, commit and tag or pull request.
@@ -139,8 +151,8 @@ def _prepare(
     if foreign:
         raise PublishError(
             f"Someone else wrote or changed {', '.join(foreign)} in {repo}, and publishing would "
-            "replace them. Copy what you want to keep into the card's facts, then publish with "
-            "--overwrite."
+            "replace or remove them. Copy what you want to keep into the card's facts, then "
+            "publish with --overwrite."
         )
     tagged = None if tag is None else remote.tags().get(tag)
     if tagged is not None and (changes or tagged != remote.head):
@@ -195,9 +207,9 @@ def _upload(remote: Remote, staged: Staged, pr: bool, tag: Optional[str]) -> Pub
         with step("committing to main", repo):
             commit = remote.commit_main(changes, staged)
     with step(f"tagging (everything is published as {commit}, only the tag is missing)", repo):
-        remote.drop_leftovers(commit)
+        left = tuple(remote.drop_leftovers(commit))
         tag = remote.tag(commit, tag)
-    return Publication(repo, commit, tag, None, bool(changes), name, bool(remote.private))
+    return Publication(repo, commit, tag, None, bool(changes), name, bool(remote.private), left)
 
 
 def compare(staged: Staged, commit: str) -> None:

@@ -38,7 +38,8 @@ class Outcome:
             return f"{self.repo}: FAILED: {self.error}"
         state = "published" if done.changed else "up already"
         private = " (private)" if done.private else ""
-        return f"{self.repo}{private}: {state}, tag {done.tag}, commit {done.commit}"
+        line = f"{self.repo}{private}: {state}, tag {done.tag}, commit {done.commit}"
+        return "; ".join([line, *done.warnings()])
 
 
 def publish_zoo(
@@ -95,7 +96,10 @@ def _publish(name: str, repo: str, private: bool, overwrite: bool) -> Publicatio
 
 
 def _published(staged: Staged) -> Optional[Publication]:
-    """Return the earlier publication of this folder, if it is complete: its tag comes last."""
+    """Return the earlier publication of this folder, if it is complete: its tag comes last.
+
+    Branches that killed publications left are removed, or named in it.
+    """
     remote = Remote.look(HfApi(), staged.run.repo)
     if remote.head is None or Changes.between(remote, staged):
         return None
@@ -103,4 +107,5 @@ def _published(staged: Staged) -> Optional[Publication]:
     if tag is None:
         return None
     name, private = load_name(staged.run), bool(remote.private)
-    return Publication(staged.run.repo, remote.head, tag, None, False, name, private)
+    left = tuple(remote.drop_leftovers(remote.head))
+    return Publication(staged.run.repo, remote.head, tag, None, False, name, private, left)

@@ -45,7 +45,8 @@ def push_to_hub(
         private: Make a new repository private.
         pr: Open a pull request instead.
         tag: Tag of the commit; by default the next of v1, v2, ...
-        overwrite: Replace files of the repository that se-zoo did not write.
+        overwrite: Replace files of the repository that se-zoo did not write, and remove those of
+            another model that transformers would read.
 
     Returns:
         The publication; ``print(publication.text())`` shows it.

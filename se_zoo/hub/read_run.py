@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import InvalidInputError, UnknownModelError
+from ..models.label_lists import labels_of
 from ..models.load_model import load_any
 from ..models.pretrained.config_check import read_config
 from ..models.pretrained.fetch import WEIGHTS_NAME, declared_repo
@@ -106,12 +107,11 @@ def make_run(folder: Path, repo: str, card: Path, own: Optional[str], metrics: b
             f"{export / 'config.json'} names no labels for the {model.num_classes} classes, which "
             "a card needs; save the model with se_zoo.save(model, folder, labels=[...])."
         )
-    summary = _read_summary(folder, card, metrics)
-    if summary is not None and list(summary.get("labels", labels)) != list(labels):
-        raise InvalidInputError(
-            f"{folder / 'summary.json'} is of other labels than {export / 'config.json'}; put the "
-            "summary of the run that made the weights there."
-        )
+    file, summary = _summary_file(folder, card, metrics), None
+    if file is not None:
+        # The zoo's own models may come from runs that did not record the hash yet.
+        may_lack = own is not None or file.parent != folder
+        summary = _read_summary(file, export, labels, may_lack)
     facts = read_facts(card / FACTS)
     return Run(folder, repo, export, config, model, summary, facts, card, own)
 
@@ -177,8 +177,8 @@ def read_export(folder: Path) -> Tuple[Path, Dict[str, Any]]:
     return export, config
 
 
-def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str, Any]]:
-    """Read the recipe's summary, from the run or else from training.json beside the facts."""
+def _summary_file(folder: Path, card: Path, metrics: bool) -> Optional[Path]:
+    """Return the recipe's summary: that of the run, or else training.json beside the facts."""
     file = folder / "summary.json"
     if file.is_file() and not metrics:
         raise InvalidInputError(f"{file} has figures; leave out --no-metrics.")
@@ -192,8 +192,39 @@ def _read_summary(folder: Path, card: Path, metrics: bool) -> Optional[Dict[str,
                 "was measured."
             )
         return None
-    summary = read_source(file)
+    return file
+
+
+def _read_summary(
+    file: Path, export: Path, labels: Sequence[str], may_lack: bool
+) -> Dict[str, Any]:
+    """Read the recipe's summary; refuse that of another model.
+
+    Args:
+        file: The summary.
+        export: Folder of the weights and their config.json.
+        labels: The model's labels.
+        may_lack: Whether the summary need not name its weights.
+    """
+    summary, weights = read_source(file), export / WEIGHTS_NAME
     test_split(summary)
+    if list(summary.get("labels", labels)) != list(labels):
+        raise InvalidInputError(
+            f"{file} is of other labels than {export / 'config.json'}; put the summary of the run "
+            "that made the weights there."
+        )
+    recorded = summary.get("weights_sha256")
+    if recorded is None and not may_lack:
+        raise InvalidInputError(
+            f"{file} does not name the weights of its figures (weights_sha256), because an earlier "
+            "version of se_zoo wrote it. Remove it and give its recipe's command again: it writes "
+            "weights and summary anew, from the last checkpoint in state/ if that is still there."
+        )
+    if recorded is not None and recorded != sha256_of(weights):
+        raise InvalidInputError(
+            f"{file} has figures of other weights than {weights}; put the summary of the run that "
+            "made the weights there."
+        )
     return summary
 
 
@@ -213,10 +244,12 @@ def write_draft(folder: Path) -> Path:
     file = folder / CARD / FACTS
     if file.exists():
         raise InvalidInputError(f"{file} is there already; edit it.")
-    content, tag = dict(_DRAFT), str(config.get("pretrained_cfg", {}).get("tag"))
-    shared = cards_folder() / f"{tag}.yaml"
-    if tag.isidentifier() and shared.is_file():  # facts that hold for the data set
-        known = read_raw(shared)
+    cfg = config.get("pretrained_cfg", {})
+    content, tag = dict(_DRAFT), str(cfg.get("tag"))
+    shared, labels = cards_folder() / f"{tag}.yaml", cfg.get("label_names")
+    # A model that was fine-tuned keeps the tag, but has the labels of other data.
+    if tag.isidentifier() and shared.is_file() and labels == list(labels_of(tag) or ()):
+        known = read_raw(shared)  # facts that hold for the data set
         content.update(known)
         content["data"] = {**known["data"], "text": f"{TODO}: check.\n{known['data']['text']}"}
     text = yaml.dump(content, Dumper=_Blocks, sort_keys=False, allow_unicode=True, width=96)

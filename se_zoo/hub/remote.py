@@ -23,10 +23,20 @@ from ..models.pretrained.errors import CONNECTION_ERROR
 from ..models.pretrained.manifest import sha256_of
 from .stage import MANIFEST, Staged
 
-#: Start of the name of the branch that holds the files until they are compared.
-_BRANCH = "se-zoo-publish"
+#: Name of the branch that holds the files until they are compared.
+_BRANCH = re.compile(r"se-zoo-publish-[0-9a-f]{8}")
 _TITLE = "Publish with se-zoo"
 _VERSION = re.compile(r"v(\d+)")
+#: Files of an earlier model that would change what transformers loads (its preprocessing, an
+#: adapter over the weights), and weights in formats that se-zoo does not write.
+_OF_ANOTHER_MODEL = frozenset(
+    (
+        "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
+        "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin",
+        "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+        "tf_model.h5", "flax_model.msgpack",
+    )
+)  # fmt: skip
 
 
 class Remote:
@@ -120,7 +130,7 @@ class Remote:
 
     def commit_branch(self, changes: "Changes") -> str:
         """Commit to a new branch on top of ``head``, and return the commit."""
-        self._branch = f"{_BRANCH}-{secrets.token_hex(4)}"
+        self._branch = f"se-zoo-publish-{secrets.token_hex(4)}"
         self.api.create_branch(self.repo, branch=self._branch, revision=self.head)
         return self._commit(changes, self._branch)
 
@@ -154,20 +164,28 @@ class Remote:
         self.pull_request = info.pr_url
         return str(info.oid)
 
-    def drop_leftovers(self, commit: str) -> None:
+    def drop_leftovers(self, commit: str) -> List[str]:
         """Remove the branches of this publication and of killed ones.
 
-        A branch stays if its files are neither those of ``commit`` nor those that ``main`` held
-        before: it may be another publication in progress.
+        Once ``main`` has moved, all of them go: no publication that began before can succeed,
+        because the Hub refuses a commit whose parent is not ``main``. While ``main`` is as it was
+        read, a branch with other files stays: it may be another publication in progress.
 
         Args:
             commit: The commit of ``main``.
+
+        Returns:
+            Names of the branches that stay.
         """
-        known = (self.files, self.listing(commit))
+        left = []
         for branch in self.api.list_repo_refs(self.repo).branches:
-            ours = branch.name.startswith(f"{_BRANCH}-")
-            if ours and self.listing(branch.target_commit) in known:
+            if _BRANCH.fullmatch(branch.name) is None:
+                continue
+            if commit != self.head or self.listing(branch.target_commit) == self.files:
                 self.api.delete_branch(self.repo, branch=branch.name)
+            else:
+                left.append(branch.name)
+        return left
 
     def tags(self) -> Dict[str, str]:
         """Return the tags and their commits."""
@@ -260,7 +278,8 @@ class Changes:
     Attributes:
         folder: The staged folder.
         added: Files that are new or differ.
-        gone: Files of an earlier publication that are no longer in the folder.
+        gone: Files of an earlier publication that are no longer in the folder, and files of
+            another model that would change how this one is loaded.
     """
 
     folder: Path
@@ -271,7 +290,8 @@ class Changes:
     def between(cls, remote: Remote, staged: Staged) -> "Changes":
         """Return the changes from ``main``, as it was read, to the staged folder."""
         added = [name for name in staged.sha256 if not _same(remote, staged, name)]
-        gone = set(remote.published) & set(remote.files) - set(staged.sha256)
+        unwanted = _OF_ANOTHER_MODEL.union(remote.published)
+        gone = unwanted & set(remote.files) - set(staged.sha256)
         return cls(staged.folder, added, sorted(gone))
 
     def __bool__(self) -> bool:

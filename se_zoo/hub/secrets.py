@@ -8,7 +8,7 @@ knows tokens of the Hub, passwords in a recorded command line, or home folders.
 import json
 import re
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, Mapping, Tuple
 
 from ..errors import InvalidInputError
 
@@ -47,6 +47,9 @@ _SECRETS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
         ("an address of this machine", r"\bfile://+[^\s\"']", re.I),
     )
 )
+#: An option and its value in a list, as a JSON file holds a command: ["--token", "abcd"]. They may
+#: stand on two lines.
+_IN_LIST = re.compile(rf"[\"']--?[\w-]*(?:{_NAMES})\\*[\"']\s*,\s*\\*[\"'](?!-){_VALUE}", re.I)
 #: Endings of texts in a repository; NOTICE has none.
 _TEXTS = frozenset((".md", ".json", ".txt", ".yaml", ".yml", ".csv", ""))
 #: Most bytes of the header of a safetensors file that are looked at.
@@ -65,6 +68,9 @@ def secrets_in(text: str) -> Iterator[Tuple[int, str, str]]:
             if found:
                 yield number, kind, f"{found[0][:8]}..."
                 break
+    for found in _IN_LIST.finditer(text):
+        lines = text[: found.start() + 1].splitlines()
+        yield len(lines), "a password or token in a list", f"{found[0][:8]}..."
 
 
 def refuse_secrets(folder: Path) -> None:
@@ -78,10 +84,23 @@ def refuse_secrets(folder: Path) -> None:
     Raises:
         InvalidInputError: Naming each file and line.
     """
-    found: List[str] = []
-    for file in sorted(folder.iterdir()):
-        for number, kind, start in secrets_in(_text_of(file)):
-            found.append(f"{file.name}, line {number}: {kind} ({start})")
+    refuse_secret_texts({file.name: _text_of(file) for file in sorted(folder.iterdir())})
+
+
+def refuse_secret_texts(texts: Mapping[str, str]) -> None:
+    """Refuse to publish texts that seem to hold secrets.
+
+    Args:
+        texts: The texts, by the names of their files.
+
+    Raises:
+        InvalidInputError: Naming each file and line.
+    """
+    found = [
+        f"{name}, line {number}: {kind} ({start})"
+        for name, text in texts.items()
+        for number, kind, start in secrets_in(text)
+    ]
     if found:
         raise InvalidInputError(
             f"what would be published seems to hold secrets. {'; '.join(found[:10])}"

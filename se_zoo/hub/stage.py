@@ -6,7 +6,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, Mapping
 
 from ..errors import InvalidInputError
 from ..files import replace_folder, write_json
@@ -185,34 +185,50 @@ def _check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
         raise InvalidInputError(
             f"{run.card / taken[0]}.json: the repository has a file of that name; rename it."
         )
+    own = sha256_of(run.export / WEIGHTS_NAME)
     for name, figures in sources.items():
         measured = figures.get("weights_sha256")
-        if measured is not None and measured != sha256_of(run.export / WEIGHTS_NAME):
+        if measured not in (None, own) and name != "control":  # which has weights of its own
             raise InvalidInputError(
                 f"{run.card / name}.json was measured on other weights; measure again, or move it "
                 "away."
             )
+    if "test" in sources and "weights_sha256" not in sources["test"]:
+        raise InvalidInputError(
+            f"{run.card}/test.json does not name the weights that it was measured on "
+            f"(weights_sha256). `python -m tools.score_celeba {run.own or 'NAME'} --folder "
+            f"{run.export} --out {run.card}/test.json` writes it anew; rename it if it holds other "
+            "figures."
+        )
     if "control" in sources and run.summary is not None:
-        other = control_differences(run.summary, sources["control"])
-        if other:
+        fault = control_fault(run.summary, sources["control"])
+        if fault:
             raise InvalidInputError(
-                f"{run.card}/control.json is no control of this run: besides the block, "
-                f"{', '.join(other)} differ. Move it away, or train the control again."
+                f"{run.card}/control.json is no control of this run: {fault}. Move it away, or "
+                "train the control again: the run's command with --model.no-se."
             )
 
 
-def control_differences(with_se: Dict[str, Any], without: Dict[str, Any]) -> List[str]:
-    """Return the options in which a run and its control differ.
+def control_fault(with_se: Dict[str, Any], without: Dict[str, Any]) -> str:
+    """Return why a summary is not that of a run's control; "" if it is.
 
-    The options of the block and of the output folder are left out.
+    A control is the same run without the block. Its options may differ in the block and in the
+    output folder.
 
     Args:
         with_se: The summary of the run.
-        without: The summary of its control, trained without the block.
+        without: The summary of the control.
     """
     ours, theirs = (options(without_paths(run.get("config", {}))) for run in (with_se, without))
+    if theirs.get("model.se") is not False:
+        return "it was trained with the block"
     names = {n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)}
-    return sorted(n for n in names if n.rpartition(".")[2] not in ("se", "output", "overwrite"))
+    other = sorted(n for n in names if n.rpartition(".")[2] not in ("se", "output", "overwrite"))
+    # Runs of earlier versions have no fingerprint of their data.
+    for key in ("labels", "samples", "data"):
+        if key in with_se and key in without and with_se[key] != without[key]:
+            other.append(key)
+    return f"besides the block, {', '.join(other)} differ" if other else ""
 
 
 def load_name(run: Run) -> str:

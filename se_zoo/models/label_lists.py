@@ -1,7 +1,7 @@
 """List the label names of the data sets that the zoo's tags are named after."""
 
 from functools import lru_cache
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 #: The 40 attributes of CelebA (Liu et al., ICCV 2015), in the data set's order.
 CELEBA_ATTRIBUTES: Tuple[str, ...] = (
@@ -55,3 +55,12 @@ def imagenet_labels() -> Tuple[str, ...]:
     from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(ImageNetInfo("imagenet-1k").label_descriptions())
+
+
+def labels_of(tag: str) -> Optional[Tuple[str, ...]]:
+    """Return the labels of the data set that a tag of the zoo names, or None.
+
+    Args:
+        tag: The tag, such as ``celeba`` or ``in1k``.
+    """
+    return imagenet_labels() if tag == "in1k" else LABELS_OF.get(tag)

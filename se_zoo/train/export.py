@@ -11,6 +11,8 @@ from torch import nn
 
 from ..data import ImageStream, Table
 from ..files import replace_folder, write_json
+from ..models.pretrained.fetch import WEIGHTS_NAME
+from ..models.pretrained.manifest import sha256_of
 from ..models.save_model import fp16_state, write_export
 from ..provenance import command_words
 from .config import AnyConfig
@@ -45,6 +47,8 @@ class Export:
     ) -> None:
         """Write curves and tables; then the summary, whose presence means that the run is finished.
 
+        Call it after :meth:`write_model`: the summary names the weights that its figures are of.
+
         Args:
             model: The model that is exported.
             tables: The splits, by name.
@@ -74,6 +78,7 @@ class Export:
             "seconds": round(progress.seconds, 1),
             "weights": "after the last epoch, rounded to fp16, evaluated in fp32"
             + ("" if self.config.optim.ema_decay is None else "; averaged (EMA)"),
+            "weights_sha256": sha256_of(self.folder.path / "export" / WEIGHTS_NAME),
             "best": {"update": progress.best_update, self.config.run.best: progress.best},
             **findings,
         }
@@ -91,7 +96,7 @@ class Export:
                 write_export(model, made, model_args, self.weights)
             else:
                 weights = save(self.weights, metadata={"format": "pt"})
-                (made / "model.safetensors").write_bytes(weights)
+                (made / WEIGHTS_NAME).write_bytes(weights)
 
 
 def _write_table(path: Path, rows: List[Dict[str, Any]]) -> None:
