@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from se_zoo.cli import main
-from se_zoo.demo import explainers
+from se_zoo.demo import explainers, server
 from se_zoo.errors import InvalidInputError, UnknownModelError
 from se_zoo.explanations.methods import COMPETING_METHODS, METHODS
 from se_zoo.inference.images import demo_photo
@@ -129,6 +129,11 @@ def test_users_can_name_no_folder_and_no_repository(name: str, served: Served) -
 
 def test_it_listens_on_loopback_and_is_not_shared(served: Served) -> None:
     assert served.address.startswith("http://127.0.0.1:")
+
+
+def test_no_file_stays_for_more_than_a_day() -> None:
+    every, age = server.DELETE
+    assert every + age == 24 * 60 * 60  # as the page promises
 
 
 def test_any_timm_model_by_name_where_the_server_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
@@ -15,6 +16,7 @@ from PIL import Image
 from benchmarks.page_time import measure, served_folder
 from se_zoo.inference.images import demo_photo
 from se_zoo.models.input_size import data_config
+from se_zoo.models.pretrained.manifest import sha256_of
 
 from .page_server import (
     MODEL,
@@ -145,6 +147,50 @@ def test_probabilities_and_maps_are_torchs(
     assert_same(numbers(page), site.model, file, ["Smiling", "Big_Nose"])
 
 
+@contextmanager
+def before_opening(page: Any, statements: str) -> Iterator[None]:
+    """Let the page execute statements whenever it opens a photo, ``source`` with ``options``."""
+    page.evaluate(f"""() => {{
+      const real = window.createImageBitmap;
+      window.restoreOpening = () => {{ window.createImageBitmap = real; }};
+      window.createImageBitmap = async (source, ...options) => {{
+        {statements}
+        return real.call(window, source, ...options);
+      }};
+    }}""")
+    try:
+        yield
+    finally:
+        page.evaluate("() => window.restoreOpening()")
+
+
+def test_a_browser_that_does_not_know_from_image_opens_photos_upright(
+    site: Site, page: Any, tmp_path: Path
+) -> None:
+    """Safari 16 refuses the value, and every photo with it."""
+    file = a_photo("turned", tmp_path)
+    value = "options[0]?.imageOrientation === 'from-image'"
+    refuse = f"if ({value}) throw new TypeError('no such value');"
+    with before_opening(page, refuse):
+        show(page, file)
+    choose(page, "Eyeglasses")
+    assert_same(numbers(page), site.model, file, ["Eyeglasses"])
+
+
+def test_the_photo_that_was_chosen_last_is_shown(page: Any, tmp_path: Path) -> None:
+    slow = tmp_path / "slow.png"
+    Image.open(demo_photo()).save(slow)
+    wait = """if (source.name === "slow.png") await new Promise((go) => { window.goOn = go; });"""
+    with before_opening(page, wait):
+        page.set_input_files("#choose", str(slow))
+        page.wait_for_function("() => Boolean(window.goOn)", timeout=WAIT)
+        show(page, a_photo("small", tmp_path))
+        page.evaluate("() => window.goOn()")
+        page.wait_for_timeout(1000)  # the slow one is decoded now
+    assert page.inner_text("#status").startswith("small.png:")
+    assert numbers(page)["photo"] == "small.png"
+
+
 def pixels(page: Any, number: int = 0) -> np.ndarray:
     """Return what a figure's canvas shows."""
     address: str = page.evaluate(
@@ -218,6 +264,27 @@ def test_zoom_and_arrow_keys_choose_the_part(site: Site, page: Any, tmp_path: Pa
     assert_same(numbers(page), site.model, tmp_path / "part.png", ["Eyeglasses"])
 
 
+TWO_ZOOMS = """() => {
+  window.said = [];
+  const status = document.getElementById("status");
+  new MutationObserver(() => window.said.push(status.textContent))
+    .observe(status, { childList: true });
+  const zoom = document.getElementById("zoom");
+  for (const value of [1.5, 2]) {
+    zoom.value = value;
+    zoom.dispatchEvent(new Event("input"));
+  }
+}"""
+
+
+def test_the_map_follows_while_another_run_waits(page: Any, tmp_path: Path) -> None:
+    show(page, a_photo("plain", tmp_path))
+    whole = numbers(page)["region"]
+    page.evaluate(TWO_ZOOMS)  # the second one comes while the first is at work
+    page.wait_for_function("() => window.said.length === 2", timeout=WAIT)  # both are shown
+    assert numbers(page)["region"]["width"] == pytest.approx(whole["width"] / 2)
+
+
 def wait_for_answer(page: Any) -> None:
     page.wait_for_function(
         "() => document.getElementById('status').textContent !== ''", timeout=WAIT
@@ -237,6 +304,17 @@ def test_wrong_files_give_a_sentence(page: Any, tmp_path: Path) -> None:
         page.wait_for_selector(f"#problem:has-text('{sentence}')", timeout=WAIT)
     show(page, a_photo("small", tmp_path))  # the page still works, and forgets the problem
     assert page.is_hidden("#problem")
+
+
+def test_an_example_that_cannot_be_loaded_gives_a_sentence(page: Any) -> None:
+    page.route("**/example.png", lambda route: route.abort())  # the network is gone
+    page.click("#example")
+    page.wait_for_selector("#problem:has-text('The example cannot be loaded')", timeout=WAIT)
+    page.unroute("**/example.png")
+
+
+def test_the_link_to_the_model_leaves_photo_and_maps_alone(page: Any) -> None:
+    assert page.get_attribute("#credits a", "target") == "_blank"
 
 
 def test_keyboard_and_names_for_screen_readers(page: Any, tmp_path: Path) -> None:
@@ -268,6 +346,23 @@ def test_the_camera_gives_a_photo(page: Any) -> None:
         timeout=WAIT,
     )
     assert page.is_hidden("#live") and page.evaluate("video.srcObject") is None
+
+
+def test_a_camera_that_is_taken_away_is_told(page: Any) -> None:
+    page.click("#camera")
+    page.wait_for_selector("#live:not([hidden])", timeout=WAIT)
+    page.evaluate("() => { video.srcObject.getTracks()[0].dispatchEvent(new Event('ended')); }")
+    page.wait_for_selector("#problem:has-text('The camera was taken away')", timeout=WAIT)
+    assert page.is_hidden("#live") and page.evaluate("video.srcObject") is None
+
+
+def test_the_models_address_tells_its_versions_apart(site: Site, page: Any) -> None:
+    """So that the model of an older page at this address does not come from the cache."""
+    asked: List[str] = page.workers[0].evaluate(
+        "() => performance.getEntriesByType('resource').map((entry) => entry.name)"
+    )
+    wanted = f"{site.address}model.onnx?{sha256_of(site.folder / 'model.onnx')}"
+    assert wanted in asked
 
 
 def test_nothing_leaves_the_page(site: Site, page: Any, tmp_path: Path) -> None:
@@ -307,6 +402,28 @@ def test_it_fits_the_screen(device: str, site: Site, browser: Any, tmp_path: Pat
     opened.close()
 
 
+DROP = """() => {
+  const data = new DataTransfer();
+  data.items.add(new File(["a photo"], "early.png"));
+  document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+}"""
+
+
+def test_a_photo_before_the_model_is_told_so_until_the_model_is_there(
+    site: Site, browser: Any
+) -> None:
+    opened = browser.new_page()
+    held: List[Any] = []
+    opened.route("**/config.json", lambda route: held.append(route))
+    opened.goto(site.address)
+    opened.evaluate(DROP)
+    opened.wait_for_selector("#problem:has-text('The model is still loading. Drop')", timeout=WAIT)
+    held[0].continue_()
+    opened.wait_for_selector(READY, timeout=WAIT)
+    assert opened.is_hidden("#problem")
+    opened.close()
+
+
 def test_a_damaged_model_gives_a_sentence(site: Site, browser: Any, tmp_path: Path) -> None:
     import shutil
 
@@ -319,6 +436,8 @@ def test_a_damaged_model_gives_a_sentence(site: Site, browser: Any, tmp_path: Pa
         opened.goto(address)
         opened.wait_for_selector("#problem:has-text('cut off. Reload the page')", timeout=WAIT)
         assert opened.is_hidden("#progress")
+        opened.evaluate(DROP)  # it is not loading any more
+        assert "cut off" in opened.inner_text("#problem")
         opened.close()
 
 

@@ -21,6 +21,7 @@ from se_zoo.demo import runtime, space
 from se_zoo.demo.look import STEPS
 from se_zoo.errors import InvalidInputError
 from se_zoo.models.load_model import load_model
+from se_zoo.models.pretrained.manifest import sha256_of
 from se_zoo.zoo_names import short_name
 
 from .page_server import MODEL, tiny_runtime, written_space
@@ -52,6 +53,7 @@ def test_the_folder_is_a_complete_static_space(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     assert config["labels"][31] == "Smiling" and config["multi_label"] is True
     assert config["model_bytes"] == (folder / "model.onnx").stat().st_size
+    assert config["model_sha256"] == sha256_of(folder / "model.onnx")
     assert [item.name for item in folder.parent.iterdir() if ".tmp" in item.name] == []
 
 
@@ -124,6 +126,26 @@ def test_unknown_preprocessing_is_refused(tmp_path: Path) -> None:
     made.pretrained_cfg["crop_mode"] = "border"
     with pytest.raises(InvalidInputError, match="'border'"):
         space.write_space(made, "mine", tmp_path / "space", tmp_path / "ort.tgz")
+
+
+def test_photos_that_would_be_padded_are_refused(tmp_path: Path) -> None:
+    made: Any = timm.create_model("resnet10t_sehead").eval()
+    made.pretrained_cfg["crop_pct"] = 1.2
+    with pytest.raises(InvalidInputError, match="knows crops only"):
+        space.write_space(made, "mine", tmp_path / "space", tmp_path / "ort.tgz")
+
+
+def test_one_mean_for_all_channels_is_given_for_each() -> None:
+    made: Any = timm.create_model("resnet10t_sehead").eval()
+    made.pretrained_cfg.update(mean=(0.5,), std=(0.25,))
+    found = space._preprocessing(made, "mine")
+    assert found["mean"] == [0.5] * 3 and found["std"] == [0.25] * 3
+
+
+def test_any_name_and_licence_can_stand_in_the_readmes_header() -> None:
+    text = space._readme("pets #2", None, "terms: mine")
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["title"] == "Why? pets #2" and header["license"] == "terms: mine"
 
 
 @pytest.fixture

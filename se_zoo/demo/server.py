@@ -11,6 +11,9 @@ from .tabs import STYLE, photo_tab, video_tab
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: Most photos and videos that wait; further ones are told to come back later.
 QUEUE = 64
+#: Seconds between two clean-ups, and age of the files that each deletes. Together they are a day:
+#: the page promises that no file stays for longer.
+DELETE = (3600, 86400 - 3600)
 #: Largest file that is taken: half a minute of a phone's video.
 MAX_FILE = "64mb"
 _ABOUT = """# Why this label?
@@ -36,9 +39,8 @@ def build(explainers: Explainers) -> Any:
         InvalidInputError: If the extra ``demo`` is not installed.
     """
     gradio = _gradio()
-    # delete_cache: every hour, files that are older than a day.
     with gradio.Blocks(
-        title="Why this label?", analytics_enabled=False, delete_cache=(3600, 86400)
+        title="Why this label?", analytics_enabled=False, delete_cache=DELETE
     ) as app:
         gradio.Markdown(_ABOUT)
         if explainers.names:

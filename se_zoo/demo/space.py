@@ -15,7 +15,7 @@ from ..hub.facts import read_facts
 from ..hub.zoo_cards import FACTS, NOTICE, own_name
 from ..inference.images import demo_photo, load_photo
 from ..models.input_size import data_config
-from ..models.pretrained.manifest import cards_folder, hub_folder
+from ..models.pretrained.manifest import cards_folder, hub_folder, sha256_of
 from ..version import __version__
 from ..zoo_names import short_name
 from . import runtime
@@ -66,6 +66,7 @@ def write_space(model: Any, name: str, out: Path, tarball: Path) -> Dict[str, fl
             **_about(model, name, own, settings["license"]),
             **{key: value for key, value in settings.items() if key != "license"},
             "model_bytes": (folder / "model.onnx").stat().st_size,
+            "model_sha256": sha256_of(folder / "model.onnx"),
             "look": look(model),
         }
         write_text(folder / "config.json", json.dumps(config))
@@ -90,14 +91,19 @@ def _preprocessing(model: Any, name: str) -> Dict[str, Any]:
             "interpolation; the page knows the crop modes center and squash, and "
             f"{', '.join(_INTERPOLATIONS)}."
         )
+    if config["crop_pct"] > 1:
+        raise InvalidInputError(
+            f"{name} pads photos (crop_pct {config['crop_pct']}); the page knows crops only."
+        )
     channels, height, width = config["input_size"]
     if channels != 3:
         raise InvalidInputError(f"{name} takes images of {channels} channels, not colour photos.")
+    mean, std = model.image_stats()  # one of each channel; the config may have one for all
     zoom = max(1, -(-_DRAWN_WIDTH // width))
     return {
         "height": height, "width": width, "drawn": [height * zoom, width * zoom],
         "crop_pct": config["crop_pct"], "crop_mode": crop_mode, "interpolation": interpolation,
-        "mean": list(config["mean"]), "std": list(config["std"]),
+        "mean": list(mean), "std": list(std),
         "license": (getattr(model, "pretrained_cfg", None) or {}).get("license"),
     }  # fmt: skip
 
@@ -137,13 +143,17 @@ def _readme(name: str, own: Optional[str], license_id: Optional[str]) -> str:
     facts = read_facts(cards_folder() / own / FACTS) if own else None
     license_id = facts.license.id if facts else license_id
     lines = {
+        "title": f"Why? {short_name(name)}",
         "license": license_id,
         "license_name": facts.license.name if facts else None,
         "license_link": facts.license.link if facts else None,
-        "models": f"[se-zoo/{own}]" if own else None,
+        "models": [f"se-zoo/{own}"] if own else None,
     }
-    short = short_name(name)
     return Template((_PAGE / _README).read_text("utf-8")).substitute(
-        short=short, name=name, version=__version__, ort=runtime.VERSION,
-        header="".join(f"{key}: {value}\n" for key, value in lines.items() if value),
+        short=short_name(name), name=name, version=__version__, ort=runtime.VERSION,
+        # As JSON, which is YAML too: a folder's name may hold a colon or a #.
+        header="".join(
+            f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
+            for key, value in lines.items() if value
+        ),
     )  # fmt: skip

@@ -23,6 +23,7 @@ let versus = null;
 let maps = []; // what is drawn: {title, text, map, raw}
 let running = false;
 let waiting = false; // a run was asked for while another was on its way
+let choices = 0; // number of photos that were asked for; the last one counts
 let touched = null; // where the pointer was last, in CSS pixels
 
 // ---- words ----
@@ -59,6 +60,7 @@ function startWorker() {
 const HANDLERS = {
   progress: ({ share }) => { element("progress").value = share; },
   ready() {
+    problem(""); // a photo that came too early said that the model is still loading
     element("progress").hidden = true;
     for (const id of ["choose", "camera", "example"]) element(id).disabled = false;
     element("choose-label").classList.remove("disabled");
@@ -67,12 +69,16 @@ const HANDLERS = {
   },
   result(answer) {
     running = false;
-    if (waiting) return run();
-    show(answer);
+    const next = waiting;
+    if (next) run();
+    // While a photo is dragged, its map follows. Before the first answer of a photo there is no
+    // result, and this answer may be that of the photo before it.
+    if (!next || result) show(answer);
   },
   error({ during, text }) {
     running = false;
     if (during === "run" && waiting) return run();
+    if (during === "load") document.body.dataset.failed = "yes";
     element("progress").hidden = true;
     say("");
     problem(during === "load"
@@ -87,7 +93,8 @@ async function start() {
   say("Loading the model ...");
   element("progress").hidden = false;
   element("choose-label").classList.add("disabled");
-  const answer = await fetch("config.json");
+  // Never from the cache: it names the model's file of this version of the page.
+  const answer = await fetch("config.json", { cache: "no-store" });
   if (!answer.ok) throw new Error(`config.json is missing (${answer.status})`);
   config = await answer.json();
   document.title = `Why this label? ${config.model}`;
@@ -113,6 +120,7 @@ function credits() {
   if (!config.link) return;
   const link = document.createElement("a");
   link.href = config.link;
+  link.target = "_blank"; // so that photo and maps stay
   link.textContent = "About the model";
   line.append(link);
 }
@@ -120,6 +128,7 @@ function credits() {
 // ---- photos ----
 
 async function open(blob, name, labels = []) {
+  const number = ++choices;
   problem("");
   if (!blob.size) return problem(`${name} is empty. Choose another photo.`);
   if (blob.size > LARGEST_FILE) {
@@ -127,13 +136,15 @@ async function open(blob, name, labels = []) {
   }
   let opened;
   try {
-    // Upright, and with the pixels as they are in the file, as Pillow reads them.
-    const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
-    opened = await createImageBitmap(blob, options);
+    // The pixels as they are in the file, as Pillow reads them. Photos come upright by default. The
+    // option that asks for it is not given, because Safari 16 refuses its value, and with it the photo.
+    opened = await createImageBitmap(blob, { colorSpaceConversion: "none" });
   } catch {
+    if (number !== choices) return;
     return problem(`${name} is not a photo that this browser can read. Choose a JPEG, PNG or ` +
       "WebP file.");
   }
+  if (number !== choices) return opened.close(); // a large photo is ready after the one chosen next
   photo?.close();
   photo = opened;
   photoName = name;
@@ -267,11 +278,13 @@ function moveByKey(event) {
 function moveByPointer(event) {
   if (!event.buttons) return;
   if (!result) return;
-  const scale = result.region.width / event.target.clientWidth; // pixels of the photo a CSS pixel
+  const { width, height } = result.region; // a squashed photo has two scales
+  const across = width / event.target.clientWidth; // pixels of the photo a CSS pixel
+  const down = height / event.target.clientHeight;
   // Not movementX, which Safari on iOS has from version 17 on only.
   const [x, y] = touched ?? [event.clientX, event.clientY];
   touched = [event.clientX, event.clientY];
-  move((-(event.clientX - x) * scale) / photo.width, (-(event.clientY - y) * scale) / photo.height);
+  move((-(event.clientX - x) * across) / photo.width, (-(event.clientY - y) * down) / photo.height);
 }
 
 // ---- labels ----
@@ -342,9 +355,15 @@ function saveNumbers() {
 // ---- events ----
 
 element("example").addEventListener("click", async () => {
-  const answer = await fetch("example.png");
-  if (!answer.ok) return problem("The example is missing. Choose a photo instead.");
-  open(await answer.blob(), "The example", config.example_labels);
+  const number = ++choices;
+  let blob = null;
+  try {
+    const answer = await fetch("example.png");
+    if (answer.ok) blob = await answer.blob();
+  } catch { /* there is no network; it is told below */ }
+  if (number !== choices) return; // another photo was chosen meanwhile
+  if (!blob) return problem("The example cannot be loaded. Choose a photo instead.");
+  open(blob, "The example", config.example_labels);
 });
 prepareSources(open, problem);
 element("strength").addEventListener("input", () => result && draw());

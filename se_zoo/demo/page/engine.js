@@ -31,7 +31,9 @@ async function load(message) {
   ort.env.wasm.numThreads = self.crossOriginIsolated
     ? Math.min(4, navigator.hardwareConcurrency || 1)
     : 1;
-  const model = await download(new URL("model.onnx", base), config.model_bytes);
+  // The hash, so that a model of an earlier page at this address does not come from the cache.
+  const address = new URL(`model.onnx?${config.model_sha256}`, base);
+  const model = await download(address, config.model_bytes);
   session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   self.postMessage({ kind: "ready" });
 }
@@ -65,9 +67,13 @@ async function run({ photo, frame }) {
   const start = performance.now();
   const region = visibleRegion(photo, config, frame);
   const { width, height, interpolation } = config;
-  const pixels = resized(photo, region, width, height, interpolation);
-  const drawn = picture(photo, region);
-  photo.close();
+  let pixels, drawn;
+  try {
+    pixels = resized(photo, region, width, height, interpolation);
+    drawn = picture(photo, region);
+  } finally {
+    photo.close(); // it may take 200 MB
+  }
   const images = new ort.Tensor("float32", normalised(pixels), [1, 3, height, width]);
   const outputs = await session.run({ images });
   self.postMessage({
