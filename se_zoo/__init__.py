@@ -36,26 +36,33 @@ def _is_command_line() -> bool:
 
 
 if TYPE_CHECKING or not _is_command_line():
-    from .explanations import (
-        ExplainedModel,
-        Explanation,
-        SpeakerExplanation,
-        channel_logits,
-        explain,
-    )
-    from .inference.clips import load_clip
-    from .layers import SqueezeExcite
-    from .models import (
-        ClipConfig,
-        SEHeadMixin,
-        create_model,
-        create_speaker_model,
-        list_models,
-        resolve_clip_config,
-        save,
-        squeeze,
-        unsqueeze,
-    )
+    try:
+        from .explanations import (
+            ExplainedModel,
+            Explanation,
+            SpeakerExplanation,
+            channel_logits,
+            explain,
+        )
+        from .inference.clips import load_clip
+        from .layers import SqueezeExcite
+        from .models import (
+            ClipConfig,
+            SEHeadMixin,
+            create_model,
+            create_speaker_model,
+            list_models,
+            resolve_clip_config,
+            save,
+            squeeze,
+            unsqueeze,
+        )
+    except ImportError as error:
+        from .errors import other_version
+
+        if moved := other_version(error):
+            raise ImportError(moved, name=error.name) from error
+        raise
 
 if TYPE_CHECKING:
     from .data.faces.find import FaceFinder

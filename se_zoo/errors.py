@@ -4,6 +4,10 @@ They derive from built-in classes, so callers can catch those: ``ValueError`` fo
 ``RuntimeError`` for weights that cannot be loaded.
 """
 
+from typing import Optional
+
+from .version import TESTED, __version__
+
 
 class SEZooError(Exception):
     """Base class of all errors that se_zoo raises on purpose."""
@@ -35,3 +39,30 @@ class UnsupportedBackboneError(SEZooError, ValueError):
 
 class WeightsNotFoundError(SEZooError, RuntimeError):
     """Pretrained weights do not exist, cannot be fetched or read, or do not fit."""
+
+
+def other_version(error: ImportError) -> Optional[str]:
+    """Say that the installed version of a package lacks a name that se_zoo imports.
+
+    Args:
+        error: What an import raised.
+
+    Returns:
+        A message with the versions and the fix; None for an error of another kind.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    name, text = error.name or "", str(error)
+    package = name.partition(".")[0]
+    no_module = isinstance(error, ModuleNotFoundError) and name != package
+    if package not in TESTED or not (no_module or text.startswith("cannot import name")):
+        return None
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        return None
+    return (
+        f"{text}: {package} {found} lacks a name that se_zoo {__version__} uses. Install a newer "
+        f"se_zoo (pip install -U se_zoo), or the version that it was tested with (pip install "
+        f"{package}=={TESTED[package]})."
+    )

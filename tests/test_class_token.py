@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.layers.attention import Attention
 from torch.nn import functional
 
+from se_zoo import InvalidInputError
 from se_zoo.explanations import class_token
 from se_zoo.explanations.explained_model import ExplainedModel
 from se_zoo.explanations.quality import channel_contributions
@@ -113,6 +115,21 @@ def test_other_methods_and_other_heads_keep_their_weights() -> None:
     assert not class_token.reads_class_token(average) and average.explain(images).exact
     single = made(depth=1)  # its last block reads the embeddings, which timm does not return
     assert single.explain(images, 1).weights == "projection"
+
+
+def test_attention_that_computes_more_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a later timm may. Then the map is the projection, and says so."""
+    own = Attention.forward
+
+    def more(self: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        return 2 * own(self, x, *args, **options)
+
+    monkeypatch.setattr(Attention, "forward", more)
+    model, images = made(), varied_images(2, (64, 64))
+    for method in ("contribution", "support"):
+        assert model.explain(images, 1, method).weights == "projection"
+    with pytest.raises(InvalidInputError, match="would need a gradient"):
+        ExplainedModel(model, targets=1)
 
 
 def test_channels_of_a_class_token_are_told_apart() -> None:

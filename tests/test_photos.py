@@ -105,6 +105,13 @@ def test_inputs_that_are_not_square_are_resized_as_the_config_says(interpolation
     assert torch.equal(found, torch.from_numpy(np.array(expected)).permute(2, 0, 1) / 255)
 
 
+def test_crop_mode_of_a_later_timm_is_refused() -> None:
+    model = brightness_model()
+    model.pretrained_cfg["crop_mode"] = "circle"
+    with pytest.raises(InvalidInputError, match=r"image 0: .*crop_mode='circle'.*give a normal"):
+        model.explain(spotted(120, 80, 0.5, 0.4), 0)
+
+
 @pytest.mark.parametrize(("config", "refused"), [("center", True), ("upright input", True),
                                                  ("border", True), ("squash", False)])  # fmt: skip
 def test_photos_that_resizing_makes_huge_or_nothing_are_refused(config: str, refused: bool) -> None:

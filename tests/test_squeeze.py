@@ -13,7 +13,12 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 
 import se_zoo
-from se_zoo import UnknownModelError, UnsupportedBackboneError, WeightsNotFoundError
+from se_zoo import (
+    InvalidInputError,
+    UnknownModelError,
+    UnsupportedBackboneError,
+    WeightsNotFoundError,
+)
 
 from .tester import fingerprint, randomise, varied_images
 
@@ -339,6 +344,34 @@ def test_pruning_drops_the_block_only_with_the_head(prune_head: bool, positional
         model.prune_intermediate_layers(2, prune_head=prune_head)
     names = [n for n in model.state_dict() if n.startswith("se.")]
     assert names == ([] if prune_head else ["se.gate_scale", "se.fc1.weight", "se.fc2.weight"])
+
+
+def test_block_goes_with_a_head_that_timm_prunes_by_itself() -> None:
+    """Later versions drop a head that does not fit the layers that stay, whatever is asked for."""
+    models: Any = [
+        timm.create_model(n, num_classes=5).eval() for n in ("resnet10t_sehead", "resnet10t")
+    ]
+    for model in models:
+        model.prune_intermediate_layers([1], prune_head=False)
+    ours, plain = models
+    kept = [name for name in ours.state_dict() if name.startswith("se.")]
+    assert bool(kept) == bool(plain.num_classes)
+    if not plain.num_classes:
+        images = varied_images(2, SIZE)
+        assert logits_of(ours, images).shape == logits_of(plain, images).shape
+
+
+def test_patches_with_padding_are_refused() -> None:
+    """The gate is a mean over all places, so that of a padded image would be another one."""
+    small: Any = dict(embed_dim=96, depth=2, num_heads=3, num_classes=3)
+    model: Any = se_zoo.squeeze("naflexvit_base_patch16_gap", **small).eval()
+    tokens, valid = torch.randn(1, 9, 96), torch.ones(1, 9, dtype=torch.bool)
+    assert model.forward_head(tokens).shape == (1, 3)
+    valid[:, 6:] = False
+    with pytest.raises(InvalidInputError, match="average their padding"):
+        model.forward_head(patches=tokens, patch_valid=valid)  # as NaFlexVit's forward does
+    with pytest.raises(InvalidInputError, match="average their padding"):
+        model.forward_head(tokens, patch_valid=valid)  # as Gemma's does
 
 
 def test_global_pool_can_be_changed_and_maps_follow() -> None:

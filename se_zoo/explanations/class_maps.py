@@ -160,7 +160,8 @@ def _attention_maps(
 
     In a support map, what a head of the attention adds against the class counts by half.
 
-    None if the model is of another kind, or the class token does not give its logits.
+    None if the model is of another kind, the class token does not give its logits, or its attention
+    is more than the parts that are known.
     """
     if state.trace is None:
         return None
@@ -169,6 +170,8 @@ def _attention_maps(
         module, state.trace, state.gate, rows.rows.images, rows.rows.targets
     )
     if not heads.agrees(tell_host([*fit, logits]), logits.dtype):
+        return None
+    if not class_token.is_taken_apart(module, state.trace):
         return None
     if rows.rivals is not None:
         common = class_token.all_weights(module, state.trace, state.gate, rows.rivals.shares)

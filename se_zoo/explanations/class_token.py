@@ -9,6 +9,7 @@ layers, the MLP, the class token and registers themselves, and biases.
 """
 
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
+from weakref import WeakSet
 
 import torch
 from timm.layers.attention import Attention, AttentionRope
@@ -21,6 +22,9 @@ from torch import nn
 from ..layers.grid import Features
 from . import heads
 from .classifier_rows import is_plain
+
+#: Attentions of which :func:`is_taken_apart` holds.
+_TAKEN_APART: "WeakSet[nn.Module]" = WeakSet()
 
 
 class TokenTrace(NamedTuple):
@@ -176,6 +180,13 @@ class Attended(NamedTuple):
 
 def attended(model: nn.Module, trace: TokenTrace, dtype: torch.dtype) -> Attended:
     """Return attention to and values of the patches in the last block; prefix tokens left out."""
+    share, values = _attended_tokens(model, trace)
+    prefix = cast(Any, model).num_prefix_tokens
+    return Attended(share[..., prefix:].to(dtype), values[:, :, prefix:].to(dtype))
+
+
+def _attended_tokens(model: nn.Module, trace: TokenTrace) -> Attended:
+    """Return attention to and values of all tokens in the last block."""
     vit = cast(Any, model)
     block, prefix, read = vit.blocks[-1], vit.num_prefix_tokens, trace.after.shape[1]
     attention = block.attn
@@ -185,8 +196,33 @@ def attended(model: nn.Module, trace: TokenTrace, dtype: torch.dtype) -> Attende
         half = getattr(attention, "rotate_half", False)
         turned = apply_rot_embed_cat(k[:, :, prefix:], trace.rope, half=half)
         k = torch.cat([k[:, :, :prefix], turned.to(k.dtype)], 2)
-    share = (q @ k.transpose(-2, -1) * attention.scale).softmax(-1)
-    return Attended(share[..., prefix:].to(dtype), v[:, :, prefix:].to(dtype))
+    return Attended((q @ k.transpose(-2, -1) * attention.scale).softmax(-1), v)
+
+
+@torch.no_grad()
+def is_taken_apart(model: nn.Module, trace: TokenTrace) -> bool:
+    """Return whether the parts of :func:`attended` add up to what timm's attention gives.
+
+    A later version of timm may compute more in it than its parts here. This is measured, once for
+    each attention for which it holds.
+
+    Args:
+        model: A model for which :func:`reads_class_token` holds.
+        trace: Its tokens.
+    """
+    block: Any = cast(Any, model).blocks[-1]
+    attention: nn.Module = block.attn
+    if attention not in _TAKEN_APART:
+        share, values = _attended_tokens(model, trace)
+        ours = block.attn.proj((share @ values).transpose(1, 2).flatten(2))
+        options = {} if trace.rope is None else {"rope": trace.rope}
+        theirs = attention(block.norm1(trace.before), **options)[:, : ours.shape[1]]
+        # Rounding errors grow like the largest value.
+        pair = [t.float().cpu().numpy() for t in (ours, theirs.abs().amax(), theirs)]
+        if not heads.agrees(pair, theirs.dtype):
+            return False
+        _TAKEN_APART.add(attention)
+    return True
 
 
 def _queries_keys_values(attention: Any, tokens: torch.Tensor) -> Tuple[torch.Tensor, ...]:

@@ -1,9 +1,12 @@
 """Import timm's private names; no other module does.
 
 They were checked on timm 1.0.21 and 1.0.31. A timm version that moves one of them breaks this
-module and no other.
+module and no other, with an ImportError that ``import se_zoo`` explains. Names of its modules for
+single architectures and layers (``timm.models.eva``, ``timm.layers.attention``) are imported where
+they are used.
 """
 
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
 import timm.models
@@ -58,6 +61,22 @@ _Parse = Callable[[str], Any]
 _Read = Callable[..., Any]
 
 
+def _used_by_the_factory(name: str) -> Any:
+    """Return a function that ``timm.create_model`` looks up in its module when it is called.
+
+    Raises:
+        ImportError: If the module lacks it, or no function there calls it any more. To replace it
+            would then change nothing, in silence.
+    """
+    functions = [f for f in vars(_factory).values() if isinstance(f, FunctionType)]
+    own = [f for f in functions if f.__module__ == _factory.__name__]
+    if not (hasattr(_factory, name) and any(name in f.__code__.co_names for f in own)):
+        raise ImportError(
+            f"cannot import name {name!r} from {_factory.__name__!r}", name=_factory.__name__
+        )
+    return getattr(_factory, name)
+
+
 def wrap_config_readers(decorator: Callable[[_Read, bool], _Read]) -> None:
     """Decorate the functions by which ``timm.create_model`` reads a config.json.
 
@@ -65,11 +84,14 @@ def wrap_config_readers(decorator: Callable[[_Read, bool], _Read]) -> None:
 
     Args:
         decorator: Makes the new function of timm's own, and of whether it reads a folder.
+
+    Raises:
+        ImportError: If this version of timm reads it by other functions.
     """
     for name, of_folder in (
         ("load_model_config_from_hf", False), ("load_model_config_from_path", True)
     ):  # fmt: skip
-        original = getattr(_factory, name)
+        original = _used_by_the_factory(name)
         if not getattr(original, "_se_zoo", False):
             setattr(_factory, name, decorator(original, of_folder))
 
@@ -82,8 +104,11 @@ def wrap_parse_model_name(decorator: Callable[[_Parse], _Parse]) -> None:
 
     Args:
         decorator: Makes the new function of timm's own.
+
+    Raises:
+        ImportError: If this version of timm reads names by another function.
     """
-    original = _factory.parse_model_name
+    original = _used_by_the_factory("parse_model_name")
     if getattr(original, "_se_zoo", False):
         return
     decorated: Any = decorator(original)

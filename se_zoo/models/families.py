@@ -5,6 +5,9 @@ TorchScript rejects ``super().forward_head()`` and FX rejects branches on ``x.nd
 annotation that TorchScript would have to compile.
 """
 
+import warnings
+from typing import Dict, FrozenSet
+
 import torch
 import torch.nn.functional as F
 from timm.models.convnext import ConvNeXt
@@ -13,6 +16,7 @@ from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
+from ..errors import SEZooWarning
 from .attach import FAMILIES
 from .sehead import SEHeadMixin
 
@@ -73,7 +77,44 @@ class SwinTransformerSE(SEHeadMixin, SwinTransformer):
         return self.head(x, pre_logits=True) if pre_logits else self.head(x)
 
 
-FAMILIES.update(
+def further_names(theirs: type, ours: type) -> FrozenSet[str]:
+    """Return the names that timm's ``forward_head`` uses and the one written here does not.
+
+    Args:
+        theirs: timm's class.
+        ours: Its SE class.
+
+    Returns:
+        Names of attributes and functions; none as long as the two compute the same.
+    """
+    codes = (cls.forward_head.__code__ for cls in (theirs, ours))  # type: ignore[attr-defined]
+    names, known = (frozenset(code.co_names) for code in codes)
+    return names - known
+
+
+def register(families: Dict[type, type]) -> None:
+    """Use the heads written here for timm's classes, as long as these have no other.
+
+    A class whose head does more in this version of timm gets its own head behind the gate. Then
+    the answers are right, but TorchScript and FX cannot follow it, and a warning says so.
+
+    Args:
+        families: SE class of each of timm's classes.
+    """
+    for theirs, ours in families.items():
+        if names := further_names(theirs, ours):
+            warnings.warn(
+                f"The head of timm's {theirs.__name__} does more than this version of se_zoo knows "
+                f"({', '.join(sorted(names))}). Its SE models use it as it is, but TorchScript and "
+                "FX cannot follow them; install a newer se_zoo (pip install -U se_zoo).",
+                SEZooWarning,
+                stacklevel=2,
+            )
+        else:
+            FAMILIES[theirs] = ours
+
+
+register(
     {
         ResNet: ResNetSE,
         EfficientNet: EfficientNetSE,

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import itertools
 import json
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Literal, Mapping, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -165,7 +165,7 @@ def _layout_of(
 ) -> Tuple[Layout, int]:
     """Return the layout and number of channels of features of one image."""
     if not isinstance(features, torch.Tensor):
-        layout = list_layout(model)
+        layout = list_layout(model) if isinstance(features, (list, tuple)) else None
         if layout is not None:
             return layout, layout.channels(features)
         raise UnsupportedBackboneError(
@@ -175,20 +175,47 @@ def _layout_of(
     channels = getattr(model, "num_features", None)
     shape = tuple(features.shape)
     if features.dim() == 4:
-        nhwc = getattr(model, "output_fmt", None) == "NHWC" or channels not in (None, shape[1])
-        kind = "NHWC" if nhwc and shape[3] == channels else "NCHW"
+        kind = _kind_of_map(model, channels, shape, image_size)
         return Layout(kind), shape[3] if kind == "NHWC" else shape[1]
     if features.dim() != 3:
         raise UnsupportedBackboneError(
             f"{name} cannot be squeezed: its features have shape {shape}."
         )
-    prefix = _prefix_tokens(model, shape[1], image_size)
-    if prefix is None:
+    # A flattened grid has its channels first. As tokens, they would be a grid of their own.
+    flat = channels == shape[1] and channels != shape[2]
+    tokens = shape[2] if flat else shape[1]
+    prefix = _prefix_tokens(model, tokens, image_size)
+    if prefix is None or (flat and prefix):
         raise UnsupportedBackboneError(
-            f"{name} cannot be squeezed: its {shape[1]} tokens do not form a grid, so there is no "
+            f"{name} cannot be squeezed: its {tokens} tokens do not form a grid, so there is no "
             "map to draw."
         )
-    return Layout("NLC", prefix), shape[2]
+    return (Layout("NCL"), shape[1]) if flat else (Layout("NLC", prefix), shape[2])
+
+
+def _kind_of_map(
+    model: nn.Module,
+    channels: Optional[int],
+    shape: Tuple[int, ...],
+    image_size: Tuple[int, int],
+) -> Literal["NCHW", "NHWC"]:
+    """Return the layout of a feature map (1, a, b, c) of one image.
+
+    Args:
+        model: The model.
+        channels: Its ``num_features``; None if it has none.
+        shape: Shape of the map.
+        image_size: (H, W) of the image in pixels.
+    """
+    if channels in (shape[1], shape[3]) and shape[1] != shape[3]:
+        return "NHWC" if shape[3] == channels else "NCHW"
+    if channels == shape[1] or channels is None:  # the shape does not tell
+        declared = getattr(model, "output_fmt", None)
+        return "NHWC" if declared == "NHWC" else "NCHW"
+    # num_features is of another layer. Read in the wrong way, channels are an axis of the grid, and
+    # its cells are far from squares.
+    first, last = (cell_aspect((a, b), image_size) for a, b in (shape[2:], shape[1:3]))
+    return "NHWC" if last < first else "NCHW"
 
 
 def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -> Optional[int]:

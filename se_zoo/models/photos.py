@@ -11,6 +11,7 @@ from ..errors import InvalidInputError
 from ..explanations.photo import Photo, Region, bounded
 from ..transform import evaluation_transform
 from .input_size import data_config
+from .pretrained.config_check import CROP_MODES
 
 if TYPE_CHECKING:
     from ..data.faces.find import FaceFinder
@@ -125,8 +126,17 @@ def check_resized(size: Tuple[int, int], config: Dict[str, Any]) -> None:
 
 
 def _resized_size(size: Tuple[int, int], config: Dict[str, Any]) -> Tuple[int, int]:
-    """Return width and height of a photo after timm's resizing, before its crop."""
+    """Return width and height of a photo after timm's resizing, before its crop.
+
+    Raises:
+        InvalidInputError: If the crop mode is not one of :func:`seen_region`.
+    """
     share, mode = config.get("crop_pct") or 0.875, config.get("crop_mode") or "center"
+    if mode not in CROP_MODES:
+        raise InvalidInputError(
+            f"which part of a photo crop_mode={mode!r} keeps is not known, but of "
+            f"{', '.join(CROP_MODES)}; give a normalised tensor"
+        )
     rows, columns = (math.floor(side / share) for side in config["input_size"][-2:])
     width, height = size
     if mode == "squash":

@@ -359,10 +359,12 @@ class SEHeadMixin(TimmModel):
         Returns:
             Indices of the layers that were kept.
         """
+        classes = self.num_classes
         kept = super().prune_intermediate_layers(*args, **kwargs)
         # timm's signature is (indices, prune_norm, prune_head), with the head pruned by default.
         prune_head = kwargs.get("prune_head", args[2] if len(args) > 2 else True)
-        if prune_head:
+        # Later versions of timm prune it with the last layers, too: it does not fit those before.
+        if prune_head or (classes and not self.num_classes):
             self.se = NoGate()
         return kept
 
@@ -370,8 +372,18 @@ class SEHeadMixin(TimmModel):
 class GenericSEHead(SEHeadMixin):
     """Add an SE head to any timm class: the gate, then the class's own ``forward_head``."""
 
-    def forward_head(self, x: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return the logits of ungated features; see timm."""
+    def forward_head(self, x: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the logits of ungated features; see timm.
+
+        Raises:
+            InvalidInputError: If the features are of patches with padding, as timm's NaFlex loader
+                makes them: the gate is the mean over all places.
+        """
+        if kwargs.get("patch_valid") is not None:
+            raise InvalidInputError(
+                f"{type(self).__name__} takes images of one size, (B, C, H, W), and no patches "
+                "with patch_valid: the gate would average their padding, too."
+            )
         return super().forward_head(self.gated(x), *args, **kwargs)
 
     def classify(self, gated: Any, pre_logits: bool = False) -> torch.Tensor:

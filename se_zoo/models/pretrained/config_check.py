@@ -31,7 +31,8 @@ _EQUAL_NAMES = 0.01
 _INTERPOLATIONS = (
     "bilinear", "bicubic", "nearest", "lanczos", "box", "hamming", "random",
 )  # fmt: skip
-_CROP_MODES = ("center", "squash", "border")
+#: How photos are cropped, in timm's words.
+CROP_MODES = ("center", "squash", "border")
 #: Smallest and largest values of the normalisation, on any scale that pixels have.
 _MEAN, _STD, _CROP_PCT = (-255.0, 255.0), (1e-4, 255.0), (0.05, 2.0)
 #: Errors of reading a broken config.json, or of creating the model that it describes.
@@ -235,7 +236,7 @@ def _check_numbers(cfg: Mapping[str, Any]) -> None:
 
 def _check_texts(cfg: Mapping[str, Any]) -> None:
     """Check names and choices; raise ValueError."""
-    for name, choices in (("interpolation", _INTERPOLATIONS), ("crop_mode", _CROP_MODES)):
+    for name, choices in (("interpolation", _INTERPOLATIONS), ("crop_mode", CROP_MODES)):
         if (value := cfg.get(name)) and value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, not {_short(value)}.")
     for name in ("tag", "architecture", "file", "hf_hub_id", "hf_hub_filename", "source"):
