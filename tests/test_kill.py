@@ -214,6 +214,53 @@ def test_two_processes_with_half_the_batch_are_one(
     assert ("at_thresholds" in left["test"]) == (samples == "attributes")
 
 
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_run_goes_on_with_another_number_of_processes(
+    folder: Path, tmp_path: Path, before: int, after: int
+) -> None:
+    """Without BatchNorm and dropout, two with half the batch compute the same sums as one."""
+    check_gloo()
+
+    def options(processes: int) -> Dict[str, Any]:
+        return {
+            "model": {"backbone": "test_vit", "drop_rate": 0.0},
+            "optim": {"batch_size": 8 // processes, "lr": 1e-3},
+        }
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(folder, whole, 1, **options(1)))
+    run = start(folder, broken, before, **options(before))
+    wait_for(broken, 3, run)  # in the first epoch, behind the first state
+    kill(run)
+    out = finish(start(folder, broken, after, **options(after)))
+    assert "its own last checkpoint" in out
+    for a, b in zip(rows(whole), rows(broken), strict=True):
+        assert a.keys() == b.keys() and a["update"] == b["update"]
+        for key in {"loss", "train_loss", "lr"} & a.keys():
+            assert a[key] == pytest.approx(b[key], rel=1e-4)
+
+
+def test_signal_to_one_process_alone_stops_all(folder: Path, tmp_path: Path) -> None:
+    """The state is saved by the signal alone, and both processes save the same update."""
+    check_gloo()
+
+    def options() -> Dict[str, Any]:
+        return {"run": {"save_every": 1000}, "optim": {"batch_size": 4}}
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(folder, whole, 2, **options()))
+    run = start(folder, broken, 2, **options())
+    wait_for(broken, 2, run)
+    workers = psutil.Process(run.pid).children()
+    (second,) = (worker for worker in workers if worker.environ().get("RANK") == "1")
+    second.send_signal(signal.SIGTERM)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode and "same command again" in err
+    assert not (broken / "summary.json").exists()
+    assert "its own last checkpoint" in finish(start(folder, broken, 2, **options()))
+    assert result(broken) == result(whole)
+
+
 def with_attributes(folder: Path, file: Path) -> Dict[str, Any]:
     """Options of the data with two yes-or-no answers an image, in a csv."""
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png"))

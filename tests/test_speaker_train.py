@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_were(
     from se_zoo.train.resume.stop import Stop
 
     asked = iter([None, 15])
-    monkeypatch.setattr(Stop, "asked", lambda self: next(asked, None))
+    monkeypatch.setattr(Stop, "asked", lambda self, update: next(asked, None))
     config = config_of(folder, tmp_path / "run")
     with pytest.raises(SystemExit):
         run(config)

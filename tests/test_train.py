@@ -1,5 +1,6 @@
 """The training engine: its order, its states, its options."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -157,6 +158,8 @@ def test_run_leaves_what_it_promises(folder: Path, tmp_path: Path, capsys: Any) 
     summary = json.loads((output / "summary.json").read_text())
     assert summary["samples"] == {"train": 37, "valid": 7, "test": 5}
     assert summary["config"]["optim"]["batch_size"] == 8 and summary["environment"]["timm"]
+    exported = (output / "export" / "model.safetensors").read_bytes()
+    assert summary["weights_sha256"] == hashlib.sha256(exported).hexdigest()
     assert (output / "summary.csv").read_text().count("\n") == 3
     for name in ("curves.png", "samples.png"):
         with Image.open(output / name) as picture:

@@ -25,7 +25,7 @@ from .gate_alone import LEAST, measure_gate_alone
 from .loss import apply_mixup, make_loss
 from .metrics import thresholded
 from .model import build_model, model_args
-from .preflight import AnyTable, check_input, check_task, open_splits
+from .preflight import AnyTable, check_input, check_shares, check_task, open_splits
 from .resume.order import Plan
 from .run_folder import REPLACED
 from .samples import draw_samples
@@ -56,6 +56,7 @@ class ClassifierTrainer(Trainer):
     def check(self) -> None:
         """Refuse options that do not fit the data, and make the loss."""
         check_task(self.config, self.plan, self.labels, self.multi_label)
+        check_shares(self.config, self.tables, self.plan.processes)
         first = self.tables[self.config.data.splits[0]]
         self.criterion, self.mixup = make_loss(self.config, first, self.accelerator.device)
 

@@ -266,7 +266,8 @@ class RunConfig:
     output: Path = Path("runs/train")
     """Folder of the run. If the run was interrupted, the same command continues it."""
     overwrite: bool = False
-    """Start anew even if the folder holds a run."""
+    """Start anew even if the folder holds a run. Where SLURM or torchrun repeats the command by
+    itself, the run goes on nevertheless."""
     resume: Optional[Path] = None
     """Folder of another run, whose last checkpoint is continued in this folder."""
     init: Optional[Path] = None

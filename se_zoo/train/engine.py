@@ -115,6 +115,9 @@ class TrainingLoop:
             InvalidInputError: If the loss is not finite.
         """
         self.trainer.train_mode()
+        if not self.trainer.progress.evaluated:
+            self._end_epoch()
+            self._save()
         while self.trainer.progress.update < self.plan.total:
             loss, lr = self._train_step(self.trainer.progress.update)
             self.loss_sum += loss
@@ -155,17 +158,21 @@ class TrainingLoop:
         done = trainer.progress.update + 1
         ends_epoch = done % self.plan.updates == 0
         logs = ends_epoch or done % options.log_every == 0
-        # Asking makes all processes wait for each other, so several do not ask after every update.
-        signal = self.stop.asked() if logs or self.plan.processes == 1 else None
+        signal = self.stop.asked(done) if logs or self.stop.due(done) else None
         save_every = options.save_every or self.plan.updates
         saves = ends_epoch or signal is not None or done % save_every == 0
         if logs or saves:
             mean = self._finite_mean(loss, done)  # so that no diverged weights are saved
             if logs:
                 self._log(done, mean, lr)
-        trainer.progress = replace(trainer.progress, update=done)
-        if ends_epoch:
+        # After a signal there may be no time to evaluate; the next start makes up for it.
+        evaluates = ends_epoch and signal is None
+        trainer.progress = replace(
+            trainer.progress, update=done, evaluated=evaluates or not ends_epoch
+        )
+        if evaluates:
             self._end_epoch()
+            signal = self.stop.asked(done)
         seconds = time.perf_counter() - self.started
         trainer.progress = replace(trainer.progress, seconds=seconds)
         if saves:
@@ -185,6 +192,7 @@ class TrainingLoop:
         row = {"update": update, "epoch": update // self.plan.updates, "train_loss": mean}
         figures = {k: v for k, v in scores.items() if not isinstance(v, dict)}
         trainer.folder.log({**row, "valid": figures})
+        trainer.progress = replace(trainer.progress, evaluated=True)
         value, best = figures[trainer.config.run.best], trainer.progress.best
         if best is None or value > best:
             trainer.progress = replace(trainer.progress, best=value, best_update=update)

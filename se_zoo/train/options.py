@@ -1,6 +1,7 @@
 """The options of a run: which of them change its result, and how two sets of options differ."""
 
 import json
+from pathlib import PurePath
 from typing import Any, Collection, Dict, Mapping
 
 from ..provenance import options
@@ -18,8 +19,15 @@ _FREE_DATA = frozenset({"outside", "broken"})
 
 
 def plain(value: Any) -> Any:
-    """Return a value in JSON's types, paths as text, as it would be read again from a file."""
-    return json.loads(json.dumps(value, default=str))
+    """Return a value in JSON's types, paths as text, as it would be read again from a file.
+
+    Paths have slashes on Windows, too, so that a run may go on under another system.
+    """
+    return json.loads(json.dumps(value, default=_text))
+
+
+def _text(value: Any) -> str:
+    return value.as_posix() if isinstance(value, PurePath) else str(value)
 
 
 #: Options of the optimiser that came later; left out where they are not used.

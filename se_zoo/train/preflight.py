@@ -1,10 +1,11 @@
 """Checks before a run starts: its options, its processes, its data."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict, List, Mapping, Sequence, Union
 
 import torch
 from accelerate import Accelerator
@@ -100,7 +101,8 @@ def check_launched(accelerator: Accelerator) -> None:
     if launched != accelerator.num_processes:
         raise InvalidInputError(
             f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}, "
-            "so each would work alone; without GPUs set ACCELERATE_USE_CPU=true."
+            "so each would work alone; without GPUs set ACCELERATE_USE_CPU=true, with GPUs "
+            "LOCAL_RANK, as torchrun does."
         )
 
 
@@ -125,6 +127,12 @@ def check_options(config: AnyConfig, accelerator: Accelerator) -> None:
     if run.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise InvalidInputError("--run.mixed-precision fp16 needs a GPU; on a CPU use bf16 or no.")
     check_launched(accelerator)
+    if accelerator.gradient_accumulation_steps != 1:
+        passes = accelerator.gradient_accumulation_steps
+        raise InvalidInputError(
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {passes}, by which every loss would be "
+            f"divided once more; unset it, and give --optim.accumulate {passes}."
+        )
     kind = accelerator.distributed_type
     if kind not in _SUPPORTED or (
         kind == DistributedType.FSDP and not getattr(accelerator, "is_fsdp2", False)
@@ -220,7 +228,8 @@ def share_skipped(tables: Dict[str, AnyTable], accelerator: Accelerator) -> Dict
     for name, (rows, skipped) in shared.items():
         table = tables[name]
         assert isinstance(table, kinds)
-        tables[name] = table.restored(rows, skipped)
+        with suppress(KeyError):  # another node has fewer rows: check_tables says so
+            tables[name] = table.restored(rows, skipped)
     return tables
 
 
@@ -254,6 +263,27 @@ def check_input(
         ) from error
     finally:
         model.train(training)
+
+
+def check_shares(config: AnyConfig, tables: Mapping[str, AnyTable], processes: int) -> None:
+    """Refuse splits of which some process would evaluate no sample.
+
+    torchmetrics gathers the predictions, and waits for ever if a process has none.
+
+    Args:
+        config: The run.
+        tables: The splits, by name.
+        processes: Number of processes.
+
+    Raises:
+        InvalidInputError: If there is such a split; the message names it.
+    """
+    for name in config.data.splits[1:]:
+        if len(tables[name]) < processes:
+            raise InvalidInputError(
+                f"the {name} split holds {len(tables[name])} {config.data.noun}s, fewer than the "
+                f"{processes} processes, which share it; launch fewer."
+            )
 
 
 def check_task(config: Config, plan: Plan, labels: Sequence[str], multi_label: bool) -> None:

@@ -1,7 +1,9 @@
 """The folder of a run: what may be in it, its log and its best weights."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Set, Union
 
@@ -18,9 +20,11 @@ from ..data import ImageStream, Table
 from ..errors import InvalidInputError
 from ..files import name_without_tmp, read_json, replacing, write_json, write_text
 from ..text import one_line
+from .nodes import check_folder
 
 #: Folders and files that a run writes into its folder. A run refuses one that holds anything else.
-_FOLDERS = {"state", "best", "export", "logs", "features", "upload"}
+#: The tracker aim writes to ".aim".
+_FOLDERS = {"state", "best", "export", "logs", "features", "upload", ".aim"}
 _FILES = {
     "metrics.jsonl", "summary.csv", "summary.json", "curves.png", "samples.png", "samples.json",
     "predictions.csv", "lock", "replaced.txt",
@@ -31,6 +35,8 @@ REPLACED = "replaced.txt"
 _LOCK = "lock"
 #: Seconds to wait for the lock: loader processes of a killed run hold it until they notice.
 _PATIENCE = 10.0
+#: Variables that are above 0 where SLURM requeued a job or torchrun restarted its processes.
+_RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 #: Folder in which a person writes the facts of the model's card; never removed.
 CARD = "card"
 
@@ -83,8 +89,13 @@ class RunFolder:
             )
 
     def _present(self) -> Set[str]:
-        """Return the names of what is in the folder."""
-        return {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+        """Return the names of what is in the folder.
+
+        NFS calls a file ``.nfs...`` that was removed or replaced and is still open somewhere, such
+        as the log that a person watches. It goes by itself.
+        """
+        names = {p.name for p in self.path.iterdir()} if self.path.is_dir() else set()
+        return {name for name in names if not name.startswith(".nfs")}
 
     def _is_own(self, name: str) -> bool:
         """Return whether a run may have written what has this name; pipes and devices never."""
@@ -97,40 +108,64 @@ class RunFolder:
         Call it only when no other error can occur before the training starts.
 
         Args:
-            overwrite: Remove everything but the card's folder.
+            overwrite: Remove everything but the card's folder. An interrupted run stays all the
+                same where SLURM or torchrun repeats the command that started it.
 
         Raises:
-            InvalidInputError: If the folder cannot be made, or another run uses it.
+            InvalidInputError: If the folder cannot be made, another run uses it, or other nodes do
+                not see it.
         """
         self.accelerator.wait_for_everyone()  # all processes have looked before the main one writes
-        problem: Any = [self._lock() if self.accelerator.is_main_process else None]
+        problem: Any = [self._lock(overwrite) if self.accelerator.is_main_process else None]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(problem)
         if problem[0]:
             raise InvalidInputError(problem[0])
         if self.accelerator.is_main_process:
-            self.check(overwrite)  # a run that held the lock until now may have finished
-            if overwrite:
+            if overwrite and self._is_repeated():
+                print(f"restarted: --run.overwrite keeps the run in {self.path}", file=sys.stderr)
+            elif overwrite:
                 for name in self._present() - {CARD, _LOCK}:
                     path = self.path / name
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.states.mkdir(exist_ok=True)
             self._remove_temporaries()
         self.accelerator.wait_for_everyone()
+        check_folder(self.states, self.accelerator)
 
-    def _lock(self) -> str:
+    def _is_repeated(self) -> bool:
+        """Return whether the folder's run was interrupted, and its command repeated by itself."""
+        again = any(os.environ.get(name, "0") not in ("", "0") for name in _RESTARTS)
+        finished = (self.path / "summary.json").exists()
+        return again and not finished and any(self.states.glob("step_*[0-9]"))
+
+    def _lock(self, overwrite: bool) -> str:
         """Make and lock the folder; return what is wrong, or ""."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.locked.acquire(timeout=_PATIENCE)
+            self.check(overwrite)  # a run that held the lock until now may have finished
+        except InvalidInputError as error:
+            return str(error)
         except Timeout:
-            return (
-                f"another run trains in --run.output {self.path}; wait for its end, or name "
-                "another folder."
-            )
+            return self._why_locked()
         except (OSError, NotImplementedError) as error:
-            return f"--run.output {self.path} cannot be made or locked: {error}"
+            return (
+                f"--run.output {self.path} cannot be made or locked: {error}. Name a folder on "
+                "another disk."
+            )
         return ""
+
+    def _why_locked(self) -> str:
+        """Return the message of a folder that another process has locked."""
+        why = (
+            f"another run trains in --run.output {self.path}; wait for its end, or name another "
+            f"folder. If none does, because its node failed, remove {self.path / _LOCK}."
+        )
+        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+        if tasks != "1":
+            why += f" srun started {tasks} tasks: for one run, each must be torchrun with --nnodes."
+        return why
 
     def release(self) -> None:
         """Free the folder for other runs; the end of the process does the same."""
@@ -185,17 +220,29 @@ class RunFolder:
         if figures.is_file() and read_json(figures).get("update") == best_update:
             shutil.copytree(best, self.path / "best", dirs_exist_ok=True)
 
-    def trim(self, update: int) -> None:
-        """Remove the log's lines after an update, from which the run continues."""
+    def trim(self, update: int, evaluated: bool = True) -> None:
+        """Remove the log's lines after an update, from which the run continues.
+
+        Args:
+            update: The update.
+            evaluated: Keep the figures of the epoch that the update ended.
+        """
         if not self.accelerator.is_main_process:
             return
-        kept = [row for row in self.rows() if row["update"] <= update]
+        kept = [
+            row for row in self.rows()
+            if row["update"] < update
+            or (row["update"] == update and (evaluated or "valid" not in row))
+        ]  # fmt: skip
         write_text(self.log_file, "".join(json.dumps(r) + "\n" for r in kept))
 
     def replaced(self) -> List[str]:
-        """Return the broken training images that others replaced, with the reasons."""
+        """Return the broken training images that others replaced, with the reasons.
+
+        Several processes that find one at the same time all write it down.
+        """
         file = self.path / REPLACED
-        return file.read_text("utf-8").splitlines() if file.is_file() else []
+        return list(dict.fromkeys(file.read_text("utf-8").splitlines())) if file.is_file() else []
 
     def save_best(self, model: nn.Module, figures: Dict[str, Any]) -> None:
         """Store a model's weights and figures as the best so far."""

@@ -21,6 +21,7 @@ from .ema import EvalWeights, ShardedEvalWeights
 from .evaluate import convert_to_channels_last, full_precision
 from .export import Export
 from .model import freeze_backbone, load_init
+from .nodes import check_tables
 from .options import option_lines, plain, result_options
 from .preflight import AnyTable, share_skipped, start_trackers
 from .resume.checkpoints import Checkpoints
@@ -76,6 +77,7 @@ class Trainer:
         with accelerator.main_process_first():  # the other processes then use its cache
             tables = self.open_tables()
         self.tables = share_skipped(tables, accelerator)
+        check_tables(self.tables, accelerator)
         for line in describe_skipped(self.tables):
             accelerator.print(line, file=sys.stderr)
         if not config.run.dry_run:
@@ -298,7 +300,7 @@ class Trainer:
                 self.folder.take_over(self.config.run.resume, self.progress.best_update)
         self.progress = replace(self.progress, data=data)
         self.accelerator.print(f"starts from: {self.source}")
-        self.folder.trim(self.progress.update)
+        self.folder.trim(self.progress.update, self.progress.evaluated)
         session = {
             "starts_from": self.source,
             "update": self.progress.update,

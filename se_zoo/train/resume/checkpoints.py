@@ -2,16 +2,22 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast
+from accelerate.utils import DistributedType, broadcast, broadcast_object_list
+from safetensors import safe_open
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ...text import one_line, printable
 from ..ema import EvalWeights
+from ..nodes import nodes_without
 from ..options import option_differences
 from . import state
+
+#: Options of the data that say where they lie. Data that were moved are known by their contents.
+_PLACES = ("path", "csv")
 
 
 class Checkpoints:
@@ -67,7 +73,7 @@ class Checkpoints:
         if resume is not None:
             places.append(("--run.resume", resume / "state"))
         for name, place in places:
-            step, problems = state.latest(place)
+            step, problems = self._latest(place)
             if problems and step is None:
                 raise state.StateError(
                     f"no checkpoint in {place} is complete: {'; '.join(problems)}. "
@@ -82,13 +88,30 @@ class Checkpoints:
             raise state.StateError(f"--run.resume {resume} holds no complete checkpoint.")
         return None
 
+    def _latest(self, place: Path) -> Tuple[Optional[Path], List[str]]:
+        """Return what :func:`state.latest` finds in the main process, to all processes.
+
+        On a network file system another node may still see an older checkpoint as the newest.
+        """
+        found: Any = [state.latest(place) if self.accelerator.is_main_process else None]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(found)
+        return found[0]
+
     def _load(
         self, step: Path, data: Dict[str, Dict[str, str]], accept_changed_data: bool
     ) -> state.Progress:
         """Load one checkpoint; refuse one of a run with another identity, or with other data."""
+        if blind := nodes_without(step / state.MANIFEST, self.accelerator):
+            raise state.StateError(
+                f"{step} does not exist on {', '.join(blind)}; it must lie on a file system that "
+                "all nodes share."
+            )
         progress = state.read_progress(step)
         # The number of samples is a property of the data, not an option.
         before = {**progress.config, "samples": self.identity.get("samples")}
+        if progress.data:
+            before = _moved(before, self.identity)
         if before != self.identity:
             raise state.StateError(
                 f"{step} belongs to a run with other options: "
@@ -107,6 +130,7 @@ class Checkpoints:
             self.accelerator.print(f"continues with changed data: {changes}")
         elif not progress.data:
             self.accelerator.print(f"{step} does not say on which data it was trained")
+        hook = self.accelerator.register_load_state_pre_hook(_match_names)
         try:
             self.accelerator.load_state(str(step))
             self.eval_weights.load(step)
@@ -118,6 +142,8 @@ class Checkpoints:
                 "folder to continue from the checkpoint before, or add --run.overwrite to start "
                 "anew."
             ) from error
+        finally:
+            hook.remove()
         return replace(progress, config=self.identity, data=data)
 
     def _changes_of_data(
@@ -149,3 +175,37 @@ class Checkpoints:
         if self.accelerator.is_main_process:
             state.finish(temporary, progress, self.keep)
         self.accelerator.wait_for_everyone()
+
+
+def _moved(before: Dict[str, Any], now: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the options of a checkpoint as if its data had lain where they lie now."""
+    old, new = before.get("data"), now.get("data")
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return before
+    places = {name: new[name] for name in _PLACES if old.get(name) and new.get(name)}
+    return {**before, "data": {**old, **places}}
+
+
+class _Wrapped(nn.Module):
+    """A model whose tensors have the names that DistributedDataParallel gives them."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+
+def _match_names(models: List[Any], folder: str) -> None:
+    """Let one process load what several wrote, and several what one wrote.
+
+    Several wrap the model, and its names in their checkpoint begin with ``module.``.
+
+    Args:
+        models: The models to load, as Accelerate prepared them; changed in place.
+        folder: The checkpoint.
+    """
+    for place, model in enumerate(models):  # there is one, and none where FSDP has loaded it
+        with safe_open(Path(folder) / "model.safetensors", "pt") as stored:
+            names = set(stored.keys())
+        if not names <= set(model.state_dict()):
+            wrapped = isinstance(model, DistributedDataParallel)
+            models[place] = model.module if wrapped else _Wrapped(model)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from ...errors import SEZooError
-from ...files import read_json, write_json
+from ...files import read_json, rename, write_json
 from ...models.pretrained.manifest import sha256_of
 
 _STEP = re.compile(r"step_(\d+)")
@@ -39,6 +39,8 @@ class Progress:
         sessions: For each start of the run: what it started from, after how many updates, with
             which commit and environment.
         data: The fingerprint of each split; empty in checkpoints of older versions.
+        evaluated: Whether the epoch that the last update ended was evaluated. It was not where a
+            signal left no time for it.
     """
 
     update: int
@@ -49,6 +51,7 @@ class Progress:
     seconds: float = 0.0
     sessions: List[Dict[str, Any]] = field(default_factory=list)
     data: Dict[str, Dict[str, str]] = field(default_factory=dict)
+    evaluated: bool = True
 
 
 def _files(folder: Path) -> List[Path]:
@@ -79,18 +82,19 @@ def finish(temporary: Path, progress: Progress, keep: int) -> Path:
     """
     write_json(temporary / _PROGRESS, asdict(progress))
     listed = {
-        str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
+        p.relative_to(temporary).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
         for p in _files(temporary)
     }
     write_json(temporary / MANIFEST, listed)
     for path in [*_files(temporary), temporary / MANIFEST]:
-        with path.open("rb") as file:
+        with path.open("rb+") as file:  # Windows syncs no file that is open for reading alone
             os.fsync(file.fileno())  # otherwise the rename may reach the disk before the content
     final = temporary.with_suffix("")
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
+    rename(temporary, final)
     for old in steps(final.parent)[:-keep]:
-        shutil.rmtree(old)
+        # What another program holds open, on Windows or NFS, goes when the next one is complete.
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
@@ -163,6 +167,8 @@ def _progress_problem(progress: Progress, folder: Path) -> str:
     for name, values in (("config", progress.config), ("data", progress.data)):
         if not isinstance(values, dict):
             return f"{name} is {values!r:.80}"
+    if not isinstance(progress.evaluated, bool):
+        return f"evaluated is {progress.evaluated!r:.80}"
     if not all(isinstance(split, dict) for split in progress.data.values()):
         return f"data is {progress.data!r:.80}"
     known, sessions = {"starts_from", "commit", "environment"}, progress.sessions
