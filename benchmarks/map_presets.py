@@ -210,7 +210,7 @@ def check_sets(given: Bench, sets: List[CaseSet]) -> None:
         InvalidInputError: Naming the set and the option.
     """
     if any(s.cases.boxes is not None for s in sets) and not importlib.util.find_spec("scipy"):
-        raise InvalidInputError("boxes need SciPy: pip install 'se_zoo[compare]'.")
+        raise InvalidInputError('boxes need SciPy: pip install "se_zoo[compare]".')
     for found in sets:
         shape = tuple(found.cases.images.shape[2:])
         if given.settings.shift >= min(shape) or given.settings.steps > shape[0] * shape[1]:

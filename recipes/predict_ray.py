@@ -7,7 +7,7 @@
 Run time: that of `se-zoo predict` on one of the workers, divided by their number.
 Result: parquet files in the columns of `se-zoo predict`; the id keeps the name it has in the data.
 Data: a folder of photos, or of parquet files with a column of encoded images.
-Needs `pip install 'se_zoo[ray]'`. A worker that dies is started again and its batches are done
+Needs `pip install "se_zoo[ray]"`. A worker that dies is started again and its batches are done
 again; with `--checkpoint`, the same command leaves out the photos that are done. Ray adds files to
 those in `--out`: results of an earlier command are refused, and so is a checkpoint of another one
 (`<checkpoint>.json` has its options). One machine needs no engine: `se-zoo predict` is faster

@@ -6,7 +6,7 @@ import traceback
 from contextlib import contextmanager
 from typing import Iterator, List, NoReturn, Optional, Sequence, Tuple
 
-from .errors import SEZooError
+from .errors import SEZooError, other_version
 from .text import one_line
 
 #: Option of every command and recipe that shows the traceback of an error.
@@ -70,8 +70,11 @@ def explained(error: BaseException) -> str:
     if isinstance(error, SEZooError):
         return text
     if isinstance(error, ImportError):
+        if moved := other_version(error):
+            return moved
         extra = _EXTRAS.get((error.name or "").split(".")[0])
-        install = f"pip install 'se_zoo[{extra}]'" if extra else "install the package it needs"
+        # In double quotes: the command line of Windows takes single ones for a part of the name.
+        install = f'pip install "se_zoo[{extra}]"' if extra else "install the package it needs"
         return f"{text}: {install}."
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError":
         return f"out of memory ({text or kind}): use smaller batches, inputs or files."

@@ -6,9 +6,35 @@ import re
 import shutil
 import stat
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterator
+
+#: Seconds in which a renaming is tried again. Windows renames nothing that another program has
+#: open, and a virus scanner opens whatever was just written.
+_PATIENCE = 3.0 if os.name == "nt" else 0.0
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename a file or folder; a file of the new name is replaced.
+
+    Args:
+        old: The file or folder.
+        new: Its new name, on the same disk.
+
+    Raises:
+        OSError: If it cannot be renamed; on Windows after three seconds, as long as it is in use.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            os.replace(old, new)
+            return
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -29,9 +55,12 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{_shortened(path.name)}.{os.getpid()}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        rename(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        # Windows removes no file that is open, such as one that is mapped where an error occurs.
+        # That must not hide the error.
+        with suppress(PermissionError):
+            temporary.unlink(missing_ok=True)
 
 
 def _shortened(name: str) -> str:
@@ -90,7 +119,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         yield temporary
         if out.exists():
             out.rmdir()
-        temporary.rename(out)
+        rename(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -116,7 +145,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -134,14 +163,14 @@ def name_without_tmp(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, whole or not at all, with the same bytes on every system.
 
     Args:
         path: The file, in an existing folder.
         text: Its content.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:

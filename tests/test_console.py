@@ -23,8 +23,8 @@ def named(name: str, message: str) -> ImportError:
     ("error", "says"),
     [
         (InvalidInputError("wrong\n\x1b[31mvalue"), r"wrong \x1b[31mvalue"),
-        (named("accelerate", "No module named 'accelerate'"), "pip install 'se_zoo[train]'"),
-        (named("av.video", "No module named 'av'"), "pip install 'se_zoo[video]'"),
+        (named("accelerate", "No module named 'accelerate'"), 'pip install "se_zoo[train]"'),
+        (named("av.video", "No module named 'av'"), 'pip install "se_zoo[video]"'),
         (OSError(28, "No space left on device", "x.png"), "No space left on device: 'x.png'"),
         (MemoryError(), "out of memory"),
         (RecursionError("maximum depth"), "nested too deeply"),
@@ -103,4 +103,4 @@ def test_recipe_without_its_extra_says_what_to_install(recipe: str, tmp_path: Pa
     )  # fmt: skip
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()[-1:]
-    assert "pip install 'se_zoo[train]'" in line and "Traceback" not in done.stderr
+    assert 'pip install "se_zoo[train]"' in line and "Traceback" not in done.stderr

@@ -70,6 +70,7 @@ def test_folder_of_pictures_is_left_out() -> None:
     [
         (("a.jpg", "b/a.jpg"), ("a.png", "b/a.png")),
         (("a.jpg", "a.gif", "b.gif"), ("a.jpg.png", "a.gif.png", "b.png")),
+        (("a.jpg", "A.gif", "b.gif"), ("a.jpg.png", "A.gif.png", "b.png")),
         (("a.jpg", "a.gif", "a.gif.bmp"), ("a.jpg.png", "a.gif.png", "a.gif.bmp.png")),
         (("plain",), ("plain.png",)),
     ],

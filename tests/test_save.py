@@ -241,7 +241,7 @@ def test_interrupted_replacement_never_mixes_two_models(
             raise OSError("no space left")
         moved(source, target)
 
-    monkeypatch.setattr(export.os, "replace", break_off)
+    monkeypatch.setattr(os, "replace", break_off)
     with pytest.raises(OSError, match="no space left"):
         se_zoo.save(small(), folder, overwrite=True)
     monkeypatch.undo()

@@ -28,6 +28,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "one.mkv", 20, noise(0.8))
     write_video(folder / "more" / "two.mkv", 15, noise(0.6))
     (folder / "broken.mp4").write_bytes(b"hello")
+    (folder / "more" / "._two.mkv").write_bytes(b"what macOS writes beside a file")
     (folder / "notes.txt").write_text("no video")
     return folder
 

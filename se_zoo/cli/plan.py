@@ -6,11 +6,12 @@ torch and timm take seconds to import. A misspelt name should not take as long.
 import glob
 import os
 import shlex
+import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Sequence, Union
 
 from ..errors import InvalidInputError
 from ..text import printable
@@ -85,12 +86,17 @@ def _planned(args: Explain) -> Plan:
 
 def _reads_faces(words: Sequence[str]) -> str:
     """Return what is said where nobody chose a model: it would find a hat on a dog, too."""
-    shown = printable(shlex.join(words)) if len(words) == 1 else "..."
+    shown = printable(_quoted(words[0])) if len(words) == 1 else "..."
     return (
         f"note: the default model, {DEFAULT_MODEL}, reads faces only: one that fills the photo.\n"
         "  A face in a larger photo: add --face\n"
         f"  Objects, animals, scenes: se-zoo explain {shown} --model {OBJECTS_MODEL}"
     )
+
+
+def _quoted(word: str) -> str:
+    """Return a word as a shell takes it; those of Windows know double quotes alone."""
+    return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)
 
 
 def _check_values(args: Explain) -> None:
@@ -173,7 +179,7 @@ def _out_folder(args: Explain) -> Optional[Path]:
 
 def _checked_table(args: Explain, folder: Path, sources: Sequence[Source]) -> Path:
     """Return the table to write into a folder, after checking that it and the folder are free."""
-    if any(os.path.abspath(word) == os.path.abspath(folder) for word in args.sources):
+    if any(_identity(word) == _identity(folder) for word in args.sources):
         raise InvalidInputError(f"--out {folder} has the photos themselves; name another.")
     table = folder / (args.table or "explanations.csv")
     check_table(table)
@@ -225,10 +231,22 @@ def refuse_sources(written: Sequence[Path], sources: Sequence[Source]) -> None:
     Raises:
         InvalidInputError: If one of the files to write is among the sources.
     """
-    read_from = {os.path.abspath(source.path) for source in sources}
+    read_from = {_identity(source.path) for source in sources}
     for path in written:
-        if os.path.abspath(path) in read_from:
+        if _identity(path) in read_from:
             raise InvalidInputError(f"{path} is a photo to explain; name another --out")
+
+
+def _identity(path: Union[str, Path]) -> object:
+    """Return what is equal for all names of a file or folder: by links, and in other letter case.
+
+    macOS and Windows take Photo.png and photo.png for the same file.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # it does not exist, and cannot
+        return os.path.abspath(path)
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.abspath(path)
 
 
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:

@@ -112,6 +112,7 @@ def picture_names(files: Sequence[Path], root: Path, ending: str) -> List[Path]:
     relative = [Path(os.path.relpath(file, root)) for file in files]
     short = [path.with_suffix(ending) for path in relative]
     full = [path.with_name(path.name + ending) for path in relative]
-    counts = Counter(short)
-    chosen = [s if counts[s] == 1 else f for s, f in zip(short, full, strict=True)]
-    return chosen if len(set(chosen)) == len(chosen) else full
+    # In lower case, because macOS and Windows take a.png and A.png for the same file.
+    counts = Counter(str(path).casefold() for path in short)
+    chosen = [s if counts[str(s).casefold()] == 1 else f for s, f in zip(short, full, strict=True)]
+    return chosen if len({str(path).casefold() for path in chosen}) == len(chosen) else full

@@ -70,12 +70,18 @@ def run_folder(args: "Speaker") -> None:
 
 
 def _videos(folder: Path, out: Path) -> Dict[str, Path]:
-    """Return the videos of a folder by their names: the path in it, without its ending."""
+    """Return the videos of a folder by their names: the path in it, without its ending.
+
+    Hidden files are left out: macOS writes a ``._`` file beside each video of some disks.
+    """
     found: Dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if not is_video(path) or not path.is_file() or out.absolute() in path.absolute().parents:
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        name = inside.with_suffix("").as_posix()
         if name in found:
             raise InvalidInputError(
                 f"{path} and {found[name]} differ in their ending alone; rename one of them."

@@ -2,13 +2,12 @@
 
 import csv
 import json
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 from ..errors import InvalidInputError
-from ..files import replacing
+from ..files import rename, replacing
 
 #: Columns of the table, and the kind of their values; all but the first three hold a list.
 COLUMNS: Dict[str, type] = {
@@ -80,7 +79,7 @@ def writing_table(path: Path) -> Iterator[Callable[[Row], None]]:
         _write_parquet(part, path)
         part.unlink()
     else:
-        os.replace(part, path)
+        rename(part, path)
 
 
 def _cell(value: Any) -> str:

@@ -41,12 +41,12 @@ def select_channels(gate: torch.Tensor) -> Selection:
     return Selection(mask.to(gate.device), rule)
 
 
-def in_double(gate: torch.Tensor) -> torch.Tensor:
-    """Return gates in double: rounding in the mean would select channels of a constant gate.
+def in_double(values: torch.Tensor) -> torch.Tensor:
+    """Return numbers in double, on their device; on the CPU if that has no double (MPS).
 
-    They stay on their device, unless it has no double (MPS).
+    Of gates: rounding in the mean would select channels of a constant gate.
     """
-    return gate.cpu().double() if gate.device.type == "mps" else gate.double()
+    return values.cpu().double() if values.device.type == "mps" else values.double()
 
 
 def selection_mask(values: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

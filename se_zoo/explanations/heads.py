@@ -298,7 +298,7 @@ def find_form(
     for norm in _candidate_norms(model, channels):
         form = HeadForm(classifier if is_plain(classifier) else rows, norm)
         fit = fit_of_all(form.rows(classes, dtype), sample_scale(norm, means), means)
-        arrays = [t.double().cpu().numpy() for t in (*fit, logits)]
+        arrays = [t.cpu().double().numpy() for t in (*fit, logits)]  # MPS has no double
         if agrees(arrays, logits.dtype, form.rounded):
             return form
     return None

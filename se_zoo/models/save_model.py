@@ -1,7 +1,6 @@
 """Save a model to a folder that timm and transformers load: config.json and safetensors."""
 
 import json
-import os
 import tempfile
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 from ..errors import InvalidInputError, SEZooError
 from ..explanations.eval_mode import in_eval_mode
 from ..explanations.se_model import uncompiled
+from ..files import rename
 from ._timm import save_config_for_hf
 from .build import saved_args
 from .input_size import input_channels
@@ -110,12 +110,12 @@ def move(made: Path, final: Path) -> None:
     """
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(made, final)
+        rename(made, final)
         return
     # Without config.json the folder does not load at all, so no mixture of two models can load.
     (final / _CONFIG_NAME).unlink(missing_ok=True)
     for file in sorted(made.iterdir(), key=lambda file: file.name == _CONFIG_NAME):
-        os.replace(file, final / file.name)
+        rename(file, final / file.name)
 
 
 def model_args_of(model: nn.Module) -> Dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, Dict, Iterable, List
 import torch
 from torch import nn
 
+from ..explanations.channel_selection import in_double
+
 #: Largest distance of folded statistics from 0 and 1; some converters subtract epsilon (1e-3).
 _TOLERANCE = 2e-3
 #: Batches whose statistics are measured.
@@ -58,7 +60,7 @@ def unfold_norms(model: nn.Module, norms: Iterable[Any], inputs: Iterable[torch.
     sums: Dict[Any, List[Any]] = {norm: [0.0, 0.0, 0] for norm in norms if norm.affine}
 
     def add(norm: nn.Module, args: Any) -> None:
-        values = args[0].detach().double().transpose(0, 1).flatten(1)  # (C, positions)
+        values = in_double(args[0].detach()).transpose(0, 1).flatten(1)  # (C, positions)
         found = sums[norm]
         found[0], found[1] = found[0] + values.sum(1), found[1] + values.square().sum(1)
         found[2] += values.shape[1]
@@ -81,8 +83,8 @@ def unfold_norms(model: nn.Module, norms: Iterable[Any], inputs: Iterable[torch.
 
 def _set_statistics(norm: Any, mean: torch.Tensor, var: torch.Tensor) -> None:
     """Set mean and variance, (C,) double, and change weight and bias so that outputs stay."""
-    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    norm.bias.add_((scale * (mean - norm.running_mean.double())).to(norm.bias.dtype))
+    scale = in_double(norm.weight) / (in_double(norm.running_var) + norm.eps).sqrt()
+    norm.bias.add_((scale * (mean - in_double(norm.running_mean))).to(norm.bias))
     norm.weight.copy_(scale * (var + norm.eps).sqrt())
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(var)

@@ -121,7 +121,7 @@ def _compared(found: Sequence[torch.Tensor], targets: torch.Tensor, multi_label:
     truth, once = truth[:, known], torch.ones(1, len(truth), dtype=torch.float64)
     means = []
     for logits in found:
-        scores = logits.double().cpu()
+        scores = logits.cpu().double()  # in this order: MPS has no double
         scores = (scores if multi_label else scores.softmax(1))[:, known]
         means.append(float(average_precisions(truth, scores, once).mean()))
     whole, alone, features = means

@@ -76,6 +76,15 @@ class _CachedFeatures(loader.Decoded):
         self.table, self.file = table, file
         self.features = np.load(file, mmap_mode="r")
 
+    def __getstate__(self) -> Dict[str, Any]:
+        """Leave out the map, of which a worker that is spawned would get a copy in memory."""
+        return {**self.__dict__, "features": None}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        """Map the file again."""
+        self.__dict__.update(state)
+        self.features = np.load(self.file, mmap_mode="r")
+
     def __getitem__(self, index: int) -> Tuple[Any, Any]:
         target = self.table.targets[index]
         return self.features[index], target if self.table.multi_label else int(target)

@@ -101,6 +101,10 @@ class Decoded(Dataset[Tuple[Any, Any]]):
         self.table = table
         self.kept = _all_of(table)
 
+    def __getstate__(self) -> Dict[str, Any]:
+        """Leave out the images: workers that are spawned, not forked, would each get a copy."""
+        return {**self.__dict__, "kept": None}
+
     def __len__(self) -> int:
         return len(self.table)
 

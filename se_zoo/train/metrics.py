@@ -140,12 +140,13 @@ class Scores:
             # A class without samples has no average precision; the mean leaves it out.
             warnings.filterwarnings("ignore", "No positive samples", UserWarning)
             found = self.metrics.compute()
-        counts = found["counts"].double().cpu().view(-1, 5)  # (K, 5): tp, fp, tn, fn, support
+        # First to the CPU: Apple's GPUs (MPS) have no double.
+        counts = found["counts"].cpu().double().view(-1, 5)  # (K, 5): tp, fp, tn, fn, support
         tp, fp, tn, fn, _ = counts.unbind(1)
         samples = tp + fp + tn + fn
         recall = tp / (tp + fn)
         present = (tp + fn) > 0
-        average_precision = found["precision"].double().cpu().view(-1)[present].nanmean()
+        average_precision = found["precision"].cpu().double().view(-1)[present].nanmean()
         result: Dict[str, Any] = {"average_precision": float(average_precision)}
         if self.multi_label:
             answers = counts[:, :4]

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import torch
 
@@ -165,16 +165,24 @@ def _compare_files(tables: _Tables, config: TableConfig) -> Tuple[Dict[str, Set[
         for row, name in enumerate(source.names):
             path = os.path.normpath(name)
             if os.path.isabs(path):
-                path = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
+                path = _relative(os.path.realpath(path), os.path.realpath(root))
             used.add(path)
             # Names that lead out of the folder or through a link are not in the listing.
             if path not in present and not (root / name).is_file():
                 missing[split].add(row)
-    table = "" if config.csv is None else os.path.relpath(config.csv, root)
+    table = "" if config.csv is None else _relative(config.csv, root)
     unused = [
         path for path in sorted(present - used - {table}) if not Path(path).name.startswith(".")
     ]
     return missing, _unused_files(root, unused, config)
+
+
+def _relative(path: Union[str, Path], root: Union[str, Path]) -> str:
+    """Return a path relative to a folder; on Windows, none leads to another drive."""
+    try:
+        return os.path.relpath(path, root)
+    except ValueError:
+        return os.path.abspath(path)
 
 
 def _unused_files(root: Path, unused: Sequence[str], config: TableConfig) -> List[str]:

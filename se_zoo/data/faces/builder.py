@@ -13,7 +13,7 @@ from ..video.frames import each_frame
 from ..video.index import VIDEO_SUFFIXES, Video, open_video
 from .ava import Row, check_label, check_name, read_ava, write_ava
 from .crops import cut_face
-from .face_track import crop_name
+from .face_track import crop_name, folder_name
 from .mfcc import RATE
 from .sound import check_sound, read_sound
 
@@ -72,7 +72,7 @@ def build_tracks(
         check_sound(video.source, video.name, audio)
     for name, video in opened.items():
         cuts = [
-            (number, out / kind / split / name / table[i].key[0], table[i])
+            (number, out / kind / split / name / folder_name(table[i].key[0]), table[i])
             for kind, table in tables.items()
             for number, i in zip(frames[name], by_video[name], strict=True)
         ]
@@ -186,7 +186,7 @@ def _write_sounds(video: Video, rows: Sequence[Row], folder: Path, audio: int) -
                 f"{entity} appears; leave the rows of {entity} out."
             )
         part = np.pad(part, (0, end - begin - len(part)))
-        with wave.open(str(folder / f"{entity}.wav"), "wb") as file:
+        with wave.open(str(folder / f"{folder_name(entity)}.wav"), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(RATE)

@@ -128,7 +128,14 @@ class HaarDetector:
 
     def _cascade(self, name: str) -> Any:
         path = f"{self._cv.data.haarcascades}haarcascade_{name}.xml"
-        return self._cv.CascadeClassifier(path)
+        if path.isascii():
+            return self._cv.CascadeClassifier(path)
+        # On Windows OpenCV opens no file whose path has other letters, such as a user's name.
+        flags = self._cv.FILE_STORAGE_READ | self._cv.FILE_STORAGE_MEMORY
+        stored = self._cv.FileStorage(Path(path).read_text("utf-8"), flags)
+        cascade = self._cv.CascadeClassifier()
+        cascade.read(stored.getFirstTopLevelNode())
+        return cascade
 
     def __call__(self, picture: np.ndarray) -> Sequence[Union[Face, Box]]:
         """Find the faces in a picture.
@@ -188,8 +195,13 @@ class YuNetDetector:
         if not Path(path).is_file():
             raise InvalidInputError(f"no such file: {path}; it should be YuNet's ONNX file.")
         self._cv, self.score = cv, score
+        name = os.fspath(path)
         try:
-            self._net = cv.FaceDetectorYN.create(os.fspath(path), "", (320, 320), score)
+            if name.isascii():
+                self._net = cv.FaceDetectorYN.create(name, "", (320, 320), score)
+            else:  # see HaarDetector
+                content = np.fromfile(name, np.uint8), np.zeros(0, np.uint8)
+                self._net = cv.FaceDetectorYN.create("onnx", *content, (320, 320), score)
         except cv.error as error:
             raise InvalidInputError(f"{path}: OpenCV reads no YuNet network: {error}") from error
         self._lock = threading.Lock()  # the network keeps the size of its input

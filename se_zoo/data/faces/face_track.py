@@ -19,6 +19,9 @@ from .sound import read_sound
 _SLACK = 1.0
 #: Longest time between two rows of a track, in seconds.
 _LONGEST_GAP = 0.5
+#: Whether names of files may have a colon, as AVA's entities do. On Windows what stands behind it
+#: would be a hidden stream of another file.
+_COLONS = os.name != "nt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +181,11 @@ class FaceTrack:
         except DataError as error:
             return str(error)
         return ""
+
+
+def folder_name(entity: str) -> str:
+    """Return the name of the folder that an entity's crops are written to."""
+    return entity if _COLONS else entity.replace(":", "_")
 
 
 def crop_name(stamp: float) -> str:

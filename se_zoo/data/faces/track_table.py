@@ -78,7 +78,7 @@ class TrackTable(Table):
             return self.unskipped.fingerprint(split)
         tracks = [self.sample(row) for row in range(len(self))]
         labels = (v for t in tracks for v in (t.name, t.stamps.tobytes(), t.speaking.tobytes()))
-        files = ((str(file), file) for track in tracks for file in track.files())
+        files = ((file.as_posix(), file) for track in tracks for file in track.files())
         return {"labels": digest_of(*labels), "files": files_digest(files)}
 
     def inspect(self, row: int) -> Finding:

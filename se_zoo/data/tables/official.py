@@ -197,5 +197,5 @@ def _videos(root: Path, below: Path, config: ClipDataConfig) -> Dict[str, str]:
         for file in sorted(files):
             stem, ending = os.path.splitext(file)
             if ending.lower() in config.suffixes:
-                found[stem] = os.path.relpath(os.path.join(folder, file), root)
+                found[stem] = Path(os.path.relpath(os.path.join(folder, file), root)).as_posix()
     return found

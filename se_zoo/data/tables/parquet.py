@@ -55,7 +55,7 @@ def load_rows(config: TableConfig, split: str) -> Any:
     except ImportError:
         raise DataError(
             "datasets, which reads parquet files and Hub data, is not installed: pip install "
-            "'se_zoo[train]'"
+            '"se_zoo[train]"'
         ) from None
     folder = Path(config.path)
     local = folder.is_dir()
@@ -95,7 +95,7 @@ def _encoded(rows: Any, config: TableConfig, where: str) -> Any:
         if not hasattr(datasets, "Video"):
             raise DataError(
                 f"datasets {datasets.__version__} is too old for columns of videos: pip install -U "
-                "'datasets>=3.2'"
+                '"datasets>=3.2"'
             )
         feature = datasets.Video(decode=False)
     try:
