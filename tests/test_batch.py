@@ -1,8 +1,12 @@
 """BatchExplainer: columns in, columns out, and no photo that fails its batch."""
 
+import hashlib
 import pickle
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra: predict)")
 
 import se_zoo  # noqa: E402
 from se_zoo import InvalidInputError, UnknownLabelError  # noqa: E402
+from se_zoo.inference.batch import weights_sha256  # noqa: E402
 from se_zoo.inference.rows import schema  # noqa: E402
 from se_zoo.models.load_model import load_model  # noqa: E402
 
@@ -77,6 +82,27 @@ def test_bad_image_is_a_row_with_an_error(name: str, image: Any, message: str) -
     assert only["error"] == [found["error"][1]] and only["target"] == [None]
 
 
+def test_picture_that_breaks_while_it_is_decoded_is_a_row_with_an_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow decodes a picture late, and raises SyntaxError for a broken PNG."""
+
+    def broken() -> None:
+        raise SyntaxError("broken PNG file")
+
+    opened = Image.new("RGB", (48, 48))
+    monkeypatch.setattr(opened, "load", broken)
+    found = se_zoo.BatchExplainer(name)({"id": "ab", "image": [encoded(1)[0], opened]})
+    assert found["error"] == [None, "cannot read the image: broken PNG file"]
+
+
+def test_ids_that_are_no_utf_8_are_escaped(name: str) -> None:
+    """As os.listdir gives the names of files that another system wrote."""
+    explain = se_zoo.BatchExplainer(name)
+    found = explain({"path": ["gr\udcfc\u00df.jpg", 7], "image": encoded(2)})
+    assert found["id"] == ["gr\\udcfc\u00df.jpg", "7"] and found["error"] == [None, None]
+
+
 def test_photo_that_the_model_fails_on_is_a_row_with_an_error(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +138,40 @@ def test_pickle_holds_the_name_and_not_the_loaded_model(name: str) -> None:
     before = explain(batch)
     sent = pickle.dumps(explain)
     assert len(sent) < 1000 and pickle.loads(sent)(batch) == before
+
+
+def test_threads_that_begin_together_load_the_model_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: List[str] = []
+
+    def slow(given: str) -> Any:
+        loaded.append(given)
+        time.sleep(0.2)
+        return load_model(given)
+
+    monkeypatch.setattr("se_zoo.inference.batch.load_model", slow)
+    explain = pickle.loads(pickle.dumps(se_zoo.BatchExplainer(name)))
+    with ThreadPoolExecutor(4) as pool:
+        batch = {"id": ["a"], "image": encoded(1)}
+        found = list(pool.map(lambda _: explain(batch)["target"], range(4)))
+    assert loaded == [name] and found == [found[0]] * 4
+
+
+def test_quantised_model_has_a_hash_of_its_weights(name: str) -> None:
+    """The state of torch's quantised layers holds types, and tuples of tensors."""
+    quantization: Any = pytest.importorskip("torch.ao.quantization")
+    model = load_model(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it announces its own end
+        other = quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    found = se_zoo.BatchExplainer(other, device="cpu", name="small").facts()["weights_sha256"]
+    assert found == weights_sha256(other) != weights_sha256(model)
+    plain = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):  # as folders of earlier versions have it
+        plain.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        plain.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    assert weights_sha256(model) == plain.hexdigest()
 
 
 def test_difference_keeps_the_other_class(name: str) -> None:

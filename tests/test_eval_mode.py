@@ -1,5 +1,6 @@
 """Explaining a model that is in train mode, maybe while another thread trains it."""
 
+import contextlib
 import functools
 import threading
 from typing import Any
@@ -57,9 +58,33 @@ def test_modules_that_cannot_be_viewed_are_switched_and_switched_back() -> None:
     for bend in (
         lambda m: setattr(m, "forward", functools.partial(type(m).forward, m)),
         lambda m: vars(m).update(held=[m]),
+        lambda m: setattr(m, "features", lambda x: type(m).forward(m, x)),
+        lambda m: setattr(m, "features", functools.wraps(m.forward)(lambda x: x)),
     ):
         model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).train()
         bend(model[0])
         with in_eval_mode(model) as used:
             assert used is model and not model[1].training
         assert model[1].training
+
+
+def test_compiled_method_of_a_model_in_training_runs_in_eval_mode() -> None:
+    """torch.compile gives a function that is bound to the model, not to a copy of it."""
+    model = make("test_resnet")
+    images = torch.randn(2, 3, 64, 64)
+    expected = model.eval().explain(images, 1).raw
+    model.forward_features = torch.compile(model.forward_features, backend="eager")
+    before = model.bn1.running_mean.clone()
+    found = model.train().explain(images, 1).raw
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.equal(model.bn1.running_mean, before) and model.training
+
+
+def test_model_that_another_explanation_has_switched_stays_so_until_the_last_ends() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).train()
+    model[0].forward = functools.partial(type(model[0]).forward, model[0])
+    with contextlib.ExitStack() as later:
+        with in_eval_mode(model):
+            later.enter_context(in_eval_mode(model))
+        assert not model[1].training, "the second one still runs"
+    assert model[1].training

@@ -88,6 +88,23 @@ def test_images_that_the_backbone_does_not_take_are_refused(
             call(torch.randn(shape))
 
 
+@pytest.mark.parametrize(
+    "error",
+    ["CUDA error: an illegal memory access was encountered", "DefaultCPUAllocator: can't allocate "
+     "memory: you tried to allocate 9 bytes.", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"],
+)  # fmt: skip
+def test_errors_of_the_machine_are_not_taken_for_errors_of_the_images(
+    plain: Any, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(plain, "forward_features", broken)
+    with pytest.raises(RuntimeError, match=error[:10]) as caught:
+        plain.explain(images())
+    assert not isinstance(caught.value, InvalidInputError)
+
+
 # Models
 
 

@@ -124,7 +124,8 @@ def test_label_on_a_model_without_names_is_refused(plain: Any) -> None:
 @pytest.mark.parametrize(
     "target",
     [40, -1, True, 1.0, 1.5, [True], [1.0], [None], [[1], [2]], [0, 40], ["Smiling", 41], object(),
-     torch.tensor(1.5), torch.tensor(True), np.float64(2), "", {"a": 1}],
+     torch.tensor(1.5), torch.tensor(True), np.float64(2), "", {"a": 1}, b"\x04",
+     np.bytes_(b"\x04"), bytearray(b"\x04")],
 )  # fmt: skip
 def test_targets_that_are_no_class_are_refused(celeba: Any, target: Any) -> None:
     with pytest.raises(UnknownLabelError):
@@ -254,6 +255,7 @@ def test_difference_takes_several_classes_with_weights(plain: Any) -> None:
         (dict(method="difference", target=[1, 3], versus=3), "target itself"),
         (dict(method="difference", target=1, versus=40), "0 to 39"),
         (dict(method="difference", target=1, versus=True), "not True"),
+        (dict(method="difference", target=1, versus=b"\x04"), "not b'"),
         (dict(method="difference", target=1, versus=[1]), "target itself"),
         (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
         (
@@ -391,6 +393,16 @@ def test_names_of_the_classifier_before_are_not_used() -> None:
         model.explain(images(1), "tench")
     with pytest.raises(UnknownLabelError, match="no label names for its 3 classes"):
         se_zoo.ExplainedModel(model, targets=["tench"])
+
+
+@pytest.mark.parametrize("thresholds", [(0.3,), (0.3,) * 40])
+def test_thresholds_of_other_labels_are_refused(plain: Any, thresholds: Any) -> None:
+    """One would hold for all labels; those of a classifier that was replaced mean other ones."""
+    plain.multi_label, plain.thresholds = True, thresholds
+    with pytest.raises(InvalidInputError, match=rf"{len(thresholds)} thresholds for 7 labels; set"):
+        plain.explain(images())
+    plain.thresholds = None
+    assert plain.explain(images()).thresholds is None
 
 
 def test_classifier_that_is_replaced_later_can_be_given_names() -> None:

@@ -175,6 +175,14 @@ def test_a_model_that_is_gone_is_forgotten() -> None:
     assert len(head_forms._KNOWN) == known - 1
 
 
+def test_images_of_any_size_leave_a_bounded_number_of_forms() -> None:
+    """That of a quantised classifier holds a copy of all its rows."""
+    model, most = made("resnet"), head_forms._MOST_FORMS
+    for cells in range(1, most + 4):
+        assert model.explain(torch.randn(1, 3, 32 * cells, 32)).exact
+    assert len(head_forms._KNOWN[model].forms) == most
+
+
 def test_threads_ask_and_forget_at_the_same_time() -> None:
     model = made("convnext")
     images = batch(model)

@@ -84,6 +84,11 @@ def test_facts_have_the_thresholds_of_independent_labels() -> None:
     model.reset_classifier(3)
     model.multi_label, model.thresholds = True, (0.2, 0.3, 0.9)
     assert ExplainedModel(model).facts()["thresholds"] == [0.2, 0.3, 0.9]
+    model.thresholds = np.array([0.25, 0.5, 0.75], np.float32)  # JSON knows no numbers of numpy
+    explained = ExplainedModel(model)
+    assert json.loads(json.dumps(explained.facts()["thresholds"])) == [0.25, 0.5, 0.75]
+    found = model.explain(inputs(model), [0, 2])
+    assert json.loads(json.dumps(found.to_dict()))["thresholds"] == [0.25, 0.5, 0.75]
 
 
 def test_a_head_that_needs_a_gradient_is_refused() -> None:
@@ -214,6 +219,10 @@ def test_a_graph_that_answers_differently_is_not_written(
             export.write_onnx(explained, tmp_path / "model.onnx")
         assert not list(tmp_path.iterdir())
     monkeypatch.setattr(onnxruntime, "InferenceSession", real)
+    with monkeypatch.context() as small:
+        small.setattr(export, "MOST_BYTES", 1000)
+        with pytest.raises(InvalidInputError, match=r"one file of ONNX holds at most 1,000;"):
+            export.write_onnx(explained, tmp_path / "model.onnx")
     with pytest.raises(InvalidInputError, match="folder that exists"):
         export.write_onnx(explained, tmp_path / "no" / "model.onnx")
     with pytest.raises(InvalidInputError, match=r"end in .onnx"):

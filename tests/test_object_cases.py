@@ -51,7 +51,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Any:
     columns = {"image": [cell(p) for p in pixels], "label": labels}
     parquet.write_table(pyarrow.table(columns), file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(object_cases, "load_model", lambda name: model)
+        patch.setattr(object_cases, "load_to_explain", lambda name: model)
         found = object_cases.right_photos("any", file, CELL, 100)
     return found
 

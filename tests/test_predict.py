@@ -192,6 +192,70 @@ def test_manifest_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
         se_zoo.load_predictions(tmp_path)
 
 
+def test_killed_loader_process_is_named_with_its_place(
+    folder: Path, explainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Run.batches
+
+    def killed(run: Run, workers: int) -> Any:
+        yield next(iter(real(run, 0)))
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(Run, "batches", killed)
+    with pytest.raises(InvalidInputError, match=r"next 12 photos, behind '0/0006\.png'\..*zeros"):
+        predict(open_source(str(folder)), tmp_path / "out", explainer, **SMALL, workers=2)
+
+
+def test_another_process_that_ends_at_the_same_time_keeps_its_record(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    (out / "complete.json.7.tmp").write_text("{}")
+    (out / "part-00000-000001.parquet.7.tmp").write_text("of a killed process")
+    predict(open_source(str(folder)), out, explainer, **SMALL)
+    assert [file.name for file in out.glob("*.tmp")] == ["complete.json.7.tmp"]
+
+
+def test_row_group_that_ends_early_is_an_error_of_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no end of the whole run, as StopIteration would be."""
+    write_parquet(tmp_path, encoded(3), files=1)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *args, **options: iter(()))
+    found = open_source(str(tmp_path)).read(0, 0, 2)
+    assert [name for name, _ in found] == ["0.parquet#0", "0.parquet#1"]
+    assert all("rows 0 to 2 of the file are damaged" in str(error) for _, error in found)
+
+
+def test_going_on_with_another_version_warns(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    manifest = json.loads((out / "predict.json").read_text())
+    manifest["info"]["se_zoo"] = "0.0.1"
+    (out / "predict.json").write_text(json.dumps(manifest))
+    with pytest.warns(se_zoo.SEZooWarning, match=r"begun with se_zoo 0\.0\.1, and goes on with"):
+        assert predict(open_source(str(folder)), out, explainer, **SMALL) == (COUNT, 1, 3)
+
+
+def test_rows_of_another_format_are_not_taken_for_damaged(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    manifest = json.loads((out / "predict.json").read_text())
+    manifest["facts"]["format"], manifest["info"]["se_zoo"] = 2, "9.1"
+    (out / "predict.json").write_text(json.dumps(manifest))
+    before = content(out)
+    for call in (lambda: se_zoo.load_predictions(out),
+                 lambda: predict(open_source(str(folder)), out, explainer, **SMALL)):  # fmt: skip
+        with pytest.raises(InvalidInputError, match=r"has format 2, .* reads format 1; .* 9\.1"):
+            call()
+    assert content(out) == before
+    del manifest["facts"]["format"]  # as if it were the first
+    (out / "predict.json").write_text(json.dumps(manifest))
+    assert len(se_zoo.load_predictions(out)) == COUNT
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"-1", b"1.5", b"[3]", b"\xff", b"[" * 10**5])
 def test_damaged_end_of_a_streamed_part_is_as_good_as_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "part-00000.end").write_bytes(content)

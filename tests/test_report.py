@@ -357,6 +357,23 @@ def test_masks_that_do_not_fit_are_refused(
         Masks(tmp_path).of("a", (50, 0, 150, 100), even_cells((2, 2)))
 
 
+@pytest.mark.parametrize("cut", [0, 40, -200])
+def test_damaged_masks_are_named(cut: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 9, (60, 80), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[:cut])
+    with pytest.raises(InvalidInputError, match=r"a\.png is no mask: "):
+        Masks(tmp_path).of("a", (10, 0, 70, 60), even_cells((2, 2)))
+
+
+@pytest.mark.parametrize("text", ["", "[", "7", '{"a": "b"}', '{"a": null}'])
+def test_names_of_classes_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text(text)
+    with pytest.raises(InvalidInputError, match=r"classes\.json must be a list of names, or an"):
+        Masks(tmp_path)
+
+
 def test_masks_fit_photos_that_the_model_saw_with_padding(tmp_path: Path) -> None:
     Image.new("L", (100, 60)).save(tmp_path / "a.png")
     found = Masks(tmp_path).of("a", (0, -20.2, 100, 79.8), even_cells((2, 2)))
@@ -389,7 +406,12 @@ def test_cells_that_do_not_tile_the_input_and_maps_that_are_moved() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a,b\n1,2\n", "must be a csv with the columns"), (None, "No such file")]
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "must be a csv with the columns"),
+        ("id,region,x0,y0,x1,y1\na,dog,0,0,nan,2\n", r"a box of a has \[0\.0, 0\.0, nan, 2\.0\]"),
+        (None, "No such file"),
+    ],
 )
 def test_bad_boxes_are_refused(tmp_path: Path, text: Any, message: str) -> None:
     if text:

@@ -65,6 +65,18 @@ def test_missing_entries_are_refused(name: str, content: Dict[str, Any], tmp_pat
         load(changed, tmp_path)
 
 
+def test_files_of_a_later_format_are_refused_and_the_first_ones_read(
+    content: Dict[str, Any], tmp_path: Path
+) -> None:
+    """A later version may give an entry another meaning, or add one that changes the rest."""
+    assert content["format_version"] == 1
+    for version in (2, "2", None):
+        with pytest.raises(InvalidInputError, match=r"format_version is .*, and this version .* 1"):
+            load({**content, "format_version": version}, tmp_path)
+    first = {name: value for name, value in content.items() if name != "format_version"}
+    assert load(first, tmp_path).target == (0, 2, 0, 2)
+
+
 def test_the_file_itself_is_read(content: Dict[str, Any], tmp_path: Path) -> None:
     loaded = load(content, tmp_path)
     assert loaded.target == (0, 2, 0, 2) and loaded.versus == (1, 1, 1, 1)

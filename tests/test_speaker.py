@@ -1,6 +1,8 @@
 """Speaker models: two inputs, one score a frame, and why."""
 
+import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
@@ -14,6 +16,7 @@ from se_zoo.data.faces.mfcc import mfcc
 from se_zoo.errors import DataError
 from se_zoo.explanations import explain_speaker, select_channels
 from se_zoo.explanations.draw.frame_scale import visible_frames
+from se_zoo.explanations.speaker import without_cudnn
 from se_zoo.models import SpeakerModel, create_speaker_model
 from se_zoo.models.save_model import write_export
 from se_zoo.models.speaker.lr_asd import convert_lr_asd, write_converted
@@ -172,6 +175,25 @@ def test_mode_gradients_and_model_stay_as_they_are() -> None:
     torch.testing.assert_close(explanation.logits, model.eval()(**clip(3)).logits)
     model(**clip(3)).logits.sum().backward()
     assert all(p.grad is not None for n, p in model.named_parameters() if "visual_class" not in n)
+
+
+def test_cudnn_is_put_back_by_the_last_of_several_threads() -> None:
+    """The switch is the process's: the first one to end may neither use it nor lose it."""
+    assert torch.backends.cudnn.enabled
+    with contextlib.ExitStack() as later:
+        with without_cudnn():
+            later.enter_context(without_cudnn())
+        assert not torch.backends.cudnn.enabled, "the second one still runs"
+    assert torch.backends.cudnn.enabled
+    with pytest.raises(InvalidInputError), without_cudnn():
+        raise InvalidInputError("a clip that cannot be explained")
+    assert torch.backends.cudnn.enabled
+    model, one = speaker(), clip(5)
+    expected = model.explain(**one).raw
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: model.explain(**one).raw, range(8)))
+    assert all(torch.allclose(raw, expected, atol=1e-6) for raw in found)
+    assert torch.backends.cudnn.enabled
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,26 @@
 """Serve an image model of se_zoo on Hugging Face Inference Endpoints: labels and heatmaps."""
 
 import base64
-import binascii
 import io
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from PIL import Image
 
 import se_zoo
 from se_zoo import InvalidInputError
-from se_zoo.data.images import read_rgb, upright_rgb
+from se_zoo.data.images import check_size, read_rgb, upright_rgb
 from se_zoo.models.input_size import data_config
 from se_zoo.models.photos import check_resized
 from se_zoo.transform import evaluation_transform
 
 DEFAULT_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
+#: Most targets of a request: each is answered with a picture, so memory grows with their number.
+MOST_TARGETS = 100
+#: Most characters of a label or method: errors repeat it, and the endpoint logs errors.
+MOST_CHARACTERS = 1000
 
 
 class EndpointHandler:
@@ -51,15 +54,7 @@ class EndpointHandler:
         Raises:
             InvalidInputError: If the image cannot be read or resized, or a parameter is wrong.
         """
-        asked = dict(data.get("parameters") or {})
-        target, method = asked.pop("target", None), asked.pop("method", None)
-        top = asked.pop("top", 5)
-        if asked:
-            raise InvalidInputError(
-                f"Unknown parameters: {', '.join(asked)}; there are target, method and top."
-            )
-        if not isinstance(top, int) or top < 1:
-            raise InvalidInputError(f"top is {top!r}; it must be 1 or more.")
+        target, method, top = _asked(data.get("parameters"))
         photo = _photo(data.get("inputs"))
         try:
             check_resized(photo.size, self.config)
@@ -70,19 +65,56 @@ class EndpointHandler:
         return {"labels": _labels(explanation, top), "maps": _maps(explanation)}
 
 
+def _asked(parameters: Any) -> Tuple[Any, Optional[str], int]:
+    """Return target, method and top of a request; what they name is checked by the model."""
+    if not isinstance(parameters or {}, dict):
+        raise InvalidInputError(
+            f"parameters is {type(parameters).__name__}; it must be an object, such as "
+            '{"target": "cat", "top": 5}.'
+        )
+    asked = dict(parameters or {})
+    target, method, top = (asked.pop(name, None) for name in ("target", "method", "top"))
+    if asked:
+        raise InvalidInputError(
+            f"Unknown parameters: {', '.join(map(str, asked))[:80]}; there are target, method and "
+            "top."
+        )
+    top = 5 if top is None else top
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise InvalidInputError(f"top is {top!r:.80}; it must be a whole number, 1 or more.")
+    targets = target if isinstance(target, (list, tuple)) else [target]
+    if len(targets) > MOST_TARGETS:
+        raise InvalidInputError(
+            f"target has {len(targets):,} entries; give at most {MOST_TARGETS} at a time."
+        )
+    for one in (*targets, method):
+        long = isinstance(one, str) and len(one) > MOST_CHARACTERS
+        if long or not isinstance(one, (str, int, type(None))):
+            raise InvalidInputError(
+                f"target is a label, a class index or a list of them, and method a name, of at "
+                f"most {MOST_CHARACTERS:,} characters; got {one!r:.80}."
+            )
+    return target, method, top
+
+
 def _photo(given: Any) -> Image.Image:
     """Return the image of a request, upright and RGB, as the library reads photos."""
     try:
         if isinstance(given, str):
-            given = base64.b64decode(given.rpartition(",")[2], validate=True)  # a data URL, too
+            text = given.rpartition(",")[2]  # a data URL, too
+            given = base64.b64decode("".join(text.split()), validate=True)  # encoders break lines
         if isinstance(given, bytes):
             return read_rgb(io.BytesIO(given))
         if not isinstance(given, Image.Image):
             raise ValueError(f"it is {type(given).__name__}")
+        check_size(*given.size)
         return upright_rgb(given)
-    except (ValueError, OSError, binascii.Error) as error:
+    # An image that is decoded only now: Pillow raises many kinds of errors (SyntaxError, EOFError,
+    # struct.error, zlib.error) if it is damaged.
+    except Exception as error:
         raise InvalidInputError(
-            f"inputs cannot be read as an image ({error}); send a JPEG or PNG, or its base64."
+            f"inputs cannot be read as an image ({str(error) or type(error).__name__}); send a "
+            "JPEG or PNG, or its base64."
         ) from error
 
 

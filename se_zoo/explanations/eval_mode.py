@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import types
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 from weakref import WeakKeyDictionary
@@ -22,7 +23,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     A model in eval mode is yielded as it is. Of a model in train mode, copies of its modules are
     yielded: their parameters and buffers are the model's own, their mode is not. So the model stays
     in train mode for a thread that trains it at the same time. Modules that cannot be copied so
-    (of TorchScript or torch.compile, or with a replaced ``forward``) are switched, as by
+    (of TorchScript or torch.compile, or with a replaced method) are switched, as by
     :func:`evaluating`.
 
     Args:
@@ -31,7 +32,10 @@ def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     Yields:
         The model to use within the block.
     """
-    if not any(module.training for module in model.modules()):
+    with _LOCK:
+        # A model that another explanation has switched is in eval mode only until that one ends.
+        ready = model not in _ACTIVE and not any(module.training for module in model.modules())
+    if ready:
         yield model
         return
     view = _view(model, {})
@@ -73,7 +77,28 @@ def _refers_to_module(value: Any) -> bool:
         return any(map(_refers_to_module, (value.func, *value.args, *value.keywords.values())))
     if isinstance(value, (list, tuple)):
         return any(map(_refers_to_module, value))
+    if isinstance(value, types.FunctionType):
+        return any(map(_is_bound, _used_by(value)))
+    return _is_bound(value)
+
+
+def _is_bound(value: Any) -> bool:
+    """Return whether a value is a module, or a method of one."""
     return isinstance(value, nn.Module) or isinstance(getattr(value, "__self__", None), nn.Module)
+
+
+def _used_by(function: types.FunctionType) -> List[Any]:
+    """Return what a function wraps, and the variables around it that it uses.
+
+    ``model.forward_features = torch.compile(model.forward_features)`` stores such a function.
+    """
+    found = [getattr(function, "__wrapped__", None)]
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # a variable that has no value yet
+            continue
+    return found
 
 
 @contextmanager

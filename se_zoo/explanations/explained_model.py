@@ -13,6 +13,7 @@ from .class_token import (
     attended,
     classifiers,
     fold_tokens,
+    is_taken_apart,
     reads_class_token,
     traced_features,
     value_weights,
@@ -148,9 +149,8 @@ class ExplainedModel(nn.Module):
             )
             fit = [t.cpu().numpy() for t in (*heads.fit_of(folded, pooled), logits[0, classes])]
             form = form if heads.agrees(fit, logits.dtype) else None
-        self._tokens = (
-            form is None and self.method != "class_gate" and reads_class_token(self.model)
-        )
+        if form is None and self.method != "class_gate" and reads_class_token(self.model):
+            self._tokens = is_taken_apart(self.model, traced_features(self.model, images)[1])
         if self._tokens:
             self._copy_rows(classifiers(self.model), classes, pooled.dtype)
             return
@@ -313,7 +313,7 @@ class ExplainedModel(nn.Module):
             "map_offset": list(getattr(self.model, "map_offset", (0.0, 0.0))),
             "labels": None if labels is None else list(labels),
             "multi_label": self.se_model.is_multi_label(),
-            "thresholds": None if thresholds is None else list(thresholds),
+            "thresholds": None if thresholds is None else [float(t) for t in thresholds],
             "mean": mean,
             "std": std,
             "input_size": list(self.model.input_shape()),  # type: ignore[operator]

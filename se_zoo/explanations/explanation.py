@@ -488,5 +488,6 @@ class Explanation:
         Returns:
             Method and options; for each row its target, probability and raw map; for each image
             its probabilities, logits, gate and selected channels. Numbers have six decimals.
+            ``format_version`` is 1; :meth:`load` refuses files with another one.
         """
         return to_dict(self)

@@ -17,6 +17,9 @@ from ..layers.grid import Features, feature_map
 from . import heads
 from .se_model import SEModel
 
+#: Most forms that are kept of a model. A service that takes images of any size would otherwise keep
+#: one for each grid, and that of a quantised or wrapped classifier holds a copy of all its rows.
+_MOST_FORMS = 16
 #: Modules and tensors of a model by their ids, with the number of changes of each tensor.
 _Numbers = Tuple[Tuple[int, int], ...]
 
@@ -75,6 +78,8 @@ def form_of(
     if known is not None:
         with _LOCK:
             known.forms[key] = form
+            while len(known.forms) > _MOST_FORMS:
+                del known.forms[next(iter(known.forms))]  # the oldest one
     return form
 
 

@@ -13,6 +13,8 @@ from .explained_model import ExplainedModel
 from .explained_speaker import ExplainedSpeaker
 from .recurrent import onnx_translations
 
+#: Most bytes of weights that one file holds: it is a message of Protocol Buffers, of 2 GiB at most.
+MOST_BYTES = 2**31 - 2**24
 #: Largest allowed difference between onnxruntime and torch, relative to an output's largest value.
 TOLERANCE = 1e-4
 
@@ -45,7 +47,8 @@ def write_onnx(explained: Union[ExplainedModel, ExplainedSpeaker], path: Path) -
 
     Raises:
         InvalidInputError: If the extra ``export`` is not installed, the path cannot be written,
-            torch cannot export the model, or onnxruntime's outputs differ from torch's.
+            the weights are too large for one file, torch cannot export the model, or onnxruntime's
+            outputs differ from torch's.
     """
     try:
         import onnx
@@ -53,12 +56,19 @@ def write_onnx(explained: Union[ExplainedModel, ExplainedSpeaker], path: Path) -
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InvalidInputError(
-            f"Writing ONNX needs the extra export: pip install 'se_zoo[export]' ({error})."
+            f'Writing ONNX needs the extra export: pip install "se_zoo[export]" ({error}).'
         ) from error
     check_path(path)
     device = next(explained.parameters()).device
     if device.type != "cpu":
         raise InvalidInputError(f"The model is on {device}; move it with .cpu() first.")
+    tensors = (*explained.parameters(), *explained.buffers())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if size > MOST_BYTES:
+        raise InvalidInputError(
+            f"The model's weights have {size:,} bytes, and one file of ONNX holds at most "
+            f"{MOST_BYTES:,}; export a smaller model, or use torch.export."
+        )
     with replacing(path) as file, warnings.catch_warnings():
         # That two inputs share an axis, as those of speaker models do.
         warnings.filterwarnings("ignore", "# The axis name")

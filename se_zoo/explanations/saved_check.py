@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from .maps import check_normalize
 from .methods import METHODS
 
+#: Version of what a file holds. A change of what its entries mean gives it another number.
+FORMAT = 1
 #: Most values of the heatmaps of a file: 1,300 maps of an image of 448 pixels.
 _MOST_VALUES = 2**28
 #: Largest length of an input along an axis, and largest move of its maps, in pixels.
@@ -26,6 +28,11 @@ def check_content(content: Any) -> None:
         ValueError: If something is missing, is of another type, or does not go with the rest.
     """
     content = _object("the file", content)
+    if (version := content.get("format_version", FORMAT)) != FORMAT:  # the first files had none
+        raise ValueError(
+            f"its format_version is {version!r:.80}, and this version of se_zoo reads {FORMAT}; "
+            "read it with the version that wrote it, or a later one."
+        )
     for name in ("exact", "multi_label"):
         if not isinstance(content.get(name), bool):
             raise _wrong(name, content.get(name), "true or false")

@@ -231,6 +231,12 @@ def placement_of(model: nn.Module, grid: Tuple[int, ...], size: Tuple[int, ...])
 
 _T = TypeVar("_T")
 
+#: Parts of torch's errors that are the machine's, whatever the images are.
+_OF_MACHINE = (
+    "CUDA error", "CUDA out of memory", "cuDNN error", "CUBLAS_STATUS", "DefaultCPUAllocator",
+    "DataLoader worker",
+)  # fmt: skip
+
 
 def backbone_features(model: SEModel, images: torch.Tensor) -> Features:
     """Return the backbone's features, in its own layout.
@@ -253,6 +259,9 @@ def taken(model: object, images: torch.Tensor, forward: Callable[[torch.Tensor],
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, RuntimeError) as error:
+        # As an error of the images, it would become the row of a photo that cannot be used.
+        if any(part in str(error) for part in _OF_MACHINE):
+            raise
         raise InvalidInputError(
             f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}"
         ) from error

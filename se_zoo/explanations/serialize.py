@@ -12,7 +12,7 @@ from .channel_selection import Selection, select_channels
 from .maps import Placement, to_heatmap
 from .methods import FROM_ZERO_METHODS
 from .photo import Photo
-from .saved_check import check_content
+from .saved_check import FORMAT, check_content
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -22,6 +22,7 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
     """Return everything but pixels; see :meth:`Explanation.to_dict`."""
     thresholds, names = explanation.thresholds, explanation.label_names
     return {
+        "format_version": FORMAT,
         "method": explanation.method,
         "normalize": explanation.normalize,
         "exact": explanation.exact,
@@ -35,7 +36,8 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
         "map_offset": list(explanation.placement.offset),
         "versus_weights": list(explanation.versus_weights),
         "multi_label": explanation.multi_label,
-        "thresholds": None if thresholds is None else list(thresholds),
+        # A user may have set numpy's numbers, which JSON does not know.
+        "thresholds": None if thresholds is None else [float(t) for t in thresholds],
         "rows": _rows(explanation),
         "images": _images(explanation),
         "label_names": None if names is None else list(names),

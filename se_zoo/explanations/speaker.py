@@ -1,9 +1,11 @@
 """Explanations of speaker models: where on the face, and from which modality, a score comes."""
 
 import os
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Protocol, Tuple, Union, cast
+from typing import Any, Dict, Iterator, List, Optional, Protocol, Tuple, Union, cast
 
 import torch
 
@@ -13,6 +15,10 @@ from .eval_mode import in_eval_mode
 from .head_gradient import OutOfInferenceMode
 from .maps import to_unit_range, upsample
 from .methods import FROM_ZERO_METHODS, SPEAKER_METHODS, default_method
+
+_LOCK = threading.Lock()
+#: Of each running block of :func:`without_cudnn`, whether cuDNN was enabled before the first one.
+_WITHOUT_CUDNN: List[bool] = []
 
 
 class SpeakerNet(Protocol):
@@ -263,11 +269,7 @@ def _detect(
         with torch.no_grad():
             fusion = model.fusion(joined)
             return model.detector(joined * fusion, lengths), fusion, None
-    # cuDNN's recurrent layers have no backward pass in eval mode.
-    with (
-        torch.inference_mode(False), torch.enable_grad(),
-        torch.backends.cudnn.flags(enabled=False),
-    ):  # fmt: skip
+    with torch.inference_mode(False), torch.enable_grad(), without_cudnn():
         leaf = joined.detach().clone().requires_grad_(True)
         with OutOfInferenceMode():
             fusion = model.fusion(leaf)
@@ -275,6 +277,26 @@ def _detect(
         steps = torch.arange(logits.shape[1], device=logits.device)
         (slope,) = torch.autograd.grad((logits * (steps < lengths[:, None])).sum(), leaf)
     return logits.detach(), fusion.detach(), slope
+
+
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Switch cuDNN off, whose recurrent layers have no backward pass in eval mode.
+
+    The switch is the process's. Of several threads the first one switches cuDNN off, and the last
+    one puts it back: each by itself would switch it on while another one runs, and then leave it
+    off for good.
+    """
+    with _LOCK:
+        _WITHOUT_CUDNN.append(_WITHOUT_CUDNN[0] if _WITHOUT_CUDNN else torch.backends.cudnn.enabled)
+        torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        with _LOCK:
+            before = _WITHOUT_CUDNN.pop()
+            if not _WITHOUT_CUDNN:
+                torch.backends.cudnn.enabled = before
 
 
 def _weights(

@@ -65,11 +65,11 @@ def _classes_named(label: str, labels: Sequence[str]) -> List[int]:
     Each way of reading is looser than the one before: the same text, the same letters, the same but
     for case and spaces, a synonym. So a label can be named however alike another one is.
     """
-    plain = _plain(label)
+    plain, composed = _plain(label), _composed(label)
     ways: Tuple[Callable[[str], bool], ...] = (
         lambda name: name == label,
-        lambda name: _composed(name) == _composed(label),
-        lambda name: _composed(name).strip() == _composed(label).strip(),
+        lambda name: _composed(name) == composed,
+        lambda name: _composed(name).strip() == composed.strip(),
         lambda name: _plain(name) == plain,
         lambda name: plain in _parts(name),
     )
@@ -229,8 +229,7 @@ def pending_rows(
     if isinstance(given, torch.Tensor):
         indices, several = _per_image_classes(given, batch, num_classes), 1
     else:
-        one = isinstance(given, str) or not isinstance(given, Iterable)
-        named: List[Any] = [given] if one else list(given)
+        named = _listed(given)
         if not named:
             raise InvalidInputError(
                 "The list of targets is empty; give at least one, or target=None."
@@ -263,9 +262,7 @@ def classes_asked(targets: Target) -> Optional[List[Any]]:
                 f"targets must be a list of classes; got an array of shape {tuple(given.shape)}."
             )
         return given.tolist()
-    if given is None:
-        return None
-    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    return None if given is None else _listed(given)
 
 
 def other_classes(
@@ -288,10 +285,8 @@ def other_classes(
         return {}
     if isinstance(versus, Mapping):
         named = list(versus.items())
-    elif isinstance(versus, str) or not isinstance(versus, Iterable):
-        named = [(versus, 1.0)]
     else:
-        several: List[Any] = list(versus)
+        several = _listed(versus)
         named = [(name, 1 / len(several)) for name in several]
     found: Dict[int, float] = {}
     for name, weight in named:
@@ -305,6 +300,12 @@ def other_classes(
     if not found:
         raise InvalidInputError("versus names no class; leave it out to take the runner-up.")
     return found
+
+
+def _listed(given: Any) -> List[Any]:
+    """Return one class or several as a list. Bytes are one: their items are numbers, no classes."""
+    one = isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Iterable)
+    return [given] if one else list(given)
 
 
 def _plain_value(value: Any) -> Any:
@@ -343,9 +344,17 @@ def above_threshold(
     Args:
         logits: (B, K).
         thresholds: Probabilities in (0, 1), one per label; by default one half.
+
+    Raises:
+        InvalidInputError: If there is another number of thresholds than of labels.
     """
     if thresholds is None:
         return logits
+    if len(thresholds) != logits.shape[1]:  # one would silently hold for all labels
+        raise InvalidInputError(
+            f"There are {len(thresholds)} thresholds for {logits.shape[1]} labels; set "
+            "model.thresholds to one for each label, or to None for one half."
+        )
     return logits - torch.tensor(thresholds, dtype=torch.float32, device=logits.device).logit()
 
 

@@ -1,6 +1,7 @@
 """Predict and explain batches of photos, columns in and columns out, for any engine."""
 
 import hashlib
+import threading
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 import torch
@@ -67,22 +68,31 @@ class BatchExplainer:
         self._given = model
         self._ready: Optional[Tuple[Any, Preprocess]] = None
         self._cells: Tuple[float, ...] = ()
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> Dict[str, Any]:
         """Leave out the loaded model: the receiver loads it by its name, or was given it."""
-        return {**self.__dict__, "_ready": None}
+        state = {**self.__dict__, "_ready": None}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        """Take what :meth:`__getstate__` kept."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def _load(self) -> Tuple[Any, Preprocess]:
-        if self._ready is None:
-            model = self._given
-            model = load_model(model) if isinstance(model, str) else model
-            if model.takes_clips:
-                raise InvalidInputError(f"{self.name} takes clips, not photos.")
-            device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model = model.eval().to(device)
-            self.method = self._check_options(model)
-            self._ready = model, Preprocess(data_config(model))
-        return self._ready
+        with self._lock:  # several threads that begin together load it once
+            if self._ready is None:
+                model = self._given
+                model = load_model(model) if isinstance(model, str) else model
+                if model.takes_clips:
+                    raise InvalidInputError(f"{self.name} takes clips, not photos.")
+                device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+                model = model.eval().to(device)
+                self.method = self._check_options(model)
+                self._ready = model, Preprocess(data_config(model))
+            return self._ready
 
     def _check_options(self, model: Any) -> str:
         """Return the method; options that do not fit the model must not become errors of rows."""
@@ -135,7 +145,9 @@ class BatchExplainer:
             raise InvalidInputError(
                 f"a batch needs the columns image, and id or path; it has {', '.join(columns)}."
             )
-        table = self.explain(self.preprocess([str(name) for name in ids], list(columns["image"])))
+        # Names of files may hold bytes that are no text, and Arrow's texts must be UTF-8.
+        names = [str(name).encode("utf-8", "backslashreplace").decode("utf-8") for name in ids]
+        table = self.explain(self.preprocess(names, list(columns["image"])))
         return table if columns is not batch else table.to_pydict()
 
     def explain(self, photos: Prepared) -> Any:
@@ -237,7 +249,15 @@ class BatchExplainer:
 def weights_sha256(model: torch.nn.Module) -> str:
     """Return the SHA-256 of a model's weights and buffers, whatever device they are on."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for name, value in sorted(model.state_dict().items()):
+        # torch's quantised layers keep types, and tuples of a quantised weight and a bias.
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if not isinstance(part, torch.Tensor):
+                digest.update(f"{name} {part}\n".encode())
+                continue
+            tensor = part.detach()
+            if tensor.is_quantized or type(part) not in (torch.Tensor, torch.nn.Parameter):
+                tensor = tensor.dequantize()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -167,7 +167,9 @@ class Predictions:
 
         The map has 16-bit precision. Where a row keeps the most probable classes only, the others
         share what remains of the probability; independent labels that were not kept have the
-        probability 0, and do not count as predicted.
+        probability 0, and do not count as predicted. Where classes compete, the logits are those of
+        the probabilities, the model's less one number: an exact map's mean plus its constant is the
+        model's own logit.
 
         Args:
             row: A row of these predictions.

@@ -32,7 +32,7 @@ def schema() -> Any:
         import pyarrow as pa
     except ImportError:
         raise InvalidInputError(
-            "pyarrow, which holds the rows, is not installed: pip install 'se_zoo[predict]'"
+            'pyarrow, which holds the rows, is not installed: pip install "se_zoo[predict]"'
         ) from None
     number, half, text = pa.int32(), pa.float16(), pa.string()
     top = [("class", number), ("label", text), ("probability", pa.float32())]

@@ -181,11 +181,16 @@ def _rows_of(legend: Legend, width: int, zoom: float) -> List[List[Tuple[int, An
     return rows
 
 
-@cache
 def font(zoom: float = 1.0, bold: bool = False) -> Any:
     """Return the font of captions: DejaVu, which comes with matplotlib and has most alphabets."""
+    return _font(round(_FONT_SIZE * zoom), bold)
+
+
+@cache
+def _font(size: int, bold: bool) -> Any:
+    """Return the font of a size in pixels; zooms are any numbers, and sizes only a few."""
     import matplotlib
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
-    return ImageFont.truetype(str(file), round(_FONT_SIZE * zoom))
+    return ImageFont.truetype(str(file), size)

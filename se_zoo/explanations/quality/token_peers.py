@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterator, List
 
 import torch
-from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from ...errors import InvalidInputError

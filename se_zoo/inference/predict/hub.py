@@ -35,7 +35,7 @@ class HubSource:
             import datasets
         except ImportError:
             raise InvalidInputError(
-                "datasets, which reads the Hub, is not installed: pip install 'se_zoo[predict]'"
+                'datasets, which reads the Hub, is not installed: pip install "se_zoo[predict]"'
             ) from None
         self.name, self.options = name, options
         self.revision = options.revision or latest_revision(name)

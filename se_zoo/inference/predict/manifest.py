@@ -1,10 +1,11 @@
 """The record of what predictions are of, so that only the same command goes on with them."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Tuple
 
-from ...errors import InvalidInputError
+from ...errors import InvalidInputError, SEZooWarning
 from ...files import read_json, write_json
 from ...version import __version__
 
@@ -23,7 +24,7 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
         ``facts``, which decide about the rows, and ``info``.
 
     Raises:
-        InvalidInputError: If there is none, or it cannot be read.
+        InvalidInputError: If there is none, it cannot be read, or its rows have another format.
     """
     file = folder / MANIFEST
     try:
@@ -35,6 +36,13 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
             raise ValueError("an entry is not a JSON object")
         if not isinstance(rows, int) or rows < 1:
             raise ValueError(f"rows_per_file is {rows!r}")
+        if (found_format := facts.get("format", FORMAT)) != FORMAT:
+            made_by = info.get("se_zoo", "another version")
+            # Read on, its rows would seem damaged, which one is told to remove.
+            raise ValueError(
+                f"it has format {found_format!r:.80}, and se_zoo {__version__} reads format "
+                f"{FORMAT}; read it with the version that made it, se_zoo {made_by!s:.80}"
+            )
         return {"facts": facts, "info": info}
     except FileNotFoundError:
         raise InvalidInputError(
@@ -67,7 +75,8 @@ def check_folder(folder: Path) -> None:
 def begin(folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any]) -> None:
     """Write the manifest of a new folder, or compare that of a folder to go on with.
 
-    Several processes may do so at the same time.
+    Several processes may do so at the same time. Warns with :class:`~se_zoo.SEZooWarning` if the
+    folder was begun with another se_zoo or torch, whose rows may differ from those to come.
 
     Args:
         folder: Where the predictions go; it is made if it does not exist.
@@ -82,16 +91,27 @@ def begin(folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any]) -> No
     facts = json.loads(json.dumps({"format": FORMAT, **facts}))
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    versions = {"se_zoo": __version__, "torch": str(torch.__version__)}
     if not (folder / MANIFEST).exists():
-        versions = {"se_zoo": __version__, "torch": torch.__version__}
         write_json(folder / MANIFEST, {"facts": facts, "info": {**info, **versions}})
-    before, now = dict(_flat(read_manifest(folder)["facts"])), dict(_flat(facts))
+    manifest = read_manifest(folder)
+    before, now = dict(_flat(manifest["facts"])), dict(_flat(facts))
     for name in [*now, *before]:
         if before.get(name) != now.get(name):
             raise InvalidInputError(
                 f"{folder} holds predictions with {name} {_short(before.get(name))}, and this "
                 f"command has {_short(now.get(name))}: give --out another folder, or the options "
                 "of then."
+            )
+    for name, version in versions.items():
+        begun = manifest["info"].get(name, version)
+        if begun != version:
+            warnings.warn(
+                f"{folder} was begun with {name} {begun!s:.80}, and goes on with {version}: the "
+                "rows to come may have other maps and numbers. Give --out a new folder for rows of "
+                "one kind.",
+                SEZooWarning,
+                stacklevel=2,
             )
 
 

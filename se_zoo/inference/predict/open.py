@@ -42,7 +42,7 @@ def open_source(given: str, options: Optional[SourceOptions] = None) -> Source:
     if len(kinds) > 1:
         raise InvalidInputError(
             f"{given} holds {' and '.join(kinds)}; name one kind with a quoted glob, such as "
-            f"'{root}/**/*{next(k for k in kinds if k != 'photos')}'."
+            f'"{root}/**/*{next(k for k in kinds if k != "photos")}".'
         )
     source: Source
     if photos:
@@ -85,7 +85,8 @@ def _list_files(given: str) -> _Files:
         names = [given] if root.is_file() else sorted(glob.glob(given, recursive=True))
         files = [p for p in map(Path, names) if p.is_file() and not (p.parent / MANIFEST).exists()]
         root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else root
-        found = ((os.fsencode(p.absolute().relative_to(root)), p.stat().st_size) for p in files)
+        names = [p.absolute().relative_to(root).as_posix() for p in files]
+        found = ((os.fsencode(n), p.stat().st_size) for n, p in zip(names, files, strict=True))
     for name, size in found:
         suffix = os.path.splitext(os.fsdecode(name))[1].lower()
         if suffix in (".parquet", ".tar"):

@@ -39,7 +39,7 @@ class ParquetSource:
 
     def __init__(self, root: Path, files: List[Path], digest: str, options: SourceOptions):
         self.files, self.digest = files, digest
-        self.prefixes = [readable(os.fsencode(file.relative_to(root))) for file in files]
+        self.prefixes = [readable(os.fsencode(file.relative_to(root).as_posix())) for file in files]
         self.counts: List[Optional[int]] = []
         self.left_out: Dict[str, int] = {}
         schemas = []
@@ -155,7 +155,10 @@ class _Rows:
                 self.group, self.at, self.held = group, int(self.first[group]), None
             while self.held is None or self.at + len(self.held) <= start:
                 self.at += 0 if self.held is None else len(self.held)
-                self.held = pa.Table.from_batches([next(self.batches)])
+                batch = next(self.batches, None)
+                if batch is None:
+                    raise pa.ArrowInvalid(f"row group {group} has fewer rows than it says")
+                self.held = pa.Table.from_batches([batch])
             pieces.append(self.held.slice(start - self.at, stop - start))
             start += len(pieces[-1])
         return pa.concat_tables(pieces)

@@ -198,17 +198,33 @@ class Run:
         Args:
             workers: As for :meth:`batches`.
             bar: A tqdm bar that counts photos.
+
+        Raises:
+            InvalidInputError: If a loader process was killed; the message says behind which photo.
         """
         tables: List[Any] = []
-        for task, photos in self.batches(workers):
-            tables.append(self.explainer.explain(photos))
-            if task.ends_unit:
-                write_rows(self.file(task.part, task.unit), pa.concat_tables(tables))
-                tables = []
-                if task.ends_part:
-                    write_json(self.end_file(task.part), task.stop)
-            if bar is not None:
-                bar.update(len(photos.ids))
+        last = "from the first one on"
+        try:
+            for task, photos in self.batches(workers):
+                last = f"behind {photos.ids[-1]!r}"
+                tables.append(self.explainer.explain(photos))
+                if task.ends_unit:
+                    write_rows(self.file(task.part, task.unit), pa.concat_tables(tables))
+                    tables = []
+                    if task.ends_part:
+                        write_json(self.end_file(task.part), task.stop)
+                if bar is not None:
+                    bar.update(len(photos.ids))
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            # Its photo may be too large for the memory, or break the decoder.
+            raise InvalidInputError(
+                f"a process that reads photos was killed ({' '.join(str(error).split())}) at one "
+                f"of the next {max(1, 2 * workers) * self.batch_size} photos, {last}. Where memory "
+                "is short, give fewer --workers. If it happens there again, overwrite the photo "
+                "with as many zeros: the same command then goes on, and its row has an error."
+            ) from error
 
     def finish(self) -> Optional[Summary]:
         """Write the record that all is there, if it is, whichever process made it.
@@ -230,7 +246,9 @@ class Run:
         errors = sum(map(error_count, files))
         summary = Summary(sum(done.finished.values()), errors, len(files))
         for left in self.out.glob("*.tmp"):  # of killed processes; none is at work any more
-            left.unlink(missing_ok=True)
+            # But another process that ends now may be writing this record.
+            if not left.name.startswith(COMPLETE):
+                left.unlink(missing_ok=True)
         write_json(self.out / COMPLETE, summary._asdict())
         return summary
 

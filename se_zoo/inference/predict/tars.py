@@ -37,7 +37,7 @@ class TarSource:
 
     def __init__(self, root: Path, files: List[Path], digest: str):
         self.files, self.digest = files, digest
-        self.prefixes = [readable(os.fsencode(file.relative_to(root))) for file in files]
+        self.prefixes = [readable(os.fsencode(file.relative_to(root).as_posix())) for file in files]
         self.members = [_Members(file) for file in files]
         self.counts: List[Optional[int]] = [len(members.names) for members in self.members]
         self.left_out: Dict[str, int] = {}

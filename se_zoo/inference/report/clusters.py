@@ -49,7 +49,7 @@ def group_maps(shares: Sequence[np.ndarray]) -> Groups:
         from sklearn.neighbors import NearestNeighbors
     except ImportError:
         raise InvalidInputError(
-            "scikit-learn, which groups the maps, is not installed: pip install 'se_zoo[report]'"
+            'scikit-learn, which groups the maps, is not installed: pip install "se_zoo[report]"'
         ) from None
     # Square roots, whose distances are Hellinger's: strong cells do not drown all others.
     points = np.sqrt(np.stack([_small(share).ravel() for share in shares]))

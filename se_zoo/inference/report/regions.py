@@ -7,8 +7,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 import numpy as np
 from PIL import Image
 
-from ...data.images import IMAGE_SUFFIXES
+from ...data.images import IMAGE_SUFFIXES, open_image
 from ...errors import InvalidInputError
+from ...files import read_json
 
 #: Corners, as (top, left): a quarter of the height by a quarter of the width.
 CORNERS: Dict[str, Tuple[bool, bool]] = {
@@ -132,8 +133,10 @@ class Boxes:
             with file.open(newline="", encoding="utf-8") as opened:
                 for row in csv.DictReader(opened):
                     box = np.array([float(row[k]) for k in ("x0", "y0", "x1", "y1")])
+                    if not np.isfinite(box).all():
+                        raise ValueError(f"a box of {row['id']} has {box.tolist()}")
                     self.found.setdefault(row["id"], []).append((row["region"], box))
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise InvalidInputError(
                 f"{file} must be a csv with the columns id, region, x0, y0, x1, y1 (pixels): "
                 f"{type(error).__name__} {error}"
@@ -189,40 +192,38 @@ class Masks:
             may name the indices.
 
     Raises:
-        InvalidInputError: If there is no such folder.
+        InvalidInputError: If there is no such folder, or ``classes.json`` names no indices.
     """
 
     names: "dict[int, Any]"
     folder: Path
 
     def __init__(self, folder: Path):
-        import json
-
         if not folder.is_dir():
             raise InvalidInputError(f"{folder} is no folder of masks.")
         self.folder, self.names = folder, {}
         for file in (folder / "classes.json", folder.parent / "classes.json"):
             if file.is_file():
-                listed = json.loads(file.read_text("utf-8"))
-                pairs = enumerate(listed) if isinstance(listed, list) else (
-                    (int(k), v) if k.isdigit() else (int(v), k) for k, v in listed.items()
-                )  # fmt: skip
-                self.names = dict(pairs)
+                self.names = _read_names(file)
                 break
 
     def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:
         """Return the regions of a photo on the cells of its map; see :meth:`Boxes.of`.
 
         Raises:
-            InvalidInputError: If the mask has several channels, or not the size of its photo.
+            InvalidInputError: If the mask is damaged, has several channels, or not the size of its
+                photo.
         """
         file = self._file(name)
         if not file.is_file():
             return {}
         x0, y0, x1, y1 = seen
-        with Image.open(file) as opened:
-            _check_mask(file, opened, seen)
-            cut = opened.crop((round(x0), round(y0), round(x1), round(y1)))
+        try:
+            with open_image(file) as opened:
+                cut = opened.crop((round(x0), round(y0), round(x1), round(y1)))
+        except ValueError as error:
+            raise InvalidInputError(f"{file} is no mask: {error}.") from error
+        _check_mask(file, opened, seen)
         # Pillow hands the pixels of mode 1 out as 0 and 255.
         mask = np.asarray(cut.convert("L").point([0] + [1] * 255) if cut.mode == "1" else cut)
         down, across = (
@@ -250,6 +251,20 @@ class Masks:
         # Ids need not be file names: the numbers of cam.01 and train.parquet#17 are no endings.
         stem, _, ending = name.rpartition(".")
         return self.folder / f"{stem if f'.{ending.lower()}' in IMAGE_SUFFIXES else name}.png"
+
+
+def _read_names(file: Path) -> Dict[int, Any]:
+    """Return the names of indices: of a list, or of an object of names by index or the reverse."""
+    try:
+        listed = read_json(file)
+        if isinstance(listed, list):
+            return dict(enumerate(listed))
+        return dict((int(k), v) if k.isdigit() else (int(v), k) for k, v in listed.items())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidInputError(
+            f'{file} must be a list of names, or an object such as {{"0": "background"}}: '
+            f"{type(error).__name__} {error}"
+        ) from error
 
 
 def _check_mask(file: Path, mask: Image.Image, seen: Tuple[float, ...]) -> None:
