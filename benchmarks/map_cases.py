@@ -3,12 +3,13 @@
 The faces are in `face_cases.py`, the objects in `object_cases.py`.
 """
 
+import contextlib
 import csv
 import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import pyarrow.parquet as parquet
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 import se_zoo  # noqa: F401  registers the models
 from se_zoo.errors import DataError, InvalidInputError
+from se_zoo.explanations.class_token import reads_class_token
 from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
@@ -132,6 +134,42 @@ def load_to_explain(model_name: str) -> nn.Module:
     model = load_model(model_name)
     model.requires_grad_(False).get_classifier().requires_grad_(True)
     return model
+
+
+@contextlib.contextmanager
+def remembered_features(model: nn.Module) -> Iterator[None]:
+    """Compute the features of the same images once, however many methods explain them.
+
+    For a frozen backbone they are the same. Images that ask for a gradient, and models whose head
+    reads class tokens, whose maps need more than the features, take their usual way.
+
+    Args:
+        model: Result of :func:`load_to_explain`.
+    """
+    if reads_class_token(model):
+        yield
+        return
+    own: Any = model.forward_features
+    known: List[Tuple[torch.Tensor, Any]] = []
+
+    def forward_features(images: torch.Tensor) -> Any:
+        if images.requires_grad:
+            return own(images)
+        for seen, features in known:
+            if seen.dtype == images.dtype and torch.equal(seen, images):
+                return features
+        # Tensors of inference mode could not be used where gradients are computed.
+        with torch.inference_mode(False), torch.no_grad():
+            kept = images.clone()
+            known.insert(0, (kept, own(kept)))
+        del known[2:]
+        return known[0][1]
+
+    model.forward_features = forward_features
+    try:
+        yield
+    finally:
+        del model.forward_features
 
 
 def _uncropped_config(model: nn.Module) -> Dict[str, Any]:

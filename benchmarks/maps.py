@@ -46,7 +46,7 @@ from tqdm import tqdm
 
 from benchmarks import map_report as report
 from benchmarks.cost import Cost, code_digest, run_cost
-from benchmarks.map_cases import CaseSet, limited, on_device
+from benchmarks.map_cases import CaseSet, limited, on_device, remembered_features
 from benchmarks.map_margins import margin_rows, margin_table
 from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets, debugged, offered
 from benchmarks.weights import weights_of
@@ -122,10 +122,13 @@ def _score_set(given: Bench, found: CaseSet, accelerator: Accelerator) -> None:
         rows = range(start, min(start + given.chunk, total))
         cases = found.cases.some(rows)
         chosen = [[n - start for n in some if n in rows] for some in (pixels, slow)]
-        scores = score(
-            found.model, cases, given.methods, given.settings, *chosen, random_models=random_models
-        )
-        channels = score_channels(found.model, cases)
+        # Not around the random copies: a copy would remember the features of this model.
+        with remembered_features(found.model):
+            scores = score(
+                found.model, cases, given.methods, given.settings, *chosen,
+                random_models=random_models,
+            )  # fmt: skip
+            channels = score_channels(found.model, cases)
         write_json(_chunk_file(folder, start), {"maps": scores, "channels": channels})
     accelerator.wait_for_everyone()
 

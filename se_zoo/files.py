@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -52,7 +53,8 @@ def replacing(path: Path) -> Iterator[Path]:
         error it is removed. Its name ends in ``.tmp``: tell the format to a writer that chooses it
         by the name.
     """
-    temporary = path.with_name(f"{_shortened(path.name)}.{os.getpid()}.tmp")
+    # The process alone would not do: containers on a shared disk often have the same number.
+    temporary = path.with_name(f"{_shortened(path.name)}.{secrets.randbits(40)}.tmp")
     try:
         yield temporary
         rename(temporary, path)
@@ -157,7 +159,7 @@ def name_without_tmp(name: str) -> str:
         name: Name of any file, without its folder.
 
     Returns:
-        The name without ``.<process>.tmp`` or ``.tmp``; any other name unchanged.
+        The name without ``.<number>.tmp`` or ``.tmp``; any other name unchanged.
     """
     return re.sub(r"(\.\d+)?\.tmp$", "", name)
 

@@ -191,10 +191,15 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         The image, upright by its EXIF orientation, in mode RGB.
 
     Raises:
-        ValueError: If it is empty, or its pixels have an unknown range.
+        ValueError: If it is empty or damaged, or its pixels have an unknown range.
     """
-    upright = ImageOps.exif_transpose(image)
-    refusal = _refusal(upright)
-    if refusal:
-        raise ValueError(refusal)
-    return _to_rgb(upright)
+    try:
+        upright = ImageOps.exif_transpose(image)
+        refusal = _refusal(upright)
+        if refusal:
+            raise ValueError(refusal)
+        return _to_rgb(upright)
+    except (MemoryError, ValueError, OSError):
+        raise
+    except Exception as error:  # an image that is not decoded yet may be damaged, see open_image
+        raise ValueError(f"cannot read the image: {str(error) or type(error).__name__}") from error

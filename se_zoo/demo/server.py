@@ -90,6 +90,6 @@ def _gradio() -> Any:
         import gradio
     except ImportError as error:
         raise InvalidInputError(
-            f"The demo needs the extra demo: pip install 'se_zoo[demo]' ({error})."
+            f'The demo needs the extra demo: pip install "se_zoo[demo]" ({error}).'
         ) from error
     return gradio

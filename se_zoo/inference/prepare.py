@@ -111,7 +111,7 @@ def open_photo(image: Any) -> Image.Image:
     if isinstance(image, (str, Path)):
         return read_rgb(Path(image))
     if isinstance(image, Image.Image):
-        return _decoded(image)
+        return upright_rgb(image)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         if image.size and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
             return Image.fromarray(image).convert("RGB")
@@ -120,15 +120,3 @@ def open_photo(image: Any) -> Image.Image:
         f"an image must be bytes, a path, a PIL image or a uint8 array (H, W, 3), not "
         f"{type(image).__name__}{shape}"
     )
-
-
-def _decoded(image: Image.Image) -> Image.Image:
-    """Return a PIL image, which may not be decoded yet, as an upright RGB image."""
-    try:
-        return upright_rgb(image)
-    except (MemoryError, ValueError, OSError):
-        raise
-    # Pillow raises many kinds of errors on damaged images (SyntaxError, EOFError, struct.error,
-    # zlib.error). None may fail the batch.
-    except Exception as error:
-        raise ValueError(f"cannot read the image: {str(error) or type(error).__name__}") from error

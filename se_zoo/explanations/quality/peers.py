@@ -53,7 +53,7 @@ def check_libraries(methods: Iterable[str]) -> Dict[str, str]:
             found[package] = version(name)
         except PackageNotFoundError as error:
             raise InvalidInputError(
-                f"{package} is not installed: pip install 'se_zoo[compare]'."
+                f'{package} is not installed: pip install "se_zoo[compare]".'
             ) from error
     return found
 
@@ -99,7 +99,7 @@ def peer_maps(
             return PEERS[method](AfterGate(model), *inputs).float()
         except ImportError as error:
             raise InvalidInputError(
-                f"{method} needs the extra compare: pip install 'se_zoo[compare]' ({error})."
+                f'{method} needs the extra compare: pip install "se_zoo[compare]" ({error}).'
             ) from error
 
 

@@ -208,7 +208,7 @@ def box_ious(
     try:
         from scipy.ndimage import find_objects, label  # SciPy takes longer to import than se_zoo
     except ImportError as error:
-        raise InvalidInputError("Boxes need SciPy: pip install 'se_zoo[compare]'.") from error
+        raise InvalidInputError('Boxes need SciPy: pip install "se_zoo[compare]".') from error
 
     if heatmaps.dim() != 3 or boxes.shape != (len(heatmaps), 4):
         raise InvalidInputError(

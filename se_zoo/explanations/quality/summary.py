@@ -4,6 +4,7 @@ from typing import Callable
 
 import torch
 
+from ..channel_selection import in_double
 from .pixels import check_inputs
 
 
@@ -38,10 +39,11 @@ def adcc(
     """
     check_inputs(images, targets, heatmaps)
     again = explain(images * heatmaps[:, None].to(images.dtype))
-    pairs = zip(heatmaps.flatten(1).double(), again.flatten(1).double(), strict=True)
+    heatmaps, again = in_double(heatmaps.flatten(1)), in_double(again.flatten(1))
+    pairs = zip(heatmaps, again, strict=True)
     coherency = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs])
     kept = 1 - drop.to(coherency)
-    plain = 1 - heatmaps.flatten(1).double().mean(1)
+    plain = 1 - heatmaps.mean(1)
     # A constant map has no correlation: it says nothing, so it has no coherency.
     parts = torch.stack([kept, (coherency.nan_to_num(-1.0) + 1) / 2, plain]).clamp(0, 1)
     return 3 / (1 / parts).sum(0)
