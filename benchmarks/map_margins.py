@@ -4,13 +4,14 @@ from typing import Any, Dict, List, Sequence
 
 from benchmarks.map_cases import CaseSet
 from benchmarks.map_report import Bootstrap, Scores
+from se_zoo.explanations.methods import TABLE
 from se_zoo.explanations.quality.peer_methods import OF_PIXELS
 from se_zoo.explanations.quality.peers import PEERS
 
 #: The measure that is compared: no monotone change of a map alters it.
 MEASURE = "pixel_ap"
 #: Our maps that know the class.
-COMPARED = ("contribution", "affinity", "rivals", "support", "class_gate")
+COMPARED = tuple(m.name for m in TABLE if not m.classless and not m.pairwise)
 
 
 def margin_rows(found: CaseSet, scores: Scores, resamples: int) -> List[Dict[str, Any]]:

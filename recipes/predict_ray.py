@@ -24,6 +24,7 @@ from typing import Any, List
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from se_zoo import BatchExplainer
+from se_zoo.console import one_line_errors
 from se_zoo.data.images import IMAGE_SUFFIXES
 from se_zoo.errors import InvalidInputError
 
@@ -122,7 +123,9 @@ def main() -> None:
     parser.add_argument("source", help="folder of photos or of parquet files")
     parser.add_argument("--out", required=True, help="folder of the results")
     parser.add_argument("--model", default="se_zoo/resnet18_slim_celeba", help="name of the model")
-    parser.add_argument("--target", nargs="*", help="labels to explain; by default the predicted")
+    parser.add_argument(
+        "--target", nargs="*", action="extend", help="labels to explain; by default the predicted"
+    )
     parser.add_argument("--image", default="image", help="parquet: column of the images")
     parser.add_argument("--id", default="id", help="parquet: column of the ids")
     parser.add_argument("--batch-size", type=int, default=64, help="photos at a time")
@@ -160,4 +163,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("predict_ray"):
+        main()

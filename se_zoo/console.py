@@ -1,10 +1,12 @@
 """Errors of commands and recipes: one line each, the traceback only where it is asked for."""
 
 import io
+import os
+import select
 import sys
 import traceback
-from contextlib import contextmanager
-from typing import Iterator, List, NoReturn, Optional, Sequence, Tuple
+from contextlib import contextmanager, suppress
+from typing import Iterator, List, NoReturn, Optional, Sequence, TextIO, Tuple
 
 from .errors import SEZooError, other_version
 from .text import one_line
@@ -16,8 +18,11 @@ _EXTRAS = {
     "accelerate": "train", "datasets": "train", "torchmetrics": "train", "tensorboard": "train",
     "pyarrow": "predict", "filelock": "train", "av": "video", "cv2": "face", "onnx": "export",
     "onnxscript": "export", "onnxruntime": "export", "pytorch_grad_cam": "compare",
-    "captum": "compare", "torchcam": "compare", "scipy": "compare",
+    "captum": "compare", "torchcam": "compare", "scipy": "compare", "ray": "ray",
 }  # fmt: skip
+
+#: Exit status where nobody reads the output: that of programs that SIGPIPE ends.
+_NO_READER = 141
 
 
 def without_debug(words: Sequence[str]) -> Tuple[List[str], bool]:
@@ -34,7 +39,9 @@ def without_debug(words: Sequence[str]) -> Tuple[List[str], bool]:
 def one_line_errors(program: str, debug: Optional[bool] = None) -> Iterator[None]:
     """End the program after any error: with one line on stderr and exit status 1.
 
-    After Ctrl-C the status is 130. Names that the terminal's encoding lacks are printed escaped.
+    After Ctrl-C the status is 130. Where nobody reads the output any more, as behind ``| head``,
+    the program ends silently with the status 141. Names that the terminal's encoding lacks are
+    printed escaped.
 
     Args:
         program: Its name, the beginning of the line.
@@ -45,10 +52,50 @@ def one_line_errors(program: str, debug: Optional[bool] = None) -> Iterator[None
             stream.reconfigure(errors="backslashreplace")
     try:
         yield
+        _flush(sys.stdout)  # else a full disk would be noticed after the exit status is chosen
     except KeyboardInterrupt:
         _end("interrupted", 130, debug)
     except Exception as error:
+        if _reader_left(error):
+            raise SystemExit(_NO_READER) from None
         _end(f"{program}: {one_line(explained(error))}", 1, debug)
+    finally:
+        _drop_unwritten(sys.stdout)
+
+
+def _flush(stream: Optional[TextIO]) -> None:
+    if stream is not None and not stream.closed:  # None: the shell has closed it
+        stream.flush()
+
+
+def _drop_unwritten(stream: Optional[TextIO]) -> None:
+    """Drop text that cannot be written: Python would try again, and complain of it, at its end."""
+    try:
+        _flush(stream)
+    except OSError:
+        with suppress(OSError, ValueError):  # a stream without a descriptor
+            assert stream is not None
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def _reader_left(error: BaseException) -> bool:
+    """Return whether an error comes of output that is a pipe without a reader.
+
+    Pipes to other processes and to servers break with the same error, so stdout is asked.
+    """
+    cause: Optional[BaseException] = error
+    while cause is not None and not isinstance(cause, BrokenPipeError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or sys.stdout is None or sys.platform == "win32":  # which has no poll
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # POLLERR and POLLHUP are always told
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):  # a stream without a descriptor
+        return False
 
 
 def _end(line: str, status: int, debug: Optional[bool]) -> NoReturn:

@@ -6,7 +6,6 @@ import re
 import secrets
 import shutil
 import stat
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,9 +114,10 @@ def new_folder(out: Path) -> Iterator[Path]:
         FileNotFoundError: If the folder that it lies in does not exist.
     """
     check_new_folder(out)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".tmp", dir=out.parent))
+    # mkdtemp's would be for its owner alone; this one has the permissions of the user's umask.
+    temporary = out.with_name(f"{_shortened(out.name)}.{secrets.randbits(40)}.tmp")
+    temporary.mkdir()
     try:
-        temporary.chmod(0o755)  # mkdtemp's is for its owner alone
         yield temporary
         if out.exists():
             out.rmdir()

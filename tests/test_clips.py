@@ -65,6 +65,11 @@ def test_frames_at_a_rate(seconds: List[float], fps: Any, expected: List[int]) -
     assert at_rate(seconds, fps) == expected
 
 
+def test_a_wrong_time_stamp_does_not_fill_the_memory_with_frames() -> None:
+    with pytest.raises(DataError, match="time stamps of a video span 1,000,0"):
+        at_rate([i / 25 for i in range(10**5)] + [3.6e9], 25)
+
+
 def test_segments_cover_the_video() -> None:
     assert segment_indices(8, [0.5] * 4) == [1, 3, 5, 7]
     assert segment_indices(8, [0.0, 0.99, 0.0, 0.99]) == [0, 3, 4, 7]

@@ -66,6 +66,51 @@ def test_debug_option_shows_the_traceback_and_is_no_argument(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("body", [
+    "print('a')",  # noticed at the end
+    "print('a' * 1_000_000)",
+    """
+    try:
+        print('a' * 1_000_000)
+    except OSError as error:
+        raise InvalidInputError("a file cannot be written") from error
+    """,
+])  # fmt: skip
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")
+def test_output_without_a_reader_ends_the_program_silently(body: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = printing(body, write)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_output_that_a_full_disk_refuses_is_an_error() -> None:
+    with open("/dev/full", "w") as full:
+        done = printing("print('a')", full.fileno())
+    assert (done.returncode, done.stderr) == (1, "program: [Errno 28] No space left on device\n")
+
+
+def printing(body: str, stdout: int) -> "subprocess.CompletedProcess[str]":
+    """A process that runs statements like a command, with a place for what it prints."""
+    code = (
+        "from se_zoo.console import one_line_errors\nfrom se_zoo.errors import InvalidInputError\n"
+        f"with one_line_errors('program'):\n    {body.strip()}\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True,
+        timeout=300,
+    )  # fmt: skip
+
+
+def test_broken_pipes_to_others_are_errors() -> None:
+    with pytest.raises(SystemExit, match=r"program: .*Broken pipe"), one_line_errors("program"):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_command_turns_any_error_into_one_line(
     debug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

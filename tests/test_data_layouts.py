@@ -4,14 +4,17 @@ import multiprocessing
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List, Tuple, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from se_zoo.data import DataConfig, ImageTable, check, open_table
+from se_zoo.cli.check import Check
+from se_zoo.data import ClipDataConfig, DataConfig, ImageTable, check, open_table
+from se_zoo.data.tables.layout import Layout
+from se_zoo.data.tables.open import _READERS
 
 from .data_sets import (
     ATTRIBUTES,
@@ -38,6 +41,12 @@ from .preloaded import start_process
 def original_row(table: ImageTable, row: int) -> int:
     """Folders are read class by class, and their files carry the row they were written as."""
     return int(Path(table.stored.name(row) or f"{row}").stem)
+
+
+def test_every_layout_has_a_reader_and_the_check_knows_those_of_videos() -> None:
+    assert set(get_args(Layout)) == set(_READERS)
+    declared, checked = (get_type_hints(each)["layout"] for each in (ClipDataConfig, Check))
+    assert declared == checked and set(get_args(declared)) <= {"auto", *get_args(Layout)}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -173,6 +173,7 @@ def test_the_folder_is_a_ready_gradio_space(
     mine = tmp_path / "pets"
     mine.mkdir()
     (mine / "config.json").write_text("{}")
+    (mine / "notes.txt").write_text("private")
     out = tmp_path / "space"
     main(["demo", MODEL, f"local-dir:{mine}", "--out", str(out)])
     assert "Gradio Space" in capsys.readouterr().out
@@ -182,6 +183,7 @@ def test_the_folder_is_a_ready_gradio_space(
     script = (out / header["app_file"]).read_text("utf-8")
     compile(script, "app.py", "exec")
     assert MODEL in script and "local-dir:pets" in script and (out / "pets/config.json").is_file()
+    assert [file.name for file in (out / "pets").iterdir()] == ["config.json"]
     wanted = f"se_zoo[demo]=={se_zoo.__version__}\n"
     assert (out / "requirements.txt").read_text("utf-8") == wanted
     with pytest.raises(SystemExit, match="exists already"):

@@ -11,6 +11,9 @@ import pytest
 
 import se_zoo
 from se_zoo import SEZooError, cli
+from se_zoo.explanations.methods import METHODS, SINGLE_CLASS_METHODS
+from se_zoo.models.cfgs import BACKBONES
+from se_zoo.models.pretrained.manifest import manifest
 from tools import site_pages
 
 ROOT = Path(__file__).parents[1]
@@ -151,10 +154,41 @@ def test_links_to_files_outside_become_pages() -> None:
     assert moved == "[e](../evidence.md) [f](https://x.y)"
 
 
+def test_contributing_names_modules_that_exist() -> None:
+    """Each in full, from `se_zoo/` on, or as the name of one beside the module before it."""
+    folders = ("se_zoo", "tools", "tests", "benchmarks", "recipes", "docs")
+    files = [f"/{file}" for folder in folders for file in (ROOT / folder).rglob("*.[pj][ys]")]
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:py|js))`", text)) - {"tests/test_models.py"}  # timm's own
+    assert len(named) > 100
+    assert not {name for name in named if not any(file.endswith(f"/{name}") for file in files)}
+
+
 def test_index_lists_every_page() -> None:
     listed = set(re.findall(r"^([\w/]+)$", read("index.md"), re.MULTILINE))
     pages = {str(file.relative_to(DOCS).with_suffix("")) for file in own_pages()} - {"index"}
     assert not pages - listed, f"add to a toctree of docs/index.md: {sorted(pages - listed)}"
+
+
+def test_index_lists_every_model_of_the_zoo() -> None:
+    assert sorted(re.findall(r"^\| \[`se_zoo/(\w+)`\]", read("index.md"), re.MULTILINE)) == sorted(
+        manifest()
+    )
+
+
+def test_every_registered_backbone_is_on_its_page() -> None:
+    section = read("any_timm_model.md").split("## Registered architectures")[1]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    named = re.findall(r"`(\w+)`", rows)
+    assert sorted(named) == sorted(set(BACKBONES) - {"resnet18_slim"})  # it stands below the table
+
+
+def test_every_method_is_on_its_page() -> None:
+    named = re.findall(r'^\|[^|]+\| `"(\w+)"` \|', read("explain.md"), re.MULTILINE)
+    assert sorted(named) == sorted(METHODS)
+    page = (ROOT / "release" / "endpoint" / "README.md").read_text("utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| `method`")]
+    assert re.findall(r"`(\w+)`", row) == ["method", *SINGLE_CLASS_METHODS]
 
 
 def test_there_are_six_notebooks() -> None:

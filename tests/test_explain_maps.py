@@ -1,6 +1,7 @@
 """Maps are normalised, enlarged and signed as asked."""
 
 import dataclasses
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from se_zoo.explanations import maps
+from se_zoo.explanations import METHODS, maps
 
 from .explain_models import (
     SIZE,
@@ -100,3 +101,12 @@ def test_gate_map_does_not_depend_on_the_classifier(celeba: Any) -> None:
     before = celeba.explain(batch, method="gate").raw
     nn.init.normal_(celeba.fc.weight)
     assert torch.equal(celeba.explain(batch, method="gate").raw, before)
+
+
+def test_every_method_draws_a_map_of_its_own(plain: Any) -> None:
+    """One of the table that has no code would be drawn as a contribution map."""
+    # Enough cells that some are like each other, and share their evidence.
+    batch = nn.functional.interpolate(images(), scale_factor=4)
+    drawn = {method: plain.explain(batch, 1, method).raw for method in METHODS}
+    for one, other in combinations(METHODS, 2):
+        assert not same(drawn[one], drawn[other], 1e-3), (one, other)

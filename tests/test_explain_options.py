@@ -152,6 +152,7 @@ def test_bad_options_take_one_line(
         ("--face-model y.onnx a.jpg", "a.jpg --face-model y.onnx"),
         ("--target=-1 a.jpg", "a.jpg --target=-1"),
         ("a.jpg --target", "a.jpg --target"),
+        ("a.jpg --target A --out o -- -b.jpg", "--target=A --out o -- a.jpg -b.jpg"),
         ("--help", "--help"),
     ],
 )  # fmt: skip

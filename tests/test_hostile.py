@@ -199,6 +199,22 @@ os.chdir({str(bench.home)!r})
     assert "harm.bin" not in bench.hub.asked("evil/model")
 
 
+def test_plain_architecture_of_endless_size(bench: Bench) -> None:
+    """squeeze takes architectures without an SE head, whose arguments timm does not check."""
+    args = {"layers": [10**9, 1, 1, 1]}
+    config = config_of(bench, architecture="resnet18", model_args=args)
+    bench.hub.add("evil/model", {**bench.good, "config.json": config})
+    with pytest.raises(RuntimeError, match=r"UnknownModelError.*more than 1,000,000"):
+        bench.client.python("se_zoo.squeeze('hf-hub:evil/model')")
+
+
+def test_config_of_too_many_bytes(bench: Bench) -> None:
+    config = bench.good["config.json"] + b" " * 16_000_000
+    bench.hub.add("evil/model", {**bench.good, "config.json": config})
+    message, _ = bench.client.python("answer = run('explain', '--model', 'hf-hub:evil/model')")
+    assert message.startswith("se-zoo: ") and "at most 16,000,000" in message
+
+
 def test_config_is_read_once(bench: Bench, tmp_path: Path) -> None:
     """The command line makes the model from what it has looked at, and the weights are of the same
     commit: between two readings a repository could change."""

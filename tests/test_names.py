@@ -10,9 +10,11 @@ from timm.models import _factory
 
 import se_zoo
 from se_zoo import UnknownModelError
+from se_zoo.models.cfgs import BACKBONES
 from se_zoo.models.names import install_alias, registry_name
 from se_zoo.models.pretrained.manifest import hub_folder, manifest
 from se_zoo.models.pretrained.own_models import own_models
+from tools import timm_suite
 
 from .preloaded import run_python
 
@@ -181,3 +183,16 @@ def test_module_names_are_not_timms() -> None:
         names = timm.list_models(module=module)
         assert names and all("_sehead" in name for name in names)
     assert not [n for n in timm.list_models(module="resnet") if "_sehead" in n]
+
+
+def test_every_backbone_with_configs_has_an_entry_point_and_no_other() -> None:
+    """timm asks for neither: one without the other is a model without weights, or none at all."""
+    registered = timm.list_models("*_sehead", module="zoo_image")
+    assert set(registered) == {"timm_sehead", *(f"{name}_sehead" for name in BACKBONES)}
+
+
+def test_timms_suite_finds_every_architecture_in_a_family() -> None:
+    """Its tests of features ask for the models of a family; one of no family would be left out."""
+    ours = timm_suite._only_ours(timm.list_models)
+    of_families = {name for family in timm.list_modules() for name in ours(module=family)}
+    assert of_families == set(ours()) and "resnet10t_sehead" in ours(module="resnet")

@@ -438,6 +438,17 @@ def test_source_that_cannot_be_used_is_refused(tmp_path: Path, make: Any, messag
         open_source(str(tmp_path))
 
 
+def test_folder_may_be_named_relative_to_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tars(tmp_path / "tars", encoded(2))
+    write_parquet(tmp_path / "tables", encoded(2))
+    monkeypatch.chdir(tmp_path)
+    for given in ("tars", "tables"):
+        here, whole = open_source(given), open_source(str(tmp_path / given))
+        assert here.read(0, 0, 1) == whole.read(0, 0, 1) and here.facts() == whole.facts()
+
+
 def test_missing_file_and_column_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="no such file"):
         open_source(str(tmp_path / "none"))
@@ -450,13 +461,29 @@ def test_paths_in_parquet_are_relative_to_its_folder(tmp_path: Path) -> None:
     data, absolute = tmp_path / "data", str(tmp_path / "a.png")
     data.mkdir()
     pq.write_table(pa.table({"image": ["b/c.png", absolute, "", None]}), data / "list.parquet")
-    found = [image for _, image in open_source(str(data)).read(0, 0, 4)]
+    options = SourceOptions(outside=True)
+    found = [image for _, image in open_source(str(data), options).read(0, 0, 4)]
     assert found[:2] == [data / "b" / "c.png", Path(absolute)]
     assert [str(error) for error in found[2:]] == ["the row has no image"] * 2
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     named = pa.array([{"bytes": None, "path": "b/c.png"}], kind)
     pq.write_table(pa.table({"image": named}), data / "list.parquet")
     assert open_source(str(data)).read(0, 0, 1)[0][1] == found[0]
+
+
+def test_parquet_names_no_photo_outside_its_data_unless_allowed(tmp_path: Path) -> None:
+    """A stranger's table would bring private photos into a report that is given away."""
+    data = tmp_path / "data"
+    (data / "tables").mkdir(parents=True)
+    inside = [str(data / "a.png"), "../a.png", "b.png"]
+    outside = [str(tmp_path / "a.png"), "../../a.png", str(tmp_path / "data2" / "a.png")]
+    cells = pa.table({"image": inside + outside})
+    pq.write_table(cells, data / "tables" / "list.parquet")
+    found = [image for _, image in open_source(str(data)).read(0, 0, 6)]
+    assert all(isinstance(image, Path) for image in found[:3])
+    assert all("outside the data's folder" in str(error) for error in found[3:])
+    allowed = open_source(str(data), SourceOptions(outside=True)).read(0, 0, 6)
+    assert all(isinstance(image, Path) for _, image in allowed)
 
 
 def test_tar_with_a_damaged_header_in_the_middle_is_refused(tmp_path: Path) -> None:
@@ -474,6 +501,29 @@ def test_tar_with_a_damaged_header_in_the_middle_is_refused(tmp_path: Path) -> N
             InvalidInputError, match=f"is damaged: there is no header at .*{offset:,}"
         ):
             open_source(str(file))
+
+
+def header_of(size: int) -> bytes:
+    """The header of a photo of this size in a tar."""
+    member = tarfile.TarInfo("a.png")
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("size", [-512, -1024])
+def test_tar_with_a_negative_size_is_refused(size: int, tmp_path: Path) -> None:
+    """Older Pythons would read the same header for ever."""
+    (tmp_path / "a.tar").write_bytes(header_of(0) + header_of(size) + bytes(1024))
+    with pytest.raises(InvalidInputError, match="is not an uncompressed tar, or is damaged"):
+        open_source(str(tmp_path))
+
+
+def test_huge_photo_in_a_tar_is_an_error_of_its_row(tmp_path: Path) -> None:
+    file = tmp_path / "a.tar"
+    file.write_bytes(header_of(2**32))
+    os.truncate(file, 512 + 2**32 + 1024)  # takes no place on the disk
+    [(name, error)] = open_source(str(tmp_path)).read(0, 0, 1)
+    assert name == "a.tar/a.png" and "4,294,967,296 bytes" in str(error)
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])

@@ -278,7 +278,7 @@ finally:
     refused(Done(*fresh.client.python(code.format(str(fresh.run)))), "HF_HUB_OFFLINE")
 
 
-@pytest.mark.parametrize("name", ["v 1", "", "-v", "a..lock", "v1.lock", "é"])
+@pytest.mark.parametrize("name", ["v 1", "-v", "a..lock", "v1.lock", "é"])
 def test_tag_that_is_no_name(fresh: Bench, name: str) -> None:
     refused(fresh.publish(f"--tag={name}"), "no name for a tag")
     assert not fresh.hub.state.repos

@@ -19,6 +19,7 @@ from se_zoo.explanations import METHODS
 from se_zoo.explanations.draw import tiles
 from se_zoo.explanations.draw.colours import paint
 from se_zoo.explanations.draw.save import save_together
+from se_zoo.explanations.methods import SIGNED_METHODS
 from se_zoo.text import printable
 
 from .tester import randomise, spread_gate, varied_images
@@ -79,6 +80,14 @@ def test_signed_maps_are_red_for_and_blue_against(explanation: Explanation) -> N
     assert np.all(blue[evidence < -0.5] > red[evidence < -0.5])
     nothing = drawn[np.abs(evidence) < 0.05]
     assert len(nothing) and np.all(nothing == nothing[0]) and len(set(nothing[0])) == 1  # grey
+
+
+@pytest.mark.parametrize("method", SIGNED_METHODS)
+def test_legend_of_a_signed_map_says_what_either_colour_speaks_for(
+    explanation: Explanation, method: str
+) -> None:
+    legend = tiles.legend_of(dataclasses.replace(explanation, method=method), 0.75, None)
+    assert legend.signed and legend.low != "weak" and legend.high == "for the label"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -234,6 +234,13 @@ def test_command_writes_the_page_and_prints_the_suspect(
     assert "<th>wing</th>" in (tmp_path / "r.html").read_text("utf-8")
 
 
+def test_places_and_numbers_that_cannot_be_are_refused(clean: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is a folder; name a file"):
+        cli.main(["report", str(clean), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="--labels must be 0 or more"):
+        cli.main(["report", str(clean), "--labels=-1"])
+
+
 def test_labels_with_few_photos_are_not_judged(clean: Path, tmp_path: Path) -> None:
     few = tmp_path / "out"
     shutil.copytree(clean, few)

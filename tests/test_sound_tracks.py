@@ -110,3 +110,17 @@ def test_sound_goes_on_where_the_clock_starts_again() -> None:
     found = [heard(n, time) for n, time in enumerate((10, 11, 12, 10, 11))]
     assert np.array_equal(np.concatenate(found), wave)
     assert len(heard(0, 11.5)) == RATE // 2
+
+
+def test_a_wrong_time_stamp_does_not_fill_the_memory_with_silence() -> None:
+    aligner = SoundAligner(0.0, "s16", "mono", RATE)
+
+    def parts(time: int) -> List[int]:
+        frame = av.AudioFrame.from_ndarray(np.ones((1, RATE), np.int16), "s16", "mono")
+        frame.sample_rate, frame.pts = RATE, time * RATE
+        frame.time_base = Fraction(1, RATE)
+        return [part.shape[1] // RATE for part in aligner.add(frame)]
+
+    assert parts(0) == [1] and parts(151) == [60, 60, 30, 1]
+    with pytest.raises(ValueError, match="leave out 28 hours"):
+        parts(152 + 28 * 3600)

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from se_zoo.cli import main
 from se_zoo.demo import runtime, space
 from se_zoo.demo.look import STEPS
 from se_zoo.errors import InvalidInputError
+from se_zoo.files import new_folder
 from se_zoo.models.load_model import load_model
 from se_zoo.models.pretrained.manifest import sha256_of
 from se_zoo.zoo_names import short_name
@@ -91,6 +93,18 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="make it first"):
         space.write_space(model, "resnet10t_sehead", tmp_path / "no" / "space", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o002])
+def test_a_new_folder_has_the_permissions_of_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with new_folder(tmp_path / "space"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "space").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_this_folder_is_no_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +210,7 @@ def test_password_of_a_registry_is_sent_and_not_printed(monkeypatch: pytest.Monk
     assert "cret" not in str(caught.value) and "https://npm.corp:8443/npm/onnx" in str(caught.value)
     sent = asked[0].get_header("Authorization").removeprefix("Basic ")
     assert base64.b64decode(sent) == b"me:se@cret"
+    assert "Authorization" not in asked[0].headers, "a redirection would take it to another host"
 
 
 def test_a_download_with_another_hash_is_not_kept(

@@ -247,6 +247,16 @@ def test_pictures_go_on_where_the_clock_starts_again() -> None:
     assert [int(picture[0, 0, 0]) for picture, _ in joined.rest()] == list(range(100))
 
 
+def test_a_wrong_time_stamp_does_not_fill_the_memory_with_pictures() -> None:
+    joined = _Joined()
+    frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    joined.add_picture(frame)
+    frame.pts = 25 * 3600 * 1_000_000
+    with pytest.raises(ValueError, match="leave out 1,000,000 hours"):
+        joined.add_picture(frame)
+
+
 @pytest.mark.parametrize("opposite", [True, False])
 def test_two_channels_are_heard_as_in_a_file(opposite: bool, tmp_path: Path) -> None:
     path, left = tmp_path / "v.mkv", noise(1)

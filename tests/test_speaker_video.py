@@ -374,6 +374,7 @@ def test_what_cannot_work_is_said_in_one_line(tiny: str, tmp_path: Path) -> None
         ([empty, "--model", tiny, "--out", out, "--every", "0"], "--every must be"),
         ([empty, "--model", tiny, "--out", out, "--faces", "0"], "--faces must be"),
         ([empty, "--model", tiny, "--out", out, "--smallest", "3"], "--smallest must lie"),
+        ([empty, "--model", tiny, "--out", out, "--shortest", "inf"], "--shortest must be"),
         ([empty, "--model", tiny, "--out", out, "--boxes", tmp_path / "none.csv"], "no such file"),
         (
             [empty, "--model", tiny, "--boxes", empty, "--face-model", empty, "--out", out],

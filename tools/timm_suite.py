@@ -3,7 +3,7 @@
     python -m tools.timm_suite
     python -m tools.timm_suite -k vit_tiny          # any of pytest's options
 
-Run time: that of pytest on 18 architectures; the first run downloads timm's source distribution.
+Run time: that of pytest on all of them; the first run downloads timm's source distribution.
 
 The file is that of the installed timm version; the wheel has no tests, the source distribution on
 the package index has. Only the result of ``list_models`` changes: it has ``*_sehead`` models alone,
@@ -26,14 +26,6 @@ import se_zoo
 from se_zoo.files import replacing
 
 CACHE = Path.home() / ".cache" / "se_zoo" / "timm_suite"
-#: Prefixes of our architectures by timm's module of the same family.
-FAMILIES = {
-    "resnet": ("resnet", "timm_sehead"),
-    "efficientnet": ("efficientnet_", "tf_efficientnet_"),
-    "convnext": ("convnext",),
-    "vision_transformer": ("vit_",),
-    "swin_transformer": ("swin_",),
-}
 
 
 def _suite_file(version: str = timm.__version__) -> Path:
@@ -63,6 +55,14 @@ def _as_list(value: Any) -> List[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def _family(name: str) -> str:
+    """Return timm's module of an architecture; timm_sehead and the slim one are ResNets."""
+    backbone = name.removesuffix("_sehead")
+    if not timm.is_model(backbone):
+        return "resnet"
+    return timm.model_entrypoint(backbone).__module__.rpartition(".")[2]
+
+
 def _only_ours(original: Any) -> Any:
     """Wrap ``list_models`` so that it lists our architectures only."""
 
@@ -74,8 +74,7 @@ def _only_ours(original: Any) -> Any:
             original("*_sehead*", module="zoo_image", **kwargs)
         )
         if module:
-            prefixes = tuple(p for m in _as_list(module) for p in FAMILIES.get(m, ()))
-            names = {n for n in names if n.startswith(prefixes)}
+            names = {n for n in names if _family(n) in _as_list(module)}
         return sorted(names)
 
     return list_models

@@ -109,12 +109,9 @@ def _photo(given: Any) -> Image.Image:
             raise ValueError(f"it is {type(given).__name__}")
         check_size(*given.size)
         return upright_rgb(given)
-    # An image that is decoded only now: Pillow raises many kinds of errors (SyntaxError, EOFError,
-    # struct.error, zlib.error) if it is damaged.
-    except Exception as error:
+    except (ValueError, OSError) as error:
         raise InvalidInputError(
-            f"inputs cannot be read as an image ({str(error) or type(error).__name__}); send a "
-            "JPEG or PNG, or its base64."
+            f"inputs cannot be read as an image ({error}); send a JPEG or PNG, or its base64."
         ) from error
 
 

@@ -18,6 +18,7 @@ from .report import Report, run_report
 from .space import Space, run_space
 from .speaker import Speaker, run_speaker
 from .tracks import Tracks, run_tracks
+from .words import refuse_empty, repeats_joined
 from .zoo import Card, ListModels, Publish, Verify, run_card, run_list, run_publish, run_verify
 
 
@@ -68,6 +69,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if words == ["--version"]:
         print(f"se_zoo {__version__}")
         return
+    with one_line_errors("se-zoo", debug):
+        refuse_empty(words)
+    words = repeats_joined(words)
     if words[0] == "explain":
         words = ["explain", *sources_first(words[1:])]
     command = tyro.cli(

@@ -17,6 +17,8 @@ from typing import (
 
 import tyro
 
+from .words import is_option
+
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
 #: Maps of image and clip models; `explanations/methods.py` would import torch.
@@ -41,9 +43,10 @@ class Explain:
     folders below --out, and a table with a row for each file. Files that cannot be read are named
     at the end, with exit status 2; all others are done.
 
-    Existing files are not replaced without --overwrite. Only explanation.png and its numbers,
-    written where --out names no file, always are. A killed run leaves whole pictures, and whole
-    rows in explanations.csv.part; the same command with --overwrite starts again.
+    Existing files are not replaced without --overwrite. Only explanation.png (of a video
+    explanation.mp4) and its numbers, written where --out names no file, always are. A killed run
+    leaves whole pictures, and whole rows in explanations.csv.part; the same command with
+    --overwrite starts again.
 
     Options go before or after the files.
 
@@ -107,7 +110,8 @@ class Explain:
     json: bool = False
     """Print JSON instead of text: one line for each file, with the columns of the table."""
     quiet: bool = False
-    """Print neither progress nor results; files that cannot be read are still named."""
+    """Print neither progress nor results; the lines of --json are printed all the same, and files
+    that cannot be read are still named."""
 
     @property
     def model_name(self) -> str:
@@ -124,7 +128,7 @@ def sources_first(words: Sequence[str]) -> List[str]:
     """Move sources in front of the options, so that no option takes them for its values.
 
     An option has as many values as it takes. ``--target`` has one; where a source came before,
-    all words up to the next option are targets.
+    all words up to the next option are targets. All words after ``--`` are sources, and stand last.
 
     Args:
         words: Words of the command line after ``explain``.
@@ -135,14 +139,16 @@ def sources_first(words: Sequence[str]) -> List[str]:
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        if not _is_option(word):
+        if word == "--":
+            return [*options, "--", *sources, *rest]
+        if not is_option(word):
             sources.append(word)
             continue
         name, equals, _ = word.partition("=")
         count = 0 if equals else counts.get(name[2:].replace("-", "_"), 0)
         if name == "--target" and not equals and rest:
             values = [rest.pop(0)]
-            while sources and rest and not _is_option(rest[0]):
+            while sources and rest and not is_option(rest[0]):
                 values.append(rest.pop(0))
             options += [f"--target={value}" for value in values]
         else:
@@ -157,8 +163,3 @@ def _value_count(kind: Any) -> int:
         if get_origin(one) is tuple and Ellipsis not in get_args(one):
             return len(get_args(one))
     return 0 if kind is bool else 1
-
-
-def _is_option(word: str) -> bool:
-    """Return whether a word is an option, and not a source or a negative number."""
-    return word.startswith("-") and not word[1:2].isdigit() and word != "-"

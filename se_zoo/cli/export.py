@@ -25,7 +25,8 @@ class Export:
     """onnx: any batch size, at the model's own input size; speaker models: clips of any length. The
     graph is run with onnxruntime and compared with torch before it is written."""
     out: Optional[Path] = None
-    """File to write; by default the model's name with the format as its ending."""
+    """File to write; by default the model's name with the format as its ending. An existing one is
+    replaced."""
     method: Optional[
         Literal["contribution", "affinity", "rivals", "support", "class_gate", "gate", "activation"]
     ] = None  # fmt: skip

@@ -196,7 +196,7 @@ def _out_picture(args: Explain, video: bool) -> Path:
     if out.suffix.lower() not in known:
         raise InvalidInputError(
             f"--out {out} must be a {' or '.join(known)} file; for several files a folder, "
-            f"{out.with_suffix('')}/"
+            f"{_folder_like(out)}/"
         )
     if args.table is not None:
         raise InvalidInputError(f"--table needs a folder: --out {out.with_suffix('')}/")
@@ -204,6 +204,11 @@ def _out_picture(args: Explain, video: bool) -> Path:
     if args.out is not None:
         refuse_existing([out, out.with_suffix(".json")], args.overwrite)
     return out
+
+
+def _folder_like(out: Path) -> Path:
+    """Return the name of a folder for a picture's; ``.`` has no name, and stays."""
+    return out.with_suffix("") if out.name else out
 
 
 def _check_place(path: Path, out: Path) -> None:

@@ -18,7 +18,8 @@ from .explain import DEFAULT_MODEL, OBJECTS_MODEL, MapMethod
 class Predict:
     """Predict and explain a data set of any size into parquet files.
 
-    A photo is a row: id, probabilities, map, error. A run that was stopped or killed goes on with
+    A photo is a row: id, probabilities, map, error. One that cannot be read is a row with its
+    error, and the exit status is 0 all the same. A run that was stopped or killed goes on with
     the same command. Several processes share the work: torchrun --nproc-per-node 2 --no-python
     se-zoo predict ...
     """
@@ -32,7 +33,8 @@ class Predict:
     """se_zoo/<name>, an architecture *_sehead, hf-hub:<repo> or local-dir:<folder>; by default
     se_zoo/resnet18_slim_celeba, which reads faces that fill the photo."""
     target: Tuple[str, ...] = ()
-    """Labels or class indices to explain; by default what the model predicts."""
+    """Labels or class indices to explain, such as --target Smiling Male; by default what the model
+    predicts."""
     method: Optional[MapMethod] = None
     """Which map; by default the model's own."""
     versus: Optional[str] = None
@@ -49,6 +51,9 @@ class Predict:
     """Split of a data set of the Hub."""
     subset: Optional[str] = None
     """Configuration of a data set of the Hub."""
+    outside: bool = False
+    """Read photos outside the data's folder, where a parquet file names some; only for data that
+    you trust."""
     device: Optional[str] = None
     """cpu, cuda, cuda:1; by default a GPU for each process if there are any, else the CPU."""
     batch_size: int = 64
@@ -80,7 +85,7 @@ def run_predict(args: Predict) -> None:
     name = DEFAULT_MODEL if args.model is None else args.model
     check_name(name)
     check_folder(args.out)
-    options = SourceOptions(args.image, args.id, args.split, args.subset)
+    options = SourceOptions(args.image, args.id, args.split, args.subset, outside=args.outside)
     if args.source.startswith(HUB) and (args.out / MANIFEST).exists():
         options = options._replace(revision=_recorded_revision(read_manifest(args.out)))
     source = open_source(args.source, options)

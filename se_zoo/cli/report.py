@@ -7,6 +7,7 @@ from typing import Any, List, Optional
 import tyro
 
 from ..errors import InvalidInputError
+from ..text import printable
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Report:
     folder: tyro.conf.Positional[Path]
     """A folder of se-zoo predict."""
     out: Optional[Path] = None
-    """The page; by default report.html in the folder."""
+    """The page; by default report.html in the folder. An existing one is replaced."""
     labels: int = 12
     """Labels with pictures: the suspicious ones, then the most frequent."""
     boxes: Optional[Path] = None
@@ -64,6 +65,8 @@ def run_report(args: Report) -> None:
     from ..inference.predict.manifest import read_manifest
     from ..inference.report.regions import Boxes, Masks
 
+    if args.labels < 0:
+        raise InvalidInputError(f"--labels must be 0 or more, not {args.labels}.")
     read_manifest(args.folder)
     regions: List[Any] = []
     if args.boxes is not None:
@@ -73,13 +76,15 @@ def run_report(args: Report) -> None:
     out = args.out or args.folder / "report.html"
     if not out.parent.is_dir():
         raise InvalidInputError(f"--out {out} must be in an existing folder.")
+    if out.is_dir():
+        raise InvalidInputError(f"--out {out} is a folder; name a file: {out / 'report.html'}")
     from ..inference.report.page import write_report  # it imports torch
 
     found = write_report(args.folder, out, args.labels, regions, args.photos)
     for suspect in found.suspects:
         spreads = f", {suspect.spreads:.0f} times the spread" if found.labels > 1 else ""
         print(
-            f"suspicious: {suspect.label}, {suspect.corner} corner ({suspect.lead:.1%} of the "
-            f"evidence more than usual{spreads}{_alike(suspect)})"
+            f"suspicious: {printable(suspect.label)}, {suspect.corner} corner "
+            f"({suspect.lead:.1%} of the evidence more than usual{spreads}{_alike(suspect)})"
         )
     print(f"{out}: {found.photos} photos, {found.labels} labels{_outcome(found)}")

@@ -1,5 +1,6 @@
 """``se-zoo speaker``: who speaks in a video, and why the model thinks so."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
@@ -113,7 +114,7 @@ def _check(args: Speaker) -> None:
         raise InvalidInputError("--every must be 1 or more.")
     if args.faces is not None and args.faces < 1:
         raise InvalidInputError("--faces must be 1 or more.")
-    if not 0 <= args.smallest <= 1 or args.shortest < 0:
+    if not 0 <= args.smallest <= 1 or not 0 <= args.shortest < math.inf:
         raise InvalidInputError("--smallest must lie between 0 and 1, and --shortest must be >= 0.")
     if args.boxes is not None and args.face_model is not None:
         raise InvalidInputError("--boxes already says where faces are; leave out --face-model.")

@@ -62,7 +62,8 @@ def writing_table(path: Path) -> Iterator[Callable[[Row], None]]:
     with open(part, "w", encoding="utf-8", newline="") as file:
         # One write a row, then a flush: the file never ends within a row.
         if ending == ".csv":
-            cells = csv.writer(file)
+            # csv's own \r\n would be a part of the last column for cut and awk.
+            cells = csv.writer(file, lineterminator="\n")
             cells.writerow(COLUMNS)
 
             def write(row: Row) -> None:

@@ -126,6 +126,8 @@ def run_card(args: Card) -> None:
         )
     elif args.model.startswith((".", "/", "runs")):
         raise InvalidInputError(f"no such folder: {args.model}; name the folder of a run.")
+    elif args.repo is not None:
+        raise InvalidInputError("--repo is for the card of a run; leave it out.")
     else:
         print(card_text(args.model))
 

@@ -109,7 +109,9 @@ def _download() -> "tuple[bytes, str]":
         code = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
         headers = {"Authorization": f"Basic {code}"}
     try:
-        asked = urllib.request.Request(url, headers=headers)
+        asked = urllib.request.Request(url)
+        for name, value in headers.items():  # not for a host that the registry redirects to
+            asked.add_unredirected_header(name, value)
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return answer.read(), url
     # ValueError: the registry is no address; HTTPException: it broke off.

@@ -16,6 +16,8 @@ from se_zoo.demo.server import serve
 serve({names!r}, host="0.0.0.0")
 '''
 _LOCAL = "local-dir:"
+#: What is copied of a model's folder. It may hold other files, which are not meant for others.
+_OF_MODEL = ("config.json", "model.safetensors", "README.md", "NOTICE", "LICENSE")
 _README = Path(__file__).parent / "server_page" / "README.md"
 
 
@@ -43,7 +45,7 @@ def write_server_space(names: Sequence[str], out: Path) -> None:
 
 
 def _copied(name: str, folder: Path) -> str:
-    """Copy a model's folder into the Space; return the name by which the Space finds it."""
+    """Copy a model's files into the Space; return the name by which the Space finds it."""
     if not name.startswith(_LOCAL):
         return name
     source = Path(name[len(_LOCAL) :])
@@ -52,5 +54,8 @@ def _copied(name: str, folder: Path) -> str:
     target = folder / source.resolve().name
     if target.exists():
         raise InvalidInputError(f"Two models lie in folders called {target.name}; rename one.")
-    shutil.copytree(source, target)
+    target.mkdir()
+    for file in (source / name for name in _OF_MODEL):
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
     return f"{_LOCAL}{target.name}"

@@ -136,13 +136,13 @@ def vit_tiny_patch16_224_sehead(pretrained: bool = False, **kwargs: Any) -> nn.M
 
 @register_model
 def vit_small_patch16_224_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Create a ViT-Small/16 with an SE head; the zoo's tags pool by average: maps are exact."""
+    """Create a ViT-Small/16 with an SE head."""
     return _vit("vit_small_patch16_224", pretrained, kwargs)
 
 
 @register_model
 def vit_base_patch16_224_sehead(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Create a ViT-Base/16 with an SE head; the zoo's tags pool by average: maps are exact."""
+    """Create a ViT-Base/16 with an SE head."""
     return _vit("vit_base_patch16_224", pretrained, kwargs)
 
 

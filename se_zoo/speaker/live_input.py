@@ -8,7 +8,7 @@ from typing import Any, Callable, Deque, Iterator, List, Optional, Tuple
 import numpy as np
 
 from ..data.faces.mfcc import RATE
-from ..data.faces.sound import Channels, SoundAligner, SoundTrack, sound_kind
+from ..data.faces.sound import LONGEST_GAP, Channels, SoundAligner, SoundTrack, sound_kind
 from ..data.video.frames import Rgb
 from ..data.video.index import FORMATS, pyav, video_stream
 from ..errors import DataError
@@ -129,13 +129,22 @@ class _Joined:
         self.last = (time, picture)
 
     def _time(self, frame: Any) -> float:
-        """Return the time of a picture, in seconds after the first one."""
+        """Return the time of a picture, in seconds after the first one.
+
+        Raises:
+            ValueError: If it is more than LONGEST_GAP after the last one.
+        """
         after = 0.0 if self.last is None else self.last[0] + self.step
         if frame.time is None:
             return after
         if self.last is not None and frame.time - self.begins < self.last[0] - 1:
             self.begins = frame.time - after  # another recording, whose clock starts again
-        return float(frame.time) - self.begins
+        time = float(frame.time) - self.begins
+        if time - after > LONGEST_GAP:  # the last picture would be repeated until memory is full
+            raise ValueError(
+                f"its time stamps leave out {(time - after) / 3600:,.0f} hours; start it again"
+            )
+        return time
 
     def _until(self, time: float) -> None:
         """Show the last picture at all ticks before a time."""
@@ -147,10 +156,12 @@ class _Joined:
         if self.sound is None:
             self.early.append(frame)
             return
+        heard = [self.samples]
         for part in self.sound.add(frame):
             samples = self._mixed(part)[self.late :]
             self.late -= part.shape[1] - len(samples)
-            self.samples = np.concatenate([self.samples, samples])
+            heard.append(samples)
+        self.samples = np.concatenate(heard)
 
     def _mixed(self, part: np.ndarray) -> np.ndarray:
         """Return one channel, (N,): the mean of two, or the left one if they cancel each other."""

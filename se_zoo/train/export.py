@@ -104,7 +104,8 @@ def _write_table(path: Path, rows: List[Dict[str, Any]]) -> None:
     epochs = [{**{k: v for k, v in r.items() if k != "valid"}, **r["valid"]}
               for r in rows if "valid" in r]  # fmt: skip
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(epochs[0]) if epochs else ["epoch"])
+        columns = list(epochs[0]) if epochs else ["epoch"]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(epochs)
 

@@ -213,4 +213,5 @@ def write_ava(file: Path, rows: Iterable[Row]) -> None:
 def write_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write a csv file, whole or not at all."""
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened).writerows(rows)
+        # csv's own \r\n would be a part of the last column, the score, for cut and awk.
+        csv.writer(opened, lineterminator="\n").writerows(rows)

@@ -20,6 +20,11 @@ _BLOCK = 1000
 _CANCELLED = 0.01
 #: Seconds of audible sound after which it is known whether the channels cancel each other.
 _PROBED = 30
+#: Longest gap that is filled, in seconds. The clock of MPEG-TS begins again after 26.5 hours; what
+#: is longer is a wrong time stamp, and silence for it would fill the memory.
+LONGEST_GAP = 27 * 3600
+#: Seconds of silence that are made at a time.
+_SILENCE = 60
 
 
 @dataclass(frozen=True)
@@ -274,7 +279,11 @@ class SoundAligner:
         self._kind: Any = None
 
     def add(self, frame: Any) -> Iterator[np.ndarray]:
-        """Yield the samples up to the end of a decoded frame, in PyAV's layout."""
+        """Yield the samples up to the end of a decoded frame, in PyAV's layout.
+
+        Raises:
+            ValueError: If the gap before it is longer than LONGEST_GAP.
+        """
         own = (frame.format.name, frame.layout.name, frame.sample_rate)
         if own != self._kind:  # a recording may change its format
             self._resampler, self._kind = pyav().AudioResampler(*self.form), own
@@ -283,6 +292,11 @@ class SoundAligner:
             late = round((frame.time - self.begins) * rate) - self.place
             if self.place and late < -rate:  # another recording, whose clock starts again
                 self.begins, late = frame.time - self.place / rate, 0
+        if late > LONGEST_GAP * rate:
+            raise ValueError(
+                f"its time stamps leave out {late / rate / 3600:,.0f} hours; encode it anew, for "
+                "example with ffmpeg"
+            )
         made = [m.to_ndarray() for m in self._resampler.resample(frame)]
         if not made:
             return
@@ -290,7 +304,9 @@ class SoundAligner:
         # Rounded time stamps and resampling shift the sound by a few samples; that is not a gap.
         if late > (0 if self.place == 0 else rate // 25):
             self.place += late
-            yield np.zeros((samples.shape[0], late), samples.dtype)
+            for start in range(0, late, _SILENCE * rate):
+                length = min(_SILENCE * rate, late - start)
+                yield np.zeros((samples.shape[0], length), samples.dtype)
         elif late < (0 if self.place == 0 else -rate // 25):
             samples = samples[:, -late:]
         self.place += samples.shape[1]

@@ -5,6 +5,10 @@ from typing import List, Literal, Optional, Sequence, Union
 import numpy as np
 import torch
 
+from ...errors import DataError
+
+#: Most frames that a video is resampled to: those of a week, at 25 a second.
+_MOST_FRAMES = 7 * 86_400 * 25
 Sampling = Literal["dense", "segments", "uniform"]
 
 
@@ -100,12 +104,20 @@ def at_rate(seconds: Union[Sequence[float], np.ndarray], fps: Optional[float]) -
 
     Returns:
         Places in ``seconds``, ascending; they repeat if the video has fewer frames per second.
+
+    Raises:
+        DataError: If these would be the frames of more than a week, as after a wrong time stamp.
     """
     count = len(seconds)
     if fps is None or count < 2:
         return list(range(count))
     times = np.asarray(seconds, dtype=np.float64)
     length = (times[-1] - times[0]) * count / (count - 1)  # the last frame has a duration too
+    if not length * fps <= _MOST_FRAMES:
+        raise DataError(
+            f"the time stamps of a video span {length / 3600:,.0f} hours, too many; encode it "
+            "anew, for example with ffmpeg."
+        )
     ticks = times[0] + np.arange(max(1, round(length * fps))) / fps
     after = np.searchsorted(times, ticks).clip(max=count - 1)
     before = (after - 1).clip(min=0)

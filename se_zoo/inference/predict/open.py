@@ -79,6 +79,7 @@ def _list_files(given: str) -> _Files:
     others: List[Path] = []
     left_out: Counter[str] = Counter()
     if root.is_dir():
+        root = root.absolute()  # as the result's, which the files' names are relative to
         found: Iterator[Tuple[bytes, int]] = _walk(os.fsencode(root), b"", frozenset())
     else:
         # A file's own name may look like a pattern.

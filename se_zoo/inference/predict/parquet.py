@@ -19,7 +19,8 @@ class ParquetSource:
     """The rows of parquet files, in their order.
 
     An id is the file's relative path and the row's number, ``a.parquet#17``, or the value of a
-    column.
+    column. Files may come from anyone, and name photos instead of holding them; only photos below
+    the root are read, unless the options allow others.
 
     Args:
         root: Folder that ids are relative to.
@@ -34,6 +35,7 @@ class ParquetSource:
     prefixes: list[str]
     image: str
     id: str | None
+    bounds: Path | None
     files: "List[Path]"
     digest: str
 
@@ -52,6 +54,7 @@ class ParquetSource:
             self.counts.append(footer.num_rows)
         self.image = image_column(schemas[0], options.image, str(files[0]))
         self.id = options.id
+        self.bounds = None if options.outside else root
         for file, schema in zip(files, schemas, strict=True):
             for name in (self.image, self.id):
                 if name is not None and name not in schema.names:
@@ -81,7 +84,8 @@ class ParquetSource:
             # Without the file's name, which is no fact of the row.
             reason = ValueError(f"rows {start} to {stop} of the file are damaged: {error}")
             return [(name, reason) for name in names]
-        cells = [_located(cell, file.parent) for cell in rows.column(self.image).to_pylist()]
+        stored = rows.column(self.image).to_pylist()
+        cells = [_located(cell, file.parent, self.bounds) for cell in stored]
         if self.id is not None:
             found = rows.column(self.id).to_pylist()
             names = [n if v is None else str(v) for n, v in zip(names, found, strict=True)]
@@ -121,13 +125,32 @@ def image_column(schema: Any, given: Optional[str], where: str) -> str:
     return name
 
 
-def _located(cell: Any, folder: Path) -> Any:
-    """Return an image's cell; a path without bytes is relative to the file's folder."""
+def _located(cell: Any, folder: Path, bounds: Optional[Path]) -> Any:
+    """Return an image's cell; a path without bytes is relative to the file's folder.
+
+    A path that leads out of ``bounds`` becomes an error.
+    """
     if isinstance(cell, dict) and not cell.get("bytes") and cell.get("path"):
         cell = cell["path"]
     if cell is None or cell == "":
         return ValueError("the row has no image")
-    return folder / cell if isinstance(cell, str) else cell
+    if not isinstance(cell, str):
+        return cell
+    if bounds is not None and _leads_out(folder / cell, bounds):
+        return ValueError(
+            "the row names a photo outside the data's folder; add --outside if you trust the data"
+        )
+    return folder / cell
+
+
+def _leads_out(path: Path, bounds: Path) -> bool:
+    """Return whether a path lies outside a folder, by its name alone.
+
+    The path itself is not looked at: on Windows, that of another machine would be sent a login.
+    """
+    place = os.path.abspath(path)
+    folders = {os.path.abspath(bounds), os.path.realpath(bounds)}
+    return not any(place.startswith(os.path.join(folder, "")) for folder in folders)
 
 
 class _Rows:

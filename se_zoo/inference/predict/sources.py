@@ -22,6 +22,7 @@ class SourceOptions(NamedTuple):
         split: Split of a data set of the Hub.
         subset: Configuration of a data set of the Hub.
         revision: Commit of a data set of the Hub; the newest by default.
+        outside: Read photos outside the data's folder, where a parquet file names some.
     """
 
     image: Optional[str] = None
@@ -29,6 +30,7 @@ class SourceOptions(NamedTuple):
     split: str = "train"
     subset: Optional[str] = None
     revision: Optional[str] = None
+    outside: bool = False
 
 
 class Source(Protocol):

@@ -6,7 +6,7 @@ from array import array
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from ...data.images import IMAGE_SUFFIXES
+from ...data.images import IMAGE_SUFFIXES, MAX_BYTES
 from ...errors import InvalidInputError
 from .sources import Names, Records, readable
 
@@ -80,6 +80,10 @@ class _Members:
                 opened: Any = tar
                 for member in opened:
                     opened.members = []  # tarfile keeps what it has read
+                    # Older Pythons take a negative size, and read headers for ever
+                    # (CVE-2025-8194).
+                    if opened.offset <= member.offset:
+                        raise tarfile.ReadError(f"the size of {member.name!r} is negative")
                     photo = Path(member.name).suffix.lower() in IMAGE_SUFFIXES
                     if not photo or not (member.isfile() or member.islnk()):
                         continue
@@ -124,6 +128,8 @@ def _check_end(tar: Any) -> None:
 
 def _bytes(file: Path, offset: int, size: int) -> Any:
     """Return the bytes of a photo, or the error of reading them."""
+    if not 0 <= size <= MAX_BYTES:  # memory would be taken for it before a byte is read
+        return ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
     try:
         with file.open("rb") as opened:
             opened.seek(offset)

@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg
 
 from ...errors import SEZooError, UnknownModelError, WeightsNotFoundError
 from .._timm import load_model_config_from_hf, load_model_config_from_path
-from .config_check import checked
+from .config_check import check_arguments_size, checked, read_config
 from .manifest import packaged_sha256, published, sha256_of
 
 #: The zoo's organisation on the Hugging Face Hub.
@@ -201,7 +201,7 @@ _LOADING = {
 
 
 def _check_model_args(args: Any, place: str) -> Dict[str, Any]:
-    """Check that the model arguments of a config.json set nothing about loading.
+    """Check that the model arguments of a config.json set nothing about loading, and are small.
 
     Args:
         args: Content of ``model_args``.
@@ -211,7 +211,8 @@ def _check_model_args(args: Any, place: str) -> Dict[str, Any]:
         The arguments.
 
     Raises:
-        UnknownModelError: If an argument concerns loading, such as ``checkpoint_path``.
+        UnknownModelError: If an argument concerns loading, such as ``checkpoint_path``, or asks
+            for an endless model.
     """
     if not isinstance(args, dict):
         raise UnknownModelError(f"model_args of {place} must be a JSON object, not {args!r}.")
@@ -221,6 +222,8 @@ def _check_model_args(args: Any, place: str) -> Dict[str, Any]:
             f"model_args of {place} must not set loading options ({', '.join(strange)}); the model "
             "is refused."
         )
+    # Those of SE models were checked when they were read; squeeze takes plain architectures, too.
+    check_arguments_size(args, f"The config.json of {place}")
     return args
 
 
@@ -246,6 +249,7 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
             file = hf_hub_download(
                 repo, "config.json", revision=revision or None, cache_dir=cache_dir
             )
+            read_config(Path(file))  # timm would read a file of any size
             place = f"{repo}@{Path(file).parent.name}"
             read = checked(load_model_config_from_hf, read_first=False)
             cfg, architecture, args = read(place, cache_dir=cache_dir)

@@ -135,7 +135,8 @@ class Checkpoints:
             self.accelerator.load_state(str(step))
             self.eval_weights.load(step)
         # Its files are as they were written, so somebody wrote others. torch, Accelerate and
-        # safetensors raise many kinds of errors, of pickles too, which they do not execute.
+        # safetensors raise many kinds of errors, of pickles too, which they do not execute. FSDP's
+        # sharded checkpoints are the exception: torch unpickles their .metadata.
         except Exception as error:
             raise state.StateError(
                 f"{step} cannot be loaded: {type(error).__name__}: {one_line(error)}. Remove this "
