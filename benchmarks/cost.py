@@ -7,7 +7,7 @@
     python -m benchmarks.maps cost --models r2plus1d_18 --batches 1            # clips
 
 Every backbone has random weights and its own input size. Measured are the plain forward (timm's or
-torchvision's own model), predict + gate, contribution, affinity and support map, and each peer;
+torchvision's own model), predict + each map that the model offers for one class, and each peer;
 every map is resized to the input's resolution. The sides take turns in one process, so that drift
 of the machine affects all of them; ratios are medians of the ratios of each turn.
 ScoreCAM and AblationCAM take a forward pass for each channel: they run once, at batch 1, between
@@ -38,6 +38,7 @@ import torchvision
 import se_zoo
 from benchmarks.cost_report import cost_table, draw_cost
 from se_zoo.errors import InvalidInputError
+from se_zoo.explanations.methods import offered_methods
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL, GRID_PEERS
 from se_zoo.explanations.quality.peers import check_libraries, peer_heatmap, peer_maps
 from se_zoo.files import write_json
@@ -45,7 +46,6 @@ from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
 from se_zoo.train.options import plain as as_json
 
-OURS = ("gate", "contribution", "affinity", "support")
 #: Peers whose map takes about one forward and one backward pass.
 ONE_PASS = ("grad-cam/GradCAM", "grad-cam/GradCAM++", "grad-cam/HiResCAM", "grad-cam/LayerCAM",
             "grad-cam/EigenCAM", "captum/LayerGradCam", "torch-cam/GradCAM")  # fmt: skip
@@ -109,7 +109,7 @@ def _sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]
             return plain(images)
 
     calls: Dict[str, Callable[[], object]] = {"plain": forward}
-    for method in OURS:
+    for method in offered_methods(squeezed.is_multi_label(), squeezed.num_classes):
         calls[method] = lambda m=method: se_zoo.explain(squeezed, images, targets, m)
     for peer in given.peers:
         if images.dim() == 4 or peer not in BY_CHANNEL:

@@ -166,7 +166,7 @@ def test_handler_refuses_pictures_that_are_damaged_or_too_large(
 
     opened = photo.copy()
     monkeypatch.setattr(opened, "load", broken)
-    with pytest.raises(InvalidInputError, match=r"as an image \(cannot read the image: broken PNG file\)"):
+    with pytest.raises(InvalidInputError, match=r"as an image .*broken PNG file"):
         handler({"inputs": opened})
     with pytest.raises(InvalidInputError, match=r"65,536 x 1 pixels; at most"):
         handler({"inputs": Image.new("L", (65_536, 1))})
