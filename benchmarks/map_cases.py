@@ -22,6 +22,7 @@ from se_zoo.explanations.class_token import reads_class_token
 from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
+from se_zoo.models.classifiers import classifiers_of
 from se_zoo.models.input_size import data_config
 from se_zoo.models.load_model import load_model
 from se_zoo.transform import evaluation_transform
@@ -125,14 +126,16 @@ def sample(*names: str) -> Path:
 def load_to_explain(model_name: str) -> nn.Module:
     """Load a model so that methods that need gradients are as cheap as they can be.
 
-    Only the classifier asks for gradients: no method then takes a backward pass of the backbone,
+    Only classifiers ask for gradients: no method then takes a backward pass of the backbone,
     and all draw the same maps as without.
 
     Args:
         model_name: Name of the model, as for ``se-zoo explain``.
     """
     model = load_model(model_name)
-    model.requires_grad_(False).get_classifier().requires_grad_(True)
+    model.requires_grad_(False)
+    for classifier in classifiers_of(model):  # two of a distilled model
+        classifier.requires_grad_(True)
     return model
 
 

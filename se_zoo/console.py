@@ -64,6 +64,7 @@ def one_line_errors(program: str, debug: Optional[bool] = None) -> Iterator[None
 
 
 def _flush(stream: Optional[TextIO]) -> None:
+    """Write out what a stream still holds, unless it is closed."""
     if stream is not None and not stream.closed:  # None: the shell has closed it
         stream.flush()
 

@@ -48,12 +48,16 @@ def other_version(error: ImportError) -> Optional[str]:
         error: What an import raised.
 
     Returns:
-        A message with the versions and the fix; None for an error of another kind.
+        A message with the versions and the fix, that of the error if it has it already; None for an
+        error of another kind.
     """
     from importlib.metadata import PackageNotFoundError, version
 
     name, text = error.name or "", str(error)
     package = name.partition(".")[0]
+    reason = f"lacks a name that se_zoo {__version__} uses"
+    if reason in text:
+        return text
     no_module = isinstance(error, ModuleNotFoundError) and name != package
     if package not in TESTED or not (no_module or text.startswith("cannot import name")):
         return None
@@ -62,7 +66,6 @@ def other_version(error: ImportError) -> Optional[str]:
     except PackageNotFoundError:
         return None
     return (
-        f"{text}: {package} {found} lacks a name that se_zoo {__version__} uses. Install a newer "
-        f"se_zoo (pip install -U se_zoo), or the version that it was tested with (pip install "
-        f"{package}=={TESTED[package]})."
+        f"{text}: {package} {found} {reason}. Install a newer se_zoo (pip install -U se_zoo), or "
+        f"the version that it was tested with (pip install {package}=={TESTED[package]})."
     )

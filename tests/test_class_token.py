@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from se_zoo import InvalidInputError
 from se_zoo.explanations import class_token
+from se_zoo.explanations.eval_mode import in_eval_mode
 from se_zoo.explanations.explained_model import ExplainedModel
 from se_zoo.explanations.quality import channel_contributions
 
@@ -125,11 +126,43 @@ def test_attention_that_computes_more_is_not_taken_apart(monkeypatch: pytest.Mon
         return 2 * own(self, x, *args, **options)
 
     monkeypatch.setattr(Attention, "forward", more)
+    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
     model, images = made(), varied_images(2, (64, 64))
     for method in ("contribution", "support"):
         assert model.explain(images, 1, method).weights == "projection"
     with pytest.raises(InvalidInputError, match="would need a gradient"):
         ExplainedModel(model, targets=1)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_attention_is_measured_once_for_each_class(
+    factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model in train mode, each explanation has a copy."""
+    own, calls = Attention.forward, []
+
+    def counted(self: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        calls.append(1)
+        return factor * own(self, x, *args, **options)
+
+    model, images = made().train(), varied_images(2, (64, 64))
+    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
+    with torch.no_grad(), in_eval_mode(model) as first, in_eval_mode(model) as second:
+        assert first is not second
+        trace = class_token.traced_features(first, images)[1]
+        monkeypatch.setattr(Attention, "forward", counted)
+        found = [class_token.is_taken_apart(still, trace) for still in (first, second)]
+    assert found == [factor == 1] * 2 and len(calls) == 1
+
+
+def test_broken_weights_say_nothing_of_other_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
+    model, broken, images = made(), made(), varied_images(2, (64, 64))
+    with torch.no_grad():
+        broken.blocks[-1].attn.proj.weight.fill_(float("nan"))
+        trace = class_token.traced_features(model, images)[1]
+        assert not class_token.is_taken_apart(broken, trace)
+        assert class_token.is_taken_apart(model, trace)
 
 
 def test_channels_of_a_class_token_are_told_apart() -> None:

@@ -3,6 +3,7 @@
 The runs of several processes are in test_kill.
 """
 
+import errno
 import json
 import shutil
 import signal
@@ -42,6 +43,28 @@ def rows(output: Path) -> List[Dict[str, Any]]:
 
 def weights_of(output: Path) -> List[bytes]:
     return [(output / place / "model.safetensors").read_bytes() for place in ("export", "best")]
+
+
+#: Variables that name a job, and those that count its restarts.
+RESTARTS = (
+    ("SLURM_JOB_ID", "SLURM_RESTART_COUNT"),
+    ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"),
+)
+
+
+@pytest.fixture(autouse=True)
+def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests themselves may run in a job."""
+    for name in (n for names in RESTARTS for n in names):
+        monkeypatch.delenv(name, raising=False)
+
+
+def is_kept(run_of: RunFolder) -> bool:
+    """Whether --run.overwrite keeps a run with a checkpoint."""
+    step = make_state(run_of.states, 1)
+    run_of.claim(overwrite=True)
+    run_of.release()
+    return step.is_dir()
 
 
 # Signals
@@ -95,25 +118,56 @@ def test_processes_ask_each_other_after_every_slow_update(monkeypatch: pytest.Mo
 def test_command_that_is_repeated_by_itself_does_not_overwrite_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    names = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
-    for name in names:
-        monkeypatch.setenv(name, "0")
     run_of = RunFolder(tmp_path, Accelerator(cpu=True))
-
-    def is_kept() -> bool:
-        step = make_state(run_of.states, 1)
-        run_of.claim(overwrite=True)
-        run_of.release()
-        return step.is_dir()
-
-    assert not is_kept() and not capsys.readouterr().err
-    for name in names:
+    for job, count in RESTARTS:
         with monkeypatch.context() as patch:
-            patch.setenv(name, "1")
-            assert is_kept() and "--run.overwrite keeps" in capsys.readouterr().err
-    monkeypatch.setenv(names[0], "1")
-    (tmp_path / "summary.json").write_text("{}")
-    assert not is_kept(), "a finished run is overwritten as before"
+            patch.setenv(job, "7")
+            patch.setenv(count, "0")
+            assert not is_kept(run_of) and not capsys.readouterr().err
+            patch.setenv(count, "1")
+            assert is_kept(run_of) and "--run.overwrite keeps" in capsys.readouterr().err
+            assert state.latest(run_of.states)[0] == run_of.states / "step_00000001"
+            (tmp_path / "summary.json").write_text("{}")
+            assert not is_kept(run_of), "a finished run is overwritten as before"
+
+
+def test_restarted_command_overwrites_a_run_that_another_job_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job was preempted before it claimed the folder, or is a shell that was requeued."""
+    run_of = RunFolder(tmp_path, Accelerator(cpu=True))
+    for job, count in RESTARTS:
+        with monkeypatch.context() as patch:
+            patch.setenv(count, "1")
+            assert not is_kept(run_of), "nobody knows which job began it"
+            for name in ("7", "8"):
+                patch.setenv(job, name)
+                assert not is_kept(run_of) and is_kept(run_of)
+            patch.setenv(job, "9")
+            run_of.claim(overwrite=False)
+            run_of.release()
+            assert (run_of.states / "job").read_text() == "8", "job 9 goes on with its run"
+            patch.delenv(job)
+            assert not is_kept(run_of) and not (run_of.states / "job").exists()
+
+
+def test_only_a_disk_that_cannot_lock_is_to_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = {
+        OSError(errno.ENOLCK, "no locks"): True, NotImplementedError("no flock"): True,
+        PermissionError(errno.EACCES, "denied"): False,
+    }  # fmt: skip
+    for error, other_disk in errors.items():
+        run_of = RunFolder(tmp_path, Accelerator(cpu=True))
+
+        def fail(timeout: float, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(run_of.locked, "acquire", fail)
+        with pytest.raises(InvalidInputError, match="cannot be made or locked") as info:
+            run_of.claim(overwrite=False)
+        assert ("another disk" in str(info.value)) == other_disk
 
 
 # The run's folder

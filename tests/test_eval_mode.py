@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import se_zoo
-from se_zoo.explanations.eval_mode import in_eval_mode
+from se_zoo.explanations.eval_mode import evaluating, in_eval_mode
 
 
 def make(backbone: str = "test_resnet") -> Any:
@@ -51,6 +51,14 @@ def test_view_shares_tensors_and_nothing_else() -> None:
     model.eval()
     with in_eval_mode(model) as view:
         assert view is model
+
+
+def test_model_in_eval_mode_is_itself_while_another_explanation_runs() -> None:
+    model = make().eval()
+    with evaluating(model), in_eval_mode(model) as used:
+        assert used is model
+    with evaluating(model.train()), in_eval_mode(model) as used:
+        assert used is not model, "it is in eval mode only until the first one ends"
 
 
 def test_modules_that_cannot_be_viewed_are_switched_and_switched_back() -> None:

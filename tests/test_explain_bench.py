@@ -477,6 +477,19 @@ def test_peak_memory_is_that_of_the_call() -> None:
     assert float(done.stdout) == pytest.approx(80e6 / 2**20, abs=8), done.stderr
 
 
+def test_both_classifiers_of_a_distilled_model_ask_for_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = timm.create_model(
+        "timm_sehead", backbone="deit_tiny_distilled_patch16_224", img_size=64, embed_dim=48,
+        depth=2, num_heads=4, num_classes=3,
+    )  # fmt: skip
+    monkeypatch.setattr(map_cases, "load_model", lambda name: model)
+    loaded = map_cases.load_to_explain("any")
+    asking = {name for name, values in loaded.named_parameters() if values.requires_grad}
+    assert asking == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+
+
 @pytest.mark.slow
 def test_memory_of_a_new_process() -> None:
     """Where nothing is kept from an earlier call."""

@@ -23,9 +23,9 @@ ARRANGED: Dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class Net(nn.Module):
     """A convolution, its result in some layout, average pooling and a linear layer."""
 
-    def __init__(self, kind: str, num_features: int = CHANNELS) -> None:
+    def __init__(self, kind: str, num_features: int = CHANNELS, output_fmt: str = "NCHW") -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.output_fmt = kind, output_fmt
         self.stem = nn.Conv2d(3, CHANNELS, 8, 8)
         self.head = nn.Linear(CHANNELS, CLASSES)
         self.num_features, self.num_classes = num_features, CLASSES
@@ -45,23 +45,28 @@ class Net(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def squeezed(kind: str, num_features: int = CHANNELS) -> Any:
+def squeezed(kind: str, *declared: Any) -> Any:
     torch.manual_seed(0)
-    return se_zoo.squeeze(Net(kind, num_features)).eval()
+    return se_zoo.squeeze(Net(kind, *declared)).eval()
 
 
 @pytest.mark.parametrize("kind", ["NHWC", "NCL", "NLC"])
 def test_map_is_that_of_the_feature_map_in_every_layout(kind: str) -> None:
-    check_layout(kind, CHANNELS)
+    check_layout(kind)
 
 
 @pytest.mark.parametrize("kind", ["NCHW", "NHWC"])
 def test_num_features_of_another_layer_mislead_nobody(kind: str) -> None:
-    check_layout(kind, num_features=7)
+    """Then the layout is the one that the model declares."""
+    check_layout(kind, 7, kind)
 
 
-def check_layout(kind: str, num_features: int) -> None:
-    model, plain = squeezed(kind, num_features), squeezed("NCHW")
+def test_layout_that_nothing_tells_is_the_usual_one() -> None:
+    check_layout("NCHW", 7, "")
+
+
+def check_layout(kind: str, *declared: Any) -> None:
+    model, plain = squeezed(kind, *declared), squeezed("NCHW")
     assert model.se_layout == Layout(kind) and model.se.channels == CHANNELS  # type: ignore[arg-type]
     images = torch.randn(2, 3, 32, 40)
     found, expected = model.explain(images, 1), plain.explain(images, 1)

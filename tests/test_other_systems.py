@@ -20,6 +20,7 @@ from se_zoo.cli.sources import Source
 from se_zoo.data import check
 from se_zoo.data.faces import face_track
 from se_zoo.data.faces.detect import HaarDetector, YuNetDetector
+from se_zoo.explanations.channel_selection import in_double
 from se_zoo.inference.images import demo_photo
 from se_zoo.train import batch_norm
 from se_zoo.train.gate_alone import measure_gate_alone
@@ -265,6 +266,14 @@ def test_the_device_that_is_played_has_no_double() -> None:
         assert torch.zeros(2, dtype=torch.float64).sum() == 0
         with pytest.raises(TypeError, match="float64"):
             (values + 1).double()
+
+
+def test_numbers_become_double_on_the_cpu_where_the_device_has_none() -> None:
+    device = SimpleNamespace(type="mps")
+    values: Any = SimpleNamespace(device=device, cpu=lambda: torch.ones(2))  # it has no `double`
+    found = in_double(values)
+    assert found.dtype == torch.float64 and found.tolist() == [1, 1]
+    assert in_double(torch.ones(2)).dtype == torch.float64
 
 
 @pytest.mark.parametrize("method", ["contribution", "affinity", "support"])

@@ -149,13 +149,18 @@ def test_probabilities_and_maps_are_torchs(
 
 @contextmanager
 def before_opening(page: Any, statements: str) -> Iterator[None]:
-    """Let the page execute statements whenever it opens a photo, ``source`` with ``options``."""
+    """Let the page execute statements whenever it opens a photo, ``source`` with ``options``.
+
+    Afterwards ``lastOpened`` is the name of the file that it has decoded last.
+    """
     page.evaluate(f"""() => {{
       const real = window.createImageBitmap;
       window.restoreOpening = () => {{ window.createImageBitmap = real; }};
       window.createImageBitmap = async (source, ...options) => {{
         {statements}
-        return real.call(window, source, ...options);
+        const opened = await real.call(window, source, ...options);
+        window.lastOpened = source.name ?? window.lastOpened;
+        return opened;
       }};
     }}""")
     try:
@@ -186,7 +191,7 @@ def test_the_photo_that_was_chosen_last_is_shown(page: Any, tmp_path: Path) -> N
         page.wait_for_function("() => Boolean(window.goOn)", timeout=WAIT)
         show(page, a_photo("small", tmp_path))
         page.evaluate("() => window.goOn()")
-        page.wait_for_timeout(1000)  # the slow one is decoded now
+        page.wait_for_function("() => window.lastOpened === 'slow.png'", timeout=WAIT)
     assert page.inner_text("#status").startswith("small.png:")
     assert numbers(page)["photo"] == "small.png"
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import time
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -192,18 +193,37 @@ def test_manifest_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
         se_zoo.load_predictions(tmp_path)
 
 
+class Deadly:
+    """A source that kills its reader at a photo, as soon as a file is there, if one is given."""
+
+    def __init__(self, source: Any, photo: int, file: Optional[Path] = None) -> None:
+        self.source, self.photo, self.file = source, photo, file
+        self.counts, self.left_out, self.facts = source.counts, {}, source.facts
+
+    def read(self, part: int, start: int, stop: int) -> Any:
+        if start <= self.photo < stop:
+            end = time.monotonic() + 60
+            while self.file is not None and not self.file.exists() and time.monotonic() < end:
+                time.sleep(0.01)
+            os.kill(os.getpid(), 9)
+        return self.source.read(part, start, stop)
+
+
 def test_killed_loader_process_is_named_with_its_place(
-    folder: Path, explainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
 ) -> None:
-    real = Run.batches
-
-    def killed(run: Run, workers: int) -> Any:
-        yield next(iter(real(run, 0)))
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-
-    monkeypatch.setattr(Run, "batches", killed)
-    with pytest.raises(InvalidInputError, match=r"next 12 photos, behind '0/0006\.png'\..*zeros"):
-        predict(open_source(str(folder)), tmp_path / "out", explainer, **SMALL, workers=2)
+    out, real = tmp_path / "out", open_source(str(folder))
+    early: Any = Deadly(real, 0)
+    late: Any = Deadly(real, 8, out / "part-00000-000000.parquet")
+    advice = r"fewer --workers.*smaller --batch-size.*--out a new folder"
+    with pytest.raises(
+        InvalidInputError, match=rf"one of the first 6 photos of this run\..*{advice}"
+    ):
+        predict(early, out, explainer, **SMALL, workers=1)
+    with pytest.raises(InvalidInputError, match=r"one of the 6 photos after '0/0021\.png'\."):
+        predict(late, out, explainer, **SMALL, workers=1)
+    predict(real, out, explainer, **SMALL)
+    assert content(out) == content(done)
 
 
 def test_another_process_that_ends_at_the_same_time_keeps_its_record(
@@ -484,6 +504,39 @@ def test_parquet_names_no_photo_outside_its_data_unless_allowed(tmp_path: Path) 
     assert all("outside the data's folder" in str(error) for error in found[3:])
     allowed = open_source(str(data), SourceOptions(outside=True)).read(0, 0, 6)
     assert all(isinstance(image, Path) for _, image in allowed)
+
+
+def test_data_that_name_photos_outside_only_are_refused(tmp_path: Path) -> None:
+    """They would become a folder of errors."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "list.parquet"
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    structs = pa.array([{"bytes": None, "path": "../a.png"}] * 20, kind)
+    for cells in (["../a.png"] * 20, structs):
+        pq.write_table(pa.table({"image": cells}), file)
+        with pytest.raises(InvalidInputError, match=r"such as \.\./a\.png; add --outside if"):
+            open_source(str(file))
+        assert open_source(str(file), SourceOptions(outside=True)).counts == [20]
+    for cells in (["../a.png", "b.png"], ["../a.png", ""], []):
+        pq.write_table(pa.table({"image": pa.array(cells, pa.string())}), file)
+        assert open_source(str(file)).counts == [len(cells)]
+    stored = pa.array([{"bytes": b"a photo", "path": "../a.png"}], kind)
+    pq.write_table(pa.table({"image": stored}), file)
+    assert open_source(str(file)).counts == [1]
+
+
+def test_photos_outside_cannot_be_allowed_in_the_middle(explainer: Any, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_folder(data, encoded(1))
+    (tmp_path / "b.png").write_bytes(encoded(1)[0])
+    pq.write_table(pa.table({"image": ["0/0000.png", "../b.png"]}), data / "list.parquet")
+    given = str(data / "*.parquet")
+    assert predict(open_source(given), out, explainer, **SMALL) == (2, 1, 1)
+    assert "outside" not in open_source(given).facts()
+    allowed = open_source(given, SourceOptions(outside=True))
+    with pytest.raises(InvalidInputError, match=r"outside null, and this command has true"):
+        predict(allowed, out, explainer, **SMALL)
+    assert predict(allowed, tmp_path / "other", explainer, **SMALL) == (2, 0, 1)
 
 
 def test_tar_with_a_damaged_header_in_the_middle_is_refused(tmp_path: Path) -> None:

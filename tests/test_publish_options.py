@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +168,28 @@ def test_branch_of_a_killed_publication_is_removed_or_named(fresh: Bench, copy: 
     assert list(fresh.hub.snapshot()["me/faces"]["branches"]) == ["main"]
 
 
+def test_branch_of_a_publication_that_began_later_stays(fresh: Bench) -> None:
+    """It is on top of the new commit, so it can succeed."""
+    branch = "se-zoo-publish-0123abcd"
+    code = f"""
+import sys, se_zoo.hub
+remote = sys.modules["se_zoo.hub.remote"].Remote
+commit_main = remote.commit_main
+def then_another_begins(self, *args):
+    commit = commit_main(self, *args)
+    self.api.create_branch(self.repo, branch={branch!r}, revision=commit)
+    return commit
+remote.commit_main = then_another_begins
+try:
+    answer = run("publish", {str(fresh.run)!r}, "--repo", "me/faces")
+finally:
+    remote.commit_main = commit_main
+"""
+    done = Done(*fresh.client.python(code))
+    assert done.code == 0 and branch in done.printed
+    assert sorted(fresh.hub.snapshot()["me/faces"]["branches"]) == ["main", branch]
+
+
 def test_organisation_that_keeps_new_repositories_private(fresh: Bench) -> None:
     """Without --private the choice is the owner's, and the command says which it was."""
     fresh.hub.state.private_by_default = True
@@ -186,14 +209,23 @@ def test_somebody_elses_weights_are_not_overwritten(fresh: Bench) -> None:
 
 
 def test_files_of_an_earlier_model_are_removed(fresh: Bench) -> None:
-    """transformers would preprocess with the one, and load the other over the weights."""
+    """transformers would preprocess with the one, and load the other over the weights.
+
+    It loads none of the others beside ``model.safetensors``.
+    """
     earlier = {"preprocessor_config.json": b"{}", "adapter_config.json": b"{}"}
-    fresh.hub.add("me/faces", {**earlier, "notes.md": b"notes"})
-    refused(fresh.publish(), "adapter_config.json, preprocessor_config.json", "--overwrite")
+    others = {
+        "notes.md": b"notes", "pytorch_model.bin": b"old", "model.safetensors.index.json": b"{}",
+    }  # fmt: skip
+    fresh.hub.add("me/faces", {**earlier, **others})
+    refused(
+        fresh.publish(), "changed adapter_config.json, preprocessor_config.json in me/faces",
+        "--overwrite",
+    )  # fmt: skip
     assert set(earlier) <= set(fresh.hub.files("me/faces"))
     assert fresh.publish("--overwrite").code == 0
     files = fresh.hub.files("me/faces")
-    assert "notes.md" in files and not set(earlier) & set(files)
+    assert set(others) <= set(files) and not set(earlier) & set(files)
 
 
 def test_private_repository(fresh: Bench, tmp_path: Path) -> None:
@@ -414,7 +446,16 @@ def test_test_figures_name_their_weights(fresh: Bench, copy: Path) -> None:
     origin = {"command": "c", "commit": "1", "environment": {}}
     (copy / "card" / "test.json").write_text(json.dumps(origin))
     done = fresh.client.se_zoo("publish", copy, "--repo", "me/faces")
-    refused(done, "test.json does not name the weights", "python -m tools.score_celeba")
+    refused(done, "test.json does not name the weights", "state weights_sha256 in test.json")
+
+
+def test_the_zoos_test_figures_are_written_anew_by_a_command(fresh: Bench) -> None:
+    from se_zoo.hub.stage import _check_sources
+
+    export = fresh.run / "export"
+    zoo: Any = SimpleNamespace(card=Path("card"), export=export, own="tiny_celeba", summary=None)
+    with pytest.raises(se_zoo.InvalidInputError, match=r"tools\.score_celeba tiny_celeba --folder"):
+        _check_sources(zoo, {"test": {}})
 
 
 def test_control_differs_in_the_block_alone(fresh: Bench, copy: Path) -> None:

@@ -1,5 +1,6 @@
 """Other versions of the libraries: what they lack is named, what they do more is not left out."""
 
+import functools
 import re
 import types
 from pathlib import Path
@@ -40,6 +41,8 @@ def test_what_a_version_lacks_is_named_with_versions_and_fix(code: str) -> None:
     for part in ("no_such_", f"timm {timm.__version__} lacks", "pip install -U se_zoo"):
         assert part in message
     assert f"pip install timm=={TESTED['timm']}" in message
+    again = ImportError(message, name=error.name)  # as `import se_zoo` raises it
+    assert other_version(again) == explained(again) == message
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,9 @@ def test_function_that_timm_no_longer_calls_is_not_replaced(monkeypatch: Any) ->
     assert other_version(info.value)
     exec("def create_model(name):\n    return parse_model_name(name)", vars(factory))
     assert _timm._used_by_the_factory("parse_model_name") is factory.parse_model_name
+    own = factory.create_model
+    factory.create_model = functools.wraps(own)(lambda *args: own(*args))  # by another package
+    assert _timm._used_by_the_factory("parse_model_name") is factory.parse_model_name
 
 
 class Later(nn.Module):
@@ -92,10 +98,17 @@ class Later(nn.Module):
         return x if pre_logits else self.fc(x)
 
 
+class Opaque(nn.Module):
+    """A head whose code cannot be read."""
+
+    forward_head = functools.partial(ResNet.forward_head)
+
+
 def test_head_that_does_more_is_timms_own(monkeypatch: pytest.MonkeyPatch) -> None:
     known: Any = {}
     monkeypatch.setattr(families, "FAMILIES", known)
     assert not families.further_names(ResNet, families.ResNetSE)
+    assert families.further_names(Opaque, families.ResNetSE) == {"forward_head"}
     with pytest.warns(SEZooWarning, match=r"Later does more .* \(head_norm\)"):
         families.register({Later: families.ResNetSE, ResNet: families.ResNetSE})
     assert known == {ResNet: families.ResNetSE}

@@ -179,7 +179,8 @@ def _out_folder(args: Explain) -> Optional[Path]:
 
 def _checked_table(args: Explain, folder: Path, sources: Sequence[Source]) -> Path:
     """Return the table to write into a folder, after checking that it and the folder are free."""
-    if any(_identity(word) == _identity(folder) for word in args.sources):
+    own = _identity(folder)
+    if any(_identity(word) == own for word in args.sources):
         raise InvalidInputError(f"--out {folder} has the photos themselves; name another.")
     table = folder / (args.table or "explanations.csv")
     check_table(table)
@@ -236,8 +237,9 @@ def refuse_sources(written: Sequence[Path], sources: Sequence[Source]) -> None:
     Raises:
         InvalidInputError: If one of the files to write is among the sources.
     """
-    read_from = {_identity(source.path) for source in sources}
-    for path in written:
+    there = [path for path in written if os.path.exists(path)]
+    read_from = {_identity(source.path) for source in sources} if there else set()
+    for path in there:
         if _identity(path) in read_from:
             raise InvalidInputError(f"{path} is a photo to explain; name another --out")
 

@@ -8,8 +8,7 @@ the logit. Everything else is left out of the map and stands in ``Explanation.co
 layers, the MLP, the class token and registers themselves, and biases.
 """
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
-from weakref import WeakSet
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import torch
 from timm.layers.attention import Attention, AttentionRope
@@ -23,8 +22,8 @@ from ..layers.grid import Features
 from . import heads
 from .classifier_rows import is_plain
 
-#: Attentions of which :func:`is_taken_apart` holds.
-_TAKEN_APART: "WeakSet[nn.Module]" = WeakSet()
+#: What :func:`is_taken_apart` has found of each class of attention.
+_TAKEN_APART: Dict[type, bool] = {}
 
 
 class TokenTrace(NamedTuple):
@@ -203,8 +202,8 @@ def _attended_tokens(model: nn.Module, trace: TokenTrace) -> Attended:
 def is_taken_apart(model: nn.Module, trace: TokenTrace) -> bool:
     """Return whether the parts of :func:`attended` add up to what timm's attention gives.
 
-    A later version of timm may compute more in it than its parts here. This is measured, once for
-    each attention for which it holds.
+    A later version of timm may compute more in it than its parts here. This is measured once for
+    each class of attention, on the first model that has one.
 
     Args:
         model: A model for which :func:`reads_class_token` holds.
@@ -212,17 +211,18 @@ def is_taken_apart(model: nn.Module, trace: TokenTrace) -> bool:
     """
     block: Any = cast(Any, model).blocks[-1]
     attention: nn.Module = block.attn
-    if attention not in _TAKEN_APART:
+    kind = type(attention)
+    if kind not in _TAKEN_APART:
         share, values = _attended_tokens(model, trace)
         ours = block.attn.proj((share @ values).transpose(1, 2).flatten(2))
         options = {} if trace.rope is None else {"rope": trace.rope}
         theirs = attention(block.norm1(trace.before), **options)[:, : ours.shape[1]]
         # Rounding errors grow like the largest value.
         pair = [t.float().cpu().numpy() for t in (ours, theirs.abs().amax(), theirs)]
-        if not heads.agrees(pair, theirs.dtype):
+        if not theirs.isfinite().all():  # broken weights say nothing of the class
             return False
-        _TAKEN_APART.add(attention)
-    return True
+        _TAKEN_APART[kind] = heads.agrees(pair, theirs.dtype)
+    return _TAKEN_APART[kind]
 
 
 def _queries_keys_values(attention: Any, tokens: torch.Tensor) -> Tuple[torch.Tensor, ...]:

@@ -34,7 +34,8 @@ def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """
     with _LOCK:
         # A model that another explanation has switched is in eval mode only until that one ends.
-        ready = model not in _ACTIVE and not any(module.training for module in model.modules())
+        switched = _ACTIVE.get(model, (0, []))[1]
+        ready = not switched and not any(module.training for module in model.modules())
     if ready:
         yield model
         return

@@ -27,14 +27,13 @@ from .stage import MANIFEST, Staged
 _BRANCH = re.compile(r"se-zoo-publish-[0-9a-f]{8}")
 _TITLE = "Publish with se-zoo"
 _VERSION = re.compile(r"v(\d+)")
-#: Files of an earlier model that would change what transformers loads (its preprocessing, an
-#: adapter over the weights), and weights in formats that se-zoo does not write.
+#: Files of an earlier model that would change what transformers loads: its preprocessing, or an
+#: adapter over the weights. Weights in other formats, and indices of shards, do not: it looks for
+#: ``model.safetensors`` first.
 _OF_ANOTHER_MODEL = frozenset(
     (
         "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
         "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin",
-        "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
-        "tf_model.h5", "flax_model.msgpack",
     )
 )  # fmt: skip
 
@@ -65,6 +64,7 @@ class Remote:
         self.pull_request: Optional[str] = None
         self._created = False
         self._branch: Optional[str] = None
+        self._begun_before: Set[Optional[str]] = set()  # branches that were there before main moved
         self._open_before: Optional[Set[int]] = None
 
     @classmethod
@@ -136,6 +136,7 @@ class Remote:
 
     def commit_main(self, changes: "Changes", staged: Staged) -> str:
         """Commit to ``main`` and return the commit; the Hub refuses if ``main`` has moved."""
+        self._begun_before = set(self._publications())
         try:
             commit = self._commit(changes, "main")
         except (OSError, CONNECTION_ERROR):
@@ -144,6 +145,8 @@ class Remote:
             if found.head in (None, self.head) or Changes.between(found, staged):
                 raise
             commit = str(found.head)
+            # Or somebody else made it, perhaps before the branches were listed.
+            self._begun_before = {self._branch}
         self._created, self._branch = False, None  # from here on nothing is undone
         return commit
 
@@ -167,9 +170,10 @@ class Remote:
     def drop_leftovers(self, commit: str) -> List[str]:
         """Remove the branches of this publication and of killed ones.
 
-        Once ``main`` has moved, all of them go: no publication that began before can succeed,
-        because the Hub refuses a commit whose parent is not ``main``. While ``main`` is as it was
-        read, a branch with other files stays: it may be another publication in progress.
+        Once ``main`` has moved, those go that were there before: no publication that began before
+        can succeed, because the Hub refuses a commit whose parent is not ``main``. One that came
+        later stays: it may begin at the new ``main``. While ``main`` is as it was read, a branch
+        with other files stays: it may be another publication in progress.
 
         Args:
             commit: The commit of ``main``.
@@ -177,15 +181,19 @@ class Remote:
         Returns:
             Names of the branches that stay.
         """
-        left = []
-        for branch in self.api.list_repo_refs(self.repo).branches:
-            if _BRANCH.fullmatch(branch.name) is None:
-                continue
-            if commit != self.head or self.listing(branch.target_commit) == self.files:
-                self.api.delete_branch(self.repo, branch=branch.name)
+        left, moved = [], commit != self.head
+        for name, target in self._publications().items():
+            gone = name in self._begun_before if moved else self.listing(target) == self.files
+            if gone:
+                self.api.delete_branch(self.repo, branch=name)
             else:
-                left.append(branch.name)
+                left.append(name)
         return left
+
+    def _publications(self) -> Dict[str, str]:
+        """Return the branches of publications, and their commits."""
+        branches = self.api.list_repo_refs(self.repo).branches
+        return {b.name: b.target_commit for b in branches if _BRANCH.fullmatch(b.name)}
 
     def tags(self) -> Dict[str, str]:
         """Return the tags and their commits."""

@@ -194,11 +194,17 @@ def _check_sources(run: Run, sources: Dict[str, Dict[str, Any]]) -> None:
                 "away."
             )
     if "test" in sources and "weights_sha256" not in sources["test"]:
+        file = f"{run.card}/test.json"
+        if run.own is None:  # only a checkout has the command
+            advice = "state weights_sha256 in test.json"
+        else:
+            advice = (
+                f"`python -m tools.score_celeba {run.own} --folder {run.export} --out {file}` "
+                "writes it anew"
+            )
         raise InvalidInputError(
-            f"{run.card}/test.json does not name the weights that it was measured on "
-            f"(weights_sha256). `python -m tools.score_celeba {run.own or 'NAME'} --folder "
-            f"{run.export} --out {run.card}/test.json` writes it anew; rename it if it holds other "
-            "figures."
+            f"{file} does not name the weights that it was measured on: {advice}, or rename it if "
+            "it holds other figures."
         )
     if "control" in sources and run.summary is not None:
         fault = control_fault(run.summary, sources["control"])

@@ -6,6 +6,7 @@ single architectures and layers (``timm.models.eva``, ``timm.layers.attention``)
 they are used.
 """
 
+import inspect
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
@@ -64,12 +65,15 @@ _Read = Callable[..., Any]
 def _used_by_the_factory(name: str) -> Any:
     """Return a function that ``timm.create_model`` looks up in its module when it is called.
 
+    Functions there that another package has wrapped count as those that they wrap.
+
     Raises:
         ImportError: If the module lacks it, or no function there calls it any more. To replace it
             would then change nothing, in silence.
     """
-    functions = [f for f in vars(_factory).values() if isinstance(f, FunctionType)]
-    own = [f for f in functions if f.__module__ == _factory.__name__]
+    functions = [inspect.unwrap(f) for f in vars(_factory).values() if callable(f)]
+    own = [f for f in functions
+           if isinstance(f, FunctionType) and f.__module__ == _factory.__name__]  # fmt: skip
     if not (hasattr(_factory, name) and any(name in f.__code__.co_names for f in own)):
         raise ImportError(
             f"cannot import name {name!r} from {_factory.__name__!r}", name=_factory.__name__

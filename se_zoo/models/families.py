@@ -85,9 +85,13 @@ def further_names(theirs: type, ours: type) -> FrozenSet[str]:
         ours: Its SE class.
 
     Returns:
-        Names of attributes and functions; none as long as the two compute the same.
+        Names of attributes and functions; none as long as the two compute the same. The method's
+        own name if it is no plain function, whose names could be read.
     """
-    codes = (cls.forward_head.__code__ for cls in (theirs, ours))  # type: ignore[attr-defined]
+    name = "forward_head"
+    codes = [getattr(getattr(cls, name), "__code__", None) for cls in (theirs, ours)]
+    if None in codes:
+        return frozenset({name})
     names, known = (frozenset(code.co_names) for code in codes)
     return names - known
 

@@ -175,7 +175,7 @@ def _layout_of(
     channels = getattr(model, "num_features", None)
     shape = tuple(features.shape)
     if features.dim() == 4:
-        kind = _kind_of_map(model, channels, shape, image_size)
+        kind = _kind_of_map(model, channels, shape)
         return Layout(kind), shape[3] if kind == "NHWC" else shape[1]
     if features.dim() != 3:
         raise UnsupportedBackboneError(
@@ -194,28 +194,22 @@ def _layout_of(
 
 
 def _kind_of_map(
-    model: nn.Module,
-    channels: Optional[int],
-    shape: Tuple[int, ...],
-    image_size: Tuple[int, int],
+    model: nn.Module, channels: Optional[int], shape: Tuple[int, ...]
 ) -> Literal["NCHW", "NHWC"]:
     """Return the layout of a feature map (1, a, b, c) of one image.
+
+    It is the one in which the map has ``num_features`` channels. Where both have, or none because
+    ``num_features`` is of another layer, it is what the model declares as ``output_fmt``, or NCHW.
 
     Args:
         model: The model.
         channels: Its ``num_features``; None if it has none.
         shape: Shape of the map.
-        image_size: (H, W) of the image in pixels.
     """
-    if channels in (shape[1], shape[3]) and shape[1] != shape[3]:
-        return "NHWC" if shape[3] == channels else "NCHW"
-    if channels == shape[1] or channels is None:  # the shape does not tell
-        declared = getattr(model, "output_fmt", None)
-        return "NHWC" if declared == "NHWC" else "NCHW"
-    # num_features is of another layer. Read in the wrong way, channels are an axis of the grid, and
-    # its cells are far from squares.
-    first, last = (cell_aspect((a, b), image_size) for a, b in (shape[2:], shape[1:3]))
-    return "NHWC" if last < first else "NCHW"
+    first, last = shape[1] == channels, shape[3] == channels
+    if first == last:
+        last = getattr(model, "output_fmt", None) == "NHWC"
+    return "NHWC" if last else "NCHW"
 
 
 def _prefix_tokens(model: nn.Module, tokens: int, image_size: Tuple[int, int]) -> Optional[int]:

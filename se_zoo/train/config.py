@@ -267,7 +267,7 @@ class RunConfig:
     """Folder of the run. If the run was interrupted, the same command continues it."""
     overwrite: bool = False
     """Start anew even if the folder holds a run. Where SLURM or torchrun repeats the command by
-    itself, the run goes on nevertheless."""
+    itself, the run that the same job began goes on nevertheless."""
     resume: Optional[Path] = None
     """Folder of another run, whose last checkpoint is continued in this folder."""
     init: Optional[Path] = None

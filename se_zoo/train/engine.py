@@ -118,6 +118,7 @@ class TrainingLoop:
         if not self.trainer.progress.evaluated:
             self._end_epoch()
             self._save()
+            self.clock = _Clock()  # so that the time for these is not counted
         while self.trainer.progress.update < self.plan.total:
             loss, lr = self._train_step(self.trainer.progress.update)
             self.loss_sum += loss

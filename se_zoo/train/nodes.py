@@ -57,7 +57,7 @@ def nodes_without(path: Path, accelerator: Accelerator) -> List[str]:
 def check_folder(states: Path, accelerator: Accelerator) -> None:
     """Refuse a run's folder that is another one on other nodes; all processes must call it.
 
-    No checkpoint could be loaded there: such a run would end when it is interrupted.
+    No checkpoint could be loaded there: such a run could not be resumed.
 
     Args:
         states: A folder in the run's folder, which the main process has made.

@@ -27,6 +27,7 @@ def plain(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
+    """Return the text of a value that JSON lacks."""
     return value.as_posix() if isinstance(value, PurePath) else str(value)
 
 

@@ -1,5 +1,6 @@
 """The folder of a run: what may be in it, its log and its best weights."""
 
+import errno
 import json
 import os
 import shutil
@@ -37,6 +38,12 @@ _LOCK = "lock"
 _PATIENCE = 10.0
 #: Variables that are above 0 where SLURM requeued a job or torchrun restarted its processes.
 _RESTARTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
+#: Variables that name the job, the same after each of its restarts; the first that is set counts.
+_JOBS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+#: File in the folder of the checkpoints that names the job which began the run.
+_JOB = "job"
+#: Errors of a file system that locks no files.
+_CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 #: Folder in which a person writes the facts of the model's card; never removed.
 CARD = "card"
 
@@ -109,7 +116,7 @@ class RunFolder:
 
         Args:
             overwrite: Remove everything but the card's folder. An interrupted run stays all the
-                same where SLURM or torchrun repeats the command that started it.
+                same where SLURM or torchrun restarts the job that began it.
 
         Raises:
             InvalidInputError: If the folder cannot be made, another run uses it, or other nodes do
@@ -130,14 +137,34 @@ class RunFolder:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.states.mkdir(exist_ok=True)
             self._remove_temporaries()
+            self._note_job()
         self.accelerator.wait_for_everyone()
         check_folder(self.states, self.accelerator)
 
     def _is_repeated(self) -> bool:
-        """Return whether the folder's run was interrupted, and its command repeated by itself."""
+        """Return whether this job began the folder's run, was interrupted, and is restarted.
+
+        A job that is restarted may not have begun it: it may have been preempted before.
+        """
         again = any(os.environ.get(name, "0") not in ("", "0") for name in _RESTARTS)
         finished = (self.path / "summary.json").exists()
-        return again and not finished and any(self.states.glob("step_*[0-9]"))
+        if not again or finished or not self._has_checkpoint():
+            return False
+        job, file = _job(), self.states / _JOB
+        return job != "" and file.is_file() and file.read_bytes() == job.encode()
+
+    def _note_job(self) -> None:
+        """Write down which job begins a run; the job of a run that goes on stays."""
+        if self._has_checkpoint():
+            return
+        if job := _job():
+            write_text(self.states / _JOB, job)
+        else:
+            (self.states / _JOB).unlink(missing_ok=True)
+
+    def _has_checkpoint(self) -> bool:
+        """Return whether the folder's run has written a checkpoint, whole or damaged."""
+        return any(self.states.glob("step_*[0-9]"))
 
     def _lock(self, overwrite: bool) -> str:
         """Make and lock the folder; return what is wrong, or ""."""
@@ -149,12 +176,16 @@ class RunFolder:
             return str(error)
         except Timeout:
             return self._why_locked()
-        except (OSError, NotImplementedError) as error:
-            return (
-                f"--run.output {self.path} cannot be made or locked: {error}. Name a folder on "
-                "another disk."
-            )
+        except NotImplementedError as error:
+            return self._why_not_locked(error, can_lock=False)
+        except OSError as error:
+            return self._why_not_locked(error, can_lock=error.errno not in _CANNOT_LOCK)
         return ""
+
+    def _why_not_locked(self, error: Exception, can_lock: bool) -> str:
+        """Return the message of a folder that cannot be made or locked."""
+        why = f"--run.output {self.path} cannot be made or locked: {error}."
+        return why if can_lock else f"{why} Name a folder on another disk."
 
     def _why_locked(self) -> str:
         """Return the message of a folder that another process has locked."""
@@ -250,6 +281,11 @@ class RunFolder:
             (self.path / "best").mkdir(exist_ok=True)
             save_weights(model, self.path / "best" / "model.safetensors")
             write_json(self.path / "best" / "metrics.json", figures)
+
+
+def _job() -> str:
+    """Return the name of the job that this process belongs to; "" if it belongs to none."""
+    return next((os.environ[name] for name in _JOBS if os.environ.get(name)), "")
 
 
 def environment(accelerator: Accelerator) -> Dict[str, Any]:

@@ -1,9 +1,8 @@
 """Methods of other libraries, called like the project's own (needs the extra ``compare``).
 
-Each method works on the layer after the gate, attributes to pixels, or is one for heads that read
-the class token only. Its map is resized and
-normalised like the project's own. These libraries use hooks and gradients; hooks are removed and
-gradients restored afterwards.
+A method reads the layer after the gate, attributes to pixels, or is made for heads that read the
+class token only. Every map is resized and normalised like the project's own. The libraries use
+hooks and gradients: hooks are removed and gradients restored afterwards.
 """
 
 import contextlib

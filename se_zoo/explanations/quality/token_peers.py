@@ -1,4 +1,4 @@
-"""Define what others draw for a transformer whose head reads its class token only.
+"""Compute other libraries' maps of transformers whose head reads the class token only.
 
 Such a head has no gradient on the patches behind the last block. These methods read the attention,
 or the first norm of the last block, which is the layer that grad-cam's documentation names for
@@ -183,14 +183,14 @@ TOKEN_PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.T
     "torch-cam/LeGrad": _legrad,
     "torch/rollout": _rollout,
     "se_zoo/projection": _projection,
-    "grad-cam/GradCAM, tokens": partial(_grad_cam, "GradCAM", "grad_cam"),
-    "grad-cam/GradCAM++, tokens": partial(_grad_cam, "GradCAMPlusPlus", "grad_cam_plusplus"),
-    "grad-cam/HiResCAM, tokens": partial(_grad_cam, "HiResCAM", "hirescam"),
-    "grad-cam/LayerCAM, tokens": partial(_grad_cam, "LayerCAM", "layer_cam"),
-    "grad-cam/XGradCAM, tokens": partial(_grad_cam, "XGradCAM", "xgrad_cam"),
-    "grad-cam/FinerCAM, tokens": _finer_cam,
+    "grad-cam/GradCAM-tokens": partial(_grad_cam, "GradCAM", "grad_cam"),
+    "grad-cam/GradCAM++-tokens": partial(_grad_cam, "GradCAMPlusPlus", "grad_cam_plusplus"),
+    "grad-cam/HiResCAM-tokens": partial(_grad_cam, "HiResCAM", "hirescam"),
+    "grad-cam/LayerCAM-tokens": partial(_grad_cam, "LayerCAM", "layer_cam"),
+    "grad-cam/XGradCAM-tokens": partial(_grad_cam, "XGradCAM", "xgrad_cam"),
+    "grad-cam/FinerCAM-tokens": _finer_cam,
 }
 #: Those whose zero has no meaning, see :data:`.peer_methods.STRETCHED`.
 TOKEN_STRETCHED = (
-    "torch-cam/LeGrad", "torch/rollout", "grad-cam/GradCAM++, tokens", "grad-cam/LayerCAM, tokens",
+    "torch-cam/LeGrad", "torch/rollout", "grad-cam/GradCAM++-tokens", "grad-cam/LayerCAM-tokens",
 )  # fmt: skip

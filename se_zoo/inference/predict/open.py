@@ -26,10 +26,11 @@ def open_source(given: str, options: Optional[SourceOptions] = None) -> Source:
         options: How it is read.
 
     Returns:
-        The source. Its photos are listed, and none is read.
+        The source. Its photos are listed, and none is decoded.
 
     Raises:
-        InvalidInputError: If there are no photos, or files of several kinds.
+        InvalidInputError: If there are no photos, or files of several kinds, or the first rows of a
+            parquet file all name photos outside its folder.
     """
     options = options or SourceOptions()
     if given.startswith(HUB):

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,8 @@ from .sources import Records, SourceOptions, readable
 
 #: Rows that are held at a time.
 _ROWS = 64
+#: Rows of the first file that are looked at when it is opened.
+_FIRST_ROWS = 8
 
 
 class ParquetSource:
@@ -29,13 +31,14 @@ class ParquetSource:
         options: Which columns are read.
 
     Raises:
-        InvalidInputError: If a file is damaged, or has not the columns.
+        InvalidInputError: If a file is damaged, or has not the columns, or its first rows all name
+            photos outside the root and the options do not allow it.
     """
 
     prefixes: list[str]
     image: str
     id: str | None
-    bounds: Path | None
+    bounds: Tuple[str, ...] | None
     files: "List[Path]"
     digest: str
 
@@ -54,13 +57,15 @@ class ParquetSource:
             self.counts.append(footer.num_rows)
         self.image = image_column(schemas[0], options.image, str(files[0]))
         self.id = options.id
-        self.bounds = None if options.outside else root
+        self.bounds = None if options.outside else _beginnings(root)
         for file, schema in zip(files, schemas, strict=True):
             for name in (self.image, self.id):
                 if name is not None and name not in schema.names:
                     raise InvalidInputError(
                         f"{file} has no column {name!r}; it has {', '.join(schema.names)}."
                     )
+        if self.bounds is not None:
+            _refuse_outside(files[0], self.image, self.bounds)
         self._open: Optional[_Rows] = None
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -95,8 +100,10 @@ class ParquetSource:
         """Return files, rows and columns; see :class:`Source`."""
         rows = sum(count or 0 for count in self.counts)
         columns = {"image": self.image, "id": self.id}
-        return {"kind": "parquet", "files": len(self.files), "rows": rows, **columns,
-                "sha256": self.digest}  # fmt: skip
+        facts = {"kind": "parquet", "files": len(self.files), "rows": rows, **columns,
+                 "sha256": self.digest}  # fmt: skip
+        # Photos outside are rows with an error otherwise.
+        return {**facts, "outside": True} if self.bounds is None else facts
 
 
 def image_column(schema: Any, given: Optional[str], where: str) -> str:
@@ -125,13 +132,44 @@ def image_column(schema: Any, given: Optional[str], where: str) -> str:
     return name
 
 
-def _located(cell: Any, folder: Path, bounds: Optional[Path]) -> Any:
+def _refuse_outside(file: Path, image: str, bounds: Tuple[str, ...]) -> None:
+    """Refuse data whose first rows all name photos outside the folder.
+
+    Args:
+        file: The first file.
+        image: Its column of the images.
+        bounds: What the paths of the folder's photos begin with.
+
+    Raises:
+        InvalidInputError: If they do; all that would come of them is errors.
+    """
+    try:
+        batches = pq.ParquetFile(file).iter_batches(_FIRST_ROWS, columns=[image], use_threads=False)
+        batch = next(batches, None)
+    except (OSError, pa.ArrowException):  # its rows will say so
+        return
+    cells = [] if batch is None else [_without_bytes(c) for c in batch.column(0).to_pylist()]
+    if cells and all(isinstance(c, str) and c and _leads_out(file.parent / c, bounds)
+                     for c in cells):  # fmt: skip
+        raise InvalidInputError(
+            f"{file} names photos outside the data's folder, such as {cells[0]!s:.80}; add "
+            "--outside if you trust the data."
+        )
+
+
+def _without_bytes(cell: Any) -> Any:
+    """Return an image's cell, of one that has a path and no bytes the path."""
+    if isinstance(cell, dict) and not cell.get("bytes") and cell.get("path"):
+        return cell["path"]
+    return cell
+
+
+def _located(cell: Any, folder: Path, bounds: Optional[Tuple[str, ...]]) -> Any:
     """Return an image's cell; a path without bytes is relative to the file's folder.
 
-    A path that leads out of ``bounds`` becomes an error.
+    A path that does not begin with one of ``bounds`` becomes an error.
     """
-    if isinstance(cell, dict) and not cell.get("bytes") and cell.get("path"):
-        cell = cell["path"]
+    cell = _without_bytes(cell)
     if cell is None or cell == "":
         return ValueError("the row has no image")
     if not isinstance(cell, str):
@@ -143,14 +181,22 @@ def _located(cell: Any, folder: Path, bounds: Optional[Path]) -> Any:
     return folder / cell
 
 
-def _leads_out(path: Path, bounds: Path) -> bool:
+def _beginnings(root: Path) -> Tuple[str, ...]:
+    """Return what the absolute paths of all that is in a folder begin with."""
+    folders = {os.path.abspath(root), os.path.realpath(root)}
+    return tuple(os.path.join(folder, "") for folder in sorted(folders))
+
+
+def _leads_out(path: Path, bounds: Tuple[str, ...]) -> bool:
     """Return whether a path lies outside a folder, by its name alone.
 
     The path itself is not looked at: on Windows, that of another machine would be sent a login.
+
+    Args:
+        path: The path.
+        bounds: Result of :func:`_beginnings` of the folder.
     """
-    place = os.path.abspath(path)
-    folders = {os.path.abspath(bounds), os.path.realpath(bounds)}
-    return not any(place.startswith(os.path.join(folder, "")) for folder in folders)
+    return not os.path.abspath(path).startswith(bounds)
 
 
 class _Rows:

@@ -200,13 +200,14 @@ class Run:
             bar: A tqdm bar that counts photos.
 
         Raises:
-            InvalidInputError: If a loader process was killed; the message says behind which photo.
+            InvalidInputError: If a loader process was killed; the message says after which photo.
         """
         tables: List[Any] = []
-        last = "from the first one on"
+        ahead = max(1, 2 * workers) * self.batch_size
+        place = f"the first {ahead} photos of this run"
         try:
             for task, photos in self.batches(workers):
-                last = f"behind {photos.ids[-1]!r}"
+                place = f"the {ahead} photos after {photos.ids[-1]!r}"
                 tables.append(self.explainer.explain(photos))
                 if task.ends_unit:
                     write_rows(self.file(task.part, task.unit), pa.concat_tables(tables))
@@ -221,9 +222,9 @@ class Run:
             # Its photo may be too large for the memory, or break the decoder.
             raise InvalidInputError(
                 f"a process that reads photos was killed ({' '.join(str(error).split())}) at one "
-                f"of the next {max(1, 2 * workers) * self.batch_size} photos, {last}. Where memory "
-                "is short, give fewer --workers. If it happens there again, overwrite the photo "
-                "with as many zeros: the same command then goes on, and its row has an error."
+                f"of {place}. Where memory is short, give fewer --workers. If it happens there "
+                "again, find the photo with a smaller --batch-size, and leave it out; for both, "
+                "give --out a new folder."
             ) from error
 
     def finish(self) -> Optional[Summary]:
