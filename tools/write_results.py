@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 OVERVIEW = RESULTS / "README.md"
 #: Documents with generated blocks, and the names of their blocks.
-DOCUMENTS = {"evidence.md": ("quality", "cost"), "train.md": ("parity",)}
+DOCUMENTS = {"evidence.md": ("quality", "families", "cost"), "train.md": ("parity",)}
 #: Files of the quality of maps: those that the text of the evidence is about, and other models'.
 PRESETS = ("faces", "objects")
 PARITY = RESULTS / "parity.json"
@@ -65,6 +65,8 @@ TITLES = {
     "like_classes": "Mosaics of four ImageNet photos of like classes",
     "single": "One ImageNet photo on a blurred other one",
 }
+#: Their names in a table of several models.
+SHORT_TITLES = {"celeba": "boxes", "celeba_parts": "part masks", "face_parts": "FASSEG"}
 #: What stands above a table of margins.
 MARGINS = (
     "Pixel AP of our maps less that of each CAM method as its library draws it, with the 95 % "
@@ -199,6 +201,29 @@ def _cost_block() -> str:
     return f"{cost_report.cost_table(rows)}\n\n{_ratio_table(rows)}"
 
 
+def _families_block() -> str:
+    """Return the table of the face models' default maps, beside the best other CAM method."""
+    lines = [
+        "| model | set | cases | default | Grad-CAM | best other CAM method | default less best |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ("faces", *(other for other in _others() if other.startswith("faces_"))):
+        content = load(name)
+        made = card_maps(content, TITLES)
+        model = content["options"]["model"].removeprefix("se_zoo/")
+        for found, figures in zip(content["sets"], made["sets"], strict=True):
+            means = {row["method"]: row["pixel_ap"] for row in figures["rows"]}
+            margin = figures["margin"]
+            cells = [
+                f"`{model}`", SHORT_TITLES[found], str(figures["cases"]),
+                f"{means[made['method']]:.3f}", f"{means['grad-cam/GradCAM']:.3f}",
+                f"{means[margin['peer']]:.3f} ({margin['peer']})",
+                f"{margin['mean']:+.3f} ({margin['low']:+.3f} to {margin['high']:+.3f})",
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _ratio_table(rows: List[Dict[str, Any]]) -> str:
     """Return the ratios that are claimed as a table: the smallest and the largest of all models."""
 
@@ -237,6 +262,7 @@ def _blocks() -> Dict[str, str]:
     """Return the generated blocks of the documents by their names."""
     return {
         "quality": "\n\n".join(_quality_block(name) for name in ("mosaics", "celeba")),
+        "families": _families_block(),
         "cost": _cost_block(),
         "parity": _parity_block(),
     }
