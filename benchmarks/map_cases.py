@@ -123,7 +123,7 @@ def sample(*names: str) -> Path:
     return path
 
 
-def load_to_explain(model_name: str) -> nn.Module:
+def load_to_explain(model_name: str) -> Any:
     """Load a model so that methods that need gradients are as cheap as they can be.
 
     Only classifiers ask for gradients: no method then takes a backward pass of the backbone,
@@ -140,7 +140,7 @@ def load_to_explain(model_name: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def remembered_features(model: nn.Module) -> Iterator[None]:
+def remembered_features(model: Any) -> Iterator[None]:
     """Compute the features of the same images once, however many methods explain them.
 
     For a frozen backbone they are the same. Images that ask for a gradient, and models whose head

@@ -259,5 +259,6 @@ def weights_sha256(model: torch.nn.Module) -> str:
             if tensor.is_quantized or type(part) not in (torch.Tensor, torch.nn.Parameter):
                 tensor = tensor.dequantize()
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+            content: Any = tensor.cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(content)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ annotation that TorchScript would have to compile.
 """
 
 import warnings
-from typing import Dict, FrozenSet
+from typing import Any, Dict, FrozenSet, List
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +89,7 @@ def further_names(theirs: type, ours: type) -> FrozenSet[str]:
         own name if it is no plain function, whose names could be read.
     """
     name = "forward_head"
-    codes = [getattr(getattr(cls, name), "__code__", None) for cls in (theirs, ours)]
+    codes: List[Any] = [getattr(getattr(cls, name), "__code__", None) for cls in (theirs, ours)]
     if None in codes:
         return frozenset({name})
     names, known = (frozenset(code.co_names) for code in codes)
