@@ -155,9 +155,10 @@ def remembered_features(model: Any) -> Iterator[None]:
     own: Any = model.forward_features
     known: List[Tuple[torch.Tensor, Any]] = []
 
-    def forward_features(images: torch.Tensor) -> Any:
-        if images.requires_grad:
-            return own(images)
+    def forward_features(images: torch.Tensor, **options: Any) -> Any:
+        # timm's ViTs give options that are None.
+        if images.requires_grad or any(value is not None for value in options.values()):
+            return own(images, **options)
         for seen, features in known:
             if seen.dtype == images.dtype and torch.equal(seen, images):
                 return features

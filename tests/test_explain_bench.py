@@ -517,3 +517,22 @@ def test_presets_on_real_images(preset: str, sets: List[str], tmp_path: Path) ->
     energy = {(r["set"], r["method"]): r["mean"] for r in rows if r["measure"] == "energy"}
     for name in sets:
         assert energy[name, "contribution"] > energy[name, "activation"]
+
+
+def test_remembered_features_are_those_of_the_images() -> None:
+    """Each batch of images goes through the backbone once, and forwards give the usual logits."""
+    model: Any = timm.create_model("timm_sehead", backbone="test_vit", global_pool="avg").eval()
+    calls: List[int] = []
+    model.blocks[0].register_forward_hook(lambda *given: calls.append(1))
+    batches = torch.randn(2, 2, *model.input_shape())
+    with torch.no_grad():
+        usual = [model(batch) for batch in batches]
+        calls.clear()
+        with map_cases.remembered_features(model):
+            for _ in range(2):
+                for batch, logits in zip(batches, usual, strict=True):
+                    torch.testing.assert_close(model(batch), logits)
+        assert len(calls) == 2 and "forward_features" not in vars(model)
+        with map_cases.remembered_features(model), torch.enable_grad():
+            model(batches[0].clone().requires_grad_())
+    assert len(calls) == 3
