@@ -156,8 +156,9 @@ def remembered_features(model: Any) -> Iterator[None]:
     known: List[Tuple[torch.Tensor, Any]] = []
 
     def forward_features(images: torch.Tensor, **options: Any) -> Any:
-        # timm's ViTs give options that are None.
-        if images.requires_grad or any(value is not None for value in options.values()):
+        # timm's ViTs give options that are None or False.
+        given = [value for value in options.values() if value is not None and value is not False]
+        if images.requires_grad or given:
             return own(images, **options)
         for seen, features in known:
             if seen.dtype == images.dtype and torch.equal(seen, images):
