@@ -54,7 +54,7 @@ class AfterGate(nn.Module):
         return model.classify(with_feature_map(gated, back))
 
 
-def cam_image(cam: Any, call: Callable[[], Any]) -> torch.Tensor:
+def _cam_image(cam: Any, call: Callable[[], Any]) -> torch.Tensor:
     """Return grad-cam's maps before its ReLU, at the layer's own grid, that a call makes."""
     found: List[Any] = []
     own = cam.get_cam_image
@@ -71,19 +71,27 @@ def cam_image(cam: Any, call: Callable[[], Any]) -> torch.Tensor:
     return torch.as_tensor(found[-1])
 
 
+def grad_cam(
+    name: str, module: str, model: nn.Module, images: torch.Tensor, targets: torch.Tensor,
+    **where: Any,
+) -> torch.Tensor:  # fmt: skip
+    """Return the maps of a grad-cam class at the layers that ``where`` names."""
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
+    with kind(model, **where) as cam:
+        wanted = [ClassifierOutputTarget(target) for target in targets.tolist()]
+        return _cam_image(cam, lambda: cam(images, wanted)).to(images.device)
+
+
 def _grad_cam(name: str, module: str) -> Callable[..., torch.Tensor]:
     def compute(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-        kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
-        with kind(model, [model.layer]) as cam:
-            wanted = [ClassifierOutputTarget(target) for target in targets.tolist()]
-            return cam_image(cam, lambda: cam(images, wanted)).to(images.device)
+        return grad_cam(name, module, model, images, targets, target_layers=[model.layer])
 
     return compute
 
 
-def finer_targets(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> List[Any]:
+def _finer_targets(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> List[Any]:
     """Return FinerCAM's targets: each class against the three whose logits are nearest.
 
     This is what the library does for the top class.
@@ -98,12 +106,19 @@ def finer_targets(model: nn.Module, images: torch.Tensor, targets: torch.Tensor)
     return [FinerWeightedTarget(*pair, 1) for pair in pairs]
 
 
-def _finer_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def finer_cam(
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, **where: Any
+) -> torch.Tensor:
+    """Return the maps of grad-cam's FinerCAM at the layers that ``where`` names."""
     from pytorch_grad_cam import FinerCAM
 
-    wanted = finer_targets(model, images, targets)
-    with FinerCAM(model, [model.layer]) as cam:
-        return cam_image(cam.base_cam, lambda: cam(images, wanted)).to(images.device)
+    wanted = _finer_targets(model, images, targets)
+    with FinerCAM(model, **where) as cam:
+        return _cam_image(cam.base_cam, lambda: cam(images, wanted)).to(images.device)
+
+
+def _finer_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return finer_cam(model, images, targets, target_layers=[model.layer])
 
 
 def _layer_grad_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

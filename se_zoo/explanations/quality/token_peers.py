@@ -6,7 +6,6 @@ vision transformers.
 """
 
 import contextlib
-import importlib
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -17,7 +16,7 @@ from torch import nn
 
 from ...errors import InvalidInputError
 from ..class_token import reads_class_token
-from .peer_methods import AfterGate, cam_image, finer_targets
+from .peer_methods import AfterGate, finer_cam, grad_cam
 
 #: Blocks that LeGrad reads, as in torch-cam's documentation.
 LEGRAD_BLOCKS = 4
@@ -137,44 +136,27 @@ def _projection(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -
         return _to_grid(vit, images, (tokens @ row[:, :, None])[..., 0])
 
 
-def _at_first_norm(
-    model: AfterGate, images: torch.Tensor, call: Callable[[nn.Module, Dict[str, Any]], Any]
-) -> torch.Tensor:
-    """Return the map of a grad-cam class at the first norm of the last block."""
-    vit = _plain_vit(model)
+def _first_norm(vit: Any, images: torch.Tensor) -> Dict[str, Any]:
+    """Return what tells grad-cam to work on the first norm of the last block."""
 
     def patches(tokens: torch.Tensor) -> torch.Tensor:
         return _to_grid(vit, images, tokens[:, vit.num_prefix_tokens :].transpose(1, 2))
 
-    where = {"target_layers": [vit.blocks[-1].norm1], "reshape_transform": patches}
-    return call(vit, where).to(images.device)
+    # A frozen model has a gradient at the layer only if its input asks for one.
+    images.requires_grad_()
+    return {"target_layers": [vit.blocks[-1].norm1], "reshape_transform": patches}
 
 
 def _grad_cam(
     name: str, module: str, model: AfterGate, images: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
-    wanted = [ClassifierOutputTarget(target) for target in targets.tolist()]
-
-    def call(vit: nn.Module, where: Dict[str, Any]) -> torch.Tensor:
-        with kind(vit, **where) as cam:
-            # A frozen model has a gradient at the layer only if its input asks for one.
-            return cam_image(cam, lambda: cam(images.requires_grad_(), wanted))
-
-    return _at_first_norm(model, images, call)
+    vit = _plain_vit(model)
+    return grad_cam(name, module, vit, images, targets, **_first_norm(vit, images))
 
 
 def _finer_cam(model: AfterGate, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    from pytorch_grad_cam import FinerCAM
-
-    def call(vit: nn.Module, where: Dict[str, Any]) -> torch.Tensor:
-        wanted = finer_targets(vit, images, targets)
-        with FinerCAM(vit, **where) as cam:
-            return cam_image(cam.base_cam, lambda: cam(images.requires_grad_(), wanted))
-
-    return _at_first_norm(model, images, call)
+    vit = _plain_vit(model)
+    return finer_cam(vit, images, targets, **_first_norm(vit, images))
 
 
 #: Functions that return the maps, (B, *grid), of images and one class each. Grad-cam's ShapleyCAM
