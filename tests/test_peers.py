@@ -179,6 +179,7 @@ def test_projection_is_the_map_of_other_class_token_models(monkeypatch: Any) -> 
 
 @pytest.mark.parametrize("method", TOKEN_PEERS)
 def test_methods_for_class_tokens_refuse_other_models(method: str) -> None:
+    need(method)
     model = made("test_resnet")
     with pytest.raises(InvalidInputError, match="class token"):
         peer_maps(model, images(model), torch.tensor([1, 1]), method)
