@@ -2,7 +2,7 @@
 
 import sys
 from types import SimpleNamespace
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 import timm
@@ -210,7 +210,8 @@ def test_the_tool_records_one_commit_for_all_models(monkeypatch: pytest.MonkeyPa
     commits, stored = iter(("clean", "dirty")), {}
 
     def measure(name: str, data: object, made: Dict[str, Any]) -> Dict[str, Any]:
-        return {**made, "offset": [0, 0], "other_images": {"offset": [0, 0]}}
+        none = {"offset": [0, 0]}
+        return {**made, **none, "other_images": none, "default_map": {"method": "rivals"}}
 
     monkeypatch.setattr(sys, "argv", ["measure_offset", "a", "b"])
     monkeypatch.setenv("SE_ZOO_DATA", "data")
@@ -219,6 +220,32 @@ def test_the_tool_records_one_commit_for_all_models(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tool, "store", stored.__setitem__)
     tool.main()
     assert {name: found["commit"] for name, found in stored.items()} == {"a": "clean", "b": "clean"}
+
+
+@pytest.mark.parametrize("gain", [0.05, -0.05, 0.0])
+def test_another_default_map_must_be_better_beyond_the_interval(
+    monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    pytest.importorskip("pyarrow", reason="the benchmarks need the extra train")
+    from benchmarks.map_cases import Case, case_set
+    from tools import measure_offset as tool
+
+    torch.manual_seed(0)
+    given = [Case(torch.zeros(3, 4, 4), 0, torch.ones(4, 4), None, "hat", n) for n in range(40)]
+    found, noise = case_set("celeba", torch.nn.Identity(), given), torch.randn(40) / 100
+
+    def scored(cases: object, method: str, offsets: object) -> List[Dict[str, float]]:
+        more = gain + noise if method == "affinity" else -noise.abs()
+        return [
+            {str(n): 0.5 + (0 if method == "class_gate" else float(more[n])) for n in range(40)}
+        ]
+
+    monkeypatch.setattr(tool, "celeba_cases", lambda *args: found)
+    monkeypatch.setattr(tool, "scored", scored)
+    chosen = tool.choose_map("name", (0.0, 0.0))
+    assert chosen["method"] == ("affinity" if gain > 0 else "class_gate")
+    assert chosen["pixel_ap"]["affinity"] == pytest.approx(0.5 + gain, abs=0.01)
+    assert chosen["less_class_gate"]["support"][2] < 0
 
 
 def test_measure_offset_is_public() -> None:

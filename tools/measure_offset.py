@@ -1,9 +1,9 @@
-"""Measure how far the maps of a zoo's model lie beside the evidence, and store it in its config.
+"""Measure where the maps of a zoo's model lie and which of them is best; store both in its config.
 
     SE_ZOO_DATA=/path/to/data python -m tools.measure_offset resnet18_slim_celeba
     SE_ZOO_DATA=/path/to/data python -m tools.measure_offset tf_efficientnet_lite0_in1k
 
-Run time: two to four minutes on two cores. Result: `hub_cards/<name>/offset.json`, with a check on
+Run time: two to five minutes on two cores. Result: `hub_cards/<name>/offset.json`, with a check on
 part masks for face models, and `map_offset` and `map_method` in `hub_cards/<name>/hub/config.json`.
 Package the model again afterwards (`tools/package_zoo.py`).
 
@@ -11,6 +11,10 @@ Photos are explained beside their mirror images (`se_zoo.measure_offset`). Celeb
 of the validation part, mirrored left to right only, because they never saw a face upside down.
 Their vertical offset is the horizontal one; part masks of images of CelebA's training part, which
 nobody of the sample's training part shows, say whether that is right.
+
+The default map of a face model is the class-gate map, unless another one matches the annotated
+boxes of CelebA's validation part better, beyond the interval. That of a model whose classes exclude
+each other is the rival map (docs/evidence.md).
 """
 
 import json
@@ -18,12 +22,12 @@ import os
 import random
 import sys
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from benchmarks.face_cases import celeba_part_cases
-from benchmarks.map_cases import read_images
+from benchmarks.face_cases import celeba_cases, celeba_part_cases
+from benchmarks.map_cases import CaseSet, read_images
 from benchmarks.map_report import Bootstrap
 from se_zoo import measure_offset
 from se_zoo.explanations import explain
@@ -37,8 +41,12 @@ from se_zoo.provenance import provenance
 
 #: Photos to explain, and others on which the stored offset is checked.
 PHOTOS = 200
-#: Resamples of the interval.
+#: Resamples of an interval.
 RESAMPLES = 1000
+#: Maps that may be the default of a face model. The first one is, unless another is better.
+CANDIDATES = ("class_gate", "contribution", "affinity", "support")
+#: Images of the validation part on which it is chosen, and most cases of an attribute.
+BOXED_IMAGES, MOST = 2000, 24
 
 
 def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
@@ -60,6 +68,7 @@ def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
     model.map_offset = (0.0, 0.0)
     found = measure_offset(model, measured_on, vertical=not faces)
     again = measure_offset(model, checked_on, vertical=not faces)
+    chosen = choose_map(name, found.offset) if faces else {"method": "rivals"}
     return {
         **made,
         "model": name,
@@ -69,7 +78,8 @@ def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
         "offset": list(found.offset),
         "horizontal": found.horizontal._asdict(),
         "vertical": None if found.vertical is None else found.vertical._asdict(),
-        **({"masks": check_masks(name, found.offset)} if faces else {}),
+        **({"masks": check_masks(name, found.offset, chosen["method"])} if faces else {}),
+        "default_map": chosen,
         "other_images": {
             "offset": list(again.offset),
             "horizontal": again.horizontal._asdict(),
@@ -78,42 +88,75 @@ def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def check_masks(name: str, offset: Tuple[float, float]) -> Dict[str, Any]:
+def choose_map(name: str, offset: Tuple[float, float]) -> Dict[str, Any]:
+    """Return which map of a face model matches boxes of CelebA's validation part best.
+
+    Args:
+        name: Name of the model.
+        offset: Its offset, (x, y) in pixels.
+
+    Returns:
+        The chosen method, and the pixel average precision of all that were tried.
+    """
+    found = celeba_cases(f"local-dir:{hub_folder(name)}", BOXED_IMAGES, MOST, "valid")
+    scores = {method: scored(found, method, (offset,))[0] for method in CANDIDATES}
+    resampled = Bootstrap(found, RESAMPLES)
+    means = {how: resampled.mean("pixel_ap", table).mean for how, table in scores.items()}
+    first, others = CANDIDATES[0], CANDIDATES[1:]
+    gains = {how: _difference(resampled, scores[how], scores[first]) for how in others}
+    better = [how for how, gain in gains.items() if gain and (gain[1] or 0) > 0]
+    return {
+        "method": max(better, key=lambda how: means[how], default=first),
+        "data": "CelebA's validation part", "images": len(set(found.images)),
+        "cases": len(found.cases.images), "pixel_ap": means, f"less_{first}": gains,
+    }  # fmt: skip
+
+
+def check_masks(name: str, offset: Tuple[float, float], method: str) -> Dict[str, Any]:
     """Return how well the maps of a face model lie on part masks, unmoved and moved.
 
     Args:
         name: Name of the model.
         offset: The offset, (x, y) in pixels.
+        method: The maps.
     """
     found = celeba_part_cases(f"local-dir:{hub_folder(name)}", ("train",))
-    cases, size = found.cases, tuple(found.cases.images.shape[2:])
-    assert cases.regions is not None
-    method = default_map({"multi_label": True})
     x, y = offset
     # Half as far down: it tells whether the horizontal offset fits, or just moves the right way.
     moves = {"unmoved": (0.0, 0.0), "sideways": (x, 0.0), "half": (x, y / 2), "both": (x, y)}
-    scores: Dict[str, Dict[str, float]] = {how: {} for how in moves}
-    for some in torch.arange(len(cases.images)).split(32):
-        explained = explain(found.model, cases.images[some], cases.targets[some], method)
-        for table, moved in zip(scores.values(), moves.values(), strict=True):
-            place = explained.placement._replace(offset=moved)
-            maps = at_input_size(explained.raw, size, place)
-            known = None if cases.known is None else cases.known[some]
-            values = pixel_average_precision(maps, cases.regions[some], known)
-            table.update(zip(map(str, some.tolist()), values.tolist(), strict=True))
+    scores = dict(zip(moves, scored(found, method, list(moves.values())), strict=True))
     resampled = Bootstrap(found, RESAMPLES)
-    gain = resampled.difference("pixel_ap", scores["both"], scores["unmoved"])
     return {
         "data": "celeba_parts", "method": method, "images": len(set(found.images)),
-        "cases": len(cases.images),
+        "cases": len(found.cases.images),
         **{how: resampled.mean("pixel_ap", table).mean for how, table in scores.items()},
-        "gain": None if gain is None else [gain.mean, gain.low, gain.high],
+        "gain": _difference(resampled, scores["both"], scores["unmoved"]),
     }  # fmt: skip
 
 
-def default_map(model_args: Dict[str, Any]) -> str:
-    """Return the map that lies best on the evidence for a kind of model (docs/evidence.md)."""
-    return "class_gate" if model_args.get("multi_label") else "rivals"
+def scored(
+    found: CaseSet, method: str, offsets: Sequence[Tuple[float, float]]
+) -> List[Dict[str, float]]:
+    """Return the pixel average precision of each case, by its number, for each offset."""
+    cases, tables = found.cases, [dict[str, float]() for _ in offsets]
+    assert cases.regions is not None
+    for some in torch.arange(len(cases.images)).split(32):
+        explained = explain(found.model, cases.images[some], cases.targets[some], method)
+        known = None if cases.known is None else cases.known[some]
+        for table, offset in zip(tables, offsets, strict=True):
+            place = explained.placement._replace(offset=offset)
+            maps = at_input_size(explained.raw, tuple(cases.images.shape[2:]), place)
+            values = pixel_average_precision(maps, cases.regions[some], known)
+            table.update(zip(map(str, some.tolist()), values.tolist(), strict=True))
+    return tables
+
+
+def _difference(
+    resampled: Bootstrap, table: Dict[str, float], other: Dict[str, float]
+) -> Optional[List[Optional[float]]]:
+    """Return mean, lower and upper end of a difference; None without cases."""
+    found = resampled.difference("pixel_ap", table, other)
+    return None if found is None else [found.mean, found.low, found.high]
 
 
 def store(name: str, found: Dict[str, Any]) -> None:
@@ -121,7 +164,7 @@ def store(name: str, found: Dict[str, Any]) -> None:
     write_json(cards_folder() / name / "offset.json", found)
     config_file = hub_folder(name) / "config.json"
     config = json.loads(config_file.read_text("utf-8"))
-    own = {"map_offset": found["offset"], "map_method": default_map(config["model_args"])}
+    own = {"map_offset": found["offset"], "map_method": found["default_map"]["method"]}
     config["model_args"] = {**config["model_args"], **own}
     write_json(config_file, config)
 
@@ -136,6 +179,7 @@ def main() -> None:
         found = measure(name, Path(root), made)
         store(name, found)
         print(name, found["offset"], "on other images", found["other_images"]["offset"], flush=True)
+        print("default map:", found["default_map"], flush=True)
 
 
 if __name__ == "__main__":
