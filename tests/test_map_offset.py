@@ -234,18 +234,19 @@ def test_another_default_map_must_be_better_beyond_the_interval(
     given = [Case(torch.zeros(3, 4, 4), 0, torch.ones(4, 4), None, "hat", n) for n in range(40)]
     found, noise = case_set("celeba", torch.nn.Identity(), given), torch.randn(40) / 100
 
-    def scored(cases: object, method: str, offsets: object) -> List[Dict[str, float]]:
-        more = gain + noise if method == "affinity" else -noise.abs()
-        return [
-            {str(n): 0.5 + (0 if method == "class_gate" else float(more[n])) for n in range(40)}
-        ]
+    def scored(cases: object, method: str, offsets: List[Any]) -> List[Dict[str, float]]:
+        more = {"class_gate": 0 * noise, "affinity": gain + noise, "support": -noise.abs()}[method]
+        return [{str(n): 0.5 + float(v) for n, v in enumerate(more)} for _ in offsets]
 
-    monkeypatch.setattr(tool, "celeba_cases", lambda *args: found)
     monkeypatch.setattr(tool, "scored", scored)
-    chosen = tool.choose_map("name", (0.0, 0.0))
-    assert chosen["method"] == ("affinity" if gain > 0 else "class_gate")
+    place = (0.0, 0.0)
+    tried = {method: (method, place) for method in ("class_gate", "affinity", "support")}
+    chosen = tool.choose(found, tried)
+    assert chosen["chosen"] == ("affinity" if gain > 0 else "class_gate")
     assert chosen["pixel_ap"]["affinity"] == pytest.approx(0.5 + gain, abs=0.01)
     assert chosen["less_class_gate"]["support"][2] < 0
+    twice = tool.choose(found, {"1": ("affinity", place), "0": ("affinity", place)})
+    assert twice["chosen"] == "1"
 
 
 def test_measure_offset_is_public() -> None:

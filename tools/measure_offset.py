@@ -9,8 +9,9 @@ Package the model again afterwards (`tools/package_zoo.py`).
 
 Photos are explained beside their mirror images (`se_zoo.measure_offset`). CelebA models get images
 of the validation part, mirrored left to right only, because they never saw a face upside down.
-Their vertical offset is the horizontal one; part masks of images of CelebA's training part, which
-nobody of the sample's training part shows, say whether that is right.
+Their vertical offset is a share of the horizontal one: all of it, unless part masks say that
+another share is better, beyond the interval. The masks are of images of CelebA's training part that
+show nobody of the sample's training part.
 
 The default map of a face model is the class-gate map, unless another one matches the annotated
 boxes of CelebA's validation part better, beyond the interval. That of a model whose classes exclude
@@ -47,6 +48,10 @@ RESAMPLES = 1000
 CANDIDATES = ("class_gate", "contribution", "affinity", "support")
 #: Images of the validation part on which it is chosen, and most cases of an attribute.
 BOXED_IMAGES, MOST = 2000, 24
+#: Shares of the horizontal offset that a face model's vertical one may be, the usual one first.
+SHARES = (1.0, 0.0, 0.25, 0.5, 0.75, 1.25)
+#: Map by which the share is chosen: that which every model has.
+NEUTRAL = "contribution"
 
 
 def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
@@ -68,18 +73,19 @@ def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
     model.map_offset = (0.0, 0.0)
     found = measure_offset(model, measured_on, vertical=not faces)
     again = measure_offset(model, checked_on, vertical=not faces)
-    chosen = choose_map(name, found.offset) if faces else {"method": "rivals"}
+    offset, of_faces = found.offset, {"default_map": {"method": "rivals"}}
+    if faces:
+        offset, of_faces = measure_faces(name, found.offset[0])
     return {
         **made,
         "model": name,
         "weights_sha256": sha256_of(hub_folder(name) / WEIGHTS_NAME),
         "data": "CelebA's validation part" if faces else "photos of ImageNet-1k",
         "images": found.images,
-        "offset": list(found.offset),
+        "offset": list(offset),
         "horizontal": found.horizontal._asdict(),
         "vertical": None if found.vertical is None else found.vertical._asdict(),
-        **({"masks": check_masks(name, found.offset, chosen["method"])} if faces else {}),
-        "default_map": chosen,
+        **of_faces,
         "other_images": {
             "offset": list(again.offset),
             "horizontal": again.horizontal._asdict(),
@@ -88,47 +94,65 @@ def measure(name: str, data: Path, made: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def choose_map(name: str, offset: Tuple[float, float]) -> Dict[str, Any]:
-    """Return which map of a face model matches boxes of CelebA's validation part best.
+def measure_faces(name: str, x: float) -> Tuple[Tuple[float, float], Dict[str, Any]]:
+    """Return the offset of a face model, (x, y) in pixels, and what was measured on labelled faces.
 
     Args:
         name: Name of the model.
-        offset: Its offset, (x, y) in pixels.
+        x: Its horizontal offset.
+    """
+    source = f"local-dir:{hub_folder(name)}"
+    masked = celeba_part_cases(source, ("train",))
+    down = choose(masked, {f"{share:g}": (NEUTRAL, (x, round(share * x, 2))) for share in SHARES})
+    offset = (x, round(float(down["chosen"]) * x, 2))
+    boxed = celeba_cases(source, BOXED_IMAGES, MOST, "valid")
+    maps = choose(boxed, {method: (method, offset) for method in CANDIDATES})
+    method = maps.pop("chosen")
+    return offset, {
+        "down": {"data": "celeba_parts", "method": NEUTRAL, **down},
+        "default_map": {"data": "CelebA's validation part", "method": method, **maps},
+        "masks": {"data": "celeba_parts", **check_masks(masked, offset, method)},
+    }
+
+
+def choose(found: CaseSet, tried: Dict[str, Tuple[str, Tuple[float, float]]]) -> Dict[str, Any]:
+    """Return which of several maps is best: the first, unless another is beyond the interval.
+
+    Args:
+        found: Faces with regions.
+        tried: Method and offset of each map, by its name.
 
     Returns:
-        The chosen method, and the pixel average precision of all that were tried.
+        The name of the best one, and the average precision of the pixels of all.
     """
-    found = celeba_cases(f"local-dir:{hub_folder(name)}", BOXED_IMAGES, MOST, "valid")
-    scores = {method: scored(found, method, (offset,))[0] for method in CANDIDATES}
-    resampled = Bootstrap(found, RESAMPLES)
+    scores: Dict[str, Dict[str, float]] = {}
+    for method in dict.fromkeys(method for method, _ in tried.values()):
+        offsets = {how: offset for how, (name, offset) in tried.items() if name == method}
+        scores.update(zip(offsets, scored(found, method, list(offsets.values())), strict=True))
+    resampled, (first, *others) = Bootstrap(found, RESAMPLES), scores
     means = {how: resampled.mean("pixel_ap", table).mean for how, table in scores.items()}
-    first, others = CANDIDATES[0], CANDIDATES[1:]
     gains = {how: _difference(resampled, scores[how], scores[first]) for how in others}
     better = [how for how, gain in gains.items() if gain and (gain[1] or 0) > 0]
     return {
-        "method": max(better, key=lambda how: means[how], default=first),
-        "data": "CelebA's validation part", "images": len(set(found.images)),
-        "cases": len(found.cases.images), "pixel_ap": means, f"less_{first}": gains,
+        "chosen": max(better, key=lambda how: means[how], default=first),
+        "images": len(set(found.images)), "cases": len(found.cases.images),
+        "pixel_ap": means, f"less_{first}": gains,
     }  # fmt: skip
 
 
-def check_masks(name: str, offset: Tuple[float, float], method: str) -> Dict[str, Any]:
+def check_masks(found: CaseSet, offset: Tuple[float, float], method: str) -> Dict[str, Any]:
     """Return how well the maps of a face model lie on part masks, unmoved and moved.
 
     Args:
-        name: Name of the model.
+        found: Faces with part masks.
         offset: The offset, (x, y) in pixels.
         method: The maps.
     """
-    found = celeba_part_cases(f"local-dir:{hub_folder(name)}", ("train",))
-    x, y = offset
-    # Half as far down: it tells whether the horizontal offset fits, or just moves the right way.
-    moves = {"unmoved": (0.0, 0.0), "sideways": (x, 0.0), "half": (x, y / 2), "both": (x, y)}
+    moves = {"unmoved": (0.0, 0.0), "sideways": (offset[0], 0.0), "both": offset}
     scores = dict(zip(moves, scored(found, method, list(moves.values())), strict=True))
     resampled = Bootstrap(found, RESAMPLES)
     return {
-        "data": "celeba_parts", "method": method, "images": len(set(found.images)),
-        "cases": len(found.cases.images),
+        "method": method, "images": len(set(found.images)), "cases": len(found.cases.images),
         **{how: resampled.mean("pixel_ap", table).mean for how, table in scores.items()},
         "gain": _difference(resampled, scores["both"], scores["unmoved"]),
     }  # fmt: skip
