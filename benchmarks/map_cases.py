@@ -231,48 +231,73 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
     """Read the images of a csv file.
 
     Columns are ``image`` (a file beside the csv), ``label``, and, for the box of the answer,
-    ``x0``, ``y0``, ``x1``, ``y1`` in pixels of the image, the ends exclusive.
+    ``x0``, ``y0``, ``x1``, ``y1`` in pixels of the upright image, the ends exclusive. Rows of the
+    same image and label are one case, whose answer lies in any of their boxes; the measure of
+    boxes is left out then. All images are held in memory, as the model reads them.
 
     Args:
         model_name: The model to explain.
-        file: The csv file.
+        file: The csv file, in UTF-8.
 
     Raises:
         DataError: If the file is missing, or a column or value is missing or invalid.
     """
-    if not file.is_file():
-        raise DataError(f"--csv {file}: there is no such file.")
+    rows = _rows_of(file)
+    boxed = all(set(_CORNERS) <= set(row) for row in rows.values())
     model = load_to_explain(model_name)
     transform = transform_of(model)
     height, width = data_config(model)["input_size"][-2:]
     labels, classes = model.class_labels(), model.num_classes
-    # utf-8-sig: spreadsheets may write a byte-order mark.
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened)
-        given, rows = set(reader.fieldnames or ()), list(reader)
-    if not {"image", "label"} <= given or 0 < len(given & set(_CORNERS)) < 4:
-        raise DataError(
-            f"{file}: needs the columns image and label, and all of x0 y0 x1 y1 or none, separated "
-            f"by commas; it has {', '.join(reader.fieldnames or ()) or 'none'}."
-        )
-    names = list(dict.fromkeys(row["image"] for row in rows))
-    found = []
-    for line, row in enumerate(rows, 2):
+    names = list(dict.fromkeys(row["image"] for row in rows.values()))
+    found: Dict[Tuple[str, int], Case] = {}
+    for line, row in rows.items():
         try:
             photo = load_photo(file.parent / row["image"])
             target = target_of(row["label"], labels, classes)
-            region, pixels = None, None
-            if set(_CORNERS) <= given:
-                region, pixels = _box_region(row, photo, height, width)
+            region, box = _box_region(row, photo, height, width) if boxed else (None, None)
         except (ValueError, TypeError) as error:
             raise DataError(f"{file}, line {line}: {error}") from error
-        number = names.index(row["image"])
+        known = found.get((row["image"], target))
+        if known is not None:
+            if region is not None and known.region is not None:
+                region = region | known.region
+            found[row["image"], target] = known._replace(region=region, box=None)
+            continue
         # One class may be written in several ways.
         group = labels[target] if labels else str(target)
-        found.append(Case(transform(photo), target, region, pixels, group, number))
-    if not found:
+        number = names.index(row["image"])
+        found[row["image"], target] = Case(transform(photo), target, region, box, group, number)
+    return case_set(file.stem, model, list(found.values()))
+
+
+def _rows_of(file: Path) -> Dict[int, Dict[str, str]]:
+    """Return the rows of a csv file with images and labels, by line; raise DataError."""
+    if not file.is_file():
+        raise DataError(f"--csv {file}: there is no such file.")
+    try:
+        # utf-8-sig: spreadsheets may write a byte-order mark.
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            lines = [[cell.strip() for cell in line] for line in csv.reader(opened)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: {error}; save it as csv in UTF-8.") from error
+    header = lines[0] if lines else []
+    given = set(header)
+    if not {"image", "label"} <= given or 0 < len(given & set(_CORNERS)) < 4:
+        raise DataError(
+            f"{file}: needs the columns image and label, and all of x0 y0 x1 y1 or none, separated "
+            f"by commas; it has {', '.join(header) or 'none'}."
+        )
+    rows = {}
+    for number, line in enumerate(lines[1:], 2):
+        if line and len(line) != len(header):
+            raise DataError(
+                f"{file}, line {number}: has {len(line)} values for {len(header)} columns."
+            )
+        if line:
+            rows[number] = dict(zip(header, line, strict=True))
+    if not rows:
         raise DataError(f"{file} has no rows.")
-    return case_set(file.stem, model, found)
+    return rows
 
 
 def _box_region(

@@ -129,7 +129,8 @@ class Own(Bench):
     model: str = tyro.MISSING
     """Name of the model, as for se-zoo explain."""
     csv: Path = tyro.MISSING
-    """Csv file with the columns image and label, and x0 y0 x1 y1 or none of these."""
+    """Csv file with the columns image and label, and x0 y0 x1 y1 or none of these. Several boxes of
+    a label in an image are one answer."""
 
     name = "own"
 

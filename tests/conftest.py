@@ -59,6 +59,19 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
+def breaking_picture(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A picture that breaks while it is decoded: Pillow does so late, and raises any error."""
+    from PIL import Image
+
+    def broken() -> None:
+        raise SyntaxError("broken PNG file")
+
+    picture = Image.new("RGB", (80, 80))
+    monkeypatch.setattr(picture, "load", broken)
+    return picture
+
+
+@pytest.fixture
 def fresh_accelerator() -> Iterator[None]:
     """The next test makes an Accelerator with settings of its own."""
     yield

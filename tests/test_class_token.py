@@ -1,4 +1,4 @@
-"""Class-token transformers: what each patch adds to the logit through the last attention."""
+"""Class-token transformers: what each patch adds to the logit through the attentions."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def made(backbone: str = "test_vit", **kwargs: Any) -> Any:
     return spread_gate(randomise(model).eval(), varied_images(4, (64, 64)))
 
 
-SMALL = dict(embed_dim=48, depth=2, num_heads=4)
+SMALL = dict(embed_dim=48, depth=3, num_heads=4)
 
 
 #: Plain, with registers and layer scale, with norms of queries and keys.
@@ -58,18 +58,24 @@ def test_part_of_a_patch_is_what_its_values_add(kind: str, monkeypatch: pytest.M
         gate, logits = model.gate(native), model(images)
         weights, fit = class_token.token_weights(model, trace, gate, rows, targets)
         torch.testing.assert_close(fit.logits, logits[rows, targets], rtol=1e-4, atol=1e-4)
-        heads = class_token.patch_parts(model, trace, weights, [1, 1])
-        parts = heads.sum(1)
-        block, prefix = model.blocks[-1], model.num_prefix_tokens
-        tokens, channels = block.norm1(trace.before), trace.before.shape[2]
-        attention, given = block.attn, {} if trace.rope is None else {"rope": trace.rope}
-        scale = getattr(block, "gamma_1", None)  # EVA's
-        scale = getattr(getattr(block, "ls1", None), "gamma", scale)
-        scale = torch.ones(channels, dtype=dtype) if scale is None else scale
+        parts, both = class_token.patch_parts(model, trace, weights[:, None])
+        made_of_values, _ = class_token.patch_parts(
+            model, trace, weights[:, None].expand(-1, 20, -1, -1)
+        )
+        torch.testing.assert_close(made_of_values[:, 19:], parts, rtol=rtol, atol=atol)
+        assert (both >= parts.abs()).all()
+        parts, prefix = parts[:, 0], model.num_prefix_tokens
         read, attend = weights.shape[1], functional.scaled_dot_product_attention
 
         def added() -> torch.Tensor:
-            return (attention(tokens, **given)[:, :read] * scale * weights).sum((1, 2))
+            total = torch.zeros(2, dtype=dtype)
+            for number, block in enumerate(model.blocks[1:]):
+                given = {} if trace.ropes is None else {"rope": trace.ropes[number]}
+                scale: Any = getattr(block, "gamma_1", None)  # EVA's
+                scale = getattr(getattr(block, "ls1", None), "gamma", scale)
+                out = block.attn(block.norm1(trace.tokens(number)), **given)[:, :read]
+                total += ((out if scale is None else out * scale) * weights).sum((1, 2))
+            return total
 
         whole = added()
         for patch in (0, 5, parts.shape[1] - 1):
@@ -114,7 +120,7 @@ def test_other_methods_and_other_heads_keep_their_weights() -> None:
     assert model.explain(images, method="gate").weights == "gate"
     average = made(global_pool="avg")
     assert not class_token.reads_class_token(average) and average.explain(images).exact
-    single = made(depth=1)  # its last block reads the embeddings, which timm does not return
+    single = made(depth=1)  # it reads the embeddings, which timm does not return
     assert single.explain(images, 1).weights == "projection"
 
 
@@ -155,11 +161,24 @@ def test_attention_is_measured_once_for_each_class(
     assert found == [factor == 1] * 2 and len(calls) == 1
 
 
+def test_hook_of_one_attention_says_nothing_of_other_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a hook changes is not in the parts; one that only looks changes nothing."""
+    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
+    model, changed, seen, images = made(), made(), made(), varied_images(2, (64, 64))
+    changed.blocks[-1].attn.register_forward_hook(lambda module, inputs, output: 2 * output)
+    seen.blocks[-1].attn.register_forward_hook(lambda module, inputs, output: None)
+    for _ in range(2):
+        found = [each.explain(images, 1).weights for each in (changed, model, seen)]
+        assert found == ["projection", "attention", "attention"]
+
+
 def test_broken_weights_say_nothing_of_other_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_token, "_TAKEN_APART", {})
     model, broken, images = made(), made(), varied_images(2, (64, 64))
     with torch.no_grad():
-        broken.blocks[-1].attn.proj.weight.fill_(float("nan"))
+        broken.blocks[1].attn.proj.weight.fill_(float("nan"))
         trace = class_token.traced_features(model, images)[1]
         assert not class_token.is_taken_apart(broken, trace)
         assert class_token.is_taken_apart(model, trace)

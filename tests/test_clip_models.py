@@ -366,6 +366,16 @@ def test_video_has_every_frame(tmp_path: Path) -> None:
     assert not (tmp_path / "other.mp4").exists()
 
 
+@pytest.mark.parametrize("seconds", [0.08, 2, 3600, 10_000])
+def test_frames_of_a_video_stand_as_long_as_asked_for(tmp_path: Path, seconds: float) -> None:
+    """Also the few frames that a model sees of a film of hours."""
+    av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
+    explained().save(tmp_path / "why.mp4", fps=1 / seconds)
+    with av.open(str(tmp_path / "why.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert [t - times[0] for t in times] == pytest.approx([n * seconds for n in range(4)], rel=1e-3)
+
+
 def test_video_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -401,6 +411,8 @@ def test_clips_to_draw_on() -> None:
     assert explanation.overlay(larger).shape == (4, 4, 64, 96, 3)
     with pytest.raises(InvalidInputError, match="T, H, W, 3"):
         explanation.overlay(larger[:, 0])
+    with pytest.raises(InvalidInputError, match="that the model saw, 4; they have 8"):
+        explanation.overlay(np.repeat(larger, 2, axis=1))
 
 
 def test_names_tell_clips_apart() -> None:

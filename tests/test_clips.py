@@ -5,7 +5,9 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Sequence
 
 import numpy as np
@@ -14,7 +16,7 @@ import timm
 import torch
 
 import se_zoo
-from se_zoo.data import ClipDataConfig, check, open_table
+from se_zoo.data import ClipDataConfig, Footage, check, open_table
 from se_zoo.data.video.sampling import (
     at_rate,
     evaluation_indices,
@@ -66,8 +68,12 @@ def test_frames_at_a_rate(seconds: List[float], fps: Any, expected: List[int]) -
 
 
 def test_a_wrong_time_stamp_does_not_fill_the_memory_with_frames() -> None:
+    seconds = np.array([i / 25 for i in range(10**5)] + [3.6e9])
     with pytest.raises(DataError, match="time stamps of a video span 1,000,0"):
-        at_rate([i / 25 for i in range(10**5)] + [3.6e9], 25)
+        at_rate(seconds, 25)
+    named: Any = SimpleNamespace(name="a.mp4", seconds=seconds)
+    with pytest.raises(DataError, match=r"time stamps of a\.mp4 span"):
+        Footage(named, 0, len(seconds)).at_rate(25)
 
 
 def test_segments_cover_the_video() -> None:
@@ -154,6 +160,23 @@ def test_a_clip_of_a_short_video_plays_as_fast_as_the_video(tmp_path: Path) -> N
     seconds = video.seconds[numbers[-1]] - video.seconds[numbers[0]]
     assert len(numbers) / clip_rate(video, config, numbers) == pytest.approx(seconds, rel=0.5)
     assert clip_rate(video, config, numbers) > 6.25
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 1e9])
+def test_wrong_times_give_no_rate_that_a_video_cannot_have(tmp_path: Path, seconds: float) -> None:
+    """One such file would end a run over a folder when its picture is written."""
+    pytest.importorskip("av", reason="needs PyAV (extra: video)")
+    from se_zoo.data.video.index import Video
+    from se_zoo.explanations.draw.clips import write_video
+    from se_zoo.inference.clips import clip_rate
+    from se_zoo.models.clip.config import ClipConfig
+
+    times, base = np.array([0, round(seconds * 1e6)]), Fraction(1, 1_000_000)
+    video = Video("v", b"", times, times[:1], base)
+    config = ClipConfig((64, 64), 4, 1, None, "segments", (0.5,) * 3, (0.5,) * 3, 1.0, "bilinear")
+    rate = clip_rate(video, config, [0, 0, 1, 1])
+    write_video(tmp_path / "v.mp4", np.zeros((4, 64, 64, 3), np.uint8), rate)
+    assert (tmp_path / "v.mp4").is_file()
 
 
 def test_parts_that_are_ignored_are_whole_videos(tmp_path: Path) -> None:

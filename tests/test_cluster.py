@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,11 @@ from filelock import FileLock
 from safetensors.torch import load_file, save
 
 from se_zoo import InvalidInputError
-from se_zoo.data import DataConfig, open_table
+from se_zoo.data import ClipDataConfig, DataConfig, open_table
+from se_zoo.data.faces.face_track import FaceTrack
+from se_zoo.data.faces.track_table import TrackTable
+from se_zoo.data.tables.clip_table import ClipTable
+from se_zoo.data.tables.content import Content, StoredFiles
 from se_zoo.errors import DataError
 from se_zoo.train import nodes, run_folder
 from se_zoo.train.preflight import check_shares
@@ -269,6 +274,23 @@ def test_nodes_with_other_data_are_refused(
                 nodes.check_tables(own, process_of_two())
         else:
             nodes.check_tables(own, process_of_two())
+
+
+def test_labels_of_frames_and_parts_of_videos_tell_nodes_apart() -> None:
+    """Where the number of samples, their names and their targets are the same."""
+
+    def tracks(*speaking: bool) -> TrackTable:
+        rows, folder = np.arange(3), Path()
+        track = FaceTrack("a", rows / 25, np.array(speaking), rows, 25, True, folder, None, folder)
+        return TrackTable("train", [track], [rows])
+
+    def clips(start: float) -> ClipTable:
+        content = Content(StoredFiles(Path(), ["a.mp4"]), ("a",), torch.zeros(1), [(start, 9.0)])
+        return ClipTable("train", content, ClipDataConfig("x"))
+
+    assert nodes._digest(tracks(True, True, False)) == nodes._digest(tracks(True, True, False))
+    assert nodes._digest(tracks(True, True, False)) != nodes._digest(tracks(True, False, False))
+    assert nodes._digest(clips(1)) == nodes._digest(clips(1)) != nodes._digest(clips(2))
 
 
 def test_run_goes_on_with_data_that_were_moved(

@@ -1,14 +1,14 @@
 """Words of the command line: repeated options, empty arguments, files that look like options."""
 
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Tuple, get_type_hints
 
 import pytest
 
 from se_zoo import cli
 from se_zoo.cli.printed import error_row
 from se_zoo.cli.tables import writing_table
-from se_zoo.cli.words import repeats_joined
+from se_zoo.cli.words import _SEVERAL, repeats_joined
 from se_zoo.data.faces.ava import write_rows
 
 
@@ -36,6 +36,14 @@ def given(monkeypatch: pytest.MonkeyPatch, command: type, *words: str) -> Any:
 )  # fmt: skip
 def test_repeated_options_are_joined(words: str, joined: str) -> None:
     assert repeats_joined(words.split()) == joined.split()
+
+
+def test_every_option_of_several_values_is_joined() -> None:
+    """tyro keeps the last occurrence alone, unless it is told to append."""
+    for command in cli.COMMANDS:
+        hints = get_type_hints(command, include_extras=True)
+        several = tuple(f"--{n}" for n, kind in hints.items() if kind == Tuple[str, ...])
+        assert set(several) == set(_SEVERAL.get(command.__name__.lower(), ())), command
 
 
 def test_no_repeated_target_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,8 @@ def test_file_that_is_no_csv_is_refused(tmp_path: Path) -> None:
     refused(config, "UTF-8")
     config.csv.write_bytes(b"")
     refused(config, "missing: [image, label]")
+    config.csv.write_bytes(b"image;split;label\ntrain/0.png;train;cat\n")
+    refused(config, "table.csv separates its columns by ';'; write them with commas")
 
 
 @pytest.mark.parametrize(
@@ -185,4 +187,8 @@ def test_folders_without_classes_or_images_are_refused(tmp_path: Path) -> None:
     refused(DataConfig(str(tmp_path)), "has no images")
     for file in ("notes.txt", ".hidden.jpg"):
         (tmp_path / "train" / "cat" / file).write_text("no image")
-    refused(DataConfig(str(tmp_path)), "has no images")
+    refused(DataConfig(str(tmp_path)), "has no images. Its files end in .txt; images end in .avif")
+    deeper = tmp_path / "train" / "cat" / "black"
+    deeper.mkdir()
+    (deeper / "0.png").write_text("no image")
+    refused(DataConfig(str(tmp_path)), "has no images. Its images lie in", "train/<class>/<image>")

@@ -5,6 +5,7 @@ import functools
 import threading
 from typing import Any
 
+import pytest
 import timm
 import torch
 from torch import nn
@@ -66,6 +67,7 @@ def test_modules_that_cannot_be_viewed_are_switched_and_switched_back() -> None:
     for bend in (
         lambda m: setattr(m, "forward", functools.partial(type(m).forward, m)),
         lambda m: vars(m).update(held=[m]),
+        lambda m: vars(m).update(held={"me": m}),
         lambda m: setattr(m, "features", lambda x: type(m).forward(m, x)),
         lambda m: setattr(m, "features", functools.wraps(m.forward)(lambda x: x)),
     ):
@@ -96,3 +98,38 @@ def test_model_that_another_explanation_has_switched_stays_so_until_the_last_end
             later.enter_context(in_eval_mode(model))
         assert not model[1].training, "the second one still runs"
     assert model[1].training
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_what_attention_keeps_for_eval_mode_is_that_of_the_weights(switched: bool) -> None:
+    """LeViT keeps its biases in eval mode until its mode is set, which an explanation does not."""
+    torch.manual_seed(0)
+    small = dict(embed_dim=(16, 24, 32), key_dim=8, num_heads=(1, 2, 2), depth=(1, 1, 1))
+    model: Any = se_zoo.squeeze(timm.create_model("levit_128s", num_classes=3, **small)).train()
+    if switched:
+        model.head.forward = functools.partial(type(model.head).forward, model.head)
+    images = torch.randn(1, 3, 224, 224)
+    model.explain(images, 0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "attention_biases" in name:
+                parameter.normal_(0, 5)
+    found = model.explain(images, 0)
+    assert torch.equal(found.logits, model.eval().explain(images, 0).logits)
+    model.explain(images, 0)
+    caches = [m.attention_bias_cache for m in model.modules() if hasattr(m, "attention_bias_cache")]
+    assert caches and all(caches), "in eval mode it is kept, as timm does"
+
+
+def test_explaining_within_autocast_leaves_training_its_gradients() -> None:
+    """Before torch 2.11, autocast gives weights that were cast without gradients to training."""
+    model, images, kept = make().train(), torch.randn(2, 3, 64, 64), []
+    model.fc.register_forward_hook(lambda *_: kept.append(torch.is_autocast_cache_enabled()))
+    with torch.autocast("cpu", torch.bfloat16):
+        model.explain(images, 0)
+        with evaluating(model), torch.no_grad():
+            model(images)
+        assert kept and not any(kept) and torch.is_autocast_cache_enabled()
+        total = model(images).float().sum()
+    total.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

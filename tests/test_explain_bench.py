@@ -257,7 +257,8 @@ def test_refusals(given: Dict[str, Any], says: str, own: Path, tmp_path: Path) -
         ("0.png,Smiling,-5,60,140,180", "does not lie in the picture"),
         ("0.png,Smiling,nan,60,140,180", "does not lie in the picture"),
         ("0.png,Smiling,1,1,1.1,1.1", "holds no pixel"),
-        ("0.png,Smiling", "line 2:"),
+        ("0.png,Smiling", "line 2: has 2 values for 6 columns"),
+        ("0.png,Smiling,40,60,140,180,5", "line 2: has 7 values"),
         ("0.png,Smiling,left,60,140,180", "line 2: x0 is 'left', no number"),
     ],
 )
@@ -276,6 +277,22 @@ def test_a_table_of_a_spreadsheet(own: Path) -> None:
     table = own / "marked.csv"
     table.write_text("\ufeffimage,label\n0.png,Smiling\n", encoding="utf-8")
     assert map_cases.own_cases(model_of(own), table).groups == ["Smiling"]
+    table.write_text("image , label\n\n0.png, Smiling\n", encoding="utf-8")
+    assert map_cases.own_cases(model_of(own), table).groups == ["Smiling"]
+    table.write_bytes("image,label\n0.png,Gr\xfc\xdfe\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"marked\.csv.*UTF-8"):
+        map_cases.own_cases(model_of(own), table)
+
+
+def test_boxes_of_one_label_in_an_image_are_one_case(own: Path) -> None:
+    table = own / "two.csv"
+    table.write_text(
+        "image,label,x0,y0,x1,y1\n0.png,Smiling,0,0,100,240\n0.png,Bangs,0,0,50,120\n"
+        "0.png,Smiling,100,0,200,240\n"
+    )
+    found = map_cases.own_cases(model_of(own), table)
+    assert found.groups == ["Smiling", "Bangs"] and found.cases.boxes is None
+    assert found.cases.regions is not None and found.cases.regions[0].all()
 
 
 def test_presets_need_the_sample_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

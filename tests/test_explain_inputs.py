@@ -105,6 +105,17 @@ def test_errors_of_the_machine_are_not_taken_for_errors_of_the_images(
     assert not isinstance(caught.value, InvalidInputError)
 
 
+def test_weights_that_are_spread_over_processes_say_what_to_do(
+    plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sharded(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("aten.convolution.default: got mixed torch.Tensor and DTensor, need to")
+
+    monkeypatch.setattr(plain, "forward_features", sharded)
+    with pytest.raises(InvalidInputError, match=r"model\.unshard\(\)"):
+        plain.explain(images())
+
+
 # Models
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import se_zoo
+from se_zoo.explanations.target_classes import short_names
 
 from .explain_models import (
     celeba,  # noqa: F401  (a fixture)
@@ -87,6 +88,14 @@ def test_slice_of_an_explanation_is_refused(plain: Any) -> None:
 def test_caption_of_a_label_with_synonyms_is_its_first_name() -> None:
     model: Any = se_zoo.squeeze("resnet10t")  # its config names ImageNet-1k
     assert model.explain(images(1), "tench").titles()[0].startswith("tench: ")
+    found = model.explain(images(1), "tench", "difference", versus=["goldfish", "hammerhead"])
+    assert found.titles()[0].startswith("tench (not goldfish + hammerhead): ")
+
+
+def test_labels_that_begin_alike_are_shown_whole() -> None:
+    assert short_names(["Smith, Ann", "Smith, Bob", "red_fox, fox", ", no name"]) == [
+        "Smith, Ann", "Smith, Bob", "red fox", ", no name"
+    ]  # fmt: skip
 
 
 def test_repr_is_one_line(plain: Any) -> None:

@@ -257,6 +257,8 @@ def test_difference_takes_several_classes_with_weights(plain: Any) -> None:
         (dict(method="difference", target=1, versus=True), "not True"),
         (dict(method="difference", target=1, versus=b"\x04"), "not b'"),
         (dict(method="difference", target=1, versus=[1]), "target itself"),
+        (dict(method="difference", target=1, versus=torch.tensor([2, 3])), "for every image"),
+        (dict(method="difference", target=1, versus=np.array([2, 3])), "for every image"),
         (dict(method="difference", target=1, versus="Hat"), "Wearing_Hat"),
         (
             dict(method="contributions"),
@@ -369,14 +371,34 @@ def test_untrained_identity_gate_is_said_and_warned_of() -> None:
     ):
         with pytest.warns(UserWarning, match="never trained"):
             use()
-    with torch.no_grad():
-        model.se.fc2.weight[0, 0] = 0.1
+    model.se.fc2.weight.data[0, 0] = 0.1  # as fused optimisers do, without a trace
     assert model.gate_trained
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.explain(images(), method="gate")
     assert se_zoo.squeeze("test_resnet", gate="sigmoid").gate_trained
     assert not se_zoo.create_speaker_model("asd_tiny_sehead").gate_trained
+
+
+def test_identity_gate_that_an_adapter_has_trained_counts_as_trained() -> None:
+    """PEFT wraps the layer, whose own weight stays as it was."""
+
+    class Adapted(torch.nn.Module):
+        def __init__(self, base: Any) -> None:
+            super().__init__()
+            self.base, self.weight = base, base.weight
+            self.more = torch.nn.Linear(base.in_features, base.out_features, bias=False)
+            torch.nn.init.zeros_(self.more.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.base(x) + self.more(x)
+
+    model: Any = se_zoo.squeeze("test_resnet", num_classes=3).eval()
+    model.se.fc2 = Adapted(model.se.fc2)
+    assert not model.gate_trained
+    torch.nn.init.ones_(model.se.fc2.more.weight)
+    assert model.gate_trained
+    assert model.explain(images(), method="gate").exact is False
 
 
 # A classifier that was replaced by hand
@@ -403,6 +425,14 @@ def test_thresholds_of_other_labels_are_refused(plain: Any, thresholds: Any) -> 
         plain.explain(images())
     plain.thresholds = None
     assert plain.explain(images()).thresholds is None
+
+
+@pytest.mark.parametrize("thresholds", [0.3, (50.0,) * 7, (float("nan"),) * 7, torch.ones(7, 2)])
+def test_thresholds_that_are_no_probabilities_are_refused(plain: Any, thresholds: Any) -> None:
+    """The logit of 50 is NaN: no label would be above it."""
+    plain.multi_label, plain.thresholds = True, thresholds
+    with pytest.raises(InvalidInputError, match="a probability from 0 to 1 for each label"):
+        plain.explain(images())
 
 
 def test_classifier_that_is_replaced_later_can_be_given_names() -> None:

@@ -202,6 +202,7 @@ def test_a_video_of_few_frames_repeats_their_boxes() -> None:
         ("0,9,1,2,2\n", "the box is 9, 1, 2, 2"),
         ("99,1,1,2,2\n", "lies outside the video, which has frames 0 to 9 of 80 x 60"),
         ("0,100,1,120,20\n", "lies outside"),
+        ("0,0.2,0.1,0.5,0.6\n4,0.3,0.1,0.6,0.6\n", "multiply fractions"),
         ("0,1,1,2,2,a\n0,1,1,2,2,a\n", "track a has two boxes in frame 0"),
     ],
 )

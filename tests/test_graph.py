@@ -15,6 +15,7 @@ from se_zoo.errors import InvalidInputError, UnknownLabelError
 from se_zoo.explanations.explained_model import ExplainedModel
 from se_zoo.explanations.explainer import raw_maps
 from se_zoo.explanations.methods import SINGLE_CLASS_METHODS
+from se_zoo.inference.batch import weights_sha256
 
 #: NCHW without a norm, NHWC with one, tokens with one; BatchNorm; clips.
 BACKBONES = {
@@ -53,6 +54,19 @@ def test_it_answers_as_explain_does(kind: str, method: str, normalize: Any) -> N
     assert heatmap.shape == (3, len(targets or [0]), *images.shape[2:])
     torch.testing.assert_close(heatmap.flatten(0, 1), wanted.heatmap, rtol=0, atol=1e-5)
     assert float(heatmap.amax()) > 0.1
+
+
+def test_module_that_is_created_within_autocast_keeps_its_precision() -> None:
+    model = made("convnext")
+    with torch.autocast("cpu", torch.bfloat16):
+        explained = ExplainedModel(model, targets=[5, 2], raw=True)
+    images = inputs(model)
+    with torch.no_grad():
+        found, wanted = (
+            explained(images)[1],
+            ExplainedModel(model, None, [5, 2], raw=True)(images)[1],
+        )
+    assert torch.equal(found, wanted)
 
 
 def test_raw_maps_are_those_of_explain() -> None:
@@ -243,6 +257,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["multi_label"] is True and facts["method"] == "class_gate"
     assert facts["input_size"] == [3, 128, 104] and facts["interpolation"]
     model: Any = timm.create_model("se_zoo/resnet18_slim_celeba", pretrained=True).eval()
+    made_of = facts["se_zoo"], facts["weights_sha256"]
+    assert made_of == (se_zoo.__version__, weights_sha256(model))
     images = inputs(model, 4)
     session = onnxruntime.InferenceSession(str(out))
     logits, heatmap, _ = session.run(None, {"images": images.numpy()})

@@ -236,6 +236,23 @@ def test_another_process_that_ends_at_the_same_time_keeps_its_record(
     assert [file.name for file in out.glob("*.tmp")] == ["complete.json.7.tmp"]
 
 
+def test_photos_of_a_disk_that_is_gone_do_not_become_errors(
+    done: Path, folder: Path, explainer: Any, tmp_path: Path
+) -> None:
+    """Their file would be finished. The record of an earlier end goes, too: rows are missing."""
+    data, out = tmp_path / "photos", Path(shutil.copytree(done, tmp_path / "run"))
+    shutil.copytree(folder, data)
+    source = open_source(str(data))
+    (out / "part-00000-000001.parquet").unlink()
+    data.rename(tmp_path / "away")
+    with pytest.raises(InvalidInputError, match=r"0000\.png is gone, and 8 of the last 8 photos"):
+        predict(source, out, explainer, **SMALL)
+    assert len(content(out)) == 2 and not (out / "complete.json").exists()
+    (tmp_path / "away").rename(data)
+    assert predict(source, out, explainer, **SMALL) == (COUNT, 1, 3)
+    assert content(out) == content(done)
+
+
 def test_row_group_that_ends_early_is_an_error_of_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +273,22 @@ def test_going_on_with_another_version_warns(
     (out / "predict.json").write_text(json.dumps(manifest))
     with pytest.warns(se_zoo.SEZooWarning, match=r"begun with se_zoo 0\.0\.1, and goes on with"):
         assert predict(open_source(str(folder)), out, explainer, **SMALL) == (COUNT, 1, 3)
+
+
+def test_files_say_what_made_them(done: Path, tmp_path: Path) -> None:
+    """A folder may be begun with one version and end with another."""
+    info = json.loads((done / "predict.json").read_text())["info"]
+    predictions = se_zoo.load_predictions(done)
+    for row in (predictions[0], predictions[-1]):
+        made = predictions.made_with(row)
+        assert set(made) == {"se_zoo", "torch", "timm", "pillow", "device"}
+        assert all(info[name] == value for name, value in made.items())
+        assert made["se_zoo"] == se_zoo.__version__ and made["device"] == "cpu"
+    out = Path(shutil.copytree(done, tmp_path / "run"))
+    file = sorted(out.glob("*.parquet"))[0]
+    pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)  # an earlier version's
+    earlier = se_zoo.load_predictions(out)
+    assert earlier.made_with(earlier[0]) == {} and earlier.made_with(earlier[-1])
 
 
 def test_rows_of_another_format_are_not_taken_for_damaged(
@@ -735,6 +768,24 @@ def test_command_predicts_and_says_what_is_there(
         cli.main(command)
 
 
+def test_device_that_cannot_be_used_is_refused(folder: Path, name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match="--device banana cannot be used"):
+        cli.main(["predict", str(folder), "--out", str(out), "--model", name,
+                  "--device", "banana"])  # fmt: skip
+    assert not out.exists()
+
+
+def test_processes_without_local_ranks_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert predict_command._process() == (3, 8, 3, 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert predict_command._process() == (3, 8, 1, 1)
+
+
 def test_default_model_is_said_to_read_faces(
     folder: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
@@ -874,4 +925,8 @@ def test_photos_come_from_the_data_set_unless_it_has_changed(
     manifest["info"]["source"] = str(folder / "1")
     (moved / "predict.json").write_text(json.dumps(manifest))
     with pytest.raises(InvalidInputError, match="has changed since"):
+        se_zoo.load_predictions(moved).photo(row)
+    manifest["info"]["source"] = str(folder / "gone")
+    (moved / "predict.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidInputError, match=r"no such file.* new place into predict\.json of"):
         se_zoo.load_predictions(moved).photo(row)

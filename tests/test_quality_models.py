@@ -205,6 +205,15 @@ def test_drop_is_that_of_torch_cam() -> None:
     assert theirs["conf_increase"] == pytest.approx(float(found.increase.float().mean()))
 
 
+def test_wrapped_multi_label_model_has_the_probabilities_of_its_labels() -> None:
+    model, images, targets = made(multi_label=True), photos(2), torch.tensor([1, 4])
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    found, expected = (
+        deletion_insertion(each, images, targets, maps(2), steps=2) for each in (averaged, model)
+    )
+    torch.testing.assert_close(found.deletion, expected.deletion)
+
+
 # Channels
 
 
@@ -235,6 +244,14 @@ def test_channel_deletion_by_hand() -> None:
         channel_deletion(model, images, targets, selected, seeds=[0])
     with pytest.raises(InvalidInputError, match="channels are"):
         channel_deletion(model, images, targets, selected[:, :4])
+    for wrong, message in (
+        (torch.tensor([0, -1, 2]), "from 0 to 5"), (torch.tensor([0, 6, 2]), "from 0 to 5"),
+        (torch.tensor([1]), "3 class indices"), (torch.rand(3), "3 class indices"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInputError, match=message):
+            channel_deletion(model, images, wrong, selected)
+        with pytest.raises(InvalidInputError, match=message):
+            channel_contributions(model, images, wrong)
 
 
 # Sanity

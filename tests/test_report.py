@@ -1,5 +1,7 @@
 """The report of a data set: regions, clusters, suspicious corners, and the page."""
 
+import base64
+import io
 import itertools
 import json
 import re
@@ -11,6 +13,7 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow (extra: predict)")
@@ -18,13 +21,17 @@ pytest.importorskip("sklearn", reason="needs scikit-learn (extra: report)")
 import pyarrow.parquet as pq  # noqa: E402
 
 from se_zoo import InvalidInputError, cli  # noqa: E402
+from se_zoo.explanations.maps import to_heatmap  # noqa: E402
 from se_zoo.inference.predict.open import open_source  # noqa: E402
 from se_zoo.inference.predict.sources import SourceOptions  # noqa: E402
+from se_zoo.inference.predictions import stored_placement  # noqa: E402
 from se_zoo.inference.report.clusters import group_maps  # noqa: E402
 from se_zoo.inference.report.collect import LabelMaps, collect, evidence_share  # noqa: E402
 from se_zoo.inference.report.page import write_report  # noqa: E402
+from se_zoo.inference.report.pictures import mean_map  # noqa: E402
 from se_zoo.inference.report.regions import (  # noqa: E402
     Boxes,
+    Cells,
     Masks,
     box_weights,
     cells_of,
@@ -412,10 +419,57 @@ def test_cells_that_do_not_tile_the_input_and_maps_that_are_moved() -> None:
     assert regions["top left"][0, 0] == pytest.approx(18 / 32 * 18 / 32)
 
 
+def test_last_cell_reaches_to_the_edge_as_in_the_heatmap() -> None:
+    """Those of se_zoo/convnext_atto_celeba end before a right corner begins."""
+    model = {"preprocessing": {"input_size": [3, 128, 104]}, "cells": [16, 16],
+             "map_offset": [19.44, 19.44]}  # fmt: skip
+    cells, raw = cells_of((8, 6), model), torch.zeros(1, 8, 6)
+    raw[0, :, -1] = 1
+    placement = stored_placement(model, (8, 6))
+    heatmap = to_heatmap(raw, True, "image", (128, 104), placement)[0]
+    assert float(heatmap[:, 78:].min()) > 0.99
+    regions = fixed_regions(cells)
+    assert cells.rows[-1] == cells.columns[-1] == 1 and cells.columns[0] < 0
+    assert regions["top right"][:, -1].max() == pytest.approx(26 / 43)
+    assert regions["bottom right"][-1, -1] == pytest.approx(26 / 43 * 32 / 35)
+
+
+def test_mean_map_is_drawn_where_its_cells_lie() -> None:
+    share, even = np.zeros((2, 4)), even_cells((2, 4))
+    share[:, 1] = 0.5
+
+    def bright(cells: Cells) -> List[int]:
+        png = base64.b64decode(mean_map(share, (64, 64), cells).split(",")[1])
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+        assert pixels.shape == (128, 128)
+        return np.flatnonzero(pixels[0] > 100).tolist()
+
+    assert bright(even) == list(range(32, 64))
+    assert bright(even._replace(columns=even.columns - 0.25)) == list(range(32))
+    assert bright(even._replace(columns=even.columns / 2)) == list(range(16, 32))
+
+
+def test_boxes_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    text = "id,region,x0,y0,x1,y1\na,dog,4,0,6,2\n"
+    (tmp_path / "b.csv").write_text(text, encoding="utf-8-sig")
+    assert Boxes(tmp_path / "b.csv").has("a")
+
+
+def test_regions_of_one_name_are_not_mixed(tmp_path: Path) -> None:
+    row, file = row_of(np.ones((2, 2), np.float32), "a.jpg"), tmp_path / "b.csv"
+    Image.new("L", (8, 4)).save(tmp_path / "a.png")
+    (tmp_path / "classes.json").write_text('["dog"]')
+    for name in ("centre", "dog"):
+        file.write_text(f"id,region,x0,y0,x1,y1\na.jpg,{name},0,0,6,2\n")
+        with pytest.raises(InvalidInputError, match=rf"a\.jpg has two regions '{name}'"):
+            collect([row], MODEL, [Boxes(file), Masks(tmp_path)])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a,b\n1,2\n", "must be a csv with the columns"),
+        ("id,region,x0,y0,x1,y1\na,dog,6,0,4,2\n", r"a box of a has \[6\.0, 0\.0, 4\.0, 2\.0\]"),
         ("id,region,x0,y0,x1,y1\na,dog,0,0,nan,2\n", r"a box of a has \[0\.0, 0\.0, nan, 2\.0\]"),
         (None, "No such file"),
     ],

@@ -180,6 +180,7 @@ REFUSED: Dict[str, Any] = {
     "0 labels for 3 classes": (small, {"labels": "cat"}),
     "must differ; 'cat'": (small, {"labels": ["cat", "cat", "dog"]}),
     "labels must be .'speaking'": (lambda: MODELS["speaker"](), {"labels": ["talking"]}),
+    "save its .module instead": (lambda: torch.nn.DataParallel(small()), {}),
     "was pruned": (lambda: pruned(MODELS["registered"]()), {}),
     "was not made by timm.create_model": (lambda: nameless(small()), {}),
     "outputs would change": (lambda: deeper(MODELS["registered"]()), {}),

@@ -193,6 +193,15 @@ def test_a_running_video_has_the_frames_and_sound_of_the_file(fps: int, tmp_path
     assert torch.allclose(live.windows(0, known), whole[:known], atol=1e-4)
 
 
+@pytest.mark.parametrize("heard", [1.0, 4.0])
+def test_sound_that_does_not_come_is_said_once(heard: float, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mkv", 100, noise(heard))
+    said: List[str] = []
+    pairs = list(read_running(str(path), said=said.append))
+    assert len(pairs) == 100 and bool(pairs[-1][1].any()) == (heard == 4)
+    assert ["counts as silence" in text for text in said[1:]] == [True] * (heard == 1)
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     silent = write_video(tmp_path / "silent.mkv", 5)
     with pytest.raises(DataError, match="0 sound tracks"):

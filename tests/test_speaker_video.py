@@ -1,6 +1,7 @@
 """From a raw video to who speaks in it."""
 
 import csv
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -26,6 +27,7 @@ from se_zoo.speaker import (
 )
 from se_zoo.speaker.annotate import draw_scores, write_annotated, write_table
 from se_zoo.speaker.scores import CHUNK, CONTEXT, ScoredTrack
+from se_zoo.speaker.tracker import Cuts
 from se_zoo.speaker.video_frames import Pictures
 
 av = pytest.importorskip("av", reason="needs PyAV (extra: video)")
@@ -122,6 +124,13 @@ def test_a_shot_that_ends_ends_its_tracks() -> None:
     ramp = np.tile(np.arange(400) % 160, (60, 1))[..., None].repeat(3, 2).astype(np.uint8)
     pan = [ramp[:, 4 * n : 4 * n + 80] for n in range(40)]
     assert len(find_tracks(pan, lambda _: [(9.0, 9.0, 40.0, 40.0)])) == 1
+
+
+def test_another_size_is_another_shot() -> None:
+    """A stream may change the size of its pictures, and boxes are in pixels."""
+    cuts, small = Cuts(), np.zeros((48, 64, 3), np.uint8)
+    large = np.zeros((96, 128, 3), np.uint8)
+    assert [cuts.seen(p) for p in (small, small, large, large)] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("each", [1, 2])
@@ -300,6 +309,34 @@ def test_a_legend_names_the_colours_of_the_bar() -> None:
     assert not draw_scores(picture, 0, [one])[-20:].any(), "no legend without a face"
     bar = drawn[45, 12:40].tolist()
     assert sound in bar and face in bar
+
+
+def test_score_and_bar_of_a_face_beyond_the_picture_are_seen() -> None:
+    picture, one = np.zeros((240, 320, 3), np.uint8), scored_track()
+    one.track.boxes[:] = (250, -60, 400, 300)
+    drawn = draw_scores(picture, 7, [one])
+    assert (drawn[:20, 240:] > 180).all(2).any(), "the score, at the upper edge"
+    assert [70, 130, 220] in drawn[-6, 250:].tolist()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_that_are_not_square_stay_as_they_were(tmp_path: Path, turned: bool) -> None:
+    """As on a disc: the annotated video is shown as wide as the original."""
+    source, aspect = tmp_path / "v.mkv", Fraction(16, 11)
+    with av.open(str(source), "w") as container:
+        stream: Any = container.add_stream("libx264", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for _ in range(12):
+            picture = np.zeros((48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    assert Pictures(source).video.pixel_aspect == aspect
+    pictures = [np.zeros((64, 48, 3) if turned else (48, 64, 3), np.uint8)] * 12
+    write_annotated(tmp_path / "out.mp4", source, pictures, [])
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        found = made.streams.video[0].sample_aspect_ratio
+    assert found == (1 / aspect if turned else aspect)
 
 
 def test_video_keeps_its_sound_and_the_table_is_avas(tmp_path: Path) -> None:

@@ -190,6 +190,24 @@ def test_pickle_in_a_process_that_only_knows_se_zoo_and_timm() -> None:
     assert torch.equal(logits_of(pickle.loads(data), images), logits_of(model, images))
 
 
+def test_compiled_model_is_squeezed_within() -> None:
+    plain = resnet()
+    assert se_zoo.squeeze(torch.compile(plain, backend="eager")) is plain  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedBackboneError, match="already"):
+        se_zoo.squeeze(torch.compile(plain, backend="eager"))  # type: ignore[arg-type]
+
+
+def test_copy_of_a_compiled_model_computes_with_its_own_weights() -> None:
+    """As an averaged model does that is made of a compiled one."""
+    model: Any = se_zoo.squeeze("test_byobnet", num_classes=5).eval()
+    model.compile(backend="eager")
+    twin, again = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    for parameter in twin.parameters():
+        torch.nn.init.zeros_(parameter)
+    images = varied_images(1, SIZE)
+    assert not logits_of(twin, images).any() and logits_of(again, images).any()
+
+
 # Folders and files
 
 

@@ -316,6 +316,17 @@ def test_check_names_everything(tracks: Path, capsys: pytest.CaptureFixture) -> 
     assert "no valid_orig.csv" in printed
 
 
+def test_tracks_that_were_moved_are_the_same_and_changed_ones_are_noticed(tracks: Path) -> None:
+    before = open_tracks(TrackDataConfig(str(tracks)), "train").fingerprint("train")
+    moved = tracks.rename(tracks.with_name("moved"))
+    table = open_tracks(TrackDataConfig(str(moved)), "train")
+    assert table.fingerprint("train") == before
+    crop = sorted(table.sample(0).faces.iterdir())[0]
+    crop.write_bytes(crop.read_bytes() + b"0")
+    after = table.fingerprint("train")
+    assert after["files"] != before["files"] and after["labels"] == before["labels"]
+
+
 def test_limits(made: Path) -> None:
     config = TrackDataConfig(str(made), limit=2, limit_eval=1)
     assert len(open_tracks(config, "train")) == 2 and len(open_tracks(config, "test")) == 1

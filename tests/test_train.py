@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -180,6 +181,41 @@ def test_data_is_looked_at_before_anything_starts(folder: Path, tmp_path: Path) 
     broken.write_bytes(broken.read_bytes()[:50])
     with pytest.raises(DataError, match=rf"(?s){broken.name}.*se-zoo check"):
         run(tmp_path / "data", tmp_path / "run")
+
+
+def test_command_that_checks_all_data_has_the_options_of_the_data() -> None:
+    from se_zoo.data import DataConfig
+    from se_zoo.train.preflight import _check_command
+
+    config = DataConfig(
+        "my pets", csv=Path("pets.csv"), label="kind", ignore=("by", "on"), image="file name",
+        outside=True, limit=8,
+    )  # fmt: skip
+    assert shlex.split(_check_command(config)) == [
+        "se-zoo", "check", "my pets", "--outside", "--csv", "pets.csv", "--label", "kind",
+        "--ignore", "by", "on", "--image", "file name", "--splits", "train", "valid", "test",
+    ]  # fmt: skip
+
+
+def test_debug_takes_few_samples_and_one_epoch_at_half_size(tmp_path: Path) -> None:
+    from se_zoo.train.recipe import Options
+
+    counts = {"train": 7, "valid": 2, "test": 2}
+    folder = write_images(tmp_path / "few", counts, lambda i: "cat" if i % 2 else "dog")
+    given = make_config(
+        {
+            "data": {"path": str(folder), "label": None},
+            "augment": {"half_size_epochs": 3},
+            "optim": {"epochs": 4},
+            "run": {"output": str(tmp_path / "run")},
+        }
+    )
+    parts = given.data, given.model, given.augment, given.optim, given.run
+    debug = Options(*parts, debug=True).config(given)
+    assert (debug.optim.epochs, debug.augment.half_size_epochs) == (1, 1)
+    assert (debug.data.limit, debug.optim.batch_size) == (7, 6)
+    with undrawn():
+        assert len(losses(train(debug))) == 1
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "thesis.tmp", "thesis.7.tmp"])
@@ -430,6 +466,12 @@ VIT = {"backbone": "vit_tiny_patch16_224", "args": ("depth=1", "embed_dim=24")}
         ({"model": {"input_size": (0, 32)}}, "--model.input-size"),
         ({"model": {"crop_pct": 1.5}}, "--model.crop-pct is 1.5"),
         ({"model": {"args": ("foo=1",)}}, "--model.args foo=1"),
+        (
+            {"model": {"backbone": "densenet121", "drop_path_rate": 0.1}},
+            "--model.drop-path-rate 0.1, --model.drop-rate 0.2: .*drop_path_rate",
+        ),
+        ({"model": {"backbone": "test_resnet.none"}}, "--model.backbone test_resnet.none: .*tag"),
+        ({"model": {"crop_pct": 0.01}}, "export is wrong: crop_pct must be .* from 0.05"),
         ({"augment": {"auto_augment": "randx"}}, "auto-augment randx"),
         ({"run": {"mixed_precision": "fp16"}}, "needs a GPU"),
         ({"run": {"trackers": ["comet_ml"]}}, "comet_ml"),

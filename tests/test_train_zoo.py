@@ -50,6 +50,14 @@ def test_run_with_other_options_is_not_taken_for_it(
     assert not started
 
 
+@pytest.mark.parametrize("name", train_zoo.STARTS)
+def test_what_a_job_starts_from_is_written_first(name: str, started: List[List[str]]) -> None:
+    module, file = train_zoo.STARTS[name]
+    train_zoo.train([name])
+    assert started[0][1:] == ["-m", module, str(file)] and len(started) == 2
+    assert started[1][started[1].index("--run.init") + 1] == str(file)
+
+
 @pytest.mark.parametrize("name", train_zoo.JOBS)
 def test_every_job_names_a_recipe(name: str) -> None:
     recipe = train_zoo.JOBS[name][0]

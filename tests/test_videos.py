@@ -181,6 +181,32 @@ def test_repeated_times_are_counted(tmp_path: Path) -> None:
     assert video.seconds[39] == pytest.approx(39 / 25, abs=0.02)
 
 
+def test_a_repeated_time_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    """Spaced evenly, the frames of a video of variable rate would leave their sound."""
+    times = [0, 40, 80, 500, 540, 1500, 1510, 1510, 3000, *range(3040, 4600, 40)]
+    video = open_video(write(tmp_path / "n.mkv", len(times), times=times, bf="0"))
+    assert video.counted and len(video) == len(times)
+    found = [round(1000 * second) for second in video.seconds]
+    assert found == [t + (n == 7) for n, t in enumerate(times)]
+    assert [number_of(p) for p in read_frames(video, [6, 7, 8])] == [6, 7, 8]
+
+
+def test_frames_are_found_where_decoding_after_a_jump_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that begins between two keyframes may raise an error."""
+    video = open_video(write(tmp_path / "n.mp4", 60, **KINDS["B-frames"]))
+    timed = frames._timed
+
+    def fails(video: Any, numbers: Any, decoded: Any, start: Any = None) -> Any:
+        if start is not None:
+            raise av.error.InvalidDataError(1, "no keyframe")
+        yield from timed(video, numbers, decoded)
+
+    monkeypatch.setattr(frames, "_timed", fails)
+    assert [number_of(p) for p in read_frames(video, [5, 30, 55])] == [5, 30, 55]
+
+
 def test_pictures_that_cannot_be_shown_are_not_counted(tmp_path: Path) -> None:
     """A file that was cut in front of a keyframe of an open group: its first pictures build on
     what is gone."""
@@ -290,6 +316,29 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", "mp4 mov mkv mpg ts mts m2ts asf ogv vob mpe 3gp 3g2".split())
 def test_endings_of_videos(ending: str) -> None:
     assert is_video(Path(f"a.{ending}")) and is_video(Path(f"A.{ending.upper()}"))
+
+
+def test_a_cover_is_no_picture_of_a_video(tmp_path: Path) -> None:
+    """FFmpeg lists it as a stream of pictures."""
+    stream_kind = pytest.importorskip("av.stream")
+    if not hasattr(stream_kind, "Disposition"):
+        pytest.skip("this PyAV cannot write a cover")
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        voice: Any = container.add_stream("aac", 16000)
+        cover: Any = container.add_stream("png", 25)
+        cover.width, cover.height, cover.pix_fmt = SIZE, SIZE, "rgb24"
+        cover.disposition = stream_kind.Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(np.zeros((SIZE, SIZE, 3), np.uint8))
+        container.mux(cover.encode(picture))
+        container.mux(cover.encode())
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        container.mux(voice.encode(frame))
+        container.mux(voice.encode())
+    with av.open(str(tmp_path / "song.mp4")) as container:
+        assert len(container.streams.video) == 1, "the file has the cover"
+    with pytest.raises(DataError, match="only sound"):
+        open_video(tmp_path / "song.mp4")
 
 
 def test_frames_that_are_not_there(tmp_path: Path) -> None:

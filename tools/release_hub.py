@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -90,8 +90,11 @@ def collection() -> Dict[str, Any]:
     return {**content, "items": models + content["items"]}
 
 
-def _check(found: List[Folder]) -> None:
-    """Refuse files that git does not track, and what looks like a secret."""
+def _checked(found: List[Folder]) -> List[Tuple[Folder, Dict[str, bytes]]]:
+    """Return each folder with what is uploaded of it: what was looked at, and nothing newer.
+
+    Files that git does not track are refused, and what looks like a secret.
+    """
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         raise InvalidInputError(
@@ -105,14 +108,16 @@ def _check(found: List[Folder]) -> None:
             f"git does not track {', '.join(unknown)}: commit what is to be published, and remove "
             "the rest."
         )
+    read = [(folder, folder.contents()) for folder in found]
     refuse_secret_texts(
         {
             f"{folder.repo}/{name}": content.decode("utf-8", "replace")
-            for folder in found
-            for name, content in folder.contents().items()
+            for folder, contents in read
+            for name, content in contents.items()
             if not name.endswith(".png")
         }
     )
+    return read
 
 
 def release() -> Iterator[str]:
@@ -131,12 +136,11 @@ def release() -> Iterator[str]:
         raise InvalidInputError(
             f"SE_ZOO_HUB_ORG is {org}, but the files of release/ name {HUB_ORG}: unset it."
         )
-    api, found = HfApi(), folders()
-    _check(found)
-    for folder in found:
+    api = HfApi()
+    for folder, contents in _checked(folders()):
         sdk = "static" if folder.repo_type == "space" else None
         api.create_repo(folder.repo, repo_type=folder.repo_type, space_sdk=sdk, exist_ok=True)
-        adds = [CommitOperationAdd(name, content) for name, content in folder.contents().items()]
+        adds = [CommitOperationAdd(name, content) for name, content in contents.items()]
         there = api.list_repo_files(folder.repo, repo_type=folder.repo_type)
         gone = sorted(set(there) - {".gitattributes", *folder.files})
         deletes = [CommitOperationDelete(name, is_folder=False) for name in gone]

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 
 import se_zoo  # noqa: F401  registers the models
+from se_zoo.files import replacing
 
 #: Waves of 1 to 10 cells in 2 pi. The grid has 8 x 7 cells; with timm's 10,000 most waves are flat.
 TEMPERATURE = 10.0
@@ -40,7 +41,8 @@ def main() -> None:
     state["pos_embed"][0, : model.num_prefix_tokens] = 0
     path = Path(sys.argv[1])
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
 
 
 if __name__ == "__main__":

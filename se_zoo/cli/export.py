@@ -55,6 +55,7 @@ def run_export(args: Export) -> None:
     from ..explanations.explained_speaker import ExplainedSpeaker
     from ..explanations.onnx_export import check_path, write_onnx
     from ..explanations.target_classes import target_of
+    from ..inference.batch import weights_sha256
     from ..models import SpeakerModel
     from ..models.load_model import load_any
 
@@ -75,7 +76,8 @@ def run_export(args: Export) -> None:
         explained = ExplainedModel(model, args.method, targets, normalize)
         count = len(explained.targets) or 1
         maps = f"{count} heatmap{'s'[: count > 1]} an image"
-    differences = write_onnx(explained, out)
+    # As in predict.json of `se-zoo predict`: so both can be told to be of the same weights.
+    differences = write_onnx(explained, out, {"weights_sha256": weights_sha256(model)})
     size = out.stat().st_size / 1e6
     shown = ", ".join(f"{name} {value:.0e}" for name, value in differences.items())
     print(f"{out}: {size:.1f} MB, {maps}; differences of onnxruntime from torch, relative: {shown}")

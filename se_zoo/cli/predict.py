@@ -95,15 +95,16 @@ def run_predict(args: Predict) -> None:
     from ..explanations.target_classes import target_of
     from ..inference.batch import BatchExplainer
     from ..inference.predict.run import predict
-    from ..models.load_model import load_model
+    from .device import load_on
 
-    model = load_model(name)
+    device = args.device or _device(local)
+    model = load_on(name, device)
     labels, classes = model.class_labels(), model.num_classes
     target = [target_of(text, labels, classes) for text in args.target] or None
     versus = None if args.versus is None else target_of(args.versus, labels, classes)
     explainer = BatchExplainer(
         model, target, args.method, versus=versus, top=args.top, gate=args.gate,
-        device=args.device or _device(local), name=name,
+        device=device, name=name,
     )  # fmt: skip
     where = args.source if args.source.startswith(HUB) else os.path.abspath(args.source)
     workers = args.workers
@@ -158,7 +159,9 @@ def _left_out(endings: Mapping[str, int]) -> str:
 def _process() -> Tuple[int, int, int, int]:
     """Return rank, world size, and both among the processes of this machine."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    found = [os.environ.get(name, default) for name, default in zip(names, "0101", strict=True)]
+    # A launcher without local ranks would put all processes of a machine on its first GPU.
+    defaults = ("0", "1", os.environ.get("RANK", "0"), "1")
+    found = [os.environ.get(name, default) for name, default in zip(names, defaults, strict=True)]
     try:
         rank, world, local, beside = map(int, found)
     except ValueError:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     #: A function of a video's pictures, and of what is called after every frame.
     Finder = Callable[[Any, Callable[..., Any]], List[Track]]
 
+#: Largest difference of a pixel's width and height, as a share, of which nothing is said.
+_SQUARE = 0.02
+
 
 def score_video(
     args: "Speaker", video: Path, model: Any, find: "Finder", out: Path
@@ -37,6 +40,12 @@ def score_video(
     from ..speaker.video_frames import Pictures
 
     pictures = Pictures(video)
+    aspect = pictures.video.pixel_aspect
+    if abs(aspect - 1) > _SQUARE:
+        print(
+            f"{video}: its pixels are not square ({aspect.numerator}:{aspect.denominator}), so "
+            "faces are seen squeezed; encode it anew: ffmpeg -vf scale=iw*sar:ih,setsar=1"
+        )
     print(probe_sound(video, str(video), args.audio))
     sound = sound_features(video, str(video), pictures.begins, args.audio)
     width, height = next(iter(pictures)).shape[1::-1]

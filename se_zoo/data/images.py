@@ -192,6 +192,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         ValueError: If it is empty or damaged, or its pixels have an unknown range.
+        OSError: If its file ends early.
     """
     try:
         upright = ImageOps.exif_transpose(image)

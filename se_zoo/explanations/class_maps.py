@@ -156,9 +156,9 @@ def _remainder(logits: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
 def _attention_maps(
     model: SEModel, state: ForwardPass, rows: HostRows, method: str
 ) -> Optional[Maps]:
-    """Return what each patch adds to the logit through the class token's last attention.
+    """Return what each patch adds to the logit through the class token's attentions.
 
-    In a support map, what a head of the attention adds against the class counts by half.
+    In a support map, what a head of an attention adds against the class counts by half.
 
     None if the model is of another kind, the class token does not give its logits, or its attention
     is more than the parts that are known.
@@ -176,11 +176,10 @@ def _attention_maps(
     if rows.rivals is not None:
         common = class_token.all_weights(module, state.trace, state.gate, rows.rivals.shares)
         weights = rows.rivals.less(weights, common)
-    parts = class_token.patch_parts(module, state.trace, weights, rows.counts)
-    parts = parts.shape[2] * parts  # as everywhere, the map's mean is a part of the logit
-    net = parts.sum(1)
-    net = maps.support(net, parts.abs().sum(1)) if method == "support" else net
-    raw = net.unflatten(1, state.features.shape[2:])
+    net, both = class_token.patch_parts_of_rows(module, state.trace, weights, rows.counts)
+    net = maps.support(net, both) if method == "support" else net
+    # As everywhere, the map's mean is a part of the logit.
+    raw = (net.shape[1] * net).unflatten(1, state.features.shape[2:])
     return Maps(raw, _remainder(rows.scores(state), raw), False, "attention")
 
 

@@ -30,21 +30,34 @@ def in_eval_mode(model: nn.Module) -> Iterator[nn.Module]:
         model: The model; it is not changed.
 
     Yields:
-        The model to use within the block.
+        The model to use within the block. Autocast keeps no weights that it casts there.
     """
     with _LOCK:
         # A model that another explanation has switched is in eval mode only until that one ends.
         switched = _ACTIVE.get(model, (0, []))[1]
         ready = not switched and not any(module.training for module in model.modules())
-    if ready:
-        yield model
+    view = model if ready else _view(model, {})
+    if view is None:
+        with evaluating(model):
+            yield model
         return
-    view = _view(model, {})
-    if view is not None:
+    with _no_casts_kept():
         yield view
-        return
-    with evaluating(model):
-        yield model
+
+
+@contextmanager
+def _no_casts_kept() -> Iterator[None]:
+    """Keep autocast from storing the weights that it casts.
+
+    Before torch 2.11, those that were cast without gradients have none in a later forward pass of
+    the same autocast region: training would not reach them.
+    """
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
 
 
 def _view(module: nn.Module, made: Dict[int, nn.Module]) -> Optional[nn.Module]:
@@ -69,7 +82,19 @@ def _view(module: nn.Module, made: Dict[int, nn.Module]) -> Optional[nn.Module]:
         if child is not None and children[name] is None:
             return None
     vars(view).update(state, _modules=children, training=False)
+    if module.training:
+        vars(view).update({name: {} for name in _caches(module)})
     return view
+
+
+def _caches(module: nn.Module) -> Dict[str, Dict[Any, Any]]:
+    """Return what a module stores for eval mode, by the names of its attributes.
+
+    Attentions of timm (LeViT, EfficientFormer, TinyViT) store ``attention_bias_cache``, made of
+    their weights, until their mode is set again. A module in train mode neither uses nor renews it.
+    """
+    found = vars(module).items()
+    return {name: kept for name, kept in found if name.endswith("_cache") and type(kept) is dict}
 
 
 def _refers_to_module(value: Any) -> bool:
@@ -78,6 +103,8 @@ def _refers_to_module(value: Any) -> bool:
         return any(map(_refers_to_module, (value.func, *value.args, *value.keywords.values())))
     if isinstance(value, (list, tuple)):
         return any(map(_refers_to_module, value))
+    if type(value) is dict:
+        return any(map(_refers_to_module, value.values()))
     if isinstance(value, types.FunctionType):
         return any(map(_is_bound, _used_by(value)))
     return _is_bound(value)
@@ -108,17 +135,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     The last of several concurrent explanations restores the modes, so that no thread switches
     dropout or batch statistics back on while another one runs. A model that is already in eval
-    mode is not changed. Nobody may train the model meanwhile; see :func:`in_eval_mode`.
+    mode is not changed. Nobody may train the model meanwhile; see :func:`in_eval_mode`. Autocast
+    keeps no weights that it casts within the block.
     """
     with _LOCK:
         running, training = _ACTIVE.get(model, (0, []))
         if not running:
             training = [module for module in model.modules() if module.training]
-            for module in training:
-                module.training = False
+            _switch(training, False)
         _ACTIVE[model] = (running + 1, training)
     try:
-        yield
+        with _no_casts_kept():
+            yield
     finally:
         with _LOCK:
             running, training = _ACTIVE[model]
@@ -126,5 +154,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                 _ACTIVE[model] = (running - 1, training)
             else:
                 del _ACTIVE[model]
-                for module in training:
-                    module.training = True
+                _switch(training, True)
+
+
+def _switch(modules: List[nn.Module], training: bool) -> None:
+    """Set the mode of modules alone, without their children, and drop what they stored for it."""
+    for module in modules:
+        module.training = training
+        for kept in _caches(module).values():
+            kept.clear()

@@ -10,13 +10,12 @@ from . import heads, maps
 from .affinity import share_each
 from .class_token import (
     TokenTrace,
-    attended,
     classifiers,
     fold_tokens,
     is_taken_apart,
+    patch_parts,
     reads_class_token,
     traced_features,
-    value_weights,
 )
 from .classifier_rows import LinearRows
 from .explainer import warn_untrained
@@ -114,7 +113,9 @@ class ExplainedModel(nn.Module):
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()
         if method not in CLASSLESS_METHODS:
-            self._fold(wanted)
+            # The rows that are kept are float32 wherever the module is created.
+            with torch.autocast(next(model.parameters()).device.type, enabled=False):
+                self._fold(wanted)
 
     @property
     def se_model(self) -> SEModel:
@@ -255,17 +256,15 @@ class ExplainedModel(nn.Module):
     def _attended(
         self, trace: TokenTrace, gate: torch.Tensor, logits: torch.Tensor
     ) -> torch.Tensor:
-        """Return what each patch adds through the last attention, (B, N, P)."""
+        """Return what each patch adds through the attentions, (B, N, P)."""
         count, rows = len(self.targets), self._rows(logits)
         gates = gate[:, None].expand(-1, count, -1).flatten(0, 1)
         tokens = trace.after[:, None].expand(-1, count, -1, -1).flatten(0, 1)
         folded = fold_tokens(self.model, rows, gates, tokens)
-        found = attended(self.model, trace, folded.weight.dtype)
-        values = value_weights(self.model, folded.weight.unflatten(0, (-1, count, len(rows))))
-        parts = torch.einsum("bnrhd,bhpd,bhrp->bnhp", values, found.values, found.share)
-        parts = parts.shape[3] * parts
-        net = parts.sum(2)
-        return maps.support(net, parts.abs().sum(2)) if self.method == "support" else net
+        weight = folded.weight.unflatten(0, (-1, count, len(rows)))
+        net, both = patch_parts(self.model, trace, weight)
+        net = maps.support(net, both) if self.method == "support" else net
+        return net.shape[2] * net
 
     def _weights(
         self, grid: torch.Tensor, gate: torch.Tensor, logits: torch.Tensor

@@ -22,7 +22,7 @@ from .maps import Placement, at_input_size, is_constant
 from .methods import CLASSLESS_METHODS, SIGNED_METHODS
 from .photo import Photo
 from .serialize import read_fields, to_dict
-from .target_classes import above_threshold, label_names_of
+from .target_classes import above_threshold, label_names_of, short_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ class Explanation:
         exact: Whether the map adds up to the logit; checked on this batch, not assumed.
         weights: Where the channel weights come from: ``"folded"`` (classifier and norm),
             ``"gradient"`` (of the head alone), ``"attention"`` (class-token head: what each patch
-            adds to the logit through the last attention; the rest is in ``constant``),
+            adds to the logit through the attentions; the rest is in ``constant``),
             ``"projection"`` (other class-token heads: the class token's weights on the patch
             tokens), ``"gate"``, ``"mean"``, or ``"mixed"``.
         label_names: Label names of all classes, if the model has any.
@@ -254,8 +254,13 @@ class Explanation:
 
         Several classes are joined by ``" + "``.
         """
-        rows = [(row,) if isinstance(row, int) else row for row in self.versus or ()]
-        return tuple(" + ".join(label_names_of(row, self.label_names)) for row in rows)
+        return tuple(
+            " + ".join(label_names_of(row, self.label_names)) for row in self._versus_rows()
+        )
+
+    def _versus_rows(self) -> List[Tuple[int, ...]]:
+        """Return the classes that each row is compared with; empty without ``versus``."""
+        return [(row,) if isinstance(row, int) else row for row in self.versus or ()]
 
     @property
     def probabilities(self) -> torch.Tensor:
@@ -286,26 +291,31 @@ class Explanation:
 
         Returns:
             For each row its label (with the label it is compared with) and the label's
-            probability, such as ``("Wearing Hat", "71 %")``. Underscores of a name are spaces, and
-            a label without a name is ``"class 3"``. For methods that are the same for every class
+            probability, such as ``("Wearing Hat", "71 %")``. Underscores of a name are spaces, of
+            synonyms ("tench, Tinca tinca") the first is taken where it is no other label's, and a
+            label without a name is ``"class 3"``. For methods that are the same for every class
             there is only the method's name.
         """
         if self.method in CLASSLESS_METHODS:
             return [(f"{self.method} map", "")] * len(self.target)
-        names = [self._readable(name) for name in self.labels]
+        names = [self._readable((target,)) for target in self.target]
         if self.versus is not None:
-            others = [self._readable(name) for name in self.versus_labels]
+            others = [self._readable(row) for row in self._versus_rows()]
             names = [f"{a} (not {b})" for a, b in zip(names, others, strict=True)]
         if self.weights == "projection":
             names = [f"{name}, projected" for name in names]
         values = [f"{100 * p:.0f} %" for p in self.row_probability.tolist()]
         return list(zip(names, values, strict=True))
 
-    def _readable(self, label: str) -> str:
-        """Return the first of a label's synonyms ("tench, Tinca tinca"); captions are short."""
-        if self.label_names is None:
-            return f"class {label}"
-        return label.split(",")[0].replace("_", " ")
+    def _readable(self, classes: Sequence[int]) -> str:
+        """Return the short names of classes, joined by ``" + "``; captions are short."""
+        if not self.label_names:
+            return f"class {' + '.join(map(str, classes))}"
+        return " + ".join(self._short_names[index] for index in classes)
+
+    @cached_property
+    def _short_names(self) -> List[str]:
+        return short_names(self.label_names or ())
 
     def titles(self) -> List[str]:
         """Return a short title for each row.

@@ -43,7 +43,7 @@ def run_forward(model: nn.Module, images: torch.Tensor, tokens: bool = False) ->
     Args:
         model: Model with an SE head.
         images: Normalised images, on the model's device and in its dtype.
-        tokens: Whether to keep the tokens around the last block of a class-token ViT.
+        tokens: Whether to keep the tokens around the blocks of a class-token ViT.
     """
     se_model, trace = cast(SEModel, model), None
     if tokens and reads_class_token(model):

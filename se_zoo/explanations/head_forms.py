@@ -37,8 +37,8 @@ class _Known(NamedTuple):
 
 
 _LOCK = threading.Lock()
-#: For each SE block: id and number of changes of its last weight, and whether it is trained.
-_TRAINED: "WeakKeyDictionary[nn.Module, Tuple[Tuple[int, int], bool]]" = WeakKeyDictionary()
+#: For each trained SE block: id and number of changes of its last weight.
+_TRAINED: "WeakKeyDictionary[nn.Module, Tuple[int, int]]" = WeakKeyDictionary()
 _KNOWN: "WeakKeyDictionary[nn.Module, _Known]" = WeakKeyDictionary()
 
 
@@ -84,7 +84,9 @@ def form_of(
 
 
 def gate_trained(model: Any) -> bool:
-    """Return the model's ``gate_trained``; the device is asked once for a state of the gate.
+    """Return the model's ``gate_trained``; of a trained gate the device is asked once.
+
+    One that was never trained is asked each time: fused optimisers do not count their changes.
 
     Args:
         model: Model with an SE head; models without the attribute count as trained.
@@ -95,12 +97,14 @@ def gate_trained(model: Any) -> bool:
         return bool(getattr(model, "gate_trained", True))
     state = id(weight), weight._version
     with _LOCK:
-        known = _TRAINED.get(model.se)
-    if known is None or known[0] != state:
-        known = state, bool(getattr(model, "gate_trained", True))
+        known = _TRAINED.get(model.se) == state
+    if known:
+        return True
+    trained = bool(getattr(model, "gate_trained", True))
+    if trained:
         with _LOCK:
-            _TRAINED[model.se] = known
-    return known[1]
+            _TRAINED[model.se] = state
+    return trained
 
 
 def forget(model: nn.Module) -> None:

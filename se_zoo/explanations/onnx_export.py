@@ -3,12 +3,13 @@
 import json
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, Mapping, Optional, Union
 
 import torch
 
 from ..errors import InvalidInputError
 from ..files import replacing
+from ..version import __version__
 from .explained_model import ExplainedModel
 from .explained_speaker import ExplainedSpeaker
 from .recurrent import onnx_translations
@@ -29,17 +30,22 @@ def check_path(path: Path) -> None:
         raise InvalidInputError(f"{path} must end in .onnx and lie in a folder that exists.")
 
 
-def write_onnx(explained: Union[ExplainedModel, ExplainedSpeaker], path: Path) -> Dict[str, float]:
+def write_onnx(
+    explained: Union[ExplainedModel, ExplainedSpeaker],
+    path: Path,
+    more: Optional[Mapping[str, Any]] = None,
+) -> Dict[str, float]:
     """Write an ONNX graph, after comparing onnxruntime's outputs with torch's.
 
     The graph takes any batch size, and has inputs and outputs of the names in the module's
     ``inputs`` and ``outputs``. The graph of a speaker model takes clips of any length, too. The
-    file's metadata hold labels and method, of image models also targets and how images are resized,
-    cropped and normalised.
+    file's metadata hold labels, method and the version of se_zoo, of image models also targets and
+    how images are resized, cropped and normalised.
 
     Args:
         explained: Module to write, on the CPU.
         path: File to write; it ends in ``.onnx``, and its folder exists.
+        more: Further entries of the metadata, as JSON can store them.
 
     Returns:
         The largest difference of each output from torch's over batches of one and three, relative
@@ -86,7 +92,8 @@ def write_onnx(explained: Union[ExplainedModel, ExplainedSpeaker], path: Path) -
             ) from error
         program.save(str(file), external_data=False)
         content = onnx.load(str(file))
-        for key, value in explained.facts().items():
+        facts = {**explained.facts(), "se_zoo": __version__, **(more or {})}
+        for key, value in facts.items():
             content.metadata_props.add(key=key, value=json.dumps(value))
         onnx.save(content, str(file))
         found = compare(explained, file)

@@ -262,6 +262,11 @@ def taken(model: object, images: torch.Tensor, forward: Callable[[torch.Tensor],
         # As an error of the images, it would become the row of a photo that cannot be used.
         if any(part in str(error) for part in _OF_MACHINE):
             raise
+        if "DTensor" in str(error):
+            raise InvalidInputError(
+                f"The weights of {type(model).__name__} are spread over processes (FSDP); call "
+                "model.unshard() in each of them first, and model.reshard() afterwards."
+            ) from error
         raise InvalidInputError(
             f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {error}"
         ) from error

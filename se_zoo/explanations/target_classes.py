@@ -5,6 +5,7 @@ import math
 import numbers
 import re
 import unicodedata
+from collections import Counter
 from typing import (
     Any,
     Callable,
@@ -276,13 +277,18 @@ def other_classes(
         num_classes: Number of classes.
 
     Raises:
-        InvalidInputError: If there is no class, one is named twice, or a weight is not a positive
-            number.
+        InvalidInputError: If there is no class, one is named twice, a weight is not a positive
+            number, or the classes are a tensor, array or column, which would be one per image.
         UnknownLabelError: If a class does not exist.
     """
     versus = _plain_value(versus)
     if versus is None:
         return {}
+    if isinstance(versus, (np.ndarray, torch.Tensor)) or hasattr(versus, "to_numpy"):
+        raise InvalidInputError(
+            f"versus holds for every image, so it is no {type(versus).__name__}; give a class, a "
+            "list of classes that count alike, or a dict with the weight of each."
+        )
     if isinstance(versus, Mapping):
         named = list(versus.items())
     else:
@@ -346,16 +352,26 @@ def above_threshold(
         thresholds: Probabilities in (0, 1), one per label; by default one half.
 
     Raises:
-        InvalidInputError: If there is another number of thresholds than of labels.
+        InvalidInputError: If there is another number of thresholds than of labels, or one is no
+            probability.
     """
     if thresholds is None:
         return logits
-    if len(thresholds) != logits.shape[1]:  # one would silently hold for all labels
+    try:
+        values = [float(threshold) for threshold in thresholds]
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: rows of a tensor
+        values = [math.nan] * logits.shape[1]
+    if len(values) != logits.shape[1]:  # one would silently hold for all labels
         raise InvalidInputError(
-            f"There are {len(thresholds)} thresholds for {logits.shape[1]} labels; set "
+            f"There are {len(values)} thresholds for {logits.shape[1]} labels; set "
             "model.thresholds to one for each label, or to None for one half."
         )
-    return logits - torch.tensor(thresholds, dtype=torch.float32, device=logits.device).logit()
+    if not all(0 <= value <= 1 for value in values):
+        raise InvalidInputError(
+            "model.thresholds must be a probability from 0 to 1 for each label, or None for one "
+            f"half, not {thresholds!r}."
+        )
+    return logits - torch.tensor(values, dtype=torch.float32, device=logits.device).logit()
 
 
 def _predicted_rows(
@@ -375,6 +391,21 @@ def runner_up(logits: torch.Tensor, rows: Rows) -> torch.Tensor:
     others = logits[rows.images].clone()
     others.scatter_(1, rows.targets[:, None], float("-inf"))
     return others.argmax(1)
+
+
+def short_names(labels: Sequence[str]) -> List[str]:
+    """Return label names for captions, with spaces for underscores.
+
+    Of synonyms ("tench, Tinca tinca") the first is taken, but where two labels would become the
+    same ("Smith, Ann" and "Smith, Bob"), both stay whole.
+
+    Args:
+        labels: Label names of all classes.
+    """
+    first = [label.split(",")[0].strip() for label in labels]
+    counts = Counter(first)
+    shown = [a if a and counts[a] == 1 else b for a, b in zip(first, labels, strict=True)]
+    return [name.replace("_", " ") for name in shown]
 
 
 def label_names_of(indices: Sequence[int], labels: Optional[Sequence[str]]) -> Tuple[str, ...]:

@@ -14,9 +14,12 @@ from ..data.video.index import Video, open_video
 from ..data.video.sampling import at_rate, clip_indices, evaluation_indices
 from ..errors import InvalidInputError
 from ..explanations import Explanation
+from ..explanations.draw.clips import SLOWEST
 from ..models.clip.config import ClipConfig, resolve_clip_config
 from .images import Box
 
+#: Highest rate at which clips are shown, in frames a second. Wrong time stamps give others.
+_FASTEST = 500.0
 #: Least width of drawn frames, in pixels, whatever the model's input size.
 _DRAWN_WIDTH = 260
 
@@ -36,7 +39,7 @@ def clip_of(video: Video, config: ClipConfig, start: Optional[float] = None) -> 
         InvalidInputError: If the video has no such second.
     """
     seconds = video.seconds
-    frames = at_rate(seconds, config.fps)
+    frames = at_rate(seconds, config.fps, video.name)
     how = config.num_frames, config.frame_stride
     if start is None:
         return [frames[i] for i in evaluation_indices(len(frames), *how, config.sampling)[0]]
@@ -152,7 +155,8 @@ def clip_rate(video: Video, config: ClipConfig, numbers: Sequence[int]) -> float
     """
     rate = (config.fps or video.fps) / config.frame_stride
     span = float(video.seconds[numbers[-1]] - video.seconds[numbers[0]])
-    return (len(numbers) - 1) / span if span > 0 else rate
+    shown = (len(numbers) - 1) / span if span > 0 else rate
+    return min(max(shown, SLOWEST), _FASTEST)
 
 
 def seen_box(frames: np.ndarray, config: ClipConfig) -> Box:

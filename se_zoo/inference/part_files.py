@@ -1,13 +1,16 @@
 """The parquet files of predictions: their names, and reading them or saying which is damaged."""
 
+import json
 import re
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import InvalidInputError
 from ..files import check_regular, read_json
 from .rows import schema
 
+#: Key of a file's metadata, see :func:`made_with`.
+MADE_WITH = "made_with"
 _NAME = re.compile(r"part-(\d{5,9})-(\d{6,9})\.parquet", re.ASCII)
 
 
@@ -85,6 +88,23 @@ def length_in(end: Path) -> Optional[int]:
     except (OSError, ValueError):
         return None
     return length if isinstance(length, int) and length >= 0 else None
+
+
+def made_with(file: Path) -> Dict[str, str]:
+    """Return the versions and the device that made a file; none of a file of earlier versions.
+
+    Args:
+        file: One of :func:`part_files`.
+
+    Raises:
+        InvalidInputError: If it is damaged.
+    """
+    stored = (_open(file).schema_arrow.metadata or {}).get(MADE_WITH.encode(), b"{}")
+    try:
+        found = json.loads(stored)
+    except ValueError as error:
+        raise _damaged(file, error) from error
+    return found if isinstance(found, dict) else {}
 
 
 def read_rows(file: Path, *columns: str) -> Any:

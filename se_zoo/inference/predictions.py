@@ -16,7 +16,7 @@ from ..explanations.maps import Placement, stretched, to_heatmap
 from ..explanations.methods import FROM_ZERO_METHODS, METHODS
 from ..explanations.photo import Photo, bounded
 from ..models.pretrained.config_check import check_config
-from .part_files import part_file, part_files, place_of, read_rows, row_count
+from .part_files import made_with, part_file, part_files, place_of, read_rows, row_count
 from .prepare import Preprocess, open_photo
 
 #: Logit of an independent label that a row does not keep: its probability is 0 in float32.
@@ -124,11 +124,30 @@ class Predictions:
         Raises:
             InvalidInputError: If it is not there, or its file is damaged.
         """
-        unit, number = divmod(place[1], self.facts["rows"]["rows_per_file"])
-        file = part_file(self.folder, place[0], unit)
+        file, number = self._file_of(place)
         if not file.is_file() or number >= row_count(file):
             raise InvalidInputError(f"{self.folder} has no row {place[1]} of part {place[0]}.")
         return _rows_in(file, read_rows(file).slice(number, 1), place)[0]
+
+    def made_with(self, row: Prediction) -> Dict[str, str]:
+        """Return the versions of the packages and the device that made a row.
+
+        Args:
+            row: A row of these predictions.
+
+        Returns:
+            Versions of se_zoo, torch, timm and pillow, and the device, by name; empty for a file of
+            an earlier version of se_zoo, of which ``predict.json`` alone has the first versions.
+
+        Raises:
+            InvalidInputError: If the row's file is not there any more, or is damaged.
+        """
+        return made_with(self._file_of(row.place)[0])
+
+    def _file_of(self, place: Tuple[int, int]) -> Tuple[Path, int]:
+        """Return the file of a place, and the row's number in it."""
+        unit, number = divmod(place[1], self.facts["rows"]["rows_per_file"])
+        return part_file(self.folder, place[0], unit), number
 
     def photo(self, row: Prediction) -> Image.Image:
         """Return the photo of a row, from the data set.
@@ -142,7 +161,8 @@ class Predictions:
         Raises:
             InvalidInputError: If the data set is not where it was, or has changed.
         """
-        from .predict.open import open_source
+        from .predict.manifest import MANIFEST
+        from .predict.open import HUB, open_source
         from .predict.sources import SourceOptions
 
         if self._source is None:
@@ -152,7 +172,15 @@ class Predictions:
             except (KeyError, TypeError) as error:
                 raise self._wrong(error) from error
             options = options._replace(revision=self.facts["source"].get("revision"))
-            source = open_source(place, options)
+            try:
+                source = open_source(place, options)
+            except InvalidInputError as error:
+                if place.startswith(HUB):
+                    raise
+                raise InvalidInputError(
+                    f"{error} If the photos were moved, write their new place into {MANIFEST} of "
+                    f"{self.folder}, as info.source."
+                ) from error
             if source.facts() != self.facts["source"]:
                 raise InvalidInputError(
                     f"{self._info['source']} has changed since {self.folder} was made."

@@ -144,7 +144,13 @@ class SqueezeExcite(nn.Module):
         """
         if self.gate_kind != "identity":
             return True
-        weight: Any = self.fc2.weight
+        last: Any = self.fc2
+        weight: Any = last.weight
+        if isinstance(weight, torch.Tensor) and not isinstance(last, nn.Linear):
+            # A wrapper, such as PEFT's LoRA, computes more than what it calls its weight.
+            units = torch.eye(weight.shape[-1], device=weight.device, dtype=weight.dtype)
+            with torch.no_grad():
+                return bool(last(units).any())
         weight = weight() if callable(weight) else weight  # torch's quantised layers have a method
         # MPS, XPU and meta cannot dequantize plain tensors.
         plain = type(weight) in (torch.Tensor, nn.Parameter) and not weight.is_quantized

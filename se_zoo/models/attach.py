@@ -46,7 +46,8 @@ def _se_class(cls: type, head: type = SEHeadMixin) -> type:
 def _reduce(model: nn.Module, protocol: Any) -> Any:
     """Pickle a model by timm's class: a class made here has no name that could be imported."""
     made_of = (plain_class(type(model)), type(model).__bases__[0])
-    return _rebuild, made_of, model.__dict__.copy()
+    # It leaves out what model.compile() stores: a copy would run the model that it is a copy of.
+    return _rebuild, made_of, model.__getstate__()
 
 
 def _rebuild(cls: type, head: type) -> nn.Module:

@@ -132,6 +132,10 @@ def model_args_of(model: nn.Module) -> Dict[str, Any]:
             cannot be written as JSON.
     """
     if not getattr(model, "explains", False):
+        if getattr(getattr(model, "module", None), "explains", False):
+            raise InvalidInputError(
+                f"{type(model).__name__} wraps the model; save its .module instead."
+            )
         raise InvalidInputError(
             f"{type(model).__name__} has no SE head, so se_zoo cannot save it; se_zoo.squeeze "
             "gives a timm classifier one."

@@ -6,6 +6,7 @@ import timm
 from torch import nn
 
 from ..errors import UnknownModelError, UnsupportedBackboneError
+from ..explanations.se_model import uncompiled
 from ._timm import split_model_name_tag
 from .attach import attach_se, plain_class
 from .backbones import undilated
@@ -32,7 +33,7 @@ def squeeze(
         model: A timm model, changed in place and returned; or the name of one (or
             ``hf-hub:<repository>``, ``local-dir:<folder>``), created with ``pretrained`` and
             ``kwargs``. A classifier may have been replaced: ``num_classes`` becomes the
-            number of its outputs.
+            number of its outputs. Of a compiled model the one within is returned; compile it again.
         reduction: Reduction of the SE block (paper: 16).
         gate: ``"identity"`` (default) keeps the logits, to the bit; ``"sigmoid"`` is the paper's
             block and needs training.
@@ -59,10 +60,12 @@ def squeeze(
     elif pretrained or kwargs:
         given = sorted(kwargs) + (["pretrained"] if pretrained else [])
         raise TypeError(f"{', '.join(given)}: only used when squeeze() is given a model name.")
+    model = uncompiled(model)  # the wrapper would go on without the block
     if isinstance(model, SEHeadMixin):
         raise UnsupportedBackboneError(f"{name_of(model)} has an SE head already.")
     layout, channels = probe_layout(model, kwargs.get("img_size"))
     made = attach_se(model, layout, channels, reduction, gate, multi_label)
+    vars(made).pop("_compiled_call_impl", None)  # of model.compile(): it may know the old class
     if (classes := classes_of(made)) and classes != made.num_classes:
         made.num_classes = classes
     _describe(made)

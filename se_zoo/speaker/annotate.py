@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data.faces.ava import SPEAKING, write_rows
 from ..data.faces.sound import aligned_sound
-from ..data.video.index import open_container, pyav
+from ..data.video.index import open_container, pixel_aspect, pyav, video_stream
 from ..errors import DataError
 from ..files import replacing
 from ..text import printable
@@ -34,7 +34,8 @@ def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) 
     """Draw the boxes, maps and scores of a frame into a copy of its picture.
 
     A bar below each box shows the shares of sound (blue), face (yellow) and body (violet); while a
-    face is seen, a legend in the corner says so, unless the picture is tiny.
+    face is seen, a legend in the corner says so, unless the picture is tiny. Of a face that reaches
+    beyond the picture, score and bar are drawn at the picture's edge.
 
     Args:
         picture: (H, W, 3) uint8, RGB.
@@ -59,13 +60,16 @@ def draw_scores(picture: np.ndarray, frame: int, scored: Sequence[ScoredTrack]) 
         colour = _SPEAKS if score > 0.5 else _SILENT
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=width)
         text = f"{score:.0%}"
-        left, top, right, bottom = draw.textbbox((x0, y0), text, font=font, anchor="lb")
+        _, above, wide, _ = draw.textbbox((0, 0), text, font=font, anchor="lb")
+        at = max(0, min(x0, image.width - wide)), max(y0, -above)
+        left, top, right, bottom = draw.textbbox(at, text, font=font, anchor="lb")
         draw.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=colour)
-        draw.text((x0, y0), text, font=font, anchor="lb", fill="white")
+        draw.text(at, text, font=font, anchor="lb", fill="white")
         begin, height = x0, 3 * width
+        bar = min(y1 + width, image.height - 1 - height)
         for share, name in zip(one.shares[place], one.modalities, strict=True):
             end = begin + float(share) * (x1 - x0)
-            draw.rectangle((begin, y1 + width, end, y1 + width + height), fill=_BAR[name][1])
+            draw.rectangle((begin, bar, end, bar + height), fill=_BAR[name][1])
             begin = end
     if here and image.height >= _LEAST_HEIGHT:
         _legend(draw, image.height, here[0].modalities, font)
@@ -155,6 +159,7 @@ class _Encoder:
         self.video: Any = out.add_stream("libx264", FPS)
         self.video.pix_fmt = "yuv420p"
         self.video.options = {"crf": "20", "preset": "veryfast"}
+        self.original = original
         self.audio: Any = None
         self.frames = self.samples = 0
         if original.streams.audio:
@@ -167,10 +172,20 @@ class _Encoder:
         height, width = (size - size % 2 for size in picture.shape[:2])  # yuv420p needs even sizes
         if not self.frames:
             self.video.width, self.video.height = width, height
+            self._keep_aspect(picture)
         frame = pyav().VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]))
         self.out.mux(self.video.encode(frame))
         self.frames += 1
         self._sound_until(self.frames / FPS)
+
+    def _keep_aspect(self, picture: np.ndarray) -> None:
+        """Have pixels that are not square shown as wide as those of the original."""
+        stored = video_stream(self.original)
+        aspect = pixel_aspect(stored)
+        if picture.shape[:2] == (stored.width, stored.height) != (stored.height, stored.width):
+            aspect = 1 / aspect  # the picture is turned upright
+        if aspect != 1:
+            self.video.codec_context.sample_aspect_ratio = aspect
 
     def _sound_until(self, seconds: float) -> None:
         """Encode sound up to a time; packets of the other stream then do not pile up in memory."""

@@ -38,7 +38,8 @@ def read_boxes(file: Path) -> List[BoxRow]:
         The rows in the order of the file.
 
     Raises:
-        DataError: If the file cannot be read, or a row is invalid; the message names it.
+        DataError: If the file cannot be read, a row is invalid, or the boxes are not in pixels; the
+            message names it.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
@@ -57,9 +58,15 @@ def read_boxes(file: Path) -> List[BoxRow]:
         lacks = f"lacks the columns {', '.join(missing)}" if names and missing else "has no rows"
         raise DataError(f"{file} {lacks}; write frame, x0, y0, x1, y1 and, if you have it, track.")
     # A row may lack cells, which is refused, or have more than a table without header needs.
-    return [
+    rows = [
         _row(f"{file}, line {number}", dict(zip(names, row, strict=False))) for number, row in lines
     ]
+    if all(x1 - x0 < 1 and y1 - y0 < 1 for _, (x0, y0, x1, y1), _ in rows):
+        raise DataError(
+            f"{file}: every box is smaller than a pixel. Write pixels: multiply fractions by the "
+            "picture's width and height."
+        )
+    return rows
 
 
 def _row(where: str, cells: Dict[str, str]) -> BoxRow:

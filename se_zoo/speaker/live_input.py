@@ -39,7 +39,7 @@ def read_running(
         DataError: If it cannot be read, or has no pictures or no such sound.
     """
     av = pyav()
-    damaged = left = False
+    damaged = left = missed = False
     try:
         # FFmpeg also knows playlists, which name further files and addresses.
         allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
@@ -63,6 +63,9 @@ def read_running(
                     said(str(SoundTrack(audio, count, kind, silent=False, cancels=True)))
                     left = True
                 yield from joined.ready()
+                if joined.missed and not missed:
+                    said(f"the sound of {source} ends, or comes too late: it counts as silence")
+                    missed = True
             if joined.last is None:
                 raise DataError(f"{source} has no pictures that can be decoded.")
             yield from joined.rest()
@@ -109,6 +112,7 @@ class _Joined:
         self.sound: Optional[SoundAligner] = None
         self.samples = np.zeros(0, np.int16)
         self.late = 0  # samples to drop: silence was taken for them
+        self.missed = False  # whether frames did not wait for their sound any more
         self.last: Optional[Tuple[float, np.ndarray]] = None
         self.ticks = 0
         self.step = 1 / FPS
@@ -177,6 +181,7 @@ class _Joined:
     def ready(self) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
         """Yield the frames whose sound is there, or has not come for too long."""
         while self.waiting and (len(self.samples) >= _SAMPLES or len(self.waiting) > _PATIENCE):
+            self.missed = self.missed or len(self.samples) < _SAMPLES
             yield self._next()
 
     def rest(self) -> Iterator[Tuple[np.ndarray, np.ndarray]]:

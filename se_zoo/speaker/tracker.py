@@ -194,9 +194,12 @@ class Cuts:
         """Return whether a picture, (H, W, 3) uint8, is the first one of a new shot."""
         rows, columns = (max(1, size // 24) for size in picture.shape[:2])
         small = picture[::rows, ::columns].astype(np.float32).mean(2)
-        if self._before is None or small.shape != self._before.shape:
+        if self._picture is None or self._before is None:
             self._picture, self._before = picture, small
             return False
+        if picture.shape != self._picture.shape:  # a stream may change its size: boxes do not fit
+            self._picture, self._before, self._usual = picture, small, None
+            return True
         change = float(np.abs(small - self._before).mean())
         # Of a video with fewer than 25 frames a second each picture is seen several times.
         repeated = picture is self._picture and not change

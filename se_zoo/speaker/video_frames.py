@@ -26,7 +26,7 @@ class Pictures:
 
     def __init__(self, path: Path, name: str = ""):
         self.video: Video = open_video(path, name)
-        self.numbers: List[int] = at_rate(self.video.seconds, FPS)
+        self.numbers: List[int] = at_rate(self.video.seconds, FPS, self.video.name)
 
     def __len__(self) -> int:
         """Return the number of frames at 25 per second."""

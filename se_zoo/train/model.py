@@ -13,7 +13,7 @@ from ..errors import InvalidInputError, UnknownModelError, WeightsNotFoundError
 from ..models import unsqueeze
 from ..models.classifiers import classifiers_of
 from ..models.label_lists import LABELS_OF
-from ..models.pretrained.config_check import read_config
+from ..models.pretrained.config_check import check_config, read_config
 from ..models.pretrained.fetch import check_finite
 from ..models.pretrained.weights_check import check_dtypes, read_header
 from .config import AnyModelConfig, ModelConfig
@@ -36,12 +36,18 @@ def model_args(config: ModelConfig) -> Dict[str, Any]:
     """Return the arguments of the architecture, which the export's config.json must name.
 
     Raises:
-        InvalidInputError: If one of ``--model.args`` is not given as name=value.
+        InvalidInputError: If one of ``--model.args`` is not given as name=value, or timm does not
+            know a tag.
     """
     args: Dict[str, Any] = {"gate": config.gate, **config.input_args()}
     if config.backbone is not None:
         args["backbone"] = config.backbone
-    base = timm.get_pretrained_cfg(config.backbone or config.name)
+    try:
+        base = timm.get_pretrained_cfg(config.backbone or config.name)
+    except RuntimeError as error:  # how timm answers a tag that it does not know
+        option = f"--model.name {config.name}"
+        option = option if config.backbone is None else f"--model.backbone {config.backbone}"
+        raise InvalidInputError(f"{option}: {error}") from error
     if config.input_size is not None and base is not None and base.fixed_input_size:
         args["img_size"] = config.input_size  # transformers are built for one size
     for pair in config.args:
@@ -72,12 +78,14 @@ def build_model(
         tag: The zoo's tag of the data set, or "".
 
     Raises:
-        InvalidInputError: If the architecture has no SE head or does not take its arguments, or if
-            a backbone is named for an architecture that takes none.
+        InvalidInputError: If the architecture has no SE head or does not take its arguments, a
+            backbone is named for an architecture that takes none, or the export would be refused
+            when it is loaded.
         WeightsNotFoundError: If the ``pretrained`` weights are not available.
     """
     architecture = config.name.partition(".")[0]
     _check_architecture(config, architecture)
+    args = model_args(config)
     optional: Dict[str, Any] = {}
     if config.drop_path_rate:
         optional["drop_path_rate"] = config.drop_path_rate
@@ -89,18 +97,31 @@ def build_model(
             multi_label=multi_label,
             drop_rate=config.drop_rate,
             **optional,
-            **model_args(config),
+            **args,
         )
     except TypeError as error:
-        raise InvalidInputError(f"--model.args {' '.join(config.args)}: {error}") from error
+        raise InvalidInputError(f"{_further_options(config)}: {error}") from error
+    if "map_method" not in args:  # that of the zoo's weights says nothing of the run's
+        model.map_method = None  # type: ignore[assignment]
     cfg = pretrained_cfg_of_run(model, config, labels, tag)
     given = ("mean", "std", "crop_pct")
     cfg.update({k: v for k in given if (v := getattr(config, k)) is not None})
     if config.input_size is not None:
         cfg["input_size"] = (cfg["input_size"][0], *config.input_size)
         cfg["pool_size"] = None  # the stored one is for the architecture's own input size
+    try:
+        check_config(cfg, "The config.json of the run's export")
+    except UnknownModelError as error:  # now, and not when the trained model is loaded
+        raise InvalidInputError(str(error)) from error
     model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]
     return model if config.se else unsqueeze(model)
+
+
+def _further_options(config: ModelConfig) -> str:
+    """Return the options by which an architecture is given arguments that it may not take."""
+    given = [f"--model.args {' '.join(config.args)}"] if config.args else []
+    given += [f"--model.drop-path-rate {config.drop_path_rate}"] if config.drop_path_rate else []
+    return ", ".join([*given, f"--model.drop-rate {config.drop_rate}"])
 
 
 def pretrained_cfg_of_run(

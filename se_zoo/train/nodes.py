@@ -10,7 +10,7 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Union
+from typing import Any, List, Mapping, Union
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
@@ -114,9 +114,7 @@ def check_tables(tables: Mapping[str, Union[Table, ImageStream]], accelerator: A
 
 def _digest(table: Union[Table, ImageStream]) -> str:
     """Return a digest of what a split declares: its size, labels and names, but no contents."""
-    parts: Dict[str, Any] = {"size": len(table), "labels": table.labels}
-    if isinstance(table, Table):
-        parts["names"] = "\0".join(getattr(table.stored, "names", ()))
-        parts["lengths"] = getattr(table, "lengths", ())  # of face tracks; batches depend on them
-        return digest_of(*parts.values(), table.targets.numpy().tobytes())
-    return digest_of(*parts.values())
+    if not isinstance(table, Table):
+        return digest_of(len(table), table.labels)
+    names = "\0".join(getattr(table.stored, "names", ()))
+    return digest_of(len(table), table.declared(), names)

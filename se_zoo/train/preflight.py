@@ -1,8 +1,10 @@
 """Checks before a run starts: its options, its processes, its data."""
 
 import os
+import shlex
+import subprocess
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Union
@@ -38,6 +40,10 @@ AnyTable = Union[Table, ImageStream]
 
 #: Images of each split that are decoded before a streamed run starts.
 _LOOKED_AT = 16
+
+#: Options of the data that ``se-zoo check`` has too, beside the splits.
+_CHECKED = frozenset({"name", "csv", "image", "video", "label", "attributes", "ignore", "layout",
+                      "lists", "fold", "crop", "min_frames", "outside"})  # fmt: skip
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU,
               DistributedType.FSDP)  # fmt: skip
@@ -204,15 +210,18 @@ def _check_lost_classes(train: Table, tables: Sequence[Table]) -> None:
 
 
 def _check_command(config: TableConfig) -> str:
-    """Return the command that checks all of a data set."""
-    options = " --videos" if isinstance(config, ClipDataConfig) else ""
-    if config.csv is not None:
-        options += f" --csv {config.csv}"
-    if config.label is not None:
-        options += f" --label {config.label}"
-    if config.attributes:
-        options += f" --attributes {' '.join(config.attributes)}"
-    return f"se-zoo check {config.path}{options} --splits {' '.join(config.splits)}"
+    """Return the command that checks all of a data set, as a shell takes it."""
+    words = ["se-zoo", "check", config.path]
+    words += ["--videos"] if isinstance(config, ClipDataConfig) else []
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.name not in _CHECKED or value in (None, (), option.default):
+            continue
+        words.append(f"--{option.name.replace('_', '-')}")
+        if value is not True:
+            words += map(str, value if isinstance(value, tuple) else (value,))
+    words += ["--splits", *config.splits]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def share_skipped(tables: Dict[str, AnyTable], accelerator: Accelerator) -> Dict[str, AnyTable]:

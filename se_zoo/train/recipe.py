@@ -38,7 +38,10 @@ class Options(Config):
         from .preflight import open_split
 
         samples = len(open_split(replace(config.data, limit=None), config.data.splits[0]))
-        debug = debug_config(in_debug_folder(config, default), min(samples, 64), 64, 16)
+        batch = max(2, min(16, samples // 2 * 2))  # mixup takes an even number
+        debug = debug_config(in_debug_folder(config, default), min(samples, 64), 64, batch)
+        half = min(1, debug.augment.half_size_epochs)  # of the one epoch
+        debug = replace(debug, augment=replace(debug.augment, half_size_epochs=half))
         print(f"debug: {debug.model.backbone} at 32 px instead of the model", file=sys.stderr)
         return debug
 

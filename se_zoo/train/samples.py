@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..explanations import explain
+from ..explanations.target_classes import short_names
 
 #: Answers that are drawn.
 _SHOWN = 6
@@ -42,8 +43,9 @@ def draw_samples(path: Path, model: nn.Module, images: torch.Tensor, truth: torc
         shown = [_Answer(0.0, n, 0, True) for n in range(min(_SHOWN, len(images)))]
     chosen = images[[answer.image for answer in shown]]
     explanation = explain(model, chosen, torch.tensor([answer.label for answer in shown]))
-    known_names = explanation.label_names or map(str, range(explanation.logits.shape[1]))
-    labels = [name.split(",")[0].replace("_", " ") for name in known_names]
+    labels = short_names(
+        explanation.label_names or [str(n) for n in range(explanation.logits.shape[1])]
+    )
     names = []
     for answer in shown:
         target = truth[answer.image]

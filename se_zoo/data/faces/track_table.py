@@ -77,9 +77,15 @@ class TrackTable(Table):
         if self.unskipped is not None:
             return self.unskipped.fingerprint(split)
         tracks = [self.sample(row) for row in range(len(self))]
+        # By their places in the table: a run goes on with data that were moved.
+        files = ((f"{row} {n}", f) for row, t in enumerate(tracks) for n, f in enumerate(t.files()))
+        return {**self.declared(), "files": files_digest(files)}
+
+    def declared(self) -> Dict[str, str]:
+        """Return a digest of the tracks, their time stamps and labels; see Table.declared."""
+        tracks = (self.sample(row) for row in range(len(self)))
         labels = (v for t in tracks for v in (t.name, t.stamps.tobytes(), t.speaking.tobytes()))
-        files = ((file.as_posix(), file) for track in tracks for file in track.files())
-        return {"labels": digest_of(*labels), "files": files_digest(files)}
+        return {"labels": digest_of(*labels)}
 
     def inspect(self, row: int) -> Finding:
         """Decode all crops and the sound of a track."""
@@ -229,11 +235,12 @@ def _make_track(
     own_fps = (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else _DEFAULT_FPS
     root = Path(config.path)
     where = Path(split) / video / _folder_name(root / config.faces / split / video, entity)
+    name = f"{split}: {entity}"
     return FaceTrack(
-        name=f"{split}: {entity}",
+        name=name,
         stamps=stamps,
         speaking=speaking,
-        row_of_frame=np.array(at_rate(stamps, config.fps)),
+        row_of_frame=np.array(at_rate(stamps, config.fps, name)),
         fps=config.fps or own_fps,
         own_rate=config.fps is None,
         faces=root / config.faces / where,

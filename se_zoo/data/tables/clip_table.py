@@ -53,7 +53,7 @@ class Footage:
         if fps is None:
             return list(range(self.first, self.first + self.count))
         seconds = self.video.seconds[self.first : self.first + self.count]
-        return [self.first + place for place in at_rate(seconds, fps)]
+        return [self.first + place for place in at_rate(seconds, fps, self.video.name)]
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
         """Decode frames.

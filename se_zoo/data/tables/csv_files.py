@@ -1,6 +1,7 @@
 """A folder of files with a csv of their labels."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
@@ -82,6 +83,10 @@ def _rows(config: TableConfig) -> Iterator[Tuple[int, Dict[str, str]]]:
             if len(header) > _MAX_COLUMNS:
                 raise DataError(
                     f"{path} has {len(header):,} columns; at most {_MAX_COLUMNS:,} are read."
+                )
+            if len(header) == 1 and (other := re.search(r"[;\t|]", header[0])):
+                raise DataError(
+                    f"{path} separates its columns by {other[0]!r}; write them with commas."
                 )
             check_columns(header, config, str(path), _optional(config, header))
             for row in reader:

@@ -9,7 +9,7 @@ from ..images import IMAGE_SUFFIXES
 from ..video.index import VIDEO_SUFFIXES
 from .clip_table import ClipTable
 from .csv_files import read_listing
-from .folder import folder_classes, read_folder
+from .folder import folder_classes, is_sample, read_folder
 from .layout import layout_of
 from .official import read_kinetics, read_ucf101
 from .parallel_check import without_broken
@@ -48,13 +48,26 @@ def open_split(config: TableConfig, split: str, classes: Optional[Tuple[str, ...
 
 
 def _hint(config: TableConfig, split: str) -> str:
-    """Return advice if a folder holds videos instead of images, or the other way round."""
+    """Return advice if a folder holds other files than samples, or these in further folders."""
     folder = Path(config.path) / split
-    endings = {path.suffix.lower() for path in folder.glob("*/*")} if folder.is_dir() else set()
+    if not folder.is_dir():
+        return ""
+    files = [path for path in folder.glob("*/*") if path.is_file() and path.name[0] != "."]
+    endings = {path.suffix.lower() for path in files}
     if isinstance(config, ClipDataConfig) and endings & IMAGE_SUFFIXES:
         return " It has images: use se-zoo check without --videos, and recipes/own_data.py."
     if not isinstance(config, ClipDataConfig) and endings & VIDEO_SUFFIXES:
         return " It has videos: use se-zoo check --videos, and recipes/clips.py."
+    if any(is_sample(path.name, config) for path in folder.glob("*/*/*")):
+        return (
+            f" Its {config.noun}s lie in folders within those of the classes: move them to "
+            f"{split}/<class>/<{config.noun}>."
+        )
+    if others := sorted(endings - {""}):
+        return (
+            f" Its files end in {' '.join(others[:5])}; {config.noun}s end in "
+            f"{' '.join(sorted(config.suffixes))}."
+        )
     return ""
 
 

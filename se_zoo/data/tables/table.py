@@ -143,12 +143,19 @@ class Table(Dataset[Tuple[Any, Target]]):
         """
         if self.unskipped is not None:
             return self.unskipped.fingerprint(split)
-        parts = digest_of(self.content.parts) if self.content.parts else ""
         stored = [self._stored(row) for row in range(self.size)]
+        return {**self.declared(), "files": self.stored.fingerprint(stored)}
+
+    def declared(self) -> Dict[str, str]:
+        """Return digests of what the table says of its rows; no file of a row is opened.
+
+        Returns:
+            Digests of the class names, and of the labels of all rows.
+        """
+        parts = digest_of(self.content.parts) if self.content.parts else ""
         return {
             "class names": digest_of(*self.labels),
             "labels": digest_of(self.targets.numpy().tobytes(), parts),
-            "files": self.stored.fingerprint(stored),
         }
 
     def spread(self, count: int) -> Self:

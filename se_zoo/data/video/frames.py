@@ -176,10 +176,11 @@ def _select(video: Video, numbers: List[int], container: Any, stream: Any) -> It
             for frame in _timed(video, group, container.decode(stream), start):
                 yield frame
                 done += 1
-        except DataError:
+        except (DataError, pyav().FFmpegError):
             if start is None:
                 raise
-            # Seeking is imprecise in a file without an index: decode from the beginning.
+            # Seeking is imprecise in a file without an index, and where it ends between keyframes
+            # the decoder may fail: decode from the beginning.
             with open_container(video.source) as again:
                 yield from _timed(video, group[done:], again.decode(video_stream(again)))
 
@@ -308,7 +309,11 @@ def _by_torchcodec(video: Video, numbers: List[int]) -> Iterator[np.ndarray]:
     source = str(video.source) if isinstance(video.source, Path) else video.source
     try:
         decoder = VideoDecoder(
-            source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
+            source,
+            stream_index=video.stream,  # it would take the largest pictures of the file
+            dimension_order="NHWC",
+            num_ffmpeg_threads=1,
+            seek_mode="exact",
         )
         if len(decoder) != len(video):
             raise DataError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, List, Tuple, Union
+from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -34,6 +34,8 @@ Source = Union[Path, bytes]
 _CACHED_FILES = 16_384
 #: Frames that are decoded to compare their times with those of the packets.
 _COMPARED_FRAMES = 16
+#: Share of the frames whose times are changed so that they ascend, up to which the others count.
+_MOST_WRONG = 0.1
 
 
 def is_video(path: Path) -> bool:
@@ -53,6 +55,9 @@ class Video:
         time_base: Length of one unit of time, in seconds.
         counted: Whether frames are numbered in the order in which the decoder returns them, because
             their times are unreliable. Reading then starts at the beginning of the file.
+        stream: Number of the pictures' stream among all streams of the file.
+        pixel_aspect: How many times as wide as high the pixels are to be shown, before the picture
+            is turned. Discs and tapes have such pixels; frames are read as they are stored.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Video:
     keyframes: np.ndarray = field(repr=False)
     time_base: Fraction
     counted: bool = False
+    stream: int = 0
+    pixel_aspect: Fraction = Fraction(1)
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -112,12 +119,15 @@ def open_container(source: Source) -> Any:
 def video_stream(container: Any) -> Any:
     """Return a file's first video stream, set up for decoding in one thread.
 
+    The cover of a song, which FFmpeg lists as a video stream, is none.
+
     Raises:
         ValueError: If there is none, or its pictures are too large or in an unknown codec.
     """
-    if not container.streams.video:
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
         raise ValueError("it has no pictures")
-    stream = container.streams.video[0]
+    stream = streams[0]
     if stream.codec_context is None:
         raise ValueError("its pictures are in an unknown codec")
     check_size(stream.codec_context.width, stream.codec_context.height)
@@ -126,6 +136,16 @@ def video_stream(container: Any) -> Any:
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # a header may be wrong
     return stream
+
+
+def _is_cover(stream: Any) -> bool:
+    kind = getattr(stream, "disposition", None)  # old versions of PyAV do not know it
+    return kind is not None and bool(kind & type(kind).attached_pic)
+
+
+def pixel_aspect(stream: Any) -> Fraction:
+    """Return how many times as wide as high the pixels of a video stream are to be shown."""
+    return Fraction(stream.sample_aspect_ratio or 1)
 
 
 def open_video(source: Source, name: str = "") -> Video:
@@ -149,18 +169,18 @@ def open_video(source: Source, name: str = "") -> Video:
     try:
         if isinstance(source, Path):
             known = source.stat()
-            times, keyframes, base, counted = index_file(source, known.st_mtime_ns, known.st_size)
+            found = index_file(source, known.st_mtime_ns, known.st_size)
         else:
-            times, keyframes, base, counted = _index(source)
+            found = _index(source)
     except _NoFrames as error:
         raise DataError(f"{name} {error}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DataError(f"{name} cannot be read as a video: {error}") from error
-    return Video(name, source, times, keyframes, base, counted)
+    return Video(name, source, *found)
 
 
-#: Times, keyframes, time base and ``counted``, as in :class:`Video`.
-_Index = Tuple[np.ndarray, np.ndarray, Fraction, bool]
+#: All of a :class:`Video` behind its source.
+_Index = Tuple[np.ndarray, np.ndarray, Fraction, bool, int, Fraction]
 
 
 class _NoFrames(Exception):
@@ -178,7 +198,7 @@ def _index(source: Source) -> _Index:
     keyframes: List[int] = []
     reliable = True
     with open_container(source) as container:
-        if not container.streams.video:
+        if all(map(_is_cover, container.streams.video)):
             raise _NoFrames("has only sound, no pictures.")
         stream = video_stream(container)
         base = Fraction(stream.time_base)
@@ -202,7 +222,7 @@ def _index(source: Source) -> _Index:
             imprecise = container.format.name == "mpeg"
             ascending = np.sort(np.array(times, dtype=np.int64))
             starts = ascending[:1] if imprecise else np.sort(np.array(keyframes, dtype=np.int64))
-            return ascending, starts, base, False
+            return ascending, starts, base, False, stream.index, pixel_aspect(stream)
     return _index_by_decoding(source, base)
 
 
@@ -230,15 +250,41 @@ def _times_differ(source: Source, times: List[int]) -> bool:
 def _index_by_decoding(source: Source, base: Fraction) -> _Index:
     """Decode all frames and number them in the decoder's order."""
     decoded: List[int] = []
+    known = True
     with open_container(source) as container:
         stream = video_stream(container)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        place = stream.index, pixel_aspect(stream)
         for frame in container.decode(stream):
+            known = known and frame.pts is not None
             decoded.append(frame.pts if frame.pts is not None else -1)
     if not decoded:
         raise _NoFrames("has no frames.")
     times = np.array(decoded, dtype=np.int64)
-    if len(times) > 1 and np.diff(times).min() <= 0:  # unusable: space them by the frame rate
-        steps = np.round(np.arange(len(times)) / float(rate * base)).astype(np.int64)
-        times = max(0, decoded[0]) + steps
-    return times, times[:1], base, True
+    if len(times) > 1 and np.diff(times).min() <= 0:
+        mended = _ascending(times) if known else None
+        if mended is None:  # unusable: space them by the frame rate
+            steps = np.round(np.arange(len(times)) / float(rate * base)).astype(np.int64)
+            mended = max(0, decoded[0]) + steps
+        times = mended
+    return times, times[:1], base, True, *place
+
+
+def _ascending(times: np.ndarray) -> Optional[np.ndarray]:
+    """Return times of which few do not ascend so that all do; the others stay as they are.
+
+    A repeated time becomes the smallest unit later. Cameras and browsers of variable frame rate
+    write such times; if all frames were spaced evenly instead, they would leave their sound.
+
+    Args:
+        times: Times of two or more frames in the decoder's order, int64 (N,).
+
+    Returns:
+        Ascending times, int64 (N,); None if more than a tenth of them would change, or one by more
+        than the usual distance of frames, as where the clock starts again.
+    """
+    places, steps = np.arange(len(times)), np.diff(times)
+    ascending: np.ndarray = np.maximum.accumulate(times - places) + places
+    changes, usual = ascending - times, np.median(steps[steps > 0]) if steps.max() > 0 else 0
+    few = (changes > 0).mean() <= _MOST_WRONG
+    return ascending if few and changes.max() <= usual else None

@@ -95,12 +95,15 @@ def evaluation_indices(
     return [segment_indices(frames, [(i + 0.5) / clips] * num_frames) for i in range(clips)]
 
 
-def at_rate(seconds: Union[Sequence[float], np.ndarray], fps: Optional[float]) -> List[int]:
+def at_rate(
+    seconds: Union[Sequence[float], np.ndarray], fps: Optional[float], name: str = "a video"
+) -> List[int]:
     """Resample a video to another frame rate, by the frames nearest in time.
 
     Args:
         seconds: Time of each frame in seconds, ascending.
         fps: Frames per second to return; None returns every frame once.
+        name: The video's name in messages.
 
     Returns:
         Places in ``seconds``, ascending; they repeat if the video has fewer frames per second.
@@ -115,8 +118,8 @@ def at_rate(seconds: Union[Sequence[float], np.ndarray], fps: Optional[float]) -
     length = (times[-1] - times[0]) * count / (count - 1)  # the last frame has a duration too
     if not length * fps <= _MOST_FRAMES:
         raise DataError(
-            f"the time stamps of a video span {length / 3600:,.0f} hours, too many; encode it "
-            "anew, for example with ffmpeg."
+            f"the time stamps of {name} span {length / 3600:,.0f} hours, too many: correct the "
+            "table that has them, or encode the video anew, for example with ffmpeg."
         )
     ticks = times[0] + np.arange(max(1, round(length * fps))) / fps
     after = np.searchsorted(times, ticks).clip(max=count - 1)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Largest number of frames in a strip; of longer clips, evenly spaced frames are shown.
 _SHOWN = 8
+#: Lowest rate of a video, in frames a second: an mp4 cannot have much longer frames.
+SLOWEST = 1e-4
 
 
 def draw_temporal(explanation: "Explanation") -> "Figure":
@@ -108,7 +110,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write frames (T, H, W, 3) uint8 as an H.264 video, which every browser plays.
 
     Raises:
-        InvalidInputError: If PyAV is not installed, or ``fps`` is not between 0 and 1000.
+        InvalidInputError: If PyAV is not installed, or ``fps`` is below SLOWEST, or 1000 or more.
     """
     try:
         import av
@@ -116,13 +118,16 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
         raise InvalidInputError(
             'Writing a video needs PyAV: pip install "se_zoo[video]", or save as .png.'
         ) from error
-    if not 0 < fps < 1000:
-        raise InvalidInputError(f"fps must be above 0 and below 1000, not {fps}.")
+    if not SLOWEST <= fps < 1000:
+        raise InvalidInputError(f"fps must be {SLOWEST} or more, and below 1000, not {fps}.")
     from fractions import Fraction
 
+    # A few frames spread over hours: no fraction of a small denominator is near such a rate.
+    slow = fps < 1
+    rate = Fraction(1 / fps if slow else fps).limit_denominator(1001)
     height, width = (size - size % 2 for size in frames.shape[1:3])  # H.264 needs even sizes
     with av.open(str(path), "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", Fraction(fps).limit_denominator(1001))
+        stream: Any = container.add_stream("libx264", 1 / rate if slow else rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "18"}
         stream.codec_context.thread_count = 1  # the same file on every machine

@@ -57,7 +57,12 @@ def clip_overlay(
 
 
 def _check_frames(explanation: "Explanation", size: Tuple[int, ...]) -> None:
-    height, width = explanation.heatmap.shape[-2:]
+    frames, height, width = explanation.heatmap.shape[-3:]
+    if size[0] != frames:  # stretched over time, a map would lie on frames that it is not of
+        raise InvalidInputError(
+            f"Clips to draw on must have the frames that the model saw, {frames}; they have "
+            f"{size[0]}."
+        )
     if abs(size[-1] / size[-2] / (width / height) - 1) > 0.02 + 1 / min(size[-2:]):
         raise InvalidInputError(
             f"Images to draw on must show what the model saw, {width} x {height} pixels or larger "

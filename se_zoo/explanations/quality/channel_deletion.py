@@ -32,7 +32,7 @@ def channel_contributions(
         (B, channels).
 
     Raises:
-        InvalidInputError: For images or a model that cannot be explained.
+        InvalidInputError: For images, targets or a model that cannot be explained.
     """
     check_model(model)
     batch = check_images(model, images)
@@ -40,6 +40,7 @@ def channel_contributions(
         se_model = check_model(model)
         native = in_dtype(backbone_features(se_model, batch), batch.dtype)
         gated = se_model.gated(native)
+        _check_targets(targets, se_model.classify(gated))
         rows = torch.arange(len(batch), device=batch.device)
         gradient = head_gradient(cast(nn.Module, model), gated, rows, targets)
         size = (batch.shape[-2], batch.shape[-1])
@@ -100,8 +101,8 @@ def channel_deletion(
         The losses, logit before less logit after.
 
     Raises:
-        InvalidInputError: For images or a model that cannot be explained, or if ``selected`` does
-            not have the model's channels.
+        InvalidInputError: For images, targets or a model that cannot be explained, or if
+            ``selected`` does not have the model's channels.
     """
     check_model(model)
     batch = check_images(model, images)
@@ -119,6 +120,7 @@ def channel_deletion(
         def logit(dropped: torch.Tensor) -> torch.Tensor:
             return se_model.classify(se_model.gated(native, gate * ~dropped))[rows, targets]
 
+        _check_targets(targets, se_model.classify(se_model.gated(native, gate)))
         whole = logit(torch.zeros_like(selected))
         generators = [
             torch.Generator().manual_seed(seed) for seed in image_seeds(len(batch), seeds)
@@ -130,3 +132,21 @@ def channel_deletion(
             random = torch.stack(places).to(gate.device) < selected.sum(1, keepdim=True)
             losses.append(whole - logit(random))
         return Deleted(whole - logit(selected), torch.stack(losses).mean(0))
+
+
+def _check_targets(targets: torch.Tensor, logits: torch.Tensor) -> None:
+    """Check that there is one class of the model for each image; -1 would be the last one.
+
+    Raises:
+        InvalidInputError: If there is not.
+    """
+    count, classes = logits.shape
+    whole = isinstance(targets, torch.Tensor) and not targets.is_floating_point()
+    if not whole or targets.shape != (count,) or targets.dtype == torch.bool:
+        raise InvalidInputError(
+            f"targets must be a tensor of {count} class indices, one per image, not {targets!r}."
+        )
+    if not 0 <= int(targets.min()) <= int(targets.max()) < classes:
+        raise InvalidInputError(
+            f"targets must be classes from 0 to {classes - 1}, not {targets.tolist()}."
+        )

@@ -75,7 +75,16 @@ def grad_cam(
     name: str, module: str, model: nn.Module, images: torch.Tensor, targets: torch.Tensor,
     **where: Any,
 ) -> torch.Tensor:  # fmt: skip
-    """Return the maps of a grad-cam class at the layers that ``where`` names."""
+    """Return the maps of a class of grad-cam, (B, *grid), before its ReLU.
+
+    Args:
+        name: The class.
+        module: Its module in ``pytorch_grad_cam``.
+        model: The model; a map is that of its logit.
+        images: Its images.
+        targets: Class of each image, (B,).
+        **where: Options of the class: the layers, and how their tokens become a grid.
+    """
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     kind: Any = getattr(importlib.import_module(f"pytorch_grad_cam.{module}"), name)
@@ -109,7 +118,7 @@ def _finer_targets(model: nn.Module, images: torch.Tensor, targets: torch.Tensor
 def finer_cam(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, **where: Any
 ) -> torch.Tensor:
-    """Return the maps of grad-cam's FinerCAM at the layers that ``where`` names."""
+    """Return the maps of grad-cam's FinerCAM; see :func:`grad_cam`."""
     from pytorch_grad_cam import FinerCAM
 
     wanted = _finer_targets(model, images, targets)

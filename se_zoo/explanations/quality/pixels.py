@@ -1,7 +1,7 @@
 """Predictions while the pixels that a heatmap marks are deleted, inserted or dimmed."""
 
 from contextlib import nullcontext
-from typing import Callable, ContextManager, NamedTuple, Optional, Sequence
+from typing import Any, Callable, ContextManager, NamedTuple, Optional, Sequence
 
 import torch
 from torch import nn
@@ -30,7 +30,10 @@ def softmax(logits: torch.Tensor) -> torch.Tensor:
 
 def _probability_of(model: Model) -> Probability:
     """Return sigmoid for a multi-label model, softmax for others."""
-    is_multi_label = getattr(model, "is_multi_label", None)
+    inner: Any = model  # of DataParallel, DistributedDataParallel and averaged weights
+    while isinstance(getattr(inner, "module", None), nn.Module):
+        inner = inner.module
+    is_multi_label = getattr(inner, "is_multi_label", None)
     return _sigmoid if is_multi_label is not None and is_multi_label() else softmax
 
 

@@ -1,5 +1,6 @@
 """Photos of a data set of the Hub, streamed."""
 
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ...errors import InvalidInputError
@@ -67,6 +68,7 @@ class HubSource:
         self.rows = rows
         self.counts: List[Optional[int]] = [None] * rows.num_shards
         self.left_out: Dict[str, int] = {}
+        self.first: Optional[Path] = None
 
     def read(self, part: int, start: int, stop: int) -> Records:
         """Return ids and encoded images; see :class:`Source`."""

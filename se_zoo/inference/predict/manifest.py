@@ -72,28 +72,48 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def begin(folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+def made_with(model: Any) -> Dict[str, str]:
+    """Return what rows may differ by that are of the same photos, weights and options.
+
+    Args:
+        model: The model, on its device.
+
+    Returns:
+        Versions of the packages that read photos and compute maps, and the kind of device.
+    """
+    import PIL
+    import timm
+    import torch
+
+    device = next(model.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"se_zoo": __version__, "torch": str(torch.__version__), "timm": timm.__version__,
+            "pillow": PIL.__version__, "device": name}  # fmt: skip
+
+
+def begin(
+    folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any], made: Mapping[str, str]
+) -> None:
     """Write the manifest of a new folder, or compare that of a folder to go on with.
 
     Several processes may do so at the same time. Warns with :class:`~se_zoo.SEZooWarning` if the
-    folder was begun with another se_zoo or torch, whose rows may differ from those to come.
+    folder was begun with other versions or on another device, so that its rows may differ from
+    those to come.
 
     Args:
         folder: Where the predictions go; it is made if it does not exist.
         facts: What decides about the rows, as JSON can store it.
         info: What does not, such as where the source lies.
+        made: Result of :func:`made_with`.
 
     Raises:
         InvalidInputError: If the folder holds other files, or predictions of something else.
     """
-    import torch
-
     facts = json.loads(json.dumps({"format": FORMAT, **facts}))
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {"se_zoo": __version__, "torch": str(torch.__version__)}
     if not (folder / MANIFEST).exists():
-        write_json(folder / MANIFEST, {"facts": facts, "info": {**info, **versions}})
+        write_json(folder / MANIFEST, {"facts": facts, "info": {**info, **made}})
     manifest = read_manifest(folder)
     before, now = dict(_flat(manifest["facts"])), dict(_flat(facts))
     for name in [*now, *before]:
@@ -103,11 +123,11 @@ def begin(folder: Path, facts: Mapping[str, Any], info: Mapping[str, Any]) -> No
                 f"command has {_short(now.get(name))}: give --out another folder, or the options "
                 "of then."
             )
-    for name, version in versions.items():
-        begun = manifest["info"].get(name, version)
-        if begun != version:
+    for name, value in made.items():
+        begun = manifest["info"].get(name, value)
+        if begun != value:
             warnings.warn(
-                f"{folder} was begun with {name} {begun!s:.80}, and goes on with {version}: the "
+                f"{folder} was begun with {name} {begun!s:.80}, and goes on with {value}: the "
                 "rows to come may have other maps and numbers. Give --out a new folder for rows of "
                 "one kind.",
                 SEZooWarning,

@@ -47,6 +47,7 @@ class ParquetSource:
         self.prefixes = [readable(os.fsencode(file.relative_to(root).as_posix())) for file in files]
         self.counts: List[Optional[int]] = []
         self.left_out: Dict[str, int] = {}
+        self.first: Optional[Path] = files[0]
         schemas = []
         for file in files:
             try:

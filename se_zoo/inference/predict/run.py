@@ -5,21 +5,23 @@ therefore be made again, equal to the bit, by any process, in any sequence; a ru
 goes on with the files that are missing, and processes need not talk to each other.
 """
 
+import json
+import os
 import queue
 import threading
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import InvalidInputError
 from ...files import replacing, write_json
 from ..batch import BatchExplainer
-from ..part_files import error_count, intact_rows, length_in, part_file, part_files
+from ..part_files import MADE_WITH, error_count, intact_rows, length_in, part_file, part_files
 from ..prepare import Prepared, Preprocess
 from ..rows import schema
-from .manifest import begin
+from .manifest import begin, made_with
 from .sources import Records, Source
 
 schema()  # where pyarrow is missing, say how to get it before it is imported
@@ -200,9 +202,11 @@ class Run:
             bar: A tqdm bar that counts photos.
 
         Raises:
-            InvalidInputError: If a loader process was killed; the message says after which photo.
+            InvalidInputError: If a loader process was killed, where the message says after which
+                photo, or the data set is gone.
         """
         tables: List[Any] = []
+        made = made_with(self.explainer.model)
         ahead = max(1, 2 * workers) * self.batch_size
         place = f"the first {ahead} photos of this run"
         try:
@@ -210,8 +214,9 @@ class Run:
                 place = f"the {ahead} photos after {photos.ids[-1]!r}"
                 tables.append(self.explainer.explain(photos))
                 if task.ends_unit:
-                    write_rows(self.file(task.part, task.unit), pa.concat_tables(tables))
-                    tables = []
+                    rows, tables = pa.concat_tables(tables), []
+                    self._refuse_gone(rows)
+                    write_rows(self.file(task.part, task.unit), rows, made)
                     if task.ends_part:
                         write_json(self.end_file(task.part), task.stop)
                 if bar is not None:
@@ -226,6 +231,18 @@ class Run:
                 "again, find the photo with a smaller --batch-size, and leave it out; for both, "
                 "give --out a new folder."
             ) from error
+
+    def _refuse_gone(self, rows: Any) -> None:
+        """Refuse rows with errors if the data set is gone, as a disk of the network may be.
+
+        Their file would be finished, so that their photos would never be read again.
+        """
+        errors = len(rows) - rows["error"].null_count
+        if errors and self.source.first is not None and not os.path.lexists(self.source.first):
+            raise InvalidInputError(
+                f"{self.source.first} is gone, and {errors} of the last {len(rows)} photos cannot "
+                "be read: where a disk was lost, bring it back. The same command then goes on."
+            )
 
     def finish(self) -> Optional[Summary]:
         """Write the record that all is there, if it is, whichever process made it.
@@ -284,7 +301,7 @@ def predict(
 
     Raises:
         InvalidInputError: If the folder holds something else or cannot be written, a file in it is
-            damaged, or the options are no numbers above zero.
+            damaged, the data set is gone, or the options are no numbers above zero.
     """
     for name, value in (("batch size", batch_size), ("rows of a file", rows_per_file)):
         if value < 1:
@@ -295,8 +312,10 @@ def predict(
         "rows": {"batch_size": batch_size, "rows_per_file": rows_per_file},
     }
     try:
-        begin(out, facts, info or {})
+        begin(out, facts, info or {}, made_with(explainer.model))
         run = Run(source, out, explainer, batch_size, rows_per_file, process)
+        if next(run.missing(), None) or run.streamed():  # a record would be of rows removed since
+            (out / COMPLETE).unlink(missing_ok=True)
         with _bar(run, progress) as bar:
             run.work(workers, bar)
         return run.finish()
@@ -304,13 +323,15 @@ def predict(
         raise InvalidInputError(f"{out} cannot be written: {error}") from error
 
 
-def write_rows(file: Path, table: Any) -> None:
+def write_rows(file: Path, table: Any, made: Mapping[str, str]) -> None:
     """Write a table of rows as a parquet file, whole or not at all.
 
     Args:
         file: The file.
         table: A ``pyarrow.Table`` in the columns of :func:`se_zoo.inference.rows.schema`.
+        made: Result of :func:`.manifest.made_with`, which is kept in the file's metadata.
     """
+    table = table.replace_schema_metadata({MADE_WITH: json.dumps(made)})
     with replacing(file) as temporary:
         pq.write_table(
             table, temporary, compression="zstd", use_dictionary=_REPEATED,

@@ -39,10 +39,13 @@ class Source(Protocol):
     Attributes:
         counts: Number of photos of each part; None where only reading tells.
         left_out: Number of the files beside that are no data, by their ending.
+        first: Its first file, which is there as long as the data set is; None of a data set of the
+            Hub.
     """
 
     counts: List[Optional[int]]
     left_out: Dict[str, int]
+    first: Optional[Path]
 
     def read(self, part: int, start: int, stop: int) -> Records:
         """Return the photos of a part from number ``start`` up to ``stop``."""
@@ -90,6 +93,7 @@ class FolderSource:
         self.root, self.names, self.digest = root, names, digest
         self.counts: List[Optional[int]] = [len(names)]
         self.left_out: Dict[str, int] = {}
+        self.first: Optional[Path] = root / os.fsdecode(names[0])
 
     def read(self, part: int, start: int, stop: int) -> Records:
         """Return ids and paths; see :class:`Source`."""

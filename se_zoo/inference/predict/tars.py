@@ -41,6 +41,7 @@ class TarSource:
         self.members = [_Members(file) for file in files]
         self.counts: List[Optional[int]] = [len(members.names) for members in self.members]
         self.left_out: Dict[str, int] = {}
+        self.first: Optional[Path] = files[0]
 
     def read(self, part: int, start: int, stop: int) -> Records:
         """Return ids and bytes; see :class:`Source`."""

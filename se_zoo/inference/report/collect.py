@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import InvalidInputError
 from ...explanations.methods import FROM_ZERO_METHODS
 from ..predictions import Prediction
-from .regions import Cells, cells_of, fixed_regions
+from .regions import FIXED, Cells, cells_of, fixed_regions
 
 #: Maps that are kept of each label, for clusters and pictures.
 SAMPLE = 400
@@ -147,8 +147,8 @@ def collect(
         What is known of each label that has a map, in the order of the classes.
 
     Raises:
-        InvalidInputError: If the maps have a time axis, a mask does not fit its photo, or boxes or
-            masks are of none of the photos.
+        InvalidInputError: If the maps have a time axis, a mask does not fit its photo, boxes or
+            masks are of none of the photos, or a region has the name of another one.
     """
     from_zero = model["method"] in FROM_ZERO_METHODS
     names: Counter[str] = Counter(model["label_names"] or ())
@@ -175,7 +175,14 @@ def collect(
                 fixed[grid] = cells, fixed_regions(cells)
             cells, regions = fixed[grid][0], dict(fixed[grid][1])
             for one in given:
-                regions.update(one.of(row.id, row.region or (), cells))
+                own = one.of(row.id, row.region or (), cells)
+                if twice := sorted(own.keys() & regions.keys()):
+                    raise InvalidInputError(
+                        f"{row.id} has two regions {twice[0]!r}, and their shares would be mixed: "
+                        f"{', '.join(FIXED)} are the report's own, and boxes and masks need "
+                        "different names."
+                    )
+                regions.update(own)
             name = f"{row.label[n]} ({index})" if names[row.label[n]] > 1 else row.label[n]
             label = found.setdefault(index, LabelMaps(index, name, cells=cells))
             label.add(row, share, total, regions)

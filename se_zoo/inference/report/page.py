@@ -12,7 +12,7 @@ from ..predictions import Predictions
 from .clusters import group_maps
 from .collect import FEWEST, LabelMaps, RegionsOfPhotos, collect
 from .pictures import mean_map, overlay
-from .regions import FIXED
+from .regions import FIXED, even_cells
 from .suspects import SPREADS, Suspect, find_suspects
 
 #: Pictures of a cluster, and of the photos most unlike the others.
@@ -124,11 +124,15 @@ def _section(
     shares = [kept.share.astype(np.float32) for kept in sample]
     groups = group_maps(shares)
     size = model["preprocessing"]["input_size"][-2:]
+    cells = label.cells or even_cells((shares[0].shape[0], shares[0].shape[1]))
 
     def drawn(number: int) -> Dict[str, Any]:
         row = predictions.at(sample[number].place)
         probability = row.probability[row.target.index(label.index)]
-        url = overlay(predictions, row, label.index) if photos else mean_map(shares[number], size)
+        if photos:
+            url = overlay(predictions, row, label.index)
+        else:
+            url = mean_map(shares[number], size, cells)
         return {"url": url, "id": row.id, "probability": probability}
 
     clusters = []
@@ -138,14 +142,14 @@ def _section(
         nearest = cluster[np.argsort(distance, kind="stable")][:OF_CLUSTER]
         clusters.append({
             "share": len(cluster) / len(sample),
-            "mean": mean_map(mean, size),
+            "mean": mean_map(mean, size, cells),
             "pictures": [drawn(int(n)) for n in nearest],
         })  # fmt: skip
     return {
         "label": label.label,
         "count": label.count,
         "sampled": len(sample),
-        "mean": mean_map(label.mean, size),
+        "mean": mean_map(label.mean, size, cells),
         "clusters": clusters,
         "unlike": [drawn(int(n)) for n in groups.unlike[:UNLIKE]],
     }

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..predictions import Prediction, Predictions
+from .regions import Cells
 
 #: Height of a picture, in pixels.
 HEIGHT = 128
@@ -20,12 +21,13 @@ def png_url(picture: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def mean_map(share: np.ndarray, size: Any) -> str:
+def mean_map(share: np.ndarray, size: Any, cells: Cells) -> str:
     """Draw a mean map in the aspect of the model's input.
 
     Args:
         share: Share of evidence of each cell, (rows, columns).
         size: (H, W) of the model's input.
+        cells: Where the cells of the map lie.
 
     Returns:
         A URL of a PNG; the strongest cell has the colour map's end.
@@ -35,7 +37,14 @@ def mean_map(share: np.ndarray, size: Any) -> str:
     top = float(share.max()) or 1.0
     pixels = (colormaps["inferno"](share / top)[..., :3] * 255).round().astype(np.uint8)
     width = max(1, round(HEIGHT * size[1] / size[0]))
-    return png_url(Image.fromarray(pixels).resize((width, HEIGHT), Image.Resampling.NEAREST))
+    rows, columns = _cells_at(cells.rows, HEIGHT), _cells_at(cells.columns, width)
+    return png_url(Image.fromarray(pixels[rows[:, None], columns]))
+
+
+def _cells_at(edges: np.ndarray, length: int) -> np.ndarray:
+    """Return the cell that each of the pixels along an axis lies in, (length,)."""
+    middles = (np.arange(length) + 0.5) / length
+    return (np.searchsorted(edges, middles, side="right") - 1).clip(0, len(edges) - 2)
 
 
 def overlay(predictions: Predictions, row: Prediction, index: int) -> Optional[str]:

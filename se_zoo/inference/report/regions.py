@@ -29,7 +29,7 @@ class Cells(NamedTuple):
     """Edges of the cells of a map, in shares of what the model saw.
 
     Cells that do not tile the input reach beyond it, from 0 or to more than 1; so do those of a
-    model whose maps are moved.
+    model whose maps are moved. Where cells are missing at an edge, the last one reaches to it.
 
     Attributes:
         rows: (rows + 1,).
@@ -57,7 +57,7 @@ def even_cells(grid: Tuple[int, int]) -> Cells:
 
 
 def cells_of(grid: Tuple[int, int], model: Mapping[str, Any]) -> Cells:
-    """Return where the cells of a model's maps lie.
+    """Return where the cells of a model's maps lie in a heatmap.
 
     Args:
         grid: Rows and columns of the maps.
@@ -71,6 +71,8 @@ def cells_of(grid: Tuple[int, int], model: Mapping[str, Any]) -> Cells:
         (np.arange(count + 1) * side - move) / length
         for count, side, move, length in zip(grid, placement.cells, moves, size, strict=True)
     )
+    for edges in (rows, columns):  # `maps.at_input_size` repeats the edge, and so must the figures
+        edges[0], edges[-1] = min(edges[0], 0.0), max(edges[-1], 1.0)
     return Cells(rows, columns)
 
 
@@ -121,7 +123,7 @@ class Boxes:
             of the upright photo.
 
     Raises:
-        InvalidInputError: If it cannot be read, or has other columns.
+        InvalidInputError: If it cannot be read, has other columns, or a box is empty.
     """
 
     file: Path
@@ -130,16 +132,18 @@ class Boxes:
         self.file = file
         self.found: Dict[str, List[Tuple[str, np.ndarray]]] = {}
         try:
-            with file.open(newline="", encoding="utf-8") as opened:
+            # Spreadsheets write a byte order mark, which utf-8-sig skips.
+            with file.open(newline="", encoding="utf-8-sig") as opened:
                 for row in csv.DictReader(opened):
                     box = np.array([float(row[k]) for k in ("x0", "y0", "x1", "y1")])
-                    if not np.isfinite(box).all():
+                    # A box of x, y, width and height would be nowhere, with a share of 0.
+                    if not (np.isfinite(box).all() and (box[:2] < box[2:]).all()):
                         raise ValueError(f"a box of {row['id']} has {box.tolist()}")
-                    self.found.setdefault(row["id"], []).append((row["region"], box))
+                    self.found.setdefault(row["id"], []).append((row["region"] or "", box))
         except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise InvalidInputError(
-                f"{file} must be a csv with the columns id, region, x0, y0, x1, y1 (pixels): "
-                f"{type(error).__name__} {error}"
+                f"{file} must be a csv with the columns id, region, x0, y0, x1, y1 (pixels; left, "
+                f"top, right, bottom): {type(error).__name__} {error}"
             ) from error
 
     def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:
