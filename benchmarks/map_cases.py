@@ -232,8 +232,9 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
 
     Columns are ``image`` (a file beside the csv), ``label``, and, for the box of the answer,
     ``x0``, ``y0``, ``x1``, ``y1`` in pixels of the upright image, the ends exclusive. Rows of the
-    same image and label are one case, whose answer lies in any of their boxes; the measure of
-    boxes is left out then. All images are held in memory, as the model reads them.
+    same image and label are one case, whose answer lies in any of their boxes; where these differ,
+    the measure of boxes is left out of all cases. All images are held in memory, as the model reads
+    them.
 
     Args:
         model_name: The model to explain.
@@ -261,7 +262,8 @@ def own_cases(model_name: str, file: Path) -> CaseSet:
         if known is not None:
             if region is not None and known.region is not None:
                 region = region | known.region
-            found[row["image"], target] = known._replace(region=region, box=None)
+            box = box if box == known.box else None
+            found[row["image"], target] = known._replace(region=region, box=box)
             continue
         # One class may be written in several ways.
         group = labels[target] if labels else str(target)

@@ -130,7 +130,7 @@ class Own(Bench):
     """Name of the model, as for se-zoo explain."""
     csv: Path = tyro.MISSING
     """Csv file with the columns image and label, and x0 y0 x1 y1 or none of these. Several boxes of
-    a label in an image are one answer."""
+    a label in an image are one answer, and leave out the measure of boxes."""
 
     name = "own"
 

@@ -6,7 +6,9 @@ import pytest
 import timm
 import torch
 from timm.layers.attention import Attention
+from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from se_zoo import InvalidInputError
 from se_zoo.explanations import class_token
@@ -28,13 +30,15 @@ def made(backbone: str = "test_vit", **kwargs: Any) -> Any:
 SMALL = dict(embed_dim=48, depth=3, num_heads=4)
 
 
-#: Plain, with registers and layer scale, with norms of queries and keys.
+#: Plain, with registers and layer scale, with norms of queries and keys; EVA's with biases apart,
+#: and with projections apart.
 KINDS = {
     "plain": dict(),
     "registers": dict(reg_tokens=3, init_values=0.5),
     "qk_norm": dict(qk_norm=True),
     "two_tokens": dict(backbone="deit_tiny_distilled_patch16_224", **SMALL),
-    "eva": dict(backbone="eva_large_patch14_196", patch_size=16, global_pool="token", **SMALL),
+    "eva": dict(backbone="eva_giant_patch14_224", patch_size=16, global_pool="token", **SMALL),
+    "eva02": dict(backbone="eva02_base_patch14_224", patch_size=16, global_pool="token", **SMALL),
     "dinov3": dict(backbone="vit_small_patch16_dinov3", global_pool="token", **SMALL),
     "rope": dict(backbone="vit_small_patch16_rope_224", **SMALL),
     "rope_mixed": dict(backbone="vit_small_patch16_rope_mixed_224", **SMALL),
@@ -113,6 +117,33 @@ def test_an_image_alone_has_the_map_that_it_has_in_a_batch() -> None:
     torch.testing.assert_close(alone, together[4:6], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["plain", "rope_mixed"])
+def test_images_may_have_different_numbers_of_rows(kind: str) -> None:
+    model, images = made(**KINDS[kind]), varied_images(2, (64, 64))
+    rows, targets = torch.tensor([0, 1, 1, 1]), torch.tensor([3, 1, 2, 0])
+    with torch.no_grad():
+        native, trace = class_token.traced_features(model, images)
+        weights, _ = class_token.token_weights(model, trace, model.gate(native), rows, targets)
+        found = class_token.patch_parts_of_rows(model, trace, weights, [1, 3])
+        single = [class_token.patch_parts_of_rows(model, trace.image(n), row[None], [1])
+                  for n, row in zip(rows.tolist(), weights, strict=True)]  # fmt: skip
+    for parts, wanted in zip(found, zip(*single, strict=True), strict=True):
+        torch.testing.assert_close(parts, torch.cat(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_one_class_cost_little() -> None:
+    model: Any = timm.create_model("timm_sehead", backbone="vit_tiny_patch16_224").eval().to("meta")
+    for block in model.blocks:
+        block.attn.fused_attn = False  # on the meta device, its products would not be counted
+    images = torch.empty(1, 3, 224, 224, device="meta")
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as forward:
+            _, trace = class_token.traced_features(model, images)
+        with FlopCounterMode(display=False) as parts:
+            class_token.patch_parts(model, trace, trace.after[:, None])
+    assert 0 < parts.get_total_flops() < forward.get_total_flops() / 100
+
+
 def test_other_methods_and_other_heads_keep_their_weights() -> None:
     model, images = made(), varied_images(1, (64, 64))
     assert model.explain(images, 1, "support").weights == "attention"
@@ -172,6 +203,41 @@ def test_hook_of_one_attention_says_nothing_of_other_models(
     for _ in range(2):
         found = [each.explain(images, 1).weights for each in (changed, model, seen)]
         assert found == ["projection", "attention", "attention"]
+
+
+class _Adapted(nn.Module):
+    """A projection with an adapter of low rank, which has no weight of its own to read."""
+
+    def __init__(self, layer: nn.Module, strength: float):
+        super().__init__()
+        self.layer = layer
+        self.adapter = nn.Linear(layer.in_features, layer.out_features)  # type: ignore[arg-type]
+        self.strength = strength
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layer(tokens) + self.strength * self.adapter(tokens)
+        return found
+
+
+def test_adapter_of_a_projection_counts() -> None:
+    model, images = made(), varied_images(2, (64, 64))
+    plain = model.explain(images, 1).raw
+    projection = model.blocks[1].attn.qkv
+    for strength in (0.0, 0.5):
+        model.blocks[1].attn.qkv = _Adapted(projection, strength)
+        found = model.explain(images, 1)
+        assert found.weights == "attention"
+        assert torch.allclose(found.raw, plain, rtol=1e-4, atol=1e-4) == (strength == 0)
+
+
+def test_adapter_that_eva_does_not_call_is_noticed() -> None:
+    model, images = made(**KINDS["eva"]), varied_images(2, (64, 64))
+    assert model.explain(images, 1).weights == "attention"
+    for block in model.blocks[1:]:
+        adapted = _Adapted(block.attn.qkv, 0.5)
+        adapted.weight = block.attn.qkv.weight  # as PEFT's layers have it
+        block.attn.qkv = adapted
+    assert model.explain(images, 1).weights == "projection"
 
 
 def test_broken_weights_say_nothing_of_other_models(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,6 +292,10 @@ def test_boxes_of_one_label_in_an_image_are_one_case(own: Path) -> None:
     )
     found = map_cases.own_cases(model_of(own), table)
     assert found.groups == ["Smiling", "Bangs"] and found.cases.boxes is None
+    repeated = "image,label,x0,y0,x1,y1\n" + 2 * "0.png,Bangs,0,0,50,120\n"
+    (own / "repeated.csv").write_text(repeated)
+    same = map_cases.own_cases(model_of(own), own / "repeated.csv")
+    assert same.groups == ["Bangs"] and same.cases.boxes is not None
     assert found.cases.regions is not None and found.cases.regions[0].all()
 
 

@@ -116,7 +116,7 @@ def measure_faces(name: str, x: float) -> Tuple[Tuple[float, float], Dict[str, A
 
 
 def choose(found: CaseSet, tried: Dict[str, Tuple[str, Tuple[float, float]]]) -> Dict[str, Any]:
-    """Return which of several maps is best: the first, unless another is beyond the interval.
+    """Return which of several maps is best: the first, unless the interval says that another is.
 
     Args:
         found: Faces with regions.

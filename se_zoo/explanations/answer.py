@@ -62,7 +62,9 @@ def answer(
     normalize: Union[str, float],
 ) -> Tuple[ForwardPass, Request, Found]:
     """Run the model once, and return its forward pass, the resolved request and the raw maps."""
-    state = run_forward(model, batch, tokens=method not in CLASSLESS_METHODS)
+    # Class-gate maps do not read the tokens, of all blocks, that the others do.
+    tokens = method not in (*CLASSLESS_METHODS, "class_gate")
+    state = run_forward(model, batch, tokens)
     with torch.autocast(batch.device.type, enabled=False):
         request = _request(check_model(model), state, target, method, versus, normalize)
         return state, request, _find(model, batch, state, request)
