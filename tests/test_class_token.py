@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from se_zoo import InvalidInputError
-from se_zoo.explanations import class_token
+from se_zoo.explanations import class_token, token_attention
 from se_zoo.explanations.eval_mode import in_eval_mode
 from se_zoo.explanations.explained_model import ExplainedModel
 from se_zoo.explanations.quality import channel_contributions
@@ -62,8 +62,8 @@ def test_part_of_a_patch_is_what_its_values_add(kind: str, monkeypatch: pytest.M
         gate, logits = model.gate(native), model(images)
         weights, fit = class_token.token_weights(model, trace, gate, rows, targets)
         torch.testing.assert_close(fit.logits, logits[rows, targets], rtol=1e-4, atol=1e-4)
-        parts, both = class_token.patch_parts(model, trace, weights[:, None])
-        made_of_values, _ = class_token.patch_parts(
+        parts, both = token_attention.patch_parts(model, trace, weights[:, None])
+        made_of_values, _ = token_attention.patch_parts(
             model, trace, weights[:, None].expand(-1, 20, -1, -1)
         )
         torch.testing.assert_close(made_of_values[:, 19:], parts, rtol=rtol, atol=atol)
@@ -124,8 +124,8 @@ def test_images_may_have_different_numbers_of_rows(kind: str) -> None:
     with torch.no_grad():
         native, trace = class_token.traced_features(model, images)
         weights, _ = class_token.token_weights(model, trace, model.gate(native), rows, targets)
-        found = class_token.patch_parts_of_rows(model, trace, weights, [1, 3])
-        single = [class_token.patch_parts_of_rows(model, trace.image(n), row[None], [1])
+        found = token_attention.patch_parts_of_rows(model, trace, weights, [1, 3])
+        single = [token_attention.patch_parts_of_rows(model, trace.image(n), row[None], [1])
                   for n, row in zip(rows.tolist(), weights, strict=True)]  # fmt: skip
     for parts, wanted in zip(found, zip(*single, strict=True), strict=True):
         torch.testing.assert_close(parts, torch.cat(wanted), rtol=1e-4, atol=1e-5)
@@ -140,7 +140,7 @@ def test_parts_of_one_class_cost_little() -> None:
         with FlopCounterMode(display=False) as forward:
             _, trace = class_token.traced_features(model, images)
         with FlopCounterMode(display=False) as parts:
-            class_token.patch_parts(model, trace, trace.after[:, None])
+            token_attention.patch_parts(model, trace, trace.after[:, None])
     assert 0 < parts.get_total_flops() < forward.get_total_flops() / 100
 
 
@@ -163,7 +163,7 @@ def test_attention_that_computes_more_is_not_taken_apart(monkeypatch: pytest.Mon
         return 2 * own(self, x, *args, **options)
 
     monkeypatch.setattr(Attention, "forward", more)
-    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
+    monkeypatch.setattr(token_attention, "_TAKEN_APART", {})
     model, images = made(), varied_images(2, (64, 64))
     for method in ("contribution", "support"):
         assert model.explain(images, 1, method).weights == "projection"
@@ -183,12 +183,12 @@ def test_attention_is_measured_once_for_each_class(
         return factor * own(self, x, *args, **options)
 
     model, images = made().train(), varied_images(2, (64, 64))
-    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
+    monkeypatch.setattr(token_attention, "_TAKEN_APART", {})
     with torch.no_grad(), in_eval_mode(model) as first, in_eval_mode(model) as second:
         assert first is not second
         trace = class_token.traced_features(first, images)[1]
         monkeypatch.setattr(Attention, "forward", counted)
-        found = [class_token.is_taken_apart(still, trace) for still in (first, second)]
+        found = [token_attention.is_taken_apart(still, trace) for still in (first, second)]
     assert found == [factor == 1] * 2 and len(calls) == 1
 
 
@@ -196,7 +196,7 @@ def test_hook_of_one_attention_says_nothing_of_other_models(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a hook changes is not in the parts; one that only looks changes nothing."""
-    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
+    monkeypatch.setattr(token_attention, "_TAKEN_APART", {})
     model, changed, seen, images = made(), made(), made(), varied_images(2, (64, 64))
     changed.blocks[-1].attn.register_forward_hook(lambda module, inputs, output: 2 * output)
     seen.blocks[-1].attn.register_forward_hook(lambda module, inputs, output: None)
@@ -241,13 +241,13 @@ def test_adapter_that_eva_does_not_call_is_noticed() -> None:
 
 
 def test_broken_weights_say_nothing_of_other_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_token, "_TAKEN_APART", {})
+    monkeypatch.setattr(token_attention, "_TAKEN_APART", {})
     model, broken, images = made(), made(), varied_images(2, (64, 64))
     with torch.no_grad():
         broken.blocks[1].attn.proj.weight.fill_(float("nan"))
         trace = class_token.traced_features(model, images)[1]
-        assert not class_token.is_taken_apart(broken, trace)
-        assert class_token.is_taken_apart(model, trace)
+        assert not token_attention.is_taken_apart(broken, trace)
+        assert token_attention.is_taken_apart(model, trace)
 
 
 def test_channels_of_a_class_token_are_told_apart() -> None:

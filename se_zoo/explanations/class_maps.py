@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..layers.grid import feature_map
-from . import class_token, heads, maps
+from . import class_token, heads, maps, token_attention
 from .forward_pass import ForwardPass, tell_host
 from .head_gradient import head_gradient, reads_prefix_only
 from .rivals import Rivals
@@ -171,12 +171,12 @@ def _attention_maps(
     )
     if not heads.agrees(tell_host([*fit, logits]), logits.dtype):
         return None
-    if not class_token.is_taken_apart(module, state.trace):
+    if not token_attention.is_taken_apart(module, state.trace):
         return None
     if rows.rivals is not None:
         common = class_token.all_weights(module, state.trace, state.gate, rows.rivals.shares)
         weights = rows.rivals.less(weights, common)
-    net, both = class_token.patch_parts_of_rows(module, state.trace, weights, rows.counts)
+    net, both = token_attention.patch_parts_of_rows(module, state.trace, weights, rows.counts)
     net = maps.support(net, both) if method == "support" else net
     # As everywhere, the map's mean is a part of the logit.
     raw = (net.shape[1] * net).unflatten(1, state.features.shape[2:])

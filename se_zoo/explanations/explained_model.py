@@ -12,8 +12,6 @@ from .class_token import (
     TokenTrace,
     classifiers,
     fold_tokens,
-    is_taken_apart,
-    patch_parts,
     reads_class_token,
     traced_features,
 )
@@ -39,6 +37,7 @@ from .se_model import (
     uncompiled,
 )
 from .target_classes import Target, classes_asked, label_index
+from .token_attention import is_taken_apart, patch_parts
 
 
 class ExplainedModel(nn.Module):
