@@ -96,6 +96,89 @@ def test_part_of_a_patch_is_what_its_values_add(kind: str, monkeypatch: pytest.M
     assert parts.shape == (2, 16) and float(parts.std()) > 1e-4
 
 
+#: Heads that read the mean of the patches: the norm behind the mean, and before it.
+MEANS = {
+    "norm_behind": dict(global_pool="avg"),
+    "norm_before": dict(global_pool="avg", fc_norm=False),
+    "registers": dict(global_pool="avg", reg_tokens=3, init_values=0.5),
+    "no_prefix": dict(global_pool="avg", class_token=False),
+    "qk_norm": dict(global_pool="avg", qk_norm=True),
+    "dinov3": dict(backbone="vit_small_patch16_dinov3", **{**SMALL, "depth": 4}),
+    "rope_mixed": dict(
+        backbone="vit_small_patch16_rope_mixed_224", global_pool="avg", **{**SMALL, "depth": 6}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MEANS)
+def test_patches_give_back_what_they_took(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the values of a patch at their bias, timm's own attention gives that much less."""
+    model = made(**MEANS[kind])
+    images, targets = varied_images(2, (64, 64)), torch.tensor([3, 1])
+    attend = functional.scaled_dot_product_attention
+    with torch.no_grad():
+        assert class_token.reads_patches(model) and not class_token.reads_class_token(model)
+        native: Any
+        native, trace = class_token.traced_features(model, images)
+        assert torch.equal(native, model.forward_features(images))
+        assert token_attention.is_taken_apart(model, trace)
+        weights = torch.randn(2, 1, trace.after.shape[2])
+        raw, prefix = torch.randn(2, 1, 16), model.num_prefix_tokens
+        direction, scale = weights[:, 0], torch.ones(2, 16)
+        if isinstance(model.norm, torch.nn.LayerNorm):
+            direction = direction * model.norm.weight
+            direction = direction - direction.mean(1, keepdim=True)
+            scale = (trace.after.var(2, correction=0) + model.norm.eps).rsqrt()
+        expected = raw[:, 0].clone()
+        for number in range(len(trace.before)):
+            block = model.blocks[number + 1]
+            given = {} if trace.ropes is None else {"rope": trace.ropes[number]}
+            layer = getattr(block, "gamma_1", None)
+            layer = getattr(getattr(block, "ls1", None), "gamma", layer)
+            bias = token_attention._projections(block.attn)[2].bias
+
+            def added(patches: Any, block: Any = block, given: Any = given, layer: Any = layer,
+                      bias: Any = bias, number: int = number) -> torch.Tensor:  # fmt: skip
+                def without(q: Any, k: Any, v: Any, **options: Any) -> Any:
+                    v = v.clone()
+                    v[:, :, [prefix + n for n in patches]] = 0 if bias is None else bias[:, None]
+                    return attend(q, k, v, **options)
+
+                with monkeypatch.context() as patched:
+                    patched.setattr(functional, "scaled_dot_product_attention", without)
+                    out = block.attn(block.norm1(trace.tokens(number)), **given)[:, prefix:]
+                out = out if layer is None else out * layer
+                return (out * direction[:, None]).sum(2) * scale
+
+            whole = added([])
+            expected -= whole - added(range(16))
+            expected += torch.stack([(whole - added([n])).sum(1) for n in range(16)], 1)
+        found = token_attention.give_back(model, trace, weights, raw)
+        many = token_attention.give_back(
+            model, trace, weights.expand(-1, 20, -1), raw.expand(-1, 20, -1)
+        )
+        rows = torch.tensor([0, 1, 1])
+        uneven = token_attention.give_back_of_rows(
+            model, trace, weights[rows, 0], raw[rows, 0].unflatten(1, (4, 4)), [1, 2]
+        )
+    torch.testing.assert_close(uneven.flatten(1), expected[rows], rtol=1e-3, atol=1e-4)
+    assert trace.before and float((expected - raw[:, 0]).abs().max()) > 1e-3
+    torch.testing.assert_close(found[:, 0], expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(many[:, 19], expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.sum(2), raw.sum(2), rtol=1e-3, atol=1e-3)
+
+    shared, plain = model.explain(images, targets, "affinity"), model.explain(images, targets)
+    assert shared.weights == "sources" and plain.weights == "folded"
+    assert shared.exact and plain.exact
+    torch.testing.assert_close(shared.constant, plain.constant, rtol=1e-3, atol=1e-3)
+    total = shared.raw.flatten(1).mean(1) + shared.constant
+    torch.testing.assert_close(total, shared.logits[torch.arange(2), targets], rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        heatmap = ExplainedModel(model, "affinity", targets=[3])(images)[1]
+    wanted = model.explain(images, 3, "affinity").heatmap
+    torch.testing.assert_close(heatmap[:, 0], wanted, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_map_and_constant_add_up_to_the_logit(kind: str) -> None:
     model, images = made(**KINDS[kind]), varied_images(3, (64, 64))

@@ -7,7 +7,8 @@
 Run time: seconds; a minute with --portrait.
 
 The figures are files in benchmarks/results/. faces.json and objects.json are summary.json of
-`python -m benchmarks.maps`, faces_<model>.json is that of another model, cost.json is that of its
+`python -m benchmarks.maps`, faces_<model>.json is that of another model, tokens.json that of a
+transformer whose head reads its class token, cost.json is that of its
 preset cost, and support.json is written by `python -m benchmarks.support_weight`. The accuracy with
 and without the block is benchmarks/results/parity.json, of `recipes/parity.py`. What a model's card
 shows of them is hub_cards/<model>/maps.json: package the model again where it changes.
@@ -42,10 +43,12 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 OVERVIEW = RESULTS / "README.md"
 #: Documents with generated blocks, and the names of their blocks.
-DOCUMENTS = {"evidence.md": ("quality", "families", "cost"), "train.md": ("parity",)}
+DOCUMENTS = {"evidence.md": ("quality", "families", "tokens", "cost"), "train.md": ("parity",)}
 #: Files of the quality of maps: those that the text of the evidence is about, and other models'.
 PRESETS = ("faces", "objects")
 PARITY = RESULTS / "parity.json"
+#: The model whose head reads its class token; its results are tokens.json.
+CLASS_TOKENS = "vit_tiny_patch16_224_cls_celeba"
 #: Figures of --take by their names in benchmarks/results. They are stored after everything that is
 #: made of them: figures that cannot be shown would make every later call fail, too.
 TAKEN: Dict[str, Dict[str, Any]] = {}
@@ -56,6 +59,8 @@ SHOWN = (
     "pixel_ap", "pixel_ap_registered", "pointing", "insertion", "deletion", "road", "energy",
     "energy_squared",
 )  # fmt: skip
+#: Those of class-token maps, which no `map_offset` moves.
+SHOWN_OF_TOKENS = tuple(name for name in SHOWN if name != "pixel_ap_registered")
 #: Headings of the sets.
 TITLES = {
     "celeba": "Faces: CelebA test images, attributes whose place is known",
@@ -140,7 +145,9 @@ def _take(folder: Path) -> None:
             "clean checkout, without --debug."
         )
     name = preset
-    if preset != "cost":
+    if content["options"].get("model") == f"local-dir:hub_cards/{CLASS_TOKENS}":
+        name = "tokens"
+    elif preset != "cost":
         model = content["options"]["model"].removeprefix("se_zoo/")
         if model not in manifest():
             sys.exit(
@@ -216,12 +223,24 @@ def _families_block() -> str:
             margin = figures["margin"]
             cells = [
                 f"`{model}`", SHORT_TITLES[found], str(figures["cases"]),
-                f"{means[made['method']]:.3f}", f"{means['grad-cam/GradCAM']:.3f}",
+                f"{means[made['method']]:.3f} ({made['method']})",
+                f"{means['grad-cam/GradCAM']:.3f}",
                 f"{means[margin['peer']]:.3f} ({margin['peer']})",
                 f"{margin['mean']:+.3f} ({margin['low']:+.3f} to {margin['high']:+.3f})",
             ]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _tokens_block() -> str:
+    """Return the tables of the transformer whose head reads its class token."""
+    content = load("tokens")
+    parts = []
+    for name, count in content["sets"].items():
+        rows = [row for row in rows_of(content, name) if row["measure"] in SHOWN_OF_TOKENS]
+        table = report.quality_table(rows, methods_of(content))
+        parts += [f"{TITLES[name]} ({count['cases']} cases of {count['images']} images):", table]
+    return "\n\n".join(parts)
 
 
 def _ratio_table(rows: List[Dict[str, Any]]) -> str:
@@ -263,6 +282,7 @@ def _blocks() -> Dict[str, str]:
     return {
         "quality": "\n\n".join(_quality_block(name) for name in ("mosaics", "celeba")),
         "families": _families_block(),
+        "tokens": _tokens_block(),
         "cost": _cost_block(),
         "parity": _parity_block(),
     }
@@ -306,7 +326,7 @@ def _set_parts(content: Dict[str, Any], name: str) -> List[str]:
 def overview_text() -> str:
     """Return the text of benchmarks/results/README.md: all tables."""
     parts: List[str] = list(INTRODUCTION)
-    for preset in (*PRESETS, *_others()):
+    for preset in (*PRESETS, *_others(), "tokens"):
         content = load(preset)
         parts.append(f"# Maps of `{content['options']['model']}`")
         for name in content["sets"]:
@@ -370,7 +390,7 @@ def _draw_portrait(file: Path) -> None:
 def _others() -> List[str]:
     """Return the names of the files of other models."""
     stored = {file.stem for name in PRESETS for file in RESULTS.glob(f"{name}_*.json")}
-    return sorted((stored | set(TAKEN)) - {*PRESETS, "cost"})
+    return sorted((stored | set(TAKEN)) - {*PRESETS, "cost", "tokens"})
 
 
 def main(options: Write) -> None:

@@ -9,7 +9,16 @@ from torch import nn
 from ..errors import InvalidInputError
 from . import head_forms, heads, maps
 from .affinity import share
-from .class_maps import HostRows, Maps, class_maps, fold, less_rivals, weighted_difference
+from .class_maps import (
+    HostRows,
+    Maps,
+    class_maps,
+    fold,
+    give_back_taken,
+    less_rivals,
+    weighted_difference,
+)
+from .class_token import is_traced
 from .forward_pass import ForwardPass, check_finite, extents, run_forward, tell_host
 from .methods import CLASSLESS_METHODS, COMPETING_METHODS, SHARED_PARTS
 from .rivals import Rivals, shares_of
@@ -62,9 +71,7 @@ def answer(
     normalize: Union[str, float],
 ) -> Tuple[ForwardPass, Request, Found]:
     """Run the model once, and return its forward pass, the resolved request and the raw maps."""
-    # Class-gate maps do not read the tokens, of all blocks, that the others do.
-    tokens = method not in (*CLASSLESS_METHODS, "class_gate")
-    state = run_forward(model, batch, tokens)
+    state = run_forward(model, batch, is_traced(model, method))
     with torch.autocast(batch.device.type, enabled=False):
         request = _request(check_model(model), state, target, method, versus, normalize)
         return state, request, _find(model, batch, state, request)
@@ -178,6 +185,7 @@ def _draw(model: SEModel, state: ForwardPass, request: Request, told: _Told) -> 
     elif request.versus is None:
         found = class_maps(model, state, rows, method, told.weights[0])
         if part := SHARED_PARTS.get(method):
+            found = give_back_taken(model, state, rows, told.weights[0], found)
             found = found._replace(raw=share(found.raw, state.features, rows.counts, part))
     else:
         parts = [

@@ -163,7 +163,7 @@ def _attention_maps(
     None if the model is of another kind, the class token does not give its logits, or its attention
     is more than the parts that are known.
     """
-    if state.trace is None:
+    if state.trace is None or state.trace.patches:
         return None
     module, logits = cast(nn.Module, model), rows.logits(state)
     weights, fit = class_token.token_weights(
@@ -181,6 +181,35 @@ def _attention_maps(
     # As everywhere, the map's mean is a part of the logit.
     raw = (net.shape[1] * net).unflatten(1, state.features.shape[2:])
     return Maps(raw, _remainder(rows.scores(state), raw), False, "attention")
+
+
+def give_back_taken(
+    model: SEModel,
+    state: ForwardPass,
+    rows: HostRows,
+    folded: Optional[heads.ChannelWeights],
+    found: Maps,
+) -> Maps:
+    """Return maps of a mean of patches with what these took from each other given back.
+
+    They are as they were if the model is of another kind, its head is not exact, or its attention
+    is more than the parts that are known; ``source`` says which.
+
+    Args:
+        model: Model with an SE head.
+        state: Its forward pass.
+        rows: The rows.
+        folded: Exact channel weights of the rows; None for a head that has none.
+        found: Their contribution maps.
+    """
+    module = cast(nn.Module, model)
+    if state.trace is None or folded is None or not state.trace.patches:
+        return found
+    if not token_attention.is_taken_apart(module, state.trace):
+        return found
+    weights = folded.weight * rows.of_images(state.gate)
+    raw = token_attention.give_back_of_rows(module, state.trace, weights, found.raw, rows.counts)
+    return found._replace(raw=raw, source="sources")
 
 
 def _head_gradient_maps(model: SEModel, state: ForwardPass, rows: HostRows, method: str) -> Maps:

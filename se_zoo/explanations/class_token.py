@@ -1,4 +1,4 @@
-"""Class-token transformers: the tokens around their blocks, and what the head makes of them."""
+"""Vision transformers of timm: the tokens around their blocks, and what the head makes of them."""
 
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
 
@@ -12,21 +12,25 @@ from torch import nn
 from ..layers.grid import Features
 from . import heads
 from .classifier_rows import is_plain
+from .methods import CLASSLESS_METHODS, SHARED_PARTS
 
 
 class TokenTrace(NamedTuple):
     """Tokens around the blocks.
 
     Attributes:
-        before: Patches (B, P, C) and prefix tokens that each block but the first reads.
+        before: Patches (B, P, C) and prefix tokens that each block but the first reads; where the
+            head reads the patches, of the first half of the blocks.
         after: The R tokens behind the last block that the head reads, before the norm, (B, R, C).
         ropes: Rotation of the keys by their places in each of these blocks, (P, ...), or of each
             head, (heads, P, ...); None without.
+        patches: Whether the head reads the patches, not class tokens.
     """
 
     before: Tuple[Tuple[torch.Tensor, torch.Tensor], ...]
     after: torch.Tensor
     ropes: Optional[Tuple[torch.Tensor, ...]] = None
+    patches: bool = False
 
     def tokens(self, number: int) -> torch.Tensor:
         """Return the tokens that a block reads, (B, prefix + P, C), by its place in ``before``."""
@@ -37,7 +41,7 @@ class TokenTrace(NamedTuple):
         """Return the trace of one image of the batch."""
         part = slice(number, number + 1)
         before = tuple((patches[part], prefix[part]) for patches, prefix in self.before)
-        return TokenTrace(before, self.after[part], self.ropes)
+        return self._replace(before=before, after=self.after[part])
 
 
 def reads_class_token(model: nn.Module) -> bool:
@@ -46,24 +50,43 @@ def reads_class_token(model: nn.Module) -> bool:
     These are ViTs, also with registers or DeiT's distillation token, and EVA with or without
     rotary embeddings, of plain blocks.
     """
-    kind = next((k for k in (VisionTransformer, Eva) if isinstance(model, k)), None)
     vit = cast(Any, model)
-    if kind is None or vit.global_pool != "token":
-        return False
-    if getattr(model.forward_features, "__func__", None) is not kind.forward_features:
-        return False  # replaced: what lies behind it is unknown
-    if (
-        len(vit.blocks) < 2
-        or not vit.num_prefix_tokens
-        or getattr(vit, "attn_pool", None) is not None
-    ):
-        return False
     return (
-        all(map(_is_plain_block, vit.blocks[1:]))
+        _is_plain(model, "token")
+        and bool(vit.num_prefix_tokens)
         and isinstance(vit.norm, nn.LayerNorm)
         and isinstance(vit.fc_norm, nn.Identity)
         and all(isinstance(linear, nn.Linear) for linear in classifiers(model))
     )
+
+
+def reads_patches(model: nn.Module) -> bool:
+    """Return whether a model is such a transformer whose head reads the mean of the patches."""
+    vit = cast(Any, model)
+    return (
+        _is_plain(model, "avg")
+        and len(vit.blocks) >= 4
+        and not getattr(vit, "pool_include_prefix", False)
+        and isinstance(vit.norm, (nn.LayerNorm, nn.Identity))
+    )
+
+
+def is_traced(model: nn.Module, method: str) -> bool:
+    """Return whether maps of a method need the tokens around the model's blocks."""
+    if method == "class_gate" or method in CLASSLESS_METHODS:
+        return False
+    return reads_class_token(model) or (method in SHARED_PARTS and reads_patches(model))
+
+
+def _is_plain(model: nn.Module, pool: str) -> bool:
+    """Return whether a model is a timm transformer of plain blocks with this pooling."""
+    kind = next((k for k in (VisionTransformer, Eva) if isinstance(model, k)), None)
+    vit = cast(Any, model)
+    if kind is None or vit.global_pool != pool or getattr(vit, "attn_pool", None) is not None:
+        return False
+    if getattr(model.forward_features, "__func__", None) is not kind.forward_features:
+        return False  # replaced: what lies behind it is unknown
+    return len(vit.blocks) >= 2 and all(map(_is_plain_block, vit.blocks[1:]))
 
 
 def _is_plain_block(block: Any) -> bool:
@@ -93,18 +116,25 @@ def classifiers(model: nn.Module) -> List[nn.Module]:
 
 def traced_features(model: nn.Module, images: torch.Tensor) -> Tuple[Features, TokenTrace]:
     """Return what ``forward_features`` returns, and the tokens around the blocks."""
-    vit = cast(Any, model)
+    vit, patches = cast(Any, model), reads_patches(model)
+    last = len(vit.blocks) - 1
+    some = list(range(len(vit.blocks) // 2 - 1 if patches else last))
     found: Any = vit.forward_intermediates(
-        images, indices=list(range(len(vit.blocks))), return_prefix_tokens=True, output_fmt="NLC"
-    )
-    native, (*before, (_, after)) = found
+        images, indices=[*some, last], return_prefix_tokens=vit.num_prefix_tokens > 0,
+        output_fmt="NLC",
+    )  # fmt: skip
+    native, tokens = found
+    if not vit.num_prefix_tokens:
+        tokens = [(grid, grid[:, :0]) for grid in tokens]
+    *before, (grid, prefix) = tokens
     rope: Any = getattr(vit, "rope", None)
     ropes: Optional[Tuple[torch.Tensor, ...]] = None
     if rope is not None:
         rope = rope.get_embed(shape=vit.patch_embed.dynamic_feat_size(images.shape[-2:]))
         mixed = getattr(vit, "rope_mixed", False)  # one for each block
         ropes = tuple(rope[n + 1] if mixed else rope for n in range(len(before)))
-    return native, TokenTrace(tuple(before), after[:, : len(classifiers(model))], ropes)
+    after = grid if patches else prefix[:, : len(classifiers(model))]
+    return native, TokenTrace(tuple(before), after, ropes, patches)
 
 
 def token_weights(

@@ -12,6 +12,7 @@ from .class_token import (
     TokenTrace,
     classifiers,
     fold_tokens,
+    is_traced,
     reads_class_token,
     traced_features,
 )
@@ -37,7 +38,7 @@ from .se_model import (
     uncompiled,
 )
 from .target_classes import Target, classes_asked, label_index
-from .token_attention import is_taken_apart, patch_parts
+from .token_attention import give_back, is_taken_apart, patch_parts
 
 
 class ExplainedModel(nn.Module):
@@ -109,6 +110,7 @@ class ExplainedModel(nn.Module):
         self.outputs = ("logits", "raw" if raw else "heatmap", "gate")
         self.targets: Tuple[int, ...] = ()
         self._tokens = False  # whether the map is of the class token's attention
+        self._sources = False  # whether patches give back what they took from each other
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()
         if method not in CLASSLESS_METHODS:
@@ -162,6 +164,8 @@ class ExplainedModel(nn.Module):
                 f"linear layer, so its {self.method} map would need a gradient; use the method "
                 f'"gate" or "activation"{more}.'
             )
+        if is_traced(self.model, self.method):
+            self._sources = is_taken_apart(self.model, traced_features(self.model, images)[1])
         if form.norm is not None:
             name = next(n for n, m in self.model.named_modules() if m is form.norm)
             self._norm_path = tuple(name.split("."))
@@ -195,15 +199,15 @@ class ExplainedModel(nn.Module):
             (B, channels).
         """
         trace: Optional[TokenTrace] = None
-        if self._tokens:
+        if self._tokens or self._sources:
             native, trace = traced_features(self.model, images)
         else:
             native = self.se_model.forward_features(images)
         logits = self.se_model.forward_head(native)
         gate = self.se_model.gate(native)
         grid = self.se_model.feature_grid(native, (images.shape[-2], images.shape[-1]))
-        if trace is None:
-            raw = self._weighted(grid, gate, logits)
+        if trace is None or trace.patches:
+            raw = self._weighted(grid, gate, logits, trace)
         else:
             raw = self._attended(trace, gate, logits)
         raw = raw.unflatten(2, grid.shape[2:])
@@ -219,14 +223,15 @@ class ExplainedModel(nn.Module):
         return logits, heatmap.unflatten(0, (-1, count)), gate
 
     def _weighted(
-        self, grid: torch.Tensor, gate: torch.Tensor, logits: torch.Tensor
-    ) -> torch.Tensor:
+        self, grid: torch.Tensor, gate: torch.Tensor, logits: torch.Tensor,
+        trace: Optional[TokenTrace],
+    ) -> torch.Tensor:  # fmt: skip
         """Return weighted sums of the channels, (B, N, P)."""
         weights, places = self._weights(grid, gate, logits), grid.flatten(2)  # (B, N, C), (B, C, P)
         raw = torch.einsum("bnc,bcp->bnp", weights, places)
         if self.method == "support":
             raw = maps.support(raw, torch.einsum("bnc,bcp->bnp", weights.abs(), places.abs()))
-        return raw
+        return raw if trace is None else give_back(self.model, trace, weights, raw)
 
     def _rows(self, logits: torch.Tensor) -> List[Tuple[torch.Tensor, torch.Tensor]]:
         """Return the rows of each classifier, less those of rivals, (B * N, C) and (B * N).

@@ -67,6 +67,8 @@ class Explanation:
             them.
         exact: Whether the map adds up to the logit; checked on this batch, not assumed.
         weights: Where the channel weights come from: ``"folded"`` (classifier and norm),
+            ``"sources"`` (the same, and patches of a transformer gave back what they took from
+            each other by attention),
             ``"gradient"`` (of the head alone), ``"attention"`` (class-token head: what each patch
             adds to the logit through the attentions; the rest is in ``constant``),
             ``"projection"`` (other class-token heads: the class token's weights on the patch

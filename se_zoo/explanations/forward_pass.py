@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import InvalidInputError
 from ..layers.grid import Features, in_dtype
-from .class_token import TokenTrace, reads_class_token, traced_features
+from .class_token import TokenTrace, traced_features
 from .se_model import SEModel, backbone_features, taken
 
 
@@ -21,7 +21,7 @@ class ForwardPass(NamedTuple):
     gate: torch.Tensor  # (B, C), float32 or double
     model_gate: torch.Tensor  # (B, C), in the dtype in which the model gave it
     logits: torch.Tensor  # (B, num_classes)
-    trace: Optional[TokenTrace] = None  # of a head that reads the class token, if it was asked for
+    trace: Optional[TokenTrace] = None  # of a transformer, if it was asked for
 
     @property
     def pooled(self) -> torch.Tensor:
@@ -43,10 +43,10 @@ def run_forward(model: nn.Module, images: torch.Tensor, tokens: bool = False) ->
     Args:
         model: Model with an SE head.
         images: Normalised images, on the model's device and in its dtype.
-        tokens: Whether to keep the tokens around the blocks of a class-token ViT.
+        tokens: Whether to keep the tokens around the blocks; see :func:`.class_token.is_traced`.
     """
     se_model, trace = cast(SEModel, model), None
-    if tokens and reads_class_token(model):
+    if tokens:
         native, trace = taken(model, images, lambda batch: traced_features(model, batch))
     else:
         native = backbone_features(se_model, images)

@@ -1,4 +1,4 @@
-"""What each patch adds to a class token through attention, without a backward pass.
+"""What patches add to other tokens through attention, without a backward pass.
 
 A head that reads the class token only has no weights for the patches. But the class token is a sum:
 of its embedding, and of what attention and MLP of each block add. The attention part is a sum over
@@ -12,6 +12,12 @@ Keys and values of the patches are not computed again where they are linear in t
 and the classifier row are taken through the weights of keys and values instead. For one class this
 adds less than a hundredth of the multiply-adds of the forward pass. Keys that are rotated or
 normalised, and values where there are many classes, are computed again: up to a twelfth each.
+
+A head that reads the mean of the patches has a weight for each. But a patch's token holds what it
+took from other patches by attention, and the evidence in it may be theirs. In the same way it is
+given back to them (:func:`give_back`), in the first half of the blocks; the second half added
+nothing on the transformer that was measured. This computes queries and keys of these blocks again,
+less than a twelfth of the multiply-adds of the forward pass.
 """
 
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, cast
@@ -24,7 +30,7 @@ from . import heads
 from .class_token import TokenTrace, is_linear
 
 #: What :func:`is_taken_apart` has found of each class of attention.
-_TAKEN_APART: Dict[type, bool] = {}
+_TAKEN_APART: Dict[Tuple[type, bool], bool] = {}
 #: Most rows of an image for which values are not made.
 _FEW = 16
 
@@ -79,8 +85,8 @@ class _Attended(NamedTuple):
         values = self.values if self.projection is None else self.projection(self.values)
         return (self.share @ values).transpose(1, 2).flatten(2)
 
-    def parts(self, weights: torch.Tensor, prefix: int) -> torch.Tensor:
-        """Return what each patch adds, (B, N, heads, P).
+    def weighted(self, weights: torch.Tensor, prefix: int) -> torch.Tensor:
+        """Return the patches' values, weighted, (B, N, R, heads, P).
 
         Args:
             weights: Weights of the values, (B, N, R, heads, D).
@@ -88,49 +94,58 @@ class _Attended(NamedTuple):
         """
         dtype, values = weights.dtype, self.values[..., prefix:, :].to(weights.dtype)
         if self.projection is None:
-            added = torch.einsum("bnrhd,bhpd->bnrhp", weights, values)
-        else:
-            through = torch.einsum("bnrhd,hdc->bnrhc", weights, self.projection.weight.to(dtype))
-            added = torch.einsum("bnrhc,bpc->bnrhp", through, values)
-            if self.projection.bias is not None:
-                added = added + (weights * self.projection.bias.to(dtype)).sum(-1, keepdim=True)
-        share = self.share[..., prefix:].to(dtype).transpose(1, 2)[:, None]  # (B, 1, R, heads, P)
-        return (added * share).sum(2)
+            return torch.einsum("bnrhd,bhpd->bnrhp", weights, values)
+        through = torch.einsum("bnrhd,hdc->bnrhc", weights, self.projection.weight.to(dtype))
+        added = torch.einsum("bnrhc,bpc->bnrhp", through, values)
+        if self.projection.bias is not None:
+            added = added + (weights * self.projection.bias.to(dtype)).sum(-1, keepdim=True)
+        return added
+
+    def parts(self, weights: torch.Tensor, prefix: int) -> torch.Tensor:
+        """Return what each patch adds, (B, N, heads, P); see :meth:`weighted`."""
+        share = self.share[..., prefix:].to(weights.dtype).transpose(1, 2)
+        return (self.weighted(weights, prefix) * share[:, None]).sum(2)
 
 
-def _attended(model: nn.Module, trace: TokenTrace, number: int, fold: bool = True) -> _Attended:
-    """Return attention to and values of all tokens in a block.
+def _attended(
+    model: nn.Module, trace: TokenTrace, number: int, fold: bool = True, bias: bool = True
+) -> _Attended:
+    """Return attention of the tokens that the head reads, and values of all tokens, in a block.
 
     Args:
-        model: A model for which :func:`.class_token.reads_class_token` holds.
+        model: A model for which :func:`.class_token.reads_class_token` or ``reads_patches`` holds.
         trace: Its tokens.
         number: Place of the block in ``trace.before``.
         fold: Whether values are left to be made of the tokens.
+        bias: Whether values have their bias.
     """
-    vit = cast(Any, model)
-    block, prefix, read = vit.blocks[number + 1], vit.num_prefix_tokens, trace.after.shape[1]
+    vit, patches = cast(Any, model), trace.patches
+    block, prefix = vit.blocks[number + 1], vit.num_prefix_tokens
+    read = slice(prefix, None) if patches else slice(trace.after.shape[1])
     attention, tokens = block.attn, block.norm1(trace.tokens(number))
     linears = _projections(attention)
     rope = None if trace.ropes is None else trace.ropes[number]
     if linears is None:  # an adapter, such as LoRA's
         q, k, v = _queries_keys_values(attention, tokens)
-        q, kept = q[:, :, :read], _Attended(q, v)
+        q, kept = q[:, :, read], _Attended(q, v)
     else:
         to_q, to_k, to_v = linears
-        q, k = to_q(tokens[:, :read]), None
+        to_v = to_v if bias else to_v._replace(bias=None)
+        q, k = to_q(tokens[:, read]), None
         kept = _Attended(q, tokens, to_v) if fold else _Attended(q, to_v(tokens))
-        if rope is None and isinstance(attention.k_norm, nn.Identity):
+        if rope is None and not patches and isinstance(attention.k_norm, nn.Identity):
             # A bias of the keys adds the same to all tokens, which softmax takes out.
             q = attention.q_norm(q)
             through = torch.einsum("bhrd,hdc->bhrc", q, to_k.weight.to(q.dtype))
             share = through @ tokens[:, None].transpose(-2, -1)
             return kept._replace(share=(share * attention.scale).softmax(-1))
         k = to_k(tokens)
-    q, k = attention.q_norm(q), attention.k_norm(k)  # prefix tokens have no rotation
-    if rope is not None:
+    q, k = attention.q_norm(q), attention.k_norm(k)
+    if rope is not None:  # prefix tokens have no rotation
         half = getattr(attention, "rotate_half", False)
         turned = apply_rot_embed_cat(k[:, :, prefix:], rope, half=half)
         k = torch.cat([k[:, :, :prefix], turned.to(k.dtype)], 2)
+        q = apply_rot_embed_cat(q, rope, half=half).to(k.dtype) if patches else q
     return kept._replace(share=(q @ k.transpose(-2, -1) * attention.scale).softmax(-1))
 
 
@@ -143,7 +158,7 @@ def is_taken_apart(model: nn.Module, trace: TokenTrace) -> bool:
     hooks, a ``forward`` of its own or an adapter, which may change what it gives.
 
     Args:
-        model: A model for which :func:`.class_token.reads_class_token` holds.
+        model: A model for which :func:`.class_token.reads_class_token` or ``reads_patches`` holds.
         trace: Its tokens.
     """
     return all(_agrees(model, trace, number) for number in range(len(trace.before)))
@@ -151,9 +166,10 @@ def is_taken_apart(model: nn.Module, trace: TokenTrace) -> bool:
 
 def _agrees(model: nn.Module, trace: TokenTrace, number: int) -> bool:
     """Return whether the parts of a block's attention add up to it."""
-    block: Any = cast(Any, model).blocks[number + 1]
+    vit, patches = cast(Any, model), trace.patches
+    block: Any = vit.blocks[number + 1]
     attention: nn.Module = block.attn
-    kind = type(attention)
+    kind = type(attention), patches
     changed = any("forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks
                   for m in attention.modules())  # fmt: skip
     # timm's EVA reads the weight of its projection and does not call it: an adapter is left out.
@@ -162,7 +178,8 @@ def _agrees(model: nn.Module, trace: TokenTrace, number: int) -> bool:
         return _TAKEN_APART[kind]
     ours = block.attn.proj(_attended(model, trace, number).taken())
     options = {} if trace.ropes is None else {"rope": trace.ropes[number]}
-    theirs = attention(block.norm1(trace.tokens(number)), **options)[:, : ours.shape[1]]
+    theirs = attention(block.norm1(trace.tokens(number)), **options)
+    theirs = theirs[:, vit.num_prefix_tokens :] if patches else theirs[:, : ours.shape[1]]
     # Rounding errors grow like the largest value.
     pair = [t.float().cpu().numpy() for t in (ours, theirs.abs().amax(), theirs)]
     if not theirs.isfinite().all():  # broken weights say nothing of the class
@@ -238,3 +255,61 @@ def patch_parts_of_rows(
     found = [patch_parts(model, trace.image(n), rows[None]) for n, rows in images]
     nets, boths = zip(*found, strict=True)
     return torch.cat(nets, 1)[0], torch.cat(boths, 1)[0]
+
+
+def give_back(
+    model: nn.Module, trace: TokenTrace, weights: torch.Tensor, raw: torch.Tensor
+) -> torch.Tensor:
+    """Return maps in which patches have given back what they took from others by attention.
+
+    Args:
+        model: A model for which :func:`.class_token.reads_patches` holds.
+        trace: Its tokens.
+        weights: Channel weights of N maps of each image, gate included, (B, N, C).
+        raw: The maps, (B, N, P).
+
+    Returns:
+        (B, N, P). Each map adds up to what it did before: what was taken from the class token or
+        registers stays where it is.
+    """
+    vit = cast(Any, model)
+    scale = torch.ones_like(raw[:, 0])  # of the norm of each token, (B, P)
+    if isinstance(vit.norm, nn.LayerNorm):
+        tokens = trace.after.to(raw.dtype)
+        scale = (tokens.var(2, correction=0) + vit.norm.eps).rsqrt()
+        weights = weights if vit.norm.weight is None else weights * vit.norm.weight.to(raw.dtype)
+        weights = weights - weights.mean(2, keepdim=True)
+    prefix = vit.num_prefix_tokens
+    for number, block in enumerate(vit.blocks[1 : len(trace.before) + 1]):
+        found = _attended(model, trace, number, weights.shape[1] <= _FEW, bias=False)
+        values = found.weighted(_value_weights(block, weights[:, :, None]), prefix)
+        share = (
+            found.share[..., prefix:].to(raw.dtype) * scale[:, None, :, None]
+        )  # (B, heads, P, P)
+        values = values[:, :, 0]  # (B, N, heads, P)
+        given = (values * share.sum(2)[:, None]).sum(2)
+        raw = raw + given - torch.einsum("bhqp,bnhp->bnq", share, values)
+    return raw
+
+
+def give_back_of_rows(
+    model: nn.Module, trace: TokenTrace, weights: torch.Tensor, raw: torch.Tensor,
+    counts: Sequence[int],
+) -> torch.Tensor:  # fmt: skip
+    """Return the maps of :func:`give_back` for rows that follow each other, (N, *grid).
+
+    Args:
+        model: A model for which :func:`.class_token.reads_patches` holds.
+        trace: Its tokens.
+        weights: Channel weights of the rows, gate included, (N, C).
+        raw: Their maps, (N, *grid).
+        counts: Number of rows of each image.
+    """
+    flat = raw.flatten(1)
+    if len(set(counts)) == 1:
+        both = weights.unflatten(0, (len(counts), -1)), flat.unflatten(0, (len(counts), -1))
+        return give_back(model, trace, *both).flatten(0, 1).view_as(raw)
+    pairs = zip(weights.split(list(counts)), flat.split(list(counts)), strict=True)
+    found = [give_back(model, trace.image(n), rows[None], maps[None])[0]
+             for n, (rows, maps) in enumerate(pairs)]  # fmt: skip
+    return torch.cat(found).view_as(raw)
