@@ -18,7 +18,7 @@ from torch import nn
 
 import se_zoo  # noqa: F401  registers the models
 from se_zoo.errors import DataError, InvalidInputError
-from se_zoo.explanations.class_token import reads_class_token
+from se_zoo.explanations.class_token import reads_class_token, reads_patches
 from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
 from se_zoo.inference.images import load_photo
@@ -143,13 +143,13 @@ def load_to_explain(model_name: str) -> Any:
 def remembered_features(model: Any) -> Iterator[None]:
     """Compute the features of the same images once, however many methods explain them.
 
-    For a frozen backbone they are the same. Images that ask for a gradient, and models whose head
-    reads class tokens, whose maps need more than the features, take their usual way.
+    For a frozen backbone they are the same. Images that ask for a gradient, and transformers whose
+    maps need the tokens of their blocks, take their usual way.
 
     Args:
         model: Result of :func:`load_to_explain`.
     """
-    if reads_class_token(model):
+    if reads_class_token(model) or reads_patches(model):
         yield
         return
     own: Any = model.forward_features

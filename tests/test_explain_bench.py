@@ -542,9 +542,9 @@ def test_presets_on_real_images(preset: str, sets: List[str], tmp_path: Path) ->
 
 def test_remembered_features_are_those_of_the_images() -> None:
     """Each batch of images goes through the backbone once, and forwards give the usual logits."""
-    model: Any = timm.create_model("timm_sehead", backbone="test_vit", global_pool="avg").eval()
+    model: Any = timm.create_model("timm_sehead", backbone="test_resnet").eval()
     calls: List[int] = []
-    model.blocks[0].register_forward_hook(lambda *given: calls.append(1))
+    model.conv1.register_forward_hook(lambda *given: calls.append(1))
     batches = torch.randn(2, 2, *model.input_shape())
     with torch.no_grad():
         usual = [model(batch) for batch in batches]
@@ -557,3 +557,16 @@ def test_remembered_features_are_those_of_the_images() -> None:
         with map_cases.remembered_features(model), torch.enable_grad():
             model(batches[0].clone().requires_grad_())
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_transformers_have_the_maps_that_they_have_outside_the_bench(pool: str) -> None:
+    """These need the tokens of the blocks, not the features alone."""
+    model: Any = timm.create_model("timm_sehead", backbone="test_vit", global_pool=pool).eval()
+    torch.nn.init.normal_(model.head.weight)
+    images = torch.randn(2, *model.input_shape())
+    usual = model.explain(images, 3, "affinity")
+    with map_cases.remembered_features(model):
+        found = model.explain(images, 3, "affinity")
+    assert found.weights == usual.weights and found.weights in ("sources", "attention")
+    assert torch.equal(found.raw, usual.raw)

@@ -5,7 +5,7 @@ Cells of the same object have like features, so each cell's evidence is shared a
 supervised segmentation refines class activation maps in this way: SEAM's pixel correlation module
 by the cosine of features that it learns (arXiv 2004.04581, section 3.3), CLIP-ES by attention that
 Sinkhorn's algorithm normalises (arXiv 2212.09506). Here the features are the backbone's last ones:
-nothing is trained, and no other layer is read.
+nothing is trained, and no other layer is read here.
 """
 
 from typing import NamedTuple, Sequence

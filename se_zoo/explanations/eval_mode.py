@@ -14,6 +14,8 @@ _LOCK = threading.Lock()
 #: For each model: the number of running explanations, and the modules that were in train mode
 #: before the first of them.
 _ACTIVE: "WeakKeyDictionary[nn.Module, Tuple[int, List[nn.Module]]]" = WeakKeyDictionary()
+#: Whether autocast kept weights before the first of several explanations, then one entry for each.
+_WITHOUT_CACHE: List[bool] = []
 
 
 @contextmanager
@@ -50,14 +52,21 @@ def _no_casts_kept() -> Iterator[None]:
     """Keep autocast from storing the weights that it casts.
 
     Before torch 2.11, those that were cast without gradients have none in a later forward pass of
-    the same autocast region: training would not reach them.
+    the same autocast region: training would not reach them. The setting is one for all threads, so
+    the last of several explanations restores it.
     """
-    kept = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
+    with _LOCK:
+        if not _WITHOUT_CACHE:
+            _WITHOUT_CACHE.append(torch.is_autocast_cache_enabled())
+        _WITHOUT_CACHE.append(True)
+        torch.set_autocast_cache_enabled(False)
     try:
         yield
     finally:
-        torch.set_autocast_cache_enabled(kept)
+        with _LOCK:
+            _WITHOUT_CACHE.pop()
+            if len(_WITHOUT_CACHE) == 1:
+                torch.set_autocast_cache_enabled(_WITHOUT_CACHE.pop())
 
 
 def _view(module: nn.Module, made: Dict[int, nn.Module]) -> Optional[nn.Module]:

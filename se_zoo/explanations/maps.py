@@ -4,7 +4,8 @@ Every map is made of a weighted sum of the backbone's channels:
 
 * The gate map of arXiv 2412.05134 weights the selected channels by their gate.
 * The contribution map weights all channels by gate times classifier weight.
-* The affinity map is the contribution map, shared among like cells (:mod:`.affinity`).
+* The affinity map is the contribution map, shared among like cells (:mod:`.affinity`). Patches of
+  a transformer first give back what they took from each other (:mod:`.token_attention`).
 * The rival map is that of the class less those of all others, each times a third of its probability
   (:mod:`.rivals`); it is shared, too.
 * The class-gate map weights the channels whose gate times classifier weight stands out, less the

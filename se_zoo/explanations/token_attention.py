@@ -23,6 +23,7 @@ less than a twelfth of the multiply-adds of the forward pass.
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, cast
 
 import torch
+import torch.nn.functional as F
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import nn
 
@@ -43,8 +44,9 @@ class _Linear(NamedTuple):
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the projection of tokens (B, T, C), (B, heads, T, D)."""
-        found = torch.einsum("btc,hdc->bhtd", tokens, self.weight.to(tokens.dtype))
-        return found if self.bias is None else found + self.bias[:, None].to(tokens.dtype)
+        bias = None if self.bias is None else self.bias.flatten().to(tokens.dtype)
+        found = F.linear(tokens, self.weight.flatten(0, 1).to(tokens.dtype), bias)
+        return found.unflatten(2, (len(self.weight), -1)).transpose(1, 2)
 
 
 def _projections(attention: Any) -> Optional[Tuple[_Linear, _Linear, _Linear]]:
@@ -283,9 +285,7 @@ def give_back(
     for number, block in enumerate(vit.blocks[1 : len(trace.before) + 1]):
         found = _attended(model, trace, number, weights.shape[1] <= _FEW, bias=False)
         values = found.weighted(_value_weights(block, weights[:, :, None]), prefix)
-        share = (
-            found.share[..., prefix:].to(raw.dtype) * scale[:, None, :, None]
-        )  # (B, heads, P, P)
+        share = found.share[..., prefix:].to(raw.dtype) * scale[:, None, :, None]
         values = values[:, :, 0]  # (B, N, heads, P)
         given = (values * share.sum(2)[:, None]).sum(2)
         raw = raw + given - torch.einsum("bhqp,bnhp->bnq", share, values)
