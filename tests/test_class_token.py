@@ -161,6 +161,12 @@ def test_patches_give_back_what_they_took(kind: str, monkeypatch: pytest.MonkeyP
         uneven = token_attention.give_back_of_rows(
             model, trace, weights[rows, 0], raw[rows, 0].unflatten(1, (4, 4)), [1, 2]
         )
+        with monkeypatch.context() as patched:
+            patched.setattr(token_attention, "_MOST", 1)
+            apart = token_attention.give_back_of_rows(
+                model, trace, weights[:, 0], raw[:, 0].unflatten(1, (4, 4)), [1, 1]
+            )
+    torch.testing.assert_close(apart.flatten(1), expected, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(uneven.flatten(1), expected[rows], rtol=1e-3, atol=1e-4)
     assert trace.before and float((expected - raw[:, 0]).abs().max()) > 1e-3
     torch.testing.assert_close(found[:, 0], expected, rtol=1e-3, atol=1e-4)
@@ -225,6 +231,22 @@ def test_parts_of_one_class_cost_little() -> None:
         with FlopCounterMode(display=False) as parts:
             token_attention.patch_parts(model, trace, trace.after[:, None])
     assert 0 < parts.get_total_flops() < forward.get_total_flops() / 100
+
+
+def test_giving_back_costs_less_than_a_tenth() -> None:
+    model: Any = timm.create_model(
+        "timm_sehead", backbone="vit_tiny_patch16_224", global_pool="avg"
+    ).eval().to("meta")  # fmt: skip
+    for block in model.blocks:
+        block.attn.fused_attn = False  # on the meta device, its products would not be counted
+    images = torch.empty(1, 3, 224, 224, device="meta")
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as forward:
+            _, trace = class_token.traced_features(model, images)
+        weights, raw = trace.after[:, :1], trace.after[:, None, :, 0]
+        with FlopCounterMode(display=False) as given:
+            token_attention.give_back(model, trace, weights, raw)
+    assert 0 < given.get_total_flops() < forward.get_total_flops() / 10
 
 
 def test_other_methods_and_other_heads_keep_their_weights() -> None:
@@ -313,6 +335,18 @@ def test_adapter_of_a_projection_counts() -> None:
         assert torch.allclose(found.raw, plain, rtol=1e-4, atol=1e-4) == (strength == 0)
 
 
+def test_patches_behind_an_adapter_give_back_no_bias() -> None:
+    model, images = made(**MEANS["norm_behind"]), varied_images(2, (64, 64))
+    for block in model.blocks:
+        torch.nn.init.normal_(block.attn.qkv.bias)
+    plain = model.explain(images, 1, "affinity").raw
+    for block in model.blocks:
+        block.attn.qkv = _Adapted(block.attn.qkv, 0.0)
+    found = model.explain(images, 1, "affinity")
+    assert found.weights == "sources"
+    torch.testing.assert_close(found.raw, plain, rtol=1e-3, atol=1e-4)
+
+
 def test_adapter_that_eva_does_not_call_is_noticed() -> None:
     model, images = made(**KINDS["eva"]), varied_images(2, (64, 64))
     assert model.explain(images, 1).weights == "attention"
@@ -383,3 +417,17 @@ def test_one_graph_has_the_same_map(method: str) -> None:
         program = torch.export.export(module, (images,), dynamic_shapes=shapes)
         exported = program.module()(images[:2])
     torch.testing.assert_close(exported[1], heatmap[:2], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["norm_before", "rope_mixed"])
+def test_one_graph_gives_back(kind: str) -> None:
+    """Weights are no parameters while torch.export traces; which model it is has to be known."""
+    model, images = made(**MEANS[kind]), varied_images(3, (64, 64))
+    module = ExplainedModel(model, "affinity", targets=[3, 1], raw=True)
+    shapes = ({0: torch.export.Dim("batch", max=1024)},)
+    with torch.no_grad():
+        program = torch.export.export(module, (images,), dynamic_shapes=shapes)
+        found = program.module()(images[:2])[1]
+    wanted = model.explain(images[:2], [3, 1], "affinity")
+    assert wanted.weights == "sources"
+    torch.testing.assert_close(found.flatten(0, 1), wanted.raw, rtol=1e-3, atol=1e-4)

@@ -133,3 +133,26 @@ def test_explaining_within_autocast_leaves_training_its_gradients() -> None:
         total = model(images).float().sum()
     total.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_each_thread_restores_its_own_cache_of_autocast() -> None:
+    """torch keeps the setting for each thread, and explanations of several threads overlap."""
+    model, kept = make().eval(), []
+    both, first_ended = threading.Barrier(2), threading.Event()
+
+    def explain(first: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            with in_eval_mode(model), in_eval_mode(model):
+                both.wait()
+                if not first:
+                    first_ended.wait()
+                kept.append(torch.is_autocast_cache_enabled())
+            kept.append(torch.is_autocast_cache_enabled())
+        first_ended.set()
+
+    threads = [threading.Thread(target=explain, args=(first,)) for first in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert kept == [False, True] * 2

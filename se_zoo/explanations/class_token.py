@@ -39,7 +39,10 @@ class TokenTrace(NamedTuple):
 
     def image(self, number: int) -> "TokenTrace":
         """Return the trace of one image of the batch."""
-        part = slice(number, number + 1)
+        return self.some(slice(number, number + 1))
+
+    def some(self, part: slice) -> "TokenTrace":
+        """Return the trace of some images of the batch."""
         before = tuple((patches[part], prefix[part]) for patches, prefix in self.before)
         return self._replace(before=before, after=self.after[part])
 
@@ -114,9 +117,17 @@ def classifiers(model: nn.Module) -> List[nn.Module]:
     return [cast(nn.Module, model.head)]
 
 
-def traced_features(model: nn.Module, images: torch.Tensor) -> Tuple[Features, TokenTrace]:
-    """Return what ``forward_features`` returns, and the tokens around the blocks."""
-    vit, patches = cast(Any, model), reads_patches(model)
+def traced_features(
+    model: nn.Module, images: torch.Tensor, patches: Optional[bool] = None
+) -> Tuple[Features, TokenTrace]:
+    """Return what ``forward_features`` returns, and the tokens around the blocks.
+
+    Args:
+        model: A model for which :func:`reads_class_token` or :func:`reads_patches` holds.
+        images: Normalised images.
+        patches: Whether the latter holds; by default it is found out, which no graph can hold.
+    """
+    vit, patches = cast(Any, model), reads_patches(model) if patches is None else patches
     last = len(vit.blocks) - 1
     some = list(range(len(vit.blocks) // 2 - 1 if patches else last))
     found: Any = vit.forward_intermediates(

@@ -53,7 +53,9 @@ def is_plain(classifier: Any) -> bool:
     Args:
         classifier: The layer, or a module that stands for one.
     """
-    plain = type(getattr(classifier, "weight", None)) in (nn.Parameter, torch.Tensor)
+    kind = type(getattr(classifier, "weight", None))
+    # torch.export traces with stand-ins; those of a quantised weight are of its own class, too.
+    plain = kind in (nn.Parameter, torch.Tensor) or kind.__module__.startswith("torch._subclasses.")
     return isinstance(classifier, (nn.Linear, nn.Conv2d, nn.Conv3d)) and plain
 
 

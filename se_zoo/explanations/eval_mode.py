@@ -14,8 +14,16 @@ _LOCK = threading.Lock()
 #: For each model: the number of running explanations, and the modules that were in train mode
 #: before the first of them.
 _ACTIVE: "WeakKeyDictionary[nn.Module, Tuple[int, List[nn.Module]]]" = WeakKeyDictionary()
-#: Whether autocast kept weights before the first of several explanations, then one entry for each.
-_WITHOUT_CACHE: List[bool] = []
+
+
+class _Casts(threading.local):
+    """What a thread's autocast does with weights that it casts."""
+
+    running = 0  # explanations of this thread
+    kept = True  # whether it kept the weights before the first of them
+
+
+_CASTS = _Casts()
 
 
 @contextmanager
@@ -52,21 +60,19 @@ def _no_casts_kept() -> Iterator[None]:
     """Keep autocast from storing the weights that it casts.
 
     Before torch 2.11, those that were cast without gradients have none in a later forward pass of
-    the same autocast region: training would not reach them. The setting is one for all threads, so
-    the last of several explanations restores it.
+    the same autocast region: training would not reach them. The setting is each thread's own; the
+    last of a thread's explanations restores it.
     """
-    with _LOCK:
-        if not _WITHOUT_CACHE:
-            _WITHOUT_CACHE.append(torch.is_autocast_cache_enabled())
-        _WITHOUT_CACHE.append(True)
-        torch.set_autocast_cache_enabled(False)
+    if not _CASTS.running:
+        _CASTS.kept = torch.is_autocast_cache_enabled()
+    _CASTS.running += 1
+    torch.set_autocast_cache_enabled(False)
     try:
         yield
     finally:
-        with _LOCK:
-            _WITHOUT_CACHE.pop()
-            if len(_WITHOUT_CACHE) == 1:
-                torch.set_autocast_cache_enabled(_WITHOUT_CACHE.pop())
+        _CASTS.running -= 1
+        if not _CASTS.running:
+            torch.set_autocast_cache_enabled(_CASTS.kept)
 
 
 def _view(module: nn.Module, made: Dict[int, nn.Module]) -> Optional[nn.Module]:

@@ -200,7 +200,7 @@ class ExplainedModel(nn.Module):
         """
         trace: Optional[TokenTrace] = None
         if self._tokens or self._sources:
-            native, trace = traced_features(self.model, images)
+            native, trace = traced_features(self.model, images, self._sources)
         else:
             native = self.se_model.forward_features(images)
         logits = self.se_model.forward_head(native)
