@@ -187,3 +187,13 @@ def test_unknown_class_columns_and_options_are_refused(name: str) -> None:
     clip: Any = timm.create_model("framewise_sehead", backbone="test_resnet", num_classes=2)
     with pytest.raises(InvalidInputError, match="takes clips"):
         se_zoo.BatchExplainer(clip)(batch)
+
+
+@pytest.mark.parametrize("pool, method, traced", [
+    ("avg", "affinity", True), ("avg", "contribution", False), ("token", "contribution", True),
+])  # fmt: skip
+def test_facts_tell_maps_that_earlier_versions_drew_otherwise(
+    pool: str, method: str, traced: bool
+) -> None:
+    model: Any = timm.create_model("timm_sehead", backbone="test_vit", global_pool=pool).eval()
+    assert ("tokens" in se_zoo.BatchExplainer(model, 3, method=method).facts()) == traced

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
 import torch
 
 from ..errors import InvalidInputError
+from ..explanations.class_token import is_traced
 from ..explanations.explainer import raw_maps
 from ..explanations.se_model import placement_of
 from ..explanations.target_classes import label_index
@@ -226,7 +227,10 @@ class BatchExplainer:
         several = isinstance(self.target, (list, tuple))
         asked: Any = [] if self.target is None else self.target if several else [self.target]
         versus = None if self.versus is None else label_index(self.versus, labels, classes)
+        # Rows of earlier versions, whose maps of transformers were others, are not gone on with.
+        tokens = {"tokens": "of several blocks"} if is_traced(model, self.method) else {}
         return {
+            **tokens,
             "model": self.name,
             "weights_sha256": weights_sha256(model),
             "method": self.method,
