@@ -136,6 +136,7 @@ def test_patches_give_back_what_they_took(kind: str, monkeypatch: pytest.MonkeyP
             layer = getattr(block, "gamma_1", None)
             layer = getattr(getattr(block, "ls1", None), "gamma", layer)
             bias = token_attention._projections(block.attn)[2].bias
+            bias = None if bias is None else bias.unflatten(0, (block.attn.num_heads, -1))
 
             def added(patches: Any, block: Any = block, given: Any = given, layer: Any = layer,
                       bias: Any = bias, number: int = number) -> torch.Tensor:  # fmt: skip

@@ -39,19 +39,31 @@ _MOST = 2**24
 
 
 class _Linear(NamedTuple):
-    """Weight (heads, D, C) and bias (heads, D) of a projection of the tokens.
+    """Weight (heads * D, C) and bias (heads * D,) of a projection of the tokens.
 
     It is not called and has no copies made: torch 2.6 can trace neither of a named tuple.
     """
 
+    heads: int
     weight: torch.Tensor
     bias: Optional[torch.Tensor]
 
     def of(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the projection of tokens (B, T, C), (B, heads, T, D)."""
-        bias = None if self.bias is None else self.bias.flatten().to(tokens.dtype)
-        found = F.linear(tokens, self.weight.flatten(0, 1).to(tokens.dtype), bias)
-        return found.unflatten(2, (len(self.weight), -1)).transpose(1, 2)
+        bias = None if self.bias is None else self.bias.to(tokens.dtype)
+        found = F.linear(tokens, self.weight.to(tokens.dtype), bias)
+        return found.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def through(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return rows of weights of the projection as weights of the tokens.
+
+        Args:
+            rows: (heads, M, D).
+
+        Returns:
+            (heads, M, C).
+        """
+        return torch.bmm(rows, self.weight.to(rows.dtype).unflatten(0, (self.heads, -1)))
 
 
 def _projections(attention: Any) -> Optional[Tuple[_Linear, _Linear, _Linear]]:
@@ -67,9 +79,8 @@ def _projections(attention: Any) -> Optional[Tuple[_Linear, _Linear, _Linear]]:
         biases = [None] * 3 if own.bias is None else list(own.bias.chunk(3))
         if getattr(attention, "q_bias", None) is not None:  # EVA keeps the bias apart
             biases = [attention.q_bias, attention.k_bias, attention.v_bias]
-    shape = attention.num_heads, -1
-    parts = [_Linear(weight.unflatten(0, shape), None if bias is None else bias.unflatten(0, shape))
-             for weight, bias in zip(weights, biases, strict=True)]  # fmt: skip
+    pairs = zip(weights, biases, strict=True)
+    parts = [_Linear(attention.num_heads, weight, bias) for weight, bias in pairs]
     return parts[0], parts[1], parts[2]
 
 
@@ -102,10 +113,13 @@ class _Attended(NamedTuple):
         dtype, values = weights.dtype, self.values[..., prefix:, :].to(weights.dtype)
         if self.projection is None:
             return torch.einsum("bnrhd,bhpd->bnrhp", weights, values)
-        through = torch.einsum("bnrhd,hdc->bnrhc", weights, self.projection.weight.to(dtype))
-        added = torch.einsum("bnrhc,bpc->bnrhp", through, values)
+        batch, count, read, heads_, _ = weights.shape
+        through = self.projection.through(weights.flatten(0, 2).transpose(0, 1))
+        rows = through.transpose(0, 1).reshape(batch, count * read * heads_, -1)
+        added = torch.bmm(rows, values.transpose(1, 2)).view(batch, count, read, heads_, -1)
         if self.projection.bias is not None:
-            added = added + (weights * self.projection.bias.to(dtype)).sum(-1, keepdim=True)
+            bias = self.projection.bias.to(dtype).view(heads_, -1)
+            added = added + (weights * bias).sum(-1, keepdim=True)
         return added
 
     def parts(self, weights: torch.Tensor, prefix: int) -> torch.Tensor:
@@ -140,14 +154,16 @@ def _attended(
         values, projection = v, None
     else:
         to_q, to_k, to_v = linears
-        to_v = to_v if bias else _Linear(to_v.weight, None)
+        to_v = to_v if bias else _Linear(to_v.heads, to_v.weight, None)
         q = to_q.of(tokens[:, read])
         values, projection = (tokens, to_v) if fold else (to_v.of(tokens), None)
         if rope is None and not patches and isinstance(attention.k_norm, nn.Identity):
             # A bias of the keys adds the same to all tokens, which softmax takes out.
             q = attention.q_norm(q) * attention.scale
-            through = torch.einsum("bhrd,hdc->bhrc", q, to_k.weight.to(q.dtype))
-            share = through @ tokens[:, None].transpose(-2, -1)
+            batch, heads_, count, _ = q.shape
+            through = to_k.through(q.transpose(0, 1).flatten(1, 2)).unflatten(1, (batch, count))
+            rows = through.transpose(0, 1).flatten(1, 2)  # (B, heads * R, C)
+            share = torch.bmm(rows, tokens.transpose(1, 2)).unflatten(1, (heads_, count))
             return _Attended(share.softmax(-1), values, projection)
         k = to_k.of(tokens)
     # The product alone may be beyond the range of half precision.
@@ -299,7 +315,9 @@ def give_back(
         share = found.share[..., prefix:].to(raw.dtype) * scale[:, None, :, None]
         values = values[:, :, 0]  # (B, N, heads, P)
         given = (values * share.sum(2)[:, None]).sum(2)
-        raw = raw + given - torch.einsum("bhqp,bnhp->bnq", share, values)
+        # What each patch took, of all heads: (B, heads, P, P) times (B, heads, P, N).
+        taken = (share @ values.permute(0, 2, 3, 1)).sum(1).transpose(1, 2)
+        raw = raw + given - taken
     return raw
 
 
