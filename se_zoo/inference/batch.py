@@ -9,6 +9,7 @@ import torch
 from ..errors import InvalidInputError
 from ..explanations.class_token import is_traced
 from ..explanations.explainer import raw_maps
+from ..explanations.methods import default_method
 from ..explanations.se_model import placement_of
 from ..explanations.target_classes import label_index
 from ..models.input_size import data_config
@@ -228,7 +229,8 @@ class BatchExplainer:
         asked: Any = [] if self.target is None else self.target if several else [self.target]
         versus = None if self.versus is None else label_index(self.versus, labels, classes)
         # Rows of earlier versions, whose maps of transformers were others, are not gone on with.
-        tokens = {"tokens": "of several blocks"} if is_traced(model, self.method) else {}
+        traced = is_traced(model, self.method or default_method(model))
+        tokens = {"tokens": "of several blocks"} if traced else {}
         return {
             **tokens,
             "model": self.name,
