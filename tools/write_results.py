@@ -8,8 +8,7 @@ Run time: seconds; a minute with --portrait.
 
 The figures are files in benchmarks/results/. faces.json and objects.json are summary.json of
 `python -m benchmarks.maps`, faces_<model>.json is that of another model, tokens.json that of a
-transformer whose head reads its class token, cost.json is that of its
-preset cost, and support.json is written by `python -m benchmarks.support_weight`. The accuracy with
+transformer whose head reads its class token, cost.json is that of its preset cost, and support.json is written by `python -m benchmarks.support_weight`. The accuracy with
 and without the block is benchmarks/results/parity.json, of `recipes/parity.py`. What a model's card
 shows of them is hub_cards/<model>/maps.json: package the model again where it changes.
 """
@@ -260,6 +259,8 @@ def _ratio_table(rows: List[Dict[str, Any]]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     for peer in ("grad-cam/GradCAM", "grad-cam/ScoreCAM", "captum/LayerGradCam",
                  "torch-cam/GradCAM"):  # fmt: skip
+        if not any(peer in row["sides"] for row in rows):
+            continue
         memory = "not measured" if peer in BY_CHANNEL else ratio(peer, "mb", "contribution")
         time = ratio(peer, "ratio", "contribution")
         lines.append(f"| {peer} over predict + contribution map | {time} | {memory} |")
