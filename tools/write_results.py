@@ -8,9 +8,10 @@ Run time: seconds; a minute with --portrait.
 
 The figures are files in benchmarks/results/. faces.json and objects.json are summary.json of
 `python -m benchmarks.maps`, faces_<model>.json is that of another model, tokens.json that of a
-transformer whose head reads its class token, cost.json is that of its preset cost, and support.json is written by `python -m benchmarks.support_weight`. The accuracy with
-and without the block is benchmarks/results/parity.json, of `recipes/parity.py`. What a model's card
-shows of them is hub_cards/<model>/maps.json: package the model again where it changes.
+transformer whose head reads its class token, cost.json is that of its preset cost, and support.json
+is written by `python -m benchmarks.support_weight`. The accuracy with and without the block is
+benchmarks/results/parity.json, of `recipes/parity.py`. What a model's card shows of them is
+hub_cards/<model>/maps.json: package the model again where it changes.
 """
 
 import json
