@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 import se_zoo  # registers the models
 from se_zoo.cli import main
 from se_zoo.errors import InvalidInputError, UnknownLabelError
+from se_zoo.explanations import onnx_export
 from se_zoo.explanations.explained_model import ExplainedModel
 from se_zoo.explanations.explainer import raw_maps
 from se_zoo.explanations.methods import SINGLE_CLASS_METHODS
@@ -306,3 +307,27 @@ def test_a_compiled_transformer_has_the_map_of_its_attention() -> None:
     assert ExplainedModel(compiled, targets=3).model is model
     kept = se_zoo.channel_logits(compiled, images, drop=[0])
     assert torch.equal(kept, model.channel_logits(images, drop=[0]))
+
+
+def test_maps_that_are_empty_are_compared_on_more_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of noise, a label may have no evidence; then any graph would seem right."""
+    runtime = pytest.importorskip("onnxruntime", reason="extra export")
+
+    class Explained:
+        inputs, outputs = ("images",), ("heatmap",)
+
+        def sample_inputs(self, count: int) -> Tuple[torch.Tensor, ...]:
+            return (torch.ones(count, 1),)
+
+        def __call__(self, images: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+            return (images * (len(images) >= 8),)
+
+    class Session:
+        def __init__(self, *given: Any, **options: Any) -> None: ...
+
+        def run(self, names: Any, inputs: Dict[str, Any]) -> List[Any]:
+            return [0 * inputs["images"]]
+
+    monkeypatch.setattr(runtime, "InferenceSession", Session)
+    explained: Any = Explained()
+    assert onnx_export.compare(explained, Path("none.onnx")) == {"heatmap": 1.0}
