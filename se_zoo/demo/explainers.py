@@ -11,7 +11,7 @@ from PIL import Image
 from ..data.images import open_image
 from ..errors import InvalidInputError, SEZooError, UnknownModelError
 from ..explanations.methods import TABLE, offered_methods
-from ..explanations.target_classes import target_of
+from ..explanations.target_classes import short_names, target_of
 from ..inference.images import load_photo
 from ..models.load_model import load_any
 from ..models.names import PREFIX
@@ -134,9 +134,10 @@ class Explainers:
         # The likelier one of two labels with the same name, which comes last here.
         shown = {names[index]: float(shares[index]) for index in reversed(order[:SHOWN_LABELS])}
         pictures, notes = _pictures(model, opened, target, other)
-        title = f"{names[target].split(',')[0]} {float(shares[target]):.1%}"
+        short = short_names(names)
+        title = f"{short[target]} {float(shares[target]):.1%}"
         if other is not None:
-            notes += f" The difference map compares it with {names[other].split(',')[0]}."
+            notes += f" The difference map compares it with {short[other]}."
         return Answer(shown, pictures, f"**{title}**. {notes}")
 
 

@@ -9,7 +9,7 @@ from ..data.video.index import open_container, open_video, pyav, video_stream
 from ..errors import DataError, InvalidInputError, UnknownModelError
 from ..explanations.draw.clips import side_by_side, write_video
 from ..explanations.methods import SPEAKER_METHODS, offered_methods
-from ..explanations.target_classes import target_of
+from ..explanations.target_classes import short_names, target_of
 from ..files import replacing
 from ..inference.clips import clip_rate, explain_frames, read_clip
 from ..models.clip.config import resolve_clip_config
@@ -144,7 +144,7 @@ class VideoExplainers:
         first, last = opened.seconds[numbers[0]], opened.seconds[numbers[-1]]
         return VideoAnswer(
             shown,
-            f"**{names[target].split(',')[0]} {float(shares[target]):.1%}**. The model saw "
+            f"**{short_names(names)[target]} {float(shares[target]):.1%}**. The model saw "
             f"{len(frames)} frames from second {first:.2f} to {last:.2f}. The map is strongest in "
             f"frame {heaviest}.",
         )

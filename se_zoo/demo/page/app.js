@@ -35,8 +35,22 @@ function problem(text) {
   element("problem").textContent = text;
 }
 
-/** Return a label as it is shown: the first of its synonyms, without underscores. */
-const nameOf = (index) => config.labels[index].split(",")[0].replaceAll("_", " ");
+let shownNames = null;
+
+/**
+ * Return a label as it is shown: the first of its synonyms, without underscores. Labels that would
+ * become the same stay whole.
+ */
+function nameOf(index) {
+  if (!shownNames) {
+    const first = config.labels.map((label) => label.split(",")[0].trim());
+    const counts = new Map();
+    for (const name of first) counts.set(name, (counts.get(name) ?? 0) + 1);
+    shownNames = first.map((name, n) =>
+      (name && counts.get(name) === 1 ? name : config.labels[n]).replaceAll("_", " "));
+  }
+  return shownNames[index];
+}
 
 const count = (number) => number.toLocaleString("en");
 
