@@ -1,6 +1,6 @@
 """Class-token transformers: what each patch adds to the logit through the attentions."""
 
-from typing import Any
+from typing import Any, Tuple
 
 import pytest
 import timm
@@ -221,33 +221,32 @@ def test_images_may_have_different_numbers_of_rows(kind: str) -> None:
         torch.testing.assert_close(parts, torch.cat(wanted), rtol=1e-4, atol=1e-5)
 
 
-def test_parts_of_one_class_cost_little() -> None:
-    model: Any = timm.create_model("timm_sehead", backbone="vit_tiny_patch16_224").eval().to("meta")
-    for block in model.blocks:
-        block.attn.fused_attn = False  # on the meta device, its products would not be counted
-    images = torch.empty(1, 3, 224, 224, device="meta")
-    with torch.no_grad():
-        with FlopCounterMode(display=False) as forward:
-            _, trace = class_token.traced_features(model, images)
-        with FlopCounterMode(display=False) as parts:
-            token_attention.patch_parts(model, trace, trace.after[:, None])
-    assert 0 < parts.get_total_flops() < forward.get_total_flops() / 100
-
-
-def test_giving_back_costs_less_than_a_tenth() -> None:
+def traced_without_data(pool: str) -> Tuple[Any, class_token.TokenTrace, int]:
+    """A ViT-Tiny on the meta device, its tokens, and the operations of its forward pass."""
     model: Any = timm.create_model(
-        "timm_sehead", backbone="vit_tiny_patch16_224", global_pool="avg"
+        "timm_sehead", backbone="vit_tiny_patch16_224", global_pool=pool
     ).eval().to("meta")  # fmt: skip
     for block in model.blocks:
         block.attn.fused_attn = False  # on the meta device, its products would not be counted
     images = torch.empty(1, 3, 224, 224, device="meta")
-    with torch.no_grad():
-        with FlopCounterMode(display=False) as forward:
-            _, trace = class_token.traced_features(model, images)
-        weights, raw = trace.after[:, :1], trace.after[:, None, :, 0]
-        with FlopCounterMode(display=False) as given:
-            token_attention.give_back(model, trace, weights, raw)
-    assert 0 < given.get_total_flops() < forward.get_total_flops() / 10
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        _, trace = class_token.traced_features(model, images)
+    return model, trace, forward.get_total_flops()
+
+
+def test_parts_of_one_class_cost_little() -> None:
+    model, trace, forward = traced_without_data("token")
+    with torch.no_grad(), FlopCounterMode(display=False) as parts:
+        token_attention.patch_parts(model, trace, trace.after[:, None])
+    assert 0 < parts.get_total_flops() < forward / 100
+
+
+def test_giving_back_costs_less_than_a_tenth() -> None:
+    model, trace, forward = traced_without_data("avg")
+    weights, raw = trace.after[:, :1], trace.after[:, None, :, 0]
+    with torch.no_grad(), FlopCounterMode(display=False) as given:
+        token_attention.give_back(model, trace, weights, raw)
+    assert 0 < given.get_total_flops() < forward / 10
 
 
 def test_other_methods_and_other_heads_keep_their_weights() -> None:

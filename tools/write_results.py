@@ -193,8 +193,12 @@ def rows_of(content: Dict[str, Any], name: str) -> List[Dict[str, Any]]:
 
 def _quality_block(name: str) -> str:
     """Return the table of a set for the documents."""
-    content = load(next(p for p in PRESETS if name in load(p)["sets"]))
-    rows = [row for row in rows_of(content, name) if row["measure"] in SHOWN]
+    return _table(load(next(p for p in PRESETS if name in load(p)["sets"])), name, SHOWN)
+
+
+def _table(content: Dict[str, Any], name: str, shown: Tuple[str, ...]) -> str:
+    """Return the table of a set with the measures that are shown, below its title."""
+    rows = [row for row in rows_of(content, name) if row["measure"] in shown]
     count = content["sets"][name]
     return (
         f"{TITLES[name]} ({count['cases']} cases of {count['images']} images):\n\n"
@@ -235,12 +239,7 @@ def _families_block() -> str:
 def _tokens_block() -> str:
     """Return the tables of the transformer whose head reads its class token."""
     content = load("tokens")
-    parts = []
-    for name, count in content["sets"].items():
-        rows = [row for row in rows_of(content, name) if row["measure"] in SHOWN_OF_TOKENS]
-        table = report.quality_table(rows, methods_of(content))
-        parts += [f"{TITLES[name]} ({count['cases']} cases of {count['images']} images):", table]
-    return "\n\n".join(parts)
+    return "\n\n".join(_table(content, name, SHOWN_OF_TOKENS) for name in content["sets"])
 
 
 def _ratio_table(rows: List[Dict[str, Any]]) -> str:

@@ -117,17 +117,15 @@ def classifiers(model: nn.Module) -> List[nn.Module]:
     return [cast(nn.Module, model.head)]
 
 
-def traced_features(
-    model: nn.Module, images: torch.Tensor, patches: Optional[bool] = None
-) -> Tuple[Features, TokenTrace]:
+def traced_features(model: nn.Module, images: torch.Tensor) -> Tuple[Features, TokenTrace]:
     """Return what ``forward_features`` returns, and the tokens around the blocks.
 
     Args:
         model: A model for which :func:`reads_class_token` or :func:`reads_patches` holds.
         images: Normalised images.
-        patches: Whether the latter holds; by default it is found out, which no graph can hold.
     """
-    vit, patches = cast(Any, model), reads_patches(model) if patches is None else patches
+    vit = cast(Any, model)
+    patches = vit.global_pool == "avg"  # which tells these two kinds apart
     last = len(vit.blocks) - 1
     some = list(range(len(vit.blocks) // 2 - 1 if patches else last))
     found: Any = vit.forward_intermediates(

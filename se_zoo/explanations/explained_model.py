@@ -109,8 +109,7 @@ class ExplainedModel(nn.Module):
         self.raw = raw
         self.outputs = ("logits", "raw" if raw else "heatmap", "gate")
         self.targets: Tuple[int, ...] = ()
-        self._tokens = False  # whether the map is of the class token's attention
-        self._sources = False  # whether patches give back what they took from each other
+        self._traced = False  # whether the map needs the tokens around a transformer's blocks
         # Path of the norm in the model; as a submodule of this module it would be saved twice.
         self._norm_path: Tuple[str, ...] = ()
         if method not in CLASSLESS_METHODS:
@@ -152,8 +151,8 @@ class ExplainedModel(nn.Module):
             fit = [t.cpu().numpy() for t in (*heads.fit_of(folded, pooled), logits[0, classes])]
             form = form if heads.agrees(fit, logits.dtype) else None
         if form is None and self.method != "class_gate" and reads_class_token(self.model):
-            self._tokens = is_taken_apart(self.model, traced_features(self.model, images)[1])
-        if self._tokens:
+            self._traced = is_taken_apart(self.model, traced_features(self.model, images)[1])
+        if self._traced:
             self._copy_rows(classifiers(self.model), classes, pooled.dtype)
             return
         if form is None:
@@ -165,7 +164,7 @@ class ExplainedModel(nn.Module):
                 f'"gate" or "activation"{more}.'
             )
         if is_traced(self.model, self.method):
-            self._sources = is_taken_apart(self.model, traced_features(self.model, images)[1])
+            self._traced = is_taken_apart(self.model, traced_features(self.model, images)[1])
         if form.norm is not None:
             name = next(n for n, m in self.model.named_modules() if m is form.norm)
             self._norm_path = tuple(name.split("."))
@@ -199,8 +198,8 @@ class ExplainedModel(nn.Module):
             (B, channels).
         """
         trace: Optional[TokenTrace] = None
-        if self._tokens or self._sources:
-            native, trace = traced_features(self.model, images, self._sources)
+        if self._traced:
+            native, trace = traced_features(self.model, images)
         else:
             native = self.se_model.forward_features(images)
         logits = self.se_model.forward_head(native)
