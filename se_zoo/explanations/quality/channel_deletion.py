@@ -120,8 +120,9 @@ def channel_deletion(
         def logit(dropped: torch.Tensor) -> torch.Tensor:
             return se_model.classify(se_model.gated(native, gate * ~dropped))[rows, targets]
 
-        _check_targets(targets, se_model.classify(se_model.gated(native, gate)))
-        whole = logit(torch.zeros_like(selected))
+        logits = se_model.classify(se_model.gated(native, gate))
+        _check_targets(targets, logits)
+        whole = logits[rows, targets]
         generators = [
             torch.Generator().manual_seed(seed) for seed in image_seeds(len(batch), seeds)
         ]
