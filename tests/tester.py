@@ -380,7 +380,8 @@ class SEHeadTester:
         model, images = self.model(), self.images()
         expected = model.explain(images)
         model.requires_grad_(False)
-        assert torch.equal(model.explain(images).raw, expected.raw)
+        # Not bit for bit: with torch 2.6 the last digits differ in transformers.
+        torch.testing.assert_close(model.explain(images).raw, expected.raw, rtol=1e-5, atol=1e-7)
 
     # Chosen channels
 
