@@ -175,6 +175,10 @@ def test_the_folder_is_a_ready_gradio_space(
     (mine / "config.json").write_text("{}")
     (mine / "notes.txt").write_text("private")
     out = tmp_path / "space"
+    with pytest.raises(SystemExit, match=r"has no model\.safetensors; se_zoo\.save writes"):
+        main(["demo", MODEL, f"local-dir:{mine}", "--out", str(out)])
+    assert not out.exists()
+    (mine / "model.safetensors").write_bytes(b"weights")
     main(["demo", MODEL, f"local-dir:{mine}", "--out", str(out)])
     assert "Gradio Space" in capsys.readouterr().out
     header = yaml.safe_load((out / "README.md").read_text("utf-8").split("---")[1])
@@ -183,7 +187,8 @@ def test_the_folder_is_a_ready_gradio_space(
     script = (out / header["app_file"]).read_text("utf-8")
     compile(script, "app.py", "exec")
     assert MODEL in script and "local-dir:pets" in script and (out / "pets/config.json").is_file()
-    assert [file.name for file in (out / "pets").iterdir()] == ["config.json"]
+    copied = sorted(file.name for file in (out / "pets").iterdir())
+    assert copied == ["config.json", "model.safetensors"]
     wanted = f"se_zoo[demo]=={se_zoo.__version__}\n"
     assert (out / "requirements.txt").read_text("utf-8") == wanted
     with pytest.raises(SystemExit, match="exists already"):

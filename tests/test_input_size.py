@@ -37,7 +37,9 @@ def test_input_is_as_the_model_was_made(
     logits, heatmaps, _ = ExplainedModel(model)(images)
     assert heatmaps.shape == (2, 3, *shape[1:])
     assert torch.allclose(logits, model(images), atol=1e-5)
+    state = torch.get_rng_state()
     assert model.has_exact_maps()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_photos_are_brought_to_the_size_that_the_model_was_made_for() -> None:

@@ -17,7 +17,8 @@ serve({names!r}, host="0.0.0.0")
 '''
 _LOCAL = "local-dir:"
 #: What is copied of a model's folder. It may hold other files, which are not meant for others.
-_OF_MODEL = ("config.json", "model.safetensors", "README.md", "NOTICE", "LICENSE")
+_NEEDED = ("config.json", "model.safetensors")
+_OF_MODEL = (*_NEEDED, "README.md", "NOTICE", "LICENSE")
 _README = Path(__file__).parent / "server_page" / "README.md"
 
 
@@ -29,7 +30,8 @@ def write_server_space(names: Sequence[str], out: Path) -> None:
         out: Folder to write; it must not exist yet, or be empty.
 
     Raises:
-        InvalidInputError: If a model's folder does not exist, or two have the same name.
+        InvalidInputError: If a model's folder does not exist or has no weights, or two have the
+            same name.
         FileExistsError: If the folder is taken.
     """
     from importlib.metadata import version
@@ -51,6 +53,9 @@ def _copied(name: str, folder: Path) -> str:
     source = Path(name[len(_LOCAL) :])
     if not source.is_dir():
         raise InvalidInputError(f"{name}: no such folder")
+    missing = [file for file in _NEEDED if not (source / file).is_file()]
+    if missing:
+        raise InvalidInputError(f"{name} has no {missing[0]}; se_zoo.save writes such a folder.")
     target = folder / source.resolve().name
     if target.exists():
         raise InvalidInputError(f"Two models lie in folders called {target.name}; rename one.")
