@@ -7,9 +7,10 @@
     python -m benchmarks.maps cost --models r2plus1d_18 --batches 1            # clips
 
 Every backbone has random weights and its own input size. Measured are the plain forward (timm's or
-torchvision's own model), predict + each map that the model offers for one class, and each peer;
-every map is resized to the input's resolution. The sides take turns in one process, so that drift
-of the machine affects all of them; ratios are medians of the ratios of each turn.
+torchvision's own model), predict + each map that the model offers for one class, and each peer that
+has a map of such a head; every map is resized to the input's resolution. The sides take turns in
+one process, so that drift of the machine affects all of them; ratios are medians of the ratios of
+each turn.
 ScoreCAM and AblationCAM take a forward pass for each channel: they run once, at batch 1, between
 two plain forwards.
 Peak memory on a CPU is the growth of the process over its state before the call, read from the
@@ -38,9 +39,16 @@ import torchvision
 import se_zoo
 from benchmarks.cost_report import cost_table, draw_cost
 from se_zoo.errors import InvalidInputError
+from se_zoo.explanations.class_token import reads_class_token
 from se_zoo.explanations.methods import offered_methods
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL, GRID_PEERS
-from se_zoo.explanations.quality.peers import check_libraries, peer_heatmap, peer_maps
+from se_zoo.explanations.quality.peers import (
+    CLASS_TOKEN_PEERS,
+    PEERS,
+    check_libraries,
+    peer_heatmap,
+    peer_maps,
+)
 from se_zoo.files import write_json
 from se_zoo.models.zoo_video import CLIPS
 from se_zoo.provenance import provenance
@@ -48,7 +56,8 @@ from se_zoo.train.options import plain as as_json
 
 #: Peers whose map takes about one forward and one backward pass.
 ONE_PASS = ("grad-cam/GradCAM", "grad-cam/GradCAM++", "grad-cam/HiResCAM", "grad-cam/LayerCAM",
-            "grad-cam/EigenCAM", "captum/LayerGradCam", "torch-cam/GradCAM")  # fmt: skip
+            "grad-cam/EigenCAM", "captum/LayerGradCam", "torch-cam/GradCAM",
+            "torch-cam/LeGrad", "torch/rollout", "grad-cam/GradCAM-tokens")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,11 @@ class Cost:
     """Options of the preset cost: time and memory."""
 
     output: Path = Path("runs/explain/cost")
-    models: Tuple[str, ...] = ("resnet50", "convnext_tiny", "vit_base_patch16_224", "r2plus1d_18")
-    """Names of timm's backbones, of torchvision's clip backbones, or of models of the zoo."""
+    models: Tuple[str, ...] = (
+        "resnet50", "convnext_tiny", "vit_base_patch16_224", "deit_base_patch16_224", "r2plus1d_18",
+    )  # fmt: skip
+    """Names of timm's backbones, of torchvision's clip backbones, or of models of the zoo. Those
+    that begin with vit average their patches; DeiT reads its class token."""
     batches: Tuple[int, ...] = (1, 8)
     """Batch sizes of images; clips are measured at batch 1."""
     peers: Tuple[str, ...] = (*ONE_PASS, *BY_CHANNEL)
@@ -78,10 +90,7 @@ class Cost:
 
 
 def _build(name: str) -> Tuple[Any, Any]:
-    """Return the plain model and the squeezed one with the same backbone weights.
-
-    ViTs average their patch tokens: with a class token alone no peer has a map behind the gate.
-    """
+    """Return the plain model and the squeezed one with the same backbone weights."""
     torch.manual_seed(0)
     if name.startswith("se_zoo/"):
         squeezed = timm.create_model(name, pretrained=True)
@@ -111,7 +120,8 @@ def _sides(given: Cost, name: str, batch: int) -> Dict[str, Callable[[], object]
     calls: Dict[str, Callable[[], object]] = {"plain": forward}
     for method in offered_methods(squeezed.is_multi_label(), squeezed.num_classes):
         calls[method] = lambda m=method: se_zoo.explain(squeezed, images, targets, m)
-    for peer in given.peers:
+    known = CLASS_TOKEN_PEERS if reads_class_token(squeezed) else GRID_PEERS
+    for peer in (peer for peer in given.peers if peer in known):
         if images.dim() == 4 or peer not in BY_CHANNEL:
             calls[peer] = lambda p=peer: peer_heatmap(
                 peer_maps(squeezed, images, targets, p), p, size
@@ -190,7 +200,7 @@ def _print_peak(given: Cost) -> None:
 
     The first call is not measured: it includes what is imported or built once.
     """
-    only = replace(given, peers=(given.peak_of,) if given.peak_of in GRID_PEERS else ())
+    only = replace(given, peers=(given.peak_of,) if given.peak_of in PEERS else ())
     call = _sides(only, given.models[0], given.batches[0])[given.peak_of]
     call()
     print(peak_growth(call, given.device))
@@ -263,9 +273,9 @@ def _check(given: Cost) -> None:
     Raises:
         InvalidInputError: Naming the option.
     """
-    unknown = [peer for peer in given.peers if peer not in GRID_PEERS]
+    unknown = [peer for peer in given.peers if peer not in PEERS]
     if unknown:
-        known = ", ".join(GRID_PEERS)
+        known = ", ".join(PEERS)
         raise InvalidInputError(f"--peers: {', '.join(unknown)}; there are {known}.")
     if given.device != "cpu" and not torch.cuda.is_available():
         raise InvalidInputError(f"--device {given.device}: torch finds no GPU here.")

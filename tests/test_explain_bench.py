@@ -479,6 +479,10 @@ def test_cost(
             cost.measure_memory(one, "test_resnet", 1, "nothing")
     finally:
         torch.set_num_threads(threads)
+    both = replace(given, peers=("torch/rollout", "torch-cam/GradCAM"))
+    assert "torch/rollout" not in cost._sides(both, "test_resnet", 1)
+    of_class_token = cost._sides(both, "test_vit", 1)
+    assert "torch/rollout" in of_class_token and "torch-cam/GradCAM" not in of_class_token
     for wrong, says in ((dict(peers=("ScoreCAM",)), "there are"), (dict(device="cuda"), "no GPU"),
                         (dict(runs=0), "at least 1"), (dict(batches=()), "at least 1"),
                         (dict(models=("resnet5000",)), "neither a backbone")):  # fmt: skip
