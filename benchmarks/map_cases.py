@@ -18,6 +18,7 @@ from torch import nn
 
 import se_zoo  # noqa: F401  registers the models
 from se_zoo.errors import DataError, InvalidInputError
+from se_zoo.explanations import explain
 from se_zoo.explanations.class_token import reads_class_token, reads_patches
 from se_zoo.explanations.quality.cases import Cases
 from se_zoo.explanations.target_classes import target_of
@@ -339,6 +340,28 @@ def limited(found: CaseSet, count: int) -> CaseSet:
         found, cases=found.cases.some(rows), groups=found.groups[: len(rows)],
         images=found.images[: len(rows)],
     )  # fmt: skip
+
+
+def with_averages(found: CaseSet) -> CaseSet:
+    """Return a set with the control map of each case: the mean of the default maps of others.
+
+    These are the cases of the same group in other images. On aligned faces it shows how much of a
+    score the usual place of a label gives, without the image. It is 0 where there is no other.
+    """
+    cases, numbers = found.cases, torch.tensor(found.images)
+    rows = torch.arange(len(numbers))
+    maps = torch.cat([
+        explain(found.model, cases.images[some], cases.targets[some]).heatmap
+        for some in rows.split(32)
+    ])  # fmt: skip
+    average = torch.zeros_like(maps)
+    for group in dict.fromkeys(found.groups):
+        members = torch.tensor([n for n in rows.tolist() if found.groups[n] == group])
+        for row in members.tolist():
+            others = members[numbers[members] != numbers[row]]
+            if len(others):
+                average[row] = maps[others].mean(0)
+    return replace(found, cases=cases._replace(average=average))
 
 
 def on_device(found: CaseSet, device: torch.device) -> CaseSet:

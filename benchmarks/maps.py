@@ -46,11 +46,18 @@ from tqdm import tqdm
 
 from benchmarks import map_report as report
 from benchmarks.cost import Cost, code_digest, run_cost
-from benchmarks.map_cases import CaseSet, limited, on_device, remembered_features
+from benchmarks.map_cases import (
+    CaseSet,
+    limited,
+    on_device,
+    remembered_features,
+    with_averages,
+)
 from benchmarks.map_margins import margin_rows, margin_table
 from benchmarks.map_presets import Bench, Faces, Objects, Own, check, check_sets, debugged, offered
 from benchmarks.weights import weights_of
 from se_zoo.errors import InvalidInputError
+from se_zoo.explanations.quality.cases import AVERAGE
 from se_zoo.explanations.quality.compare import random_copies, score, score_channels
 from se_zoo.explanations.quality.peers import PEERS, check_libraries
 from se_zoo.files import write_json
@@ -74,7 +81,8 @@ def _identity(given: Bench, found: CaseSet) -> Dict[str, Any]:
     all of them are the same.
     """
     digest = hashlib.sha256()
-    for tensor in (*found.model.state_dict().values(), *found.cases.tensors().values()):
+    cases = found.cases._replace(average=None)  # it follows from the rest
+    for tensor in (*found.model.state_dict().values(), *cases.tensors().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     options = plain(asdict(given))
     irrelevant = ("output", "resamples", "debug")
@@ -210,8 +218,11 @@ def main(given: Bench) -> None:
             f"the folder --output {given.output} cannot be created: {error}"
         ) from error
     with full_precision():
+        sets = [on_device(found, accelerator.device) for found in sets]
+        if AVERAGE in given.methods:
+            sets = [with_averages(found) for found in sets]
         for found in sets:
-            _score_set(given, on_device(found, accelerator.device), accelerator)
+            _score_set(given, found, accelerator)
     if accelerator.is_main_process:
         _write_report(given, sets)
     accelerator.end_training()

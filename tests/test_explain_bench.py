@@ -18,7 +18,7 @@ from PIL import Image
 import se_zoo
 from se_zoo.errors import DataError, InvalidInputError, SEZooError
 from se_zoo.explanations.methods import offered_methods
-from se_zoo.explanations.quality.cases import Cases
+from se_zoo.explanations.quality.cases import Cases, draw
 from se_zoo.explanations.quality.compare import Settings
 from se_zoo.models.label_lists import CELEBA_ATTRIBUTES
 
@@ -542,6 +542,22 @@ def test_presets_on_real_images(preset: str, sets: List[str], tmp_path: Path) ->
     energy = {(r["set"], r["method"]): r["mean"] for r in rows if r["measure"] == "energy"}
     for name in sets:
         assert energy[name, "contribution"] > energy[name, "activation"]
+
+
+def test_the_control_average_is_the_mean_of_the_maps_of_other_images() -> None:
+    model: Any = timm.create_model("timm_sehead", backbone="test_resnet", num_classes=3).eval()
+    torch.nn.init.normal_(model.get_classifier().weight)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([1, 1, 1, 2])
+    cases = Cases(images, targets, None, None, range(4))
+    found = map_cases.CaseSet("any", model, cases, ["a", "a", "a", "b"], [0, 0, 1, 2])
+    with pytest.raises(InvalidInputError, match="mean maps of other images"):
+        draw(model, cases, "average")
+    averages = draw(model, map_cases.with_averages(found).cases, "average").heatmap
+    maps = model.explain(images, targets).heatmap
+    torch.testing.assert_close(averages[0], maps[2])  # the second is of the same image
+    torch.testing.assert_close(averages[2], maps[:2].mean(0))
+    assert not averages[3].any()  # there is no other
 
 
 def test_remembered_features_are_those_of_the_images() -> None:

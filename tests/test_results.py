@@ -96,6 +96,44 @@ def test_figures_of_another_model_get_its_name_and_its_card(
     assert results.load("faces_resnet50_celeba") == content
 
 
+def added(changes: Dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Dict[str, Any]:
+    """Add a run with one further peer, made of the stored figures; return what would be stored."""
+    monkeypatch.setattr(results, "TAKEN", {})
+    new = [{**row, "method": "new"} for row in FACES["rows"] if row["method"] == "torch-cam/CAM"]
+    over = [{**row, "peer": "new"} for row in FACES["margins"] if row["peer"] == "torch-cam/CAM"]
+    own = [row for row in FACES["rows"] if row["method"] == "contribution"]
+    run = {**FACES, "rows": own + new, "margins": over, "command": "again", **changes}
+    (folder / "summary.json").write_text(json.dumps(run), "utf-8")
+    results._add(folder)
+    return dict(results.TAKEN["faces"])
+
+
+def test_further_methods_are_added_to_stored_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = added({}, tmp_path, monkeypatch)
+    assert results.methods_of(stored) == [*results.methods_of(FACES), "new"]
+    assert stored["options"]["methods"] == results.methods_of(stored)
+    assert stored["rows"][: len(FACES["rows"])] == FACES["rows"]
+    assert {row["peer"] for row in stored["margins"]} >= {"new", "torch-cam/CAM"}
+    assert stored["added"][-1]["methods"] == ["new"]
+    assert "Added (new): `again`" in results._origin(stored)
+
+
+def test_methods_of_another_run_are_not_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = [{**row, "mean": row["mean"] + 0.01} for row in FACES["rows"]]
+    for changes, message in (
+        ({"weights_sha256": "0"}, "other weights, cases or figures"),
+        ({"sets": {}}, "other weights, cases or figures"),
+        ({"rows": moved}, "other weights, cases or figures"),
+        ({"rows": FACES["rows"]}, "and others, to add"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit, match=message):
+            added(changes, tmp_path, monkeypatch)
+
+
 def test_pictures_are_there() -> None:
     for name in ("quality", "cost", "parity", "portrait"):
         assert (results.RESULTS / f"{name}.png").stat().st_size < 400_000

@@ -2,6 +2,7 @@
 
     python -m tools.write_results                              # tables and plots from the figures
     python -m tools.write_results --take runs/explain/faces    # copy a run's figures first
+    python -m tools.write_results --add runs/more/faces        # add a run's further methods
     python -m tools.write_results --portrait                   # draw the portrait of all methods
 
 Run time: seconds; a minute with --portrait.
@@ -29,7 +30,7 @@ from benchmarks import map_report as report
 from benchmarks.map_margins import margin_table
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.methods import COMPETING_METHODS
-from se_zoo.explanations.quality.cases import METHODS, Cases
+from se_zoo.explanations.quality.cases import AVERAGE, METHODS, Cases
 from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
 from se_zoo.explanations.quality.token_peers import TOKEN_PEERS
 from se_zoo.files import write_json, write_text
@@ -54,6 +55,9 @@ CLASS_TOKENS = "vit_tiny_patch16_224_cls_celeba"
 TAKEN: Dict[str, Dict[str, Any]] = {}
 #: Crop of the portrait, as in the card of the bundled model.
 PORTRAIT = (100, 0, 429, 403)
+#: Measures by which a run that adds methods is compared with the stored one, and how close they
+#: have to be: kernels differ in the last digits.
+COMPARED, SAME = ("pixel_ap", "pointing", "energy"), 1e-3
 #: Measures that the documents show.
 SHOWN = (
     "pixel_ap", "pixel_ap_registered", "pointing", "insertion", "deletion", "road", "energy",
@@ -113,6 +117,9 @@ class Write:
 
     take: Tuple[Path, ...] = ()
     """Folders of benchmark runs whose figures are copied to benchmarks/results first."""
+    add: Tuple[Path, ...] = ()
+    """Folders of runs of the same model and cases, whose further methods are added to the figures
+    in benchmarks/results."""
     portrait: bool = False
     """Draw the portrait by all methods again; takes a minute and needs the extra compare."""
 
@@ -125,8 +132,8 @@ def load(name: str) -> Dict[str, Any]:
     return content
 
 
-def _take(folder: Path) -> None:
-    """Take the figures of a benchmark run; exit if the run is not one that is shown."""
+def _read_run(folder: Path) -> Tuple[str, Dict[str, Any]]:
+    """Return the name and the figures of a benchmark run; exit if it is not one that is shown."""
     found = [folder / name for name in ("summary.json", "cost.json") if (folder / name).is_file()]
     if not found:
         sys.exit(
@@ -156,7 +163,47 @@ def _take(folder: Path) -> None:
             )
         if model != load(preset)["options"]["model"].removeprefix("se_zoo/"):
             name = f"{preset}_{model}"
+    return name, content
+
+
+def _take(folder: Path) -> None:
+    """Take the figures of a benchmark run; exit if the run is not one that is shown."""
+    name, content = _read_run(folder)
     TAKEN[name] = content
+
+
+def _add(folder: Path) -> None:
+    """Add the methods that the stored figures of the same model lack; exit if the cases differ."""
+    name, content = _read_run(folder)
+    stored = load(name)
+    found, known = methods_of(content), methods_of(stored)
+    means = {_key(row): row["mean"] for row in content["rows"]}
+    same = [abs(means[_key(row)] - row["mean"]) < SAME for row in stored["rows"]
+            if row["measure"] in COMPARED and _key(row) in means]  # fmt: skip
+    other_cases = any(content["sets"].get(n) != count for n, count in stored["sets"].items())
+    if other_cases or content["weights_sha256"] != stored["weights_sha256"] or not all(same):
+        sys.exit(
+            f"{folder} has other weights, cases or figures than benchmarks/results/{name}.json; "
+            "use --take."
+        )
+    new = [method for method in found if method not in known]
+    if not same or not new:
+        sys.exit(f"{folder} needs methods that {name}.json has, to compare, and others, to add.")
+    rows = [row for row in content["rows"] if row["method"] in new and row["set"] in stored["sets"]]
+    margins = [row for row in content["margins"]
+               if row["peer"] in new and row["set"] in stored["sets"]]  # fmt: skip
+    made = {key: content[key] for key in ("command", "commit", "environment")}
+    TAKEN[name] = {
+        **stored,
+        "options": {**stored["options"], "methods": [*stored["options"]["methods"], *new]},
+        "rows": stored["rows"] + rows,
+        "margins": stored["margins"] + margins,
+        "added": [*stored.get("added", []), {**made, "methods": new}],
+    }
+
+
+def _key(row: Dict[str, Any]) -> Tuple[str, str, str]:
+    return row["set"], row["method"], row["measure"]
 
 
 def _card_maps() -> Dict[Path, Dict[str, Any]]:
@@ -172,13 +219,17 @@ def _card_maps() -> Dict[Path, Dict[str, Any]]:
 
 
 def _origin(content: Dict[str, Any]) -> str:
-    """Return the command, commit, machine and versions of a file of figures."""
+    """Return the commands, commits, machines and versions of a file of figures."""
+    added = [
+        f"Added ({', '.join(run['methods'])}): {_origin(run)}" for run in content.get("added", [])
+    ]
     machine = content["environment"]
-    return (
+    own = (
         f"`{content['command']}` at commit `{content['commit'][:12]}`; {machine['cpu']}, "
         f"{machine['threads']} threads, Python {machine['python']}, torch {machine['torch']}, timm "
         f"{machine['timm']}."
     )
+    return "\n\n".join([own, *added])
 
 
 def methods_of(content: Dict[str, Any]) -> List[str]:
@@ -381,7 +432,7 @@ def _draw_portrait(file: Path) -> None:
     targets = torch.tensor([labels.index(name) for name in ("Eyeglasses", "Smiling")])
     cases = Cases(image.expand(2, -1, -1, -1), targets, None, None, (0, 1))
     found = map_cases.CaseSet("portrait", model, cases, [""] * 2, [0, 0])
-    methods = [m for m in METHODS if m not in (*COMPETING_METHODS, *TOKEN_PEERS)]
+    methods = [m for m in METHODS if m not in (*COMPETING_METHODS, AVERAGE, *TOKEN_PEERS)]
     report.draw_page(found, methods, (0, 1), file)
     # In 128 colours the file, twenty copies of a photograph, is a quarter of the size.
     picture = Image.open(file).convert("RGB")
@@ -398,6 +449,8 @@ def main(options: Write) -> None:
     """Copy new figures if asked, then write the plots and the documents."""
     for folder in options.take:
         _take(folder)
+    for folder in options.add:
+        _add(folder)
     maps, texts = _card_maps(), {OVERVIEW: overview_text(), **document_texts()}
     for name, taken in TAKEN.items():
         write_json(RESULTS / f"{name}.json", taken)

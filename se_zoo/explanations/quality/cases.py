@@ -15,10 +15,11 @@ from .peers import PEERS, peer_explain
 
 #: The project's own methods, which cost one forward pass.
 OURS = SINGLE_CLASS_METHODS
-CENTRE, NOISE = "centre", "noise"
-#: Controls that use neither image nor model, see :func:`quality.centre_gaussian` and
-#: :func:`quality.smooth_noise`, which is seeded by the number of the case.
-CONTROLS = (CENTRE, NOISE)
+CENTRE, NOISE, AVERAGE = "centre", "noise", "average"
+#: Controls. Two use neither image nor model, see :func:`quality.centre_gaussian` and
+#: :func:`quality.smooth_noise`, which is seeded by the number of the case. The third is the mean of
+#: the maps of other images (``Cases.average``): it knows the model, but not the image.
+CONTROLS = (CENTRE, NOISE, AVERAGE)
 METHODS = (*OURS, *CONTROLS, *PEERS)
 
 
@@ -33,6 +34,7 @@ class Cases(NamedTuple):
         ids: Number of each case, which seeds everything random, (N,).
         known: Pixels known to lie inside or outside of the region, (N, H, W) bool; None if all are
             known.
+        average: The control map ``"average"`` of each case, (N, H, W); None if it is not asked for.
     """
 
     images: torch.Tensor
@@ -41,6 +43,7 @@ class Cases(NamedTuple):
     boxes: Optional[torch.Tensor]
     ids: Sequence[int]
     known: Optional[torch.Tensor] = None
+    average: Optional[torch.Tensor] = None
 
     def tensors(self) -> Dict[str, torch.Tensor]:
         """Return the tensors that are not None, by their names."""
@@ -84,7 +87,8 @@ def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
         Heatmaps and raw maps of all cases.
 
     Raises:
-        InvalidInputError: If there is no such method, or its library is missing.
+        InvalidInputError: If there is no such method, or its library is missing; or if the method
+            is ``"average"``, and the cases have no such maps.
     """
     height, width = size = tuple(cases.images.shape[2:])
     if method == CENTRE:
@@ -92,6 +96,10 @@ def draw(model: nn.Module, cases: Cases, method: str) -> Drawn:
         return Drawn(*[centre.expand(len(cases.targets), -1, -1)] * 3)
     if method == NOISE:
         return Drawn(*[smooth_noise((height, width), cases.ids).to(cases.images)] * 3)
+    if method == AVERAGE:
+        if cases.average is None:
+            raise InvalidInputError('"average" needs the mean maps of other images: Cases.average.')
+        return Drawn(*[cases.average] * 3)
     if method in PEERS:
         found = peer_explain(model, cases.images, cases.targets, method)
     elif method in OURS:

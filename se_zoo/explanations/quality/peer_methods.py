@@ -216,7 +216,8 @@ ANY_HEAD = (
 #: does. The heatmaps of the others begin at 0, like contribution and support maps.
 STRETCHED = (
     "grad-cam/GradCAM++", "grad-cam/LayerCAM", "grad-cam/EigenCAM", "grad-cam/KPCA-CAM",
-    "grad-cam/FEM", "grad-cam/ScoreCAM", "torch-cam/GradCAM++", "torch-cam/LayerCAM",
+    "grad-cam/FEM", "grad-cam/ScoreCAM", "grad-cam/EigenGradCAM", "grad-cam/SegEigenCAM",
+    "grad-cam/GradCAMElementWise", "torch-cam/GradCAM++", "torch-cam/LayerCAM",
 )  # fmt: skip
 #: Functions that return the maps, (B, *grid) or (B, *size), of images and one class each.
 GRID_PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -230,6 +231,9 @@ GRID_PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Te
     "grad-cam/EigenCAM": _principal("EigenCAM", "eigen_cam"),
     "grad-cam/KPCA-CAM": _principal("KPCA_CAM", "kpca_cam"),
     "grad-cam/FEM": _grad_cam("FEM", "fem"),
+    "grad-cam/EigenGradCAM": _principal("EigenGradCAM", "eigen_grad_cam"),
+    "grad-cam/SegEigenCAM": _principal("SegEigenCAM", "seg_eigen_cam"),
+    "grad-cam/GradCAMElementWise": _grad_cam("GradCAMElementWise", "grad_cam_elementwise"),
     "grad-cam/ScoreCAM": _grad_cam("ScoreCAM", "score_cam"),
     "grad-cam/AblationCAM": _grad_cam("AblationCAM", "ablation_cam"),
     "captum/LayerGradCam": _layer_grad_cam,
@@ -238,6 +242,7 @@ GRID_PEERS: Dict[str, Callable[[AfterGate, torch.Tensor, torch.Tensor], torch.Te
     "torch-cam/CAM": _class_activation_map,
     "torch-cam/GradCAM": partial(_torch_cam, "GradCAM"),
     "torch-cam/GradCAM++": partial(_torch_cam, "GradCAMpp"),
+    "torch-cam/XGradCAM": partial(_torch_cam, "XGradCAM"),
     "torch-cam/LayerCAM": partial(_torch_cam, "LayerCAM"),
     "torch-cam/FinerCAM": partial(_torch_cam, "FinerCAM"),
 }

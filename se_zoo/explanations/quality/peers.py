@@ -63,11 +63,12 @@ def peer_maps(
     """Return another library's map of each image's class, not normalised.
 
     Maps of ``grad-cam`` (pytorch-grad-cam) are taken before its ReLU; ``torch-cam`` gives the
-    positive part only. The sign of EigenCAM and KPCA-CAM is arbitrary, and is chosen so that the
-    strongest value is positive. FinerCAM compares with the three classes whose logits are nearest,
-    as both libraries do; each keeps its own weight of the comparison (1 and 0.6). Classes are
-    scored by their logits. ``IntegratedGradients`` takes 25 steps from a zero image and is summed
-    over the colours. ``Occlusion`` covers a seventh of each side, in steps of half of that.
+    positive part only. The sign of EigenCAM, EigenGradCAM and KPCA-CAM is arbitrary, and is chosen
+    so that the strongest value is positive. FinerCAM compares with the three classes whose logits
+    are nearest, as both libraries do; each keeps its own weight of the comparison (1 and 0.6).
+    Classes are scored by their logits. ``IntegratedGradients`` takes 25 steps from a zero image and
+    is summed over the colours. ``Occlusion`` covers a seventh of each side, in steps of half of
+    that.
 
     Args:
         model: Model with an SE head; its mode and its gradients are as before afterwards.
