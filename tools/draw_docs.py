@@ -1,16 +1,18 @@
 """Draw the pictures of the docs, and take the screenshots.
 
-    python -m tools.draw_docs pictures    # methods, clips, speakers: two minutes
+    python -m tools.draw_docs pictures    # methods, clips, speakers, peers: three minutes
     python -m tools.draw_docs screens     # the page and the server's demo, in Chromium
 
 They show matplotlib's portrait (US Navy, public domain) and the two photos that scikit-learn ships
-(danielbuechele and vultilion, CC BY 2.0). The screenshots need the extras `demo` and `export`, and
-playwright with Chromium.
+(danielbuechele and vultilion, CC BY 2.0). The peers are CAM methods of other libraries (extra
+`compare`). The screenshots need the extras `demo` and `export`, and playwright with Chromium.
 """
 
+import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Literal
+from typing import Any, Dict, List, Literal, Sequence, Tuple
 
 import numpy as np
 import timm
@@ -18,27 +20,50 @@ import tyro
 from PIL import Image, ImageDraw
 
 from benchmarks.demo_load import served_demo
+from benchmarks.map_margins import MEASURE
 from benchmarks.page_time import WAIT, chromium, served_folder
 from se_zoo.demo.runtime import fetch_runtime
 from se_zoo.demo.space import write_space
 from se_zoo.demo.tabs import VIDEO
 from se_zoo.explanations.draw.clips import strip_lines
-from se_zoo.explanations.draw.tiles import Tile, draw_tiles, legend_of
+from se_zoo.explanations.draw.tiles import Legend, Tile, draw_tiles, legend_of
+from se_zoo.explanations.explanation import Explanation
 from se_zoo.explanations.methods import TABLE
+from se_zoo.explanations.quality.peers import check_libraries, peer_explain
 from se_zoo.inference.clips import explain_frames
 from se_zoo.inference.images import demo_photo
 from se_zoo.models.load_model import load_model
 
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES, RESULTS = ROOT / "docs" / "pictures", ROOT / "benchmarks" / "results"
 FACES, OBJECTS = "se_zoo/resnet18_slim_celeba", "se_zoo/tf_efficientnet_lite0_in1k"
 SPEAKER = "se_zoo/asd_tiny_grid"
 #: Box of the head in the portrait, as the face model's card has it.
 HEAD = (100, 0, 429, 403)
+FACE_MODELS = (
+    FACES, "se_zoo/resnet50_celeba", "se_zoo/tf_efficientnet_lite0_celeba",
+    "se_zoo/vit_tiny_patch16_224_celeba", "se_zoo/convnext_atto_celeba",
+)  # fmt: skip
+#: Models, photos and labels of the pictures of the peers: every image model of the zoo, and labels
+#: that hold of the photo. No row was chosen for its maps.
+COMPARED: Dict[str, Sequence[Tuple[str, str, str]]] = {
+    "peers": (
+        *((name, "head", "Eyeglasses") for name in FACE_MODELS),
+        (OBJECTS, "portrait", "military uniform"),
+        (OBJECTS, "both", "palace"),
+    ),
+    "peers_hat": tuple((name, "head", "Wearing_Hat") for name in FACE_MODELS),
+}
+GRAD_CAM = "grad-cam/GradCAM"
+#: Methods whose maps equal Grad-CAM's on heads of pooling and a linear layer.
+LIKE_GRAD_CAM = ("GradCAM", "HiResCAM", "XGradCAM", "ShapleyCAM", "LayerGradCam", "CAM")
 #: Width and height of a tile, in pixels.
 TILE = (160, 197)
 ALPHA = 0.75
 #: Of the JPEGs: no committed picture has more than 150 kB.
 QUALITY = 72
+#: Of the pictures of the peers, which have the most tiles.
+PEERS_QUALITY = 35
 
 
 def two_photos() -> Image.Image:
@@ -92,9 +117,9 @@ def portrait_video(path: Path, frames: int = 50) -> Path:
     return path
 
 
-def _save(picture: Image.Image, name: str) -> None:
+def _save(picture: Image.Image, name: str, quality: int = QUALITY) -> None:
     file = PICTURES / f"{name}.jpg"
-    picture.save(file, quality=QUALITY, optimize=True)
+    picture.save(file, quality=quality, optimize=True)
     print(f"{file}: {picture.width} x {picture.height}, {file.stat().st_size / 1000:.0f} kB")
 
 
@@ -123,6 +148,67 @@ def draw_methods() -> None:
         lines.append(line)
     signed = load_model(FACES).explain(face, "Eyeglasses", "contribution")
     _save(draw_tiles(lines, [legend_of(signed, ALPHA, None)]), "methods")
+
+
+def strongest_peer(name: str) -> str:
+    """Return the CAM method of others, not Grad-CAM, with the best pixel AP on a model's first set.
+
+    Args:
+        name: The model; its figures are in ``benchmarks/results``.
+    """
+    contents = [json.loads(file.read_text("utf-8")) for file in sorted(RESULTS.glob("*.json"))]
+    (content,) = [c for c in contents if "margins" in c and c["options"]["model"] == name]
+    first, cases = next((key, count["cases"]) for key, count in content["sets"].items())
+    peers = {
+        row["peer"] for row in content["margins"] if (row["set"], row["cases"]) == (first, cases)
+    }
+    means: Dict[str, float] = {
+        row["method"]: row["mean"] for row in content["rows"]
+        if (row["set"], row["measure"]) == (first, MEASURE)
+    }  # fmt: skip
+    others = [peer for peer in peers if peer.split("/")[1] not in LIKE_GRAD_CAM]
+    return max(others, key=lambda peer: (means[peer], peer))
+
+
+def _peer_line(name: str, photo: Image.Image, label: str) -> Dict[str, Explanation]:
+    """Return the explanations of a line by their captions; the model's default comes first."""
+    model = load_model(name)
+    found = model.explain(photo, label)
+    line = {f"default: {found.method}": found}
+    for method in (GRAD_CAM, strongest_peer(name)):
+        peer = peer_explain(model, found.images, label, method)
+        line[method] = replace(peer, photos=found.photos)
+    return {**line, "plain mean": model.explain(photo, label, "activation")}
+
+
+def draw_peers(name: str) -> None:
+    """Draw default maps beside Grad-CAM, the strongest other CAM method and the plain mean.
+
+    Args:
+        name: The picture, a key of :data:`COMPARED`.
+    """
+    check_libraries((GRAD_CAM, "torch-cam/CAM"))
+    portrait = Image.open(demo_photo()).convert("RGB")
+    photos = {"head": portrait.crop(HEAD), "portrait": portrait, "both": two_photos()}
+    lines: List[List[Tile]] = []
+    headings: Dict[int, str] = {}
+    legends: Dict[bool, Legend] = {}
+    for number, (model, which, label) in enumerate(COMPARED[name]):
+        photo = photos[which]
+        if model not in headings.values():
+            headings[number] = model
+        size = (TILE[0], round(TILE[0] * photo.height / photo.width))
+        found = _peer_line(model, photo, label)
+        caption = next(iter(found.values())).captions()[0]
+        line = [Tile(np.asarray(photo.resize(size, Image.Resampling.LANCZOS)), *caption)]
+        for method, one in found.items():
+            drawn = Image.fromarray(one.overlay()[0]).resize(size, Image.Resampling.LANCZOS)
+            line.append(Tile(np.asarray(drawn), method))
+            legends.setdefault(one.signed, legend_of(one, ALPHA, None, pale=True))
+        lines.append(line)
+    first, *others = legends.values()  # the notes are the same
+    shown = [first._replace(notes=()), *others] if others else [first]
+    _save(draw_tiles(lines, shown, headings), name, PEERS_QUALITY)
 
 
 def draw_clip() -> None:
@@ -214,6 +300,8 @@ def main(which: tyro.conf.Positional[Literal["pictures", "screens"]]) -> None:
         draw_methods()
         draw_clip()
         draw_speaker()
+        for name in COMPARED:
+            draw_peers(name)
 
 
 if __name__ == "__main__":
