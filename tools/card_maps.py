@@ -51,7 +51,21 @@ def card_maps(content: Dict[str, Any], titles: Dict[str, str]) -> Dict[str, Any]
     default = config["model_args"].get("map_method") or "contribution"
     made = {key: content[key] for key in ("command", "commit", "environment", "weights_sha256")}
     figures = [_set_figures(content, name, titles[name], default) for name in content["sets"]]
-    return {**made, "method": default, "sets": figures}
+    return {
+        **made, "method": default, "pixel_cases": content["options"]["pixel_cases"],
+        "pixel_gains": _pixel_gains(content, default), "sets": figures,
+    }  # fmt: skip
+
+
+def _pixel_gains(content: Dict[str, Any], default: str) -> List[str]:
+    """Return in what the default is better than contribution, beyond the interval, in all sets."""
+    worst: Dict[str, float] = {}
+    for row in content["rows"]:
+        if row["method"] == default and row["measure"] in ("insertion", "deletion", "road"):
+            end = "difference_high" if row["measure"] == "deletion" else "difference_low"
+            gain = (-1 if row["measure"] == "deletion" else 1) * (row.get(end) or 0)
+            worst[row["measure"]] = min(gain, worst.get(row["measure"], gain))
+    return [measure for measure, gain in worst.items() if gain > 0]
 
 
 def maps_file(content: Dict[str, Any]) -> Path:
