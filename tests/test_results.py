@@ -184,6 +184,16 @@ def test_our_map_is_gradcam_behind_the_gate() -> None:
         assert len(found) >= len(results.load(preset)["sets"]) and min(found) >= 0.99
 
 
+def test_maps_of_mirrored_photos_are_mirrored_maps() -> None:
+    """Within 2 px, on photos that did not choose the offset."""
+    found = results.displacements()
+    assert found["tf_efficientnet_lite0_in1k"].keys() == {"horizontal", "vertical"}
+    assert len(found) == 6
+    for name, axes in found.items():
+        for axis, (_, after) in axes.items():
+            assert abs(after) < 2, (name, axis)
+
+
 def test_the_promised_cost() -> None:
     """Of images at batch 8, where a turn is long enough to be timed, and of memory."""
     for row in results.load("cost")["rows"]:

@@ -36,7 +36,7 @@ from se_zoo.explanations.quality.token_peers import TOKEN_PEERS
 from se_zoo.files import write_json, write_text
 from se_zoo.inference.images import demo_photo, load_photo
 from se_zoo.models.load_model import load_model
-from se_zoo.models.pretrained.manifest import manifest
+from se_zoo.models.pretrained.manifest import cards_folder, manifest
 from se_zoo.train.repeat import shown
 from tools.card_maps import card_maps, maps_file
 
@@ -44,7 +44,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 OVERVIEW = RESULTS / "README.md"
 #: Documents with generated blocks, and the names of their blocks.
-DOCUMENTS = {"evidence.md": ("quality", "families", "tokens", "cost"), "train.md": ("parity",)}
+DOCUMENTS = {
+    "evidence.md": ("quality", "families", "tokens", "displacement", "cost"),
+    "train.md": ("parity",),
+}
 #: Files of the quality of maps: those that the text of the evidence is about, and other models'.
 PRESETS = ("faces", "objects")
 PARITY = RESULTS / "parity.json"
@@ -287,6 +290,38 @@ def _families_block() -> str:
     return "\n".join(lines)
 
 
+def displacements() -> Dict[str, Dict[str, Tuple[float, float]]]:
+    """Return how far the maps of mirrored photos lie from the mirrored maps, in pixels.
+
+    It is twice the offset that is left, measured on photos that did not choose ``map_offset``.
+
+    Returns:
+        Unmoved and moved by ``map_offset`` in whole pixels, as it is drawn; by model, and by axis.
+    """
+    found: Dict[str, Dict[str, Tuple[float, float]]] = {}
+    for name in sorted(manifest()):
+        file = cards_folder() / name / "offset.json"
+        if not file.is_file():
+            continue
+        content = json.loads(file.read_text("utf-8"))
+        for axis, stored in zip(("horizontal", "vertical"), content["offset"], strict=True):
+            other = content["other_images"][axis]
+            if other is not None:  # a face cannot be mirrored upside down
+                pixels = other["pixels"]
+                pair = (2 * pixels, 2 * (pixels - round(stored)))
+                found.setdefault(name, {})[axis] = pair
+    return found
+
+
+def _displacement_block() -> str:
+    """Return the table of displacements."""
+    lines = ["| model | axis | unmoved, px | moved, px |", "|---|---|---|---|"]
+    for name, axes in displacements().items():
+        for axis, (before, after) in axes.items():
+            lines.append(f"| `{name}` | {axis} | {before:+.1f} | {after:+.1f} |")
+    return "\n".join(lines)
+
+
 def _tokens_block() -> str:
     """Return the tables of the transformer whose head reads its class token."""
     content = load("tokens")
@@ -335,6 +370,7 @@ def _blocks() -> Dict[str, str]:
         "quality": "\n\n".join(_quality_block(name) for name in ("mosaics", "celeba")),
         "families": _families_block(),
         "tokens": _tokens_block(),
+        "displacement": _displacement_block(),
         "cost": _cost_block(),
         "parity": _parity_block(),
     }
