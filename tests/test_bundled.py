@@ -1,9 +1,12 @@
 """The packaged models: their size, their figures on real data, and what their cards say."""
 
 import functools
+import importlib
 import io
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -64,10 +67,14 @@ def test_number_of_classes_can_change(model: Any) -> None:
 
 
 @functools.cache
-def _split() -> Dict[str, List[Any]]:
+def _rows(file: str = "celeba46k/test.parquet") -> Dict[str, List[Any]]:
+    """The first rows of a file of the sample data, by column."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow (extra: train)")
-    path = Path(os.environ["SE_ZOO_DATA"]) / "celeba46k" / "test.parquet"
-    return parquet.read_table(path).slice(0, 400).to_pydict()
+    return parquet.read_table(Path(os.environ["SE_ZOO_DATA"]) / file).slice(0, 400).to_pydict()
+
+
+def _recorded(name: str, file: str) -> Any:
+    return json.loads((ROOT / "hub_cards" / name / file).read_text())
 
 
 def _batch(model: Any, table: Dict[str, List[Any]]) -> torch.Tensor:
@@ -111,15 +118,100 @@ def test_every_packaged_model_is_sound(name: str) -> None:
 @pytest.mark.parametrize("name", CELEBA_MODELS)
 def test_accuracy_on_test_images_is_as_recorded(name: str) -> None:
     """On the first images of the test part, through timm's own preprocessing."""
-    recorded = json.loads((ROOT / "hub_cards" / name / "test.json").read_text())
+    recorded = _recorded(name, "test.json")
     model: Any = timm.create_model(f"se_zoo/{name}", pretrained=True).eval()
-    table = {key: values[: recorded["first"]["images"]] for key, values in _split().items()}
+    table = {key: values[: recorded["first"]["images"]] for key, values in _rows().items()}
     with torch.inference_mode():
         answers = torch.cat([model(part) for part in _batch(model, table).split(100)]) > 0
     truth = torch.tensor([table[label] for label in CELEBA_ATTRIBUTES]).T
     accuracy = (answers == truth).double().mean().item()
     # Another machine's rounding may turn single answers of the thousands.
     assert accuracy == pytest.approx(recorded["first"]["accuracy"], abs=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@needs_data
+def test_right_answers_on_photos_are_as_recorded() -> None:
+    """On the first photos of the ImageNet sample; rounding may turn one."""
+    name = "tf_efficientnet_lite0_in1k"
+    recorded = _recorded(name, "source.json")["first"]
+    assert recorded["images"] == 200
+    model: Any = timm.create_model(f"se_zoo/{name}", pretrained=True).eval()
+    photos = _rows("imagenet_sample/train.parquet")
+    table = {key: values[: recorded["images"]] for key, values in photos.items()}
+    with torch.inference_mode():
+        answers = torch.cat([model(part).argmax(1) for part in _batch(model, table).split(50)])
+    right = int((answers == torch.tensor(table["label"])).sum())
+    assert abs(right - recorded["right"]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@needs_data
+def test_accuracy_on_held_out_clips_is_as_recorded(tmp_path: Path) -> None:
+    """On all windows of the recipe's test part; rounding may turn one."""
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    pytest.importorskip("av", reason="needs PyAV (extra: video)")
+    from recipes.grid_clips import task_options, write_table
+    from se_zoo.train.clip_samples import ClipViews
+
+    recorded = _recorded("framewise_grid", "training.json")
+    given, file = task_options("speaking"), tmp_path / "speaking.csv"
+    write_table(given, file)
+    data: Any = replace(given.data, csv=file)
+    model: Any = timm.create_model("se_zoo/framewise_grid", pretrained=True).eval()
+    views = ClipViews(se_zoo.resolve_clip_config(model), data)
+    table = se_zoo.data.open_table(data, "test")
+    assert len(table) == recorded["samples"]["test"]
+    right = 0
+    with torch.inference_mode():
+        for footage, target in (table[n] for n in range(len(table))):
+            right += model(views(footage)).argmax(1).item() == int(target)
+    assert abs(right - recorded["test"]["accuracy"] * len(table)) <= 1
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test tracks of recipes/grid_speaker.py, which needs a few clips for the other parts."""
+    pytest.importorskip("accelerate", reason="needs se_zoo[train]")
+    pytest.importorskip("cv2", reason="finds faces: needs se_zoo[speaker]")
+    pytest.importorskip("pyarrow", reason="needs pyarrow (extra: train)")
+    from benchmarks import speaker_answers  # finds the recipes
+
+    data, videos = Path(os.environ["SE_ZOO_DATA"]), tmp_path_factory.mktemp("grid")
+    aligned = sorted((data / "grid" / "align").glob("*.align"))[:6]  # the sixth validates
+    trained = importlib.import_module("grid_tracks").TRAINED
+    others = sorted((data / "grid" / "video").glob("multi_*.mpg"))
+    names = [file.stem for file in (*aligned, *others) if file.stem not in trained]
+    (videos / "video").mkdir()
+    (videos / "align").mkdir()
+    for name in names:
+        shutil.copy(data / "grid" / "video" / f"{name}.mpg", videos / "video")
+    for file in aligned:
+        shutil.copy(file, videos / "align")
+    made = videos / "tracks"
+    speaker_answers.prepare(videos, made, data / "imagenet_sample" / "train.parquet")
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "file"), [("asd_small_grid", "seeds.json"), ("asd_tiny_grid", "answers.json")]
+)
+def test_answers_on_test_tracks_are_as_recorded(name: str, file: str, tracks: Path) -> None:
+    """With the own sound, with changed sound, and with faces that do not speak."""
+    from benchmarks.speaker_answers import measure
+
+    recorded = _recorded(name, file)
+    recorded = recorded.get("kinds", [recorded])[0]  # of three seeds the first is packaged
+    found = measure(f"se_zoo/{name}", str(tracks))
+    assert found["speaks"] == pytest.approx(recorded["speaks"], abs=0.01)
+    for kinds in ("own", "sound", "all"):
+        assert found[f"{kinds}_positive"] == recorded[f"{kinds}_positive"]
+        assert found[f"{kinds}_ap"] == pytest.approx(recorded[f"{kinds}_ap"], abs=0.005)
 
 
 @pytest.mark.data
@@ -131,7 +223,7 @@ def test_maps_look_where_the_attribute_is(model: Any, attribute: str) -> None:
     from benchmarks.map_cases import fraction_region
     from se_zoo.explanations.quality import energy_in_region
 
-    table = _split()
+    table = _rows()
     present = [i for i, has in enumerate(table[attribute]) if has][:60]
     images = _batch(model, {"image": [table["image"][i] for i in present]})
     energy = {}

@@ -376,9 +376,13 @@ def test_list_has_the_models_of_the_zoo(capsys: pytest.CaptureFixture) -> None:
     from se_zoo import list_models
 
     run("list")
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    _, *lines, last = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines]
     assert sorted(row[0] for row in rows) == list_models(pretrained=True)
     assert [MODEL, "resnet18_slim_sehead.celeba", "40"] in rows
+    name = "resnet50_sehead.a1_in1k"  # timm's weights stand apart
+    assert name in last and 'timm.list_pretrained("*_sehead")' in last
+    assert name in timm.list_pretrained("*_sehead")
 
 
 class Exploit:

@@ -29,6 +29,7 @@ FIRST_OF_STAGE = [0, 1, 3, 5, 8, 11, 15]
 @pytest.fixture(scope="module")
 def source() -> Any:
     """timm's model with weights as after training."""
+    torch.manual_seed(0)  # the fixtures of a module are made before the seed of a test is set
     return randomise(timm.create_model(convert_lite0.BACKBONE)).eval()
 
 
@@ -170,7 +171,7 @@ def test_folder_that_is_there_is_not_overwritten(
 
 
 def test_figures_are_those_of_the_stored_model(
-    weights: Dict[str, torch.Tensor], source: Any, tmp_path: Path
+    weights: Dict[str, torch.Tensor], source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of six photos every other one has the label that the source gives it."""
     colours = ["red", "green", "blue", "white", "black", "orange"]
@@ -185,11 +186,13 @@ def test_figures_are_those_of_the_stored_model(
         answers = source(torch.stack([transform(image) for image in images])).argmax(1).tolist()
     labels = [a if n % 2 else (a + 1) % 1000 for n, a in enumerate(answers)]
     write_photos(file, images, labels)
+    monkeypatch.setattr(convert_lite0, "FIRST", 5)
     convert_lite0.write(weights, tmp_path / "out", file)
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["top1"] == {"source": 0.5, "stored": 0.5} and report["images"] == 6
     assert report["agreement"] == 1 and report["command"] and report["environment"]["timm"]
     assert report["interval"]["stored"] == convert_lite0.wilson(3, 6)
+    assert report["first"] == {"images": 5, "right": 2}
 
 
 def test_model_that_answers_otherwise_is_not_written(

