@@ -63,6 +63,22 @@ def one_line_errors(program: str, debug: Optional[bool] = None) -> Iterator[None
         _drop_unwritten(sys.stdout)
 
 
+@contextmanager
+def silent_without_reader() -> Iterator[None]:
+    """End the program silently, with status 141, where nobody reads its output any more.
+
+    For help behind ``| head``; other errors are raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _reader_left(error):
+            raise SystemExit(_NO_READER) from None
+        raise
+    finally:
+        _drop_unwritten(sys.stdout)
+
+
 def _flush(stream: Optional[TextIO]) -> None:
     """Write out what a stream still holds, unless it is closed."""
     if stream is not None and not stream.closed:  # None: the shell has closed it

@@ -21,6 +21,10 @@ class InvalidInputError(SEZooError, ValueError):
     """Images, targets or options are invalid (wrong shape, NaN, unknown method)."""
 
 
+class UnknownArgumentError(InvalidInputError, TypeError):
+    """A function, or the backbone of a model, does not take an argument."""
+
+
 class DataError(SEZooError, ValueError):
     """A data set differs from its declaration: splits, columns, classes, files or pixels."""
 

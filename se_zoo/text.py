@@ -30,6 +30,16 @@ def one_line(text: object) -> str:
     return printable(" ".join(str(text).split()))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: ``1 photo``, ``2,000 photos``.
+
+    Args:
+        count: The number.
+        noun: Its singular; the plural must have a further ``s``.
+    """
+    return f"{count:,} {noun}{'s'[: count != 1]}"
+
+
 def _is_unsafe(character: str) -> bool:
     """Return whether a character is a control or a lone surrogate, or changes the direction."""
     if character in _JOINERS:

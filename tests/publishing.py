@@ -100,7 +100,7 @@ import tempfile, pathlib
 local = timm.create_model("local-dir:{export}", pretrained=True).eval()
 with tempfile.TemporaryDirectory() as cache:
     pulled = timm.create_model("{name}", pretrained=True, cache_dir=pathlib.Path(cache)).eval()
-images = torch.rand(2, *local.pretrained_cfg["input_size"])
+images = torch.randn(2, *local.pretrained_cfg["input_size"])
 target = list(local.class_labels())[0]
 ours, theirs = local.explain(images, target), pulled.explain(images, target)
 answer = [torch.equal(ours.logits, theirs.logits), torch.equal(ours.heatmap, theirs.heatmap),

@@ -249,6 +249,31 @@ def test_giving_back_costs_less_than_a_tenth() -> None:
     assert 0 < given.get_total_flops() < forward / 10
 
 
+@pytest.mark.parametrize(
+    ("backbone", "pool", "weights"),
+    [
+        ("beit_base_patch16_224", None, "folded"),
+        ("beit_base_patch16_224", "token", "projection"),
+        ("eva02_base_patch16_clip_224", None, "projection"),
+        ("eva02_base_patch16_clip_224", "avg", "folded"),
+        ("eva02_tiny_patch14_224", "avg", "sources"),
+        ("test_vit", "avg", "sources"),
+    ],
+)
+def test_affinity_maps_have_the_weights_that_the_docs_say(
+    backbone: str, pool: Any, weights: str
+) -> None:
+    """docs/explain.md, on transformers that read the mean, and on those with a class token."""
+    small = {} if backbone == "test_vit" else {**SMALL, "depth": 4}
+    chosen = {} if pool is None else {"global_pool": pool}
+    size = 56 if "patch14" in backbone else 64
+    model: Any = timm.create_model(
+        "timm_sehead", backbone=backbone, img_size=size, num_classes=5, **small, **chosen
+    )
+    found = model.eval().explain(torch.randn(1, 3, size, size), 1, "affinity")
+    assert found.weights == weights and found.exact == (weights != "projection")
+
+
 def test_other_methods_and_other_heads_keep_their_weights() -> None:
     model, images = made(), varied_images(1, (64, 64))
     assert model.explain(images, 1, "support").weights == "attention"

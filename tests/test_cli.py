@@ -91,6 +91,9 @@ def test_demo_draws_photo_and_face_in_one_picture(
     objects, face = DEMO
     assert len(lines_between(printed, objects.question, face.question)) >= 5
     assert set(lines_between(printed, face.question, "map,")) == set(DEMO_TARGETS)
+    for part in DEMO:
+        box = " ".join(map(str, part.crop))
+        assert f"{part.question} (" in printed and f"), cropped to {box}\n" in printed
     report = json.loads((tmp_path / "demo.json").read_text())
     tiles = [1 + len(part["rows"]) for part in report["parts"]]
     with Image.open(tmp_path / "demo.png") as picture:
@@ -149,6 +152,7 @@ def test_demo_with_a_model_is_of_that_model_alone(
     printed = capsys.readouterr().out
     for label in DEMO_TARGETS:
         assert label in printed
+    assert "cropped to 100 0 429 403\n" in printed
     with Image.open(tmp_path / "demo.png") as picture:
         assert picture.width > 4 * 329  # the photo and three maps of the crop
     report = json.loads((tmp_path / "demo.json").read_text())
@@ -338,6 +342,16 @@ def test_text_says_what_the_map_adds_up_to(
     run("explain", photo, "--target", "Smiling", *options, "--out", photo.parent / "out.png")
     printed = capsys.readouterr().out
     assert says in printed and "exact" not in printed
+
+
+@needs_objects_model
+@pytest.mark.filterwarnings("default")
+def test_warning_of_the_library_is_one_note(photo: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ("--model", OBJECTS_MODEL, "--method", "gate", "--out")
+    run("explain", photo, *options, photo.parent / "out.png")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: The model's gate was never trained")
+    assert line.endswith("use --method contribution or activation.")
 
 
 def test_json_says_what_was_explained(photo: Path, tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ WRONG = {
     "speaker none --model se_zoo/asd_tiny_grid": "no such file or folder: none",
     "speaker a.png --model se_zoo/asd_tiny_grip": "se_zoo/asd_tiny_grid",
     "speaker a.png --model se_zoo/asd_tiny_grid --out a.avi": "must be an .mp4 file",
+    "speaker a.png --model se_zoo/asd_tiny_grid": "a.png is a photo; name a video with sound",
     "speaker . --model se_zoo/asd_tiny_grid": ". has no videos",
     "report none": "no folder of se-zoo predict",
     "report .": "no folder of se-zoo predict",
@@ -134,8 +135,11 @@ WRONG = {
     "space se_zoo/resnet18_slim_celeba --out text": "text exists already",
     "demo se_zoo/none": "se_zoo has no model 'none'",
     "demo --out text": "text exists already",
+    "demo --port 80000": "--port must be from 1 to 65535, not 80000",
     "card se_zoo/none": "se_zoo has no model 'none'",
     "verify se_zoo/none": "se_zoo has no model 'none'",
+    "verify local-dir:.": "has no published hashes; name se_zoo/<name> or hf-hub:<repository>",
+    "verify .": "has no published hashes; name se_zoo/<name> or hf-hub:<repository>",
 }
 
 

@@ -1,6 +1,7 @@
 """Clip models: torchvision's and framewise ones, on reduced sizes and with few blocks."""
 
 import copy
+import dataclasses
 import functools
 import pickle
 from pathlib import Path
@@ -16,6 +17,8 @@ from torchvision.models.video import mvit, resnet, swin_transformer
 
 import se_zoo
 from se_zoo import InvalidInputError
+from se_zoo.explanations.draw.canvases import to_pixels
+from se_zoo.explanations.draw.clips import strip_lines
 from se_zoo.models.zoo_video import CLIPS
 
 from .copies import Mould
@@ -316,15 +319,15 @@ def test_image_model_does_not_take_clips() -> None:
 
 
 def test_options_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="3 channels"):
+    with pytest.raises(InvalidInputError, match="3 channels"):
         timm.create_model("r3d_18_sehead", in_chans=1)
-    with pytest.raises(ValueError, match="feature pyramid"):
+    with pytest.raises(InvalidInputError, match="feature pyramid"):
         timm.create_model("r3d_18_sehead", features_only=True)
     with pytest.raises(TypeError, match="no_such"):
         timm.create_model("r3d_18_sehead", no_such=1)
     with pytest.raises(se_zoo.UnknownModelError, match="no backbone"):
         timm.create_model("framewise_sehead", backbone="resnet18_sehead")
-    with pytest.raises(ValueError, match="has a fixed pooling"):
+    with pytest.raises(InvalidInputError, match="has a fixed pooling"):
         timm.create_model("r3d_18_sehead").reset_classifier(3, "max")  # type: ignore[operator]
 
 
@@ -350,6 +353,18 @@ def test_strip_and_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "why.json").read_text())
     assert content["native_grid"] == [4, 2, 3] and len(content["rows"]) == 4
     assert explanation.overlay().shape == (4, 4, 32, 48, 3)
+
+
+def test_empty_map_of_a_clip_is_named_above_it() -> None:
+    explanation = explained()
+    heatmap = explanation.heatmap.clone()
+    heatmap[0] = 0
+    heatmap[1, 1:] = 0  # the first frame has evidence
+    some = dataclasses.replace(explanation, method="class_gate", heatmap=heatmap)
+    assert some.empty[:2] == (True, False)
+    lines = strip_lines(some, to_pixels(some, None), 0.75, None)
+    values = [value for _, value in some.captions()]
+    assert [line[0].value for line in lines[1:3]] == [f"empty map, {values[0]}", values[1]]
 
 
 def test_video_has_every_frame(tmp_path: Path) -> None:

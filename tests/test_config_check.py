@@ -91,6 +91,14 @@ def test_config_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
         described_model(f"local-dir:{tmp_path}")
 
 
+def test_folder_of_a_run_names_its_export(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "config.json").write_text("{}")
+    for read in (described_model, timm.create_model):
+        with pytest.raises(UnknownModelError, match=f"is in local-dir:{tmp_path / 'export'}$"):
+            read(f"local-dir:{tmp_path}")
+
+
 NOT_TIMMS = "is not one that timm wrote"
 
 

@@ -87,6 +87,24 @@ def test_output_without_a_reader_ends_the_program_silently(body: str) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("call", [
+    "from se_zoo import cli; cli.main(['--help'])",
+    "import sys; sys.argv = ['recipe', '--help']; from se_zoo.data import DataConfig; "
+    "from se_zoo.train.recipe import Options, read_options; "
+    "read_options(Options(DataConfig('')), 'Train. ' * 20_000)",
+])  # fmt: skip
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")
+def test_help_without_a_reader_ends_silently(call: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", call], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True,
+        timeout=300,
+    )  # fmt: skip
+    os.close(write)
+    assert done.stderr == ""
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_output_that_a_full_disk_refuses_is_an_error() -> None:
     with open("/dev/full", "w") as full:

@@ -45,7 +45,7 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
     refused(replace(listing, label="image"), "more than once: [image]")
     refused(replace(listing, csv=Path("none.csv")), "no such file: none.csv")
     refused(replace(listing, csv=Path("table.csv")), "did you mean", "listed/table.csv")
-    refused(DataConfig("some/hub-id"), "set label")
+    refused(DataConfig("some/hub-id"), "set label", "--data.label", "se-zoo check, --label")
 
 
 @pytest.mark.parametrize("make", [make_multi, make_folders, make_csv_single])
@@ -53,7 +53,8 @@ def test_missing_split_shows_both_lists(
     tmp_path: Path, datasets: Any, make: Callable[[Path], DataConfig]
 ) -> None:
     config = replace(make(tmp_path / "data"), splits=("train", "val", "test"))
-    refused(config, "[train", "val", "test", "valid", split="val")
+    options = "(--data.splits, or --splits of se-zoo check)."
+    refused(config, "[train", "val", "test", "valid", options, split="val")
     assert any("valid" in error for error in check(config, workers=0).errors)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Iterator, List, Set, Type, get_type_hints
 
 import pytest
+import torch
 
 import se_zoo
 from se_zoo import SEZooError, cli
@@ -124,6 +125,12 @@ def test_troubleshooting_quotes_messages_of_the_code(message: str) -> None:
     words = [re.escape(part) for part in re.split(PLACEHOLDER, message)]
     pattern = ".{0,3}\0.{0,3}".join(part.strip("\\ ") for part in words).replace("\\ ", " ")
     assert re.search(pattern, messages_of_the_code()), message
+
+
+def test_troubleshooting_quotes_what_python_says_of_a_wrapped_model() -> None:
+    with pytest.raises(AttributeError) as caught:
+        torch.nn.DataParallel(torch.nn.Linear(1, 1)).explain("me.jpg")  # type: ignore[operator]
+    assert f"`AttributeError: {caught.value}`" in " ".join(read("troubleshooting.md").split())
 
 
 def test_comparison_has_figures_of_the_evidence_only() -> None:

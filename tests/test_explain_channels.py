@@ -136,6 +136,18 @@ def test_selected_channels_can_be_dropped(plain: Any) -> None:
     assert (logits - explanation.logits).abs().max() > 1e-3
 
 
+def test_channels_selected_for_each_row_can_be_dropped(plain: Any) -> None:
+    """The channels of a class gate are those of a row, as docs/explain.md shows."""
+    explanation = plain.explain(images(), [1, 3, 5], "class_gate")
+    with pytest.raises(InvalidInputError, match=r"images\[explanation\.image_index\]"):
+        plain.channel_logits(images(), drop=explanation.selected)
+    rows = explanation.images[explanation.image_index]
+    logits = plain.channel_logits(rows, drop=explanation.selected)
+    assert logits.shape == (6, 7)
+    alone = plain.channel_logits(rows[4:5], drop=explanation.selected[4])
+    torch.testing.assert_close(logits[4:5], alone)
+
+
 ONE_OF_TWO = "exactly one of keep and drop"
 RANGE = "must be from 0 to 511, not "
 FORM = "must be indices or a bool mask, not "
@@ -149,7 +161,7 @@ MASK = r"must have shape \(512,\) or \(2, 512\), not "
      (dict(keep=[1.5]), RANGE + r"\[1\.5\]"), (dict(keep=[float("nan")]), RANGE + r"\[nan\]"),
      (dict(keep=["a"]), FORM + r"\['a'\]"), (dict(keep={1}), FORM + r"\{1\}"),
      (dict(drop=[True] * 3), MASK + r"\(3,\)"),
-     (dict(drop=torch.ones(3, 512, dtype=torch.bool)), MASK + r"\(3, 512\)")],
+     (dict(drop=torch.ones(3, 512, dtype=torch.bool)), MASK + r"\(3, 512\)\. .*image_index\]")],
 )  # fmt: skip
 def test_bad_channels_are_refused(plain: Any, arguments: dict, says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):

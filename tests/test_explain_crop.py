@@ -185,7 +185,8 @@ def test_face_is_not_for_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "a.mp4").touch()
     clips = SimpleNamespace(takes_clips=True, class_labels=lambda: None, num_classes=2)
     monkeypatch.setattr(forms, "load_on", lambda *_: clips)
-    message = fails(tmp_path / "a.mp4", "--face", "--out", tmp_path / "x.mp4")
+    model = ("--model", "se_zoo/framewise_grid")
+    message = fails(tmp_path / "a.mp4", *model, "--face", "--out", tmp_path / "x.mp4")
     assert "--face is for photos" in message
 
 

@@ -163,6 +163,8 @@ def test_other_tables_hold_the_same_rows(
         for name in ("probability", "predicted_probability"):
             given = [float(p) for p in filter(None, cells[name].split(";"))]
             assert row[name] == pytest.approx(given, abs=1e-5)
+        assert ";".join(map(str, row["empty"])) == cells["empty"]
+        assert len(row["empty"]) == len(row["target"])
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -348,6 +350,23 @@ def test_a_long_name_is_no_reason_to_stop(tmp_path: Path) -> None:
     draw(tmp_path / "in" / ("\u0436" * 124 + ".png"))
     assert run(tmp_path / "in", "--out", tmp_path / "out", "--quiet") == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
+
+
+def test_a_photo_that_is_too_thin_costs_its_row_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = draw(tmp_path / "in" / "a.png").parent
+    thin = draw(photos / "line.png", 1, (8000, 1))
+    draw(photos / "z.png", 2)
+    assert run(photos, "--out", tmp_path / "out") == 2
+    assert files_in(tmp_path / "out") == ["a.png", "explanations.csv", "z.png"]
+    errors = [row["error"] for row in rows_of(tmp_path / "out" / "explanations.csv")]
+    assert errors == ["", "it is too thin (8,000 x 1 pixels) to be resized; cut it first", ""]
+    assert f"{thin}: it is too thin" in capsys.readouterr().err
+    assert f"{thin}: it is too thin" in fails(thin, "--out", tmp_path / "one.png")
+    sheet = tmp_path / "sheet.png"
+    assert run(photos / "a.png", thin, "--contact-sheet", "--out", sheet) == 2
+    assert sheet.is_file() and f"{thin}: it is too thin" in capsys.readouterr().err
 
 
 def test_a_photo_of_the_class_to_compare_with_is_one_error(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import timm
 import torch
 
 import se_zoo
-from se_zoo import Explanation, InvalidInputError
+from se_zoo import Explanation, InvalidInputError, SEZooWarning
 from se_zoo.explanations import channel_logits
 from se_zoo.explanations import eval_mode as mode
 
@@ -45,6 +45,33 @@ def test_images_that_cannot_be_explained_are_refused(plain: Any, bad: Any, messa
     for call in (plain.explain, lambda x: plain.channel_logits(x, keep=[0])):
         with pytest.raises(InvalidInputError, match=message):
             call(bad)
+
+
+def unnormalised(low: float, high: float) -> torch.Tensor:
+    return torch.linspace(low, high, 2 * 3 * SIZE * SIZE).view(2, 3, SIZE, SIZE)
+
+
+def test_pixels_from_0_to_1_warn_of_the_missing_normalisation(plain: Any) -> None:
+    batch = unnormalised(0, 1)
+    with pytest.warns(SEZooWarning, match=r"from 0 to 1 .* model\.read_photos") as caught:
+        plain.explain(batch)
+    assert caught[0].filename == __file__
+    with pytest.warns(SEZooWarning, match=r"from 0\.2 to 0\.9"):
+        se_zoo.explain(plain, unnormalised(0.2, 0.9), method="activation")
+
+
+def test_images_that_are_normalised_do_not_warn(plain: Any, monkeypatch: Any) -> None:
+    """Nor do batches of one value, and models that take pixels from 0 to 1 as they are."""
+    for value in (0.0, 0.5, 2.6):
+        plain.explain(torch.full((2, 3, SIZE, SIZE), value))
+    for low, high in ((-0.01, 1), (0, 1.01)):
+        plain.explain(unnormalised(low, high))
+    bright = np.full((SIZE, SIZE, 3), 150, np.uint8)
+    bright[:9] = 140
+    assert 0 <= plain.read_photos(bright)[0].min() < plain.read_photos(bright)[0].max() <= 1
+    plain.explain(bright)
+    monkeypatch.setitem(plain.pretrained_cfg, "mean", (0.0, 0.0, 0.0))
+    plain.explain(unnormalised(0, 1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

@@ -59,6 +59,7 @@ def test_constant_map_shows_nothing(from_zero: bool, value: float) -> None:
     raw = torch.full((1, 4, 4), value)
     raw[0, 0, 0] += abs(value) * 1e-7  # rounding
     assert not maps.to_unit_range(raw, from_zero).any()
+    assert not maps.to_unit_range(raw[:, :1, :1], from_zero).any(), "one cell marks no place"
 
 
 def test_small_but_real_maps_are_shown() -> None:

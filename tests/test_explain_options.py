@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Tuple
 
 import pytest
+import torch
 
-from se_zoo.cli import plan
-from se_zoo.cli.explain import sources_first
+from se_zoo.cli import forms, plan
+from se_zoo.cli.empty_maps import summary_of_empty
+from se_zoo.cli.explain import DEFAULT_MODEL, sources_first
 from se_zoo.cli.tables import COLUMNS
 from se_zoo.explanations.draw.colours import ALPHA
+from se_zoo.models.load_model import load_model
 
-from .explain_command import draw, fails, files_in, run
+from .explain_command import draw, fails, files_in, rows_of, run
 
 
 def test_default_picture_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +75,49 @@ def test_json_of_one_photo_is_its_row(tmp_path: Path, capsys: pytest.CaptureFixt
     )  # fmt: skip
 
 
+@pytest.fixture
+def speaks_against_male(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default model with a classifier that finds evidence against Male alone."""
+    model = load_model(DEFAULT_MODEL)
+    head = model.get_classifier()
+    with torch.no_grad():
+        head.weight[20], head.bias[20] = -head.weight[20].abs(), 99
+        head.weight[31] = head.weight[31].abs()
+    monkeypatch.setattr(forms, "load_on", lambda *_: model)
+
+
+@pytest.mark.usefixtures("speaks_against_male")
+def test_empty_map_is_said_in_the_text_and_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photos = [draw(tmp_path / "in" / f"{n}.png", n) for n in range(2)]
+    options = ("--target=Male", "--target=Smiling", "--method", "contribution", "--out")
+    run(photos[0], *options, tmp_path / "x.png")
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == "note: nothing in the picture speaks for Male"
+    run(*photos, "--contact-sheet", *options, tmp_path / "sheet.png")
+    assert capsys.readouterr().out.endswith("speaks for Male (2 photos)\n")
+    run(tmp_path / "in", *options, tmp_path / "out")
+    said = capsys.readouterr().out.splitlines()[-1]
+    table = tmp_path / "out" / "explanations.csv"
+    assert said == f"note: 2 files with an empty map (Male 2); see the column empty of {table}"
+    assert [row["empty"] for row in rows_of(table)] == ["True;False"] * 2
+    run(photos[0], *options, tmp_path / "y.png", "--json")
+    assert json.loads(capsys.readouterr().out)["empty"] == [True, False]
+
+
+def test_summary_of_empty_maps_names_the_way_out() -> None:
+    found = summary_of_empty({"Smiling": 11, "Male": 2}, 12, "class_gate", "t.csv")
+    assert found == (
+        "\nnote: 12 files with an empty map (Smiling 11 and Male 2); see the column empty of t.csv"
+        "; --method contribution shows what speaks for and against a label"
+    )
+    assert summary_of_empty({}, 1, "gate", "t.csv") == (
+        "\nnote: 1 file with an empty map; see the column empty of t.csv"
+    )
+    assert summary_of_empty({}, 0, "gate", "t.csv") == ""
+
+
 def test_quiet_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     photo = draw(tmp_path / "a.png")
     assert run(photo, "--quiet", "--out", tmp_path / "x.png") == 0
@@ -127,6 +173,12 @@ def test_help_names_the_default_opacity(capsys: pytest.CaptureFixture) -> None:
         (("--device", "abacus"), "--device abacus cannot be used"),
         (("--start", "1"), "for videos"),
         (("--out", "x.jpg"), "must be a .png"),
+        (("--crop", "10", "10"), "--crop takes four whole numbers, x0 y0 x1 y1"),
+        (("--crop", "10", "10", "--quiet"), "not 10 10"),
+        (("--crop", "0", "0", "9.5", "9"), "not 0 0 9.5 9"),
+        (("--crop",), "not nothing"),
+        (("--method", "difference"), "name the other label with --versus."),
+        (("--versus", "Male", "--method", "gate"), "--versus is for --method difference only"),
     ],
 )
 def test_bad_options_take_one_line(
@@ -136,6 +188,23 @@ def test_bad_options_take_one_line(
     draw(tmp_path / "a.png")
     assert says in fails("a.png", *options)
     assert files_in(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ((), "the default model takes photos"),
+        (("--out", "new/"), "the default model takes photos"),
+        (("--model", DEFAULT_MODEL, "--out", "new/"), f"{DEFAULT_MODEL} takes images"),
+    ],
+)
+def test_video_without_a_clip_model_is_refused_with_the_name_of_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture, options: Tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    message = fails(tmp_path / "a.mp4", *options)
+    assert says in message and message.endswith("such as --model se_zoo/framewise_grid")
+    assert "note:" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

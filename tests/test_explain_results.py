@@ -1,12 +1,14 @@
 """The result of ``explain``: its images, probabilities and captions."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import se_zoo
+from se_zoo.cli.empty_maps import empty_notes
 from se_zoo.explanations.target_classes import short_names
 
 from .explain_models import (
@@ -99,6 +101,62 @@ def test_labels_that_begin_alike_are_shown_whole() -> None:
 
 
 def test_repr_is_one_line(plain: Any) -> None:
+    assert "(1 image, 1 row: " in repr(plain.explain(images(1), 0))
     text = repr(plain.explain(images(), [0, 1, 2]))
     assert "\n" not in text and len(text) < 200
     assert "2 images, 6 rows" in text and "contribution, folded, exact" in text
+
+
+def test_map_without_evidence_for_its_label_is_empty(plain: Any, tmp_path: Path) -> None:
+    """The features are behind a ReLU, so that no cell speaks for class 2, whatever its bias."""
+    with torch.no_grad():
+        plain.fc.weight[2] = -plain.fc.weight[2].abs()
+        plain.fc.bias[2] = 9
+    found = plain.explain(images(), [1, 2])
+    assert found.empty == (False, True, False, True) and found[1].empty == (False, True)
+    assert (found.evidence[1] < 0).any()
+    found.save(tmp_path / "why.png")
+    assert [row["empty"] for row in found.to_dict()["rows"]] == [False, True] * 2
+    assert se_zoo.Explanation.load(tmp_path / "why.json").empty == found.empty
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        ("contribution", "nothing in the picture speaks for Smiling"),
+        ("class_gate", "the map of Smiling is empty; --method contribution shows what speaks for "
+         "and against it"),
+        ("support", "the map of Smiling is empty; --method contribution shows what speaks for and "
+         "against it"),
+        ("affinity", "nothing in the affinity map speaks for Smiling; --method contribution shows "
+         "what speaks for and against it"),
+        ("rivals", "nothing in the picture speaks for Smiling more than for the other labels; "
+         "--method contribution shows what speaks for and against it"),
+        ("difference", "nothing in the picture speaks for Smiling more than for Male; --method "
+         "contribution shows what speaks for and against it"),
+    ],
+)  # fmt: skip
+def test_note_names_the_label_and_the_way_out(celeba: Any, method: str, says: str) -> None:
+    found = celeba.explain(images(1), [31, 39])
+    heatmap, raw = found.heatmap.clone(), found.raw.clone()
+    heatmap[0], raw[0] = 0, -raw[0].abs() - 1
+    versus = (20, 20) if method == "difference" else None
+    some = dataclasses.replace(found, heatmap=heatmap, raw=raw, method=method, versus=versus)
+    assert empty_notes(found) == "" and empty_notes(some) == f"\nnote: {says}"
+
+
+def test_note_of_several_labels_and_photos_is_one_line(celeba: Any) -> None:
+    found = celeba.explain(images(2), [31, 39, 20])
+    raw = -found.raw.abs() - 1
+    none = dataclasses.replace(found, heatmap=found.heatmap * 0, raw=raw, method="class_gate")
+    assert empty_notes(none) == (
+        "\nnote: the maps of Smiling (2 photos), Young (2 photos) and Male (2 photos) are empty; "
+        "--method contribution shows what speaks for and against them"
+    )
+    flat = dataclasses.replace(none, raw=found.raw * 0)[0]
+    assert empty_notes(flat).endswith("Male are the same everywhere, so nothing is marked")
+    gate = dataclasses.replace(flat, method="gate")
+    assert empty_notes(gate) == "\nnote: the map is the same everywhere, so it marks no place"
+    many = celeba.explain(images(1), list(range(9)))
+    none = dataclasses.replace(many, heatmap=many.heatmap * 0, raw=-many.raw.abs() - 1)
+    assert empty_notes(none).endswith(", Bags_Under_Eyes, Bald or 4 other labels")

@@ -7,7 +7,7 @@ import pytest
 
 from se_zoo import InvalidInputError
 from se_zoo.cli.sources import find_sources, picture_names
-from se_zoo.text import printable
+from se_zoo.text import counted, printable
 
 
 @pytest.fixture
@@ -92,3 +92,7 @@ def test_pictures_have_different_names(files: Tuple[str, ...], pictures: Tuple[s
 )
 def test_only_printable_characters_reach_a_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_nouns_agree_with_their_numbers() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]

@@ -116,6 +116,37 @@ def test_unknown_label_lists_labels_and_closest(celeba: Any) -> None:
     assert all(label in message for label in CELEBA_ATTRIBUTES)
 
 
+@pytest.mark.parametrize(
+    ("label", "closest"),
+    [
+        ("cat", "tabby cat, tiger cat, Persian cat?"), ("dog", "Maltese dog, chrysanthemum dog, "),
+        ("tie", "bolo tie, bow tie, Windsor tie?"), ("goldfsh", "goldfish, "),
+        ("crane bird", "crane, "),
+    ],
+)  # fmt: skip
+def test_labels_with_the_whole_word_are_the_closest(label: str, closest: str) -> None:
+    with pytest.raises(UnknownLabelError) as info:
+        label_index(label, imagenet_labels(), 1000)
+    message = str(info.value)
+    assert f"Did you mean {closest}" in message and "crane, crane" not in message
+    assert message.endswith("The labels are 1000 names, such as tench and goldfish.")
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        ("smyth", "Did you mean 'Smith, Ann', 'Smith, Bob'? "),
+        ("xx", "'xx'. The labels are: 'Smith, Ann', 'Smith, Bob', tea."),
+        ("", "''. The labels"), ("e", "Did you mean tea?"),
+    ],
+)  # fmt: skip
+def test_labels_with_commas_are_quoted(label: str, says: str) -> None:
+    labels = ["Smith, Ann", "Smith, Bob", "tea"]
+    with pytest.raises(UnknownLabelError) as info:
+        label_index(label, labels, len(labels))
+    assert says in str(info.value)
+
+
 def test_label_on_a_model_without_names_is_refused(plain: Any) -> None:
     with pytest.raises(UnknownLabelError, match="no label names"):
         plain.explain(images(), "Smiling")

@@ -10,9 +10,12 @@ from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save
 
 import se_zoo
+from se_zoo.models.load_model import load_any
 
 from .hub_server import Fault, HubServer, User
 from .hub_worker import Done, HubWorker
@@ -190,7 +193,7 @@ def test_config_that_says_how_to_load(bench: Bench, way: str, args: Dict[str, An
     own = {} if plain else TINY
     config = config_of(bench, **described, model_args={**own, **json.loads(text)})
     bench.hub.add("evil/model", {**bench.good, "config.json": config, "harm.bin": PICKLE})
-    with pytest.raises(RuntimeError, match=r"UnknownModelError|TypeError"):
+    with pytest.raises(RuntimeError, match=r"Unknown(Model|Argument)Error|TypeError"):
         bench.client.python(f"""
 import os
 os.chdir({str(bench.home)!r})
@@ -371,6 +374,25 @@ def test_errors_of_the_other_transport(
     monkeypatch.setattr("se_zoo.models.pretrained.fetch.hf_hub_download", download)
     with pytest.raises(se_zoo.WeightsNotFoundError, match=says):
         timm.create_model("resnet10t_sehead", pretrained=True)
+
+
+@pytest.mark.parametrize("offline", [False, True], ids=["no network", "offline"])
+def test_hub_that_cannot_be_reached_is_not_an_error_of_the_repository(
+    monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    """Whoever reads the config.json: the command line, ``squeeze`` or timm."""
+
+    def download(*args: Any, **kwargs: Any) -> Any:
+        raise LocalEntryNotFoundError("nothing") from ConnectionRefusedError("no route")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("se_zoo.models.pretrained.fetch.hf_hub_download", download)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", download)
+    says = "HF_HUB_OFFLINE" if offline else r"ConnectionRefusedError: no route.*HF_ENDPOINT"
+    for call in (load_any, se_zoo.squeeze, se_zoo.create_model):
+        with pytest.raises(se_zoo.WeightsNotFoundError, match=says) as caught:
+            call("hf-hub:evil/model")
+        assert "evil/model could not be fetched" in str(caught.value)
 
 
 @pytest.mark.parametrize(

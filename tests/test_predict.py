@@ -432,6 +432,21 @@ def test_layouts_give_the_rows_of_the_folder(
             assert a == pytest.approx(b, rel=2e-3, abs=2e-3)  # other batches, other rounding
 
 
+def test_hub_that_cannot_be_reached_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    from se_zoo.inference.predict.hub import latest_revision
+    from se_zoo.models.pretrained.hub_errors import CONNECTION_ERROR
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise CONNECTION_ERROR("no route")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(HfApi, "dataset_info", refuse)
+    with pytest.raises(InvalidInputError, match=r"some/photos .*no route.*HF_ENDPOINT"):
+        latest_revision("some/photos")
+
+
 def test_hub_data_set_is_streamed_and_goes_on(
     explainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from se_zoo import Explanation, InvalidInputError
 from se_zoo.explanations import METHODS
 from se_zoo.explanations.draw import tiles
 from se_zoo.explanations.draw.colours import paint
-from se_zoo.explanations.draw.save import save_together
+from se_zoo.explanations.draw.save import _lines, save_together
 from se_zoo.explanations.methods import SIGNED_METHODS
 from se_zoo.text import printable
 
@@ -105,6 +105,19 @@ def test_empty_map_shows_the_photograph_in_grey(explanation: Explanation, method
     assert np.array_equal(drawn[..., 0], drawn[..., 2])
     luma = pixels @ np.array((0.299, 0.587, 0.114))
     assert np.corrcoef(grey[..., 0].ravel(), luma.ravel())[0, 1] > 0.999
+
+
+def test_empty_map_is_named_in_its_caption(explanation: Explanation) -> None:
+    heatmap, raw = explanation.heatmap.clone(), explanation.raw.clone()
+    heatmap[1:3], raw[1] = 0, 0
+    raw[2] = -raw[2].abs() - 1
+    some = dataclasses.replace(explanation, heatmap=heatmap, raw=raw)
+    first, values = _lines(some)[0][0], [value for _, value in explanation.captions()]
+    assert [tile.caption for tile in first[1:]] == ["Smiling", "Male", "Young"]
+    notes = [values[0], f"empty map, {values[1]}", f"nothing for it, {values[2]}"]
+    assert [tile.value for tile in first[1:]] == notes
+    gate = dataclasses.replace(some, method="gate", selection=None)
+    assert [tile.value for tile in _lines(gate)[0][0][1:]] == ["", "empty map", "empty map"]
 
 
 def test_pictures_larger_than_the_models_input(explanation: Explanation) -> None:
@@ -229,6 +242,7 @@ def test_dictionary_is_strict_json_and_says_everything(explanation: Explanation)
         assert len(image["gate"]) == 256
         assert image["selected_channels"] == torch.where(explanation.selected[i])[0].tolist()
     assert report["label_names"][31] == "Smiling"
+    assert [row["empty"] for row in report["rows"]] == list(explanation.empty)
 
 
 @pytest.mark.parametrize("method", METHODS)

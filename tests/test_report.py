@@ -255,9 +255,100 @@ def test_labels_with_few_photos_are_not_judged(clean: Path, tmp_path: Path) -> N
     pq.write_table(table.slice(0, 70), few / "part-00000-000000.parquet")
     found = write_report(few, tmp_path / "report.html", photos=False)
     assert found.labels == 1 and "left out: bee" in (tmp_path / "report.html").read_text("utf-8")
+    assert "left out: bee (10 photos)." in (tmp_path / "report.html").read_text("utf-8")
     pq.write_table(table.slice(0, 9), few / "part-00000-000000.parquet")
     with pytest.raises(InvalidInputError, match="20 photos or more"):
         write_report(few, tmp_path / "report.html")
+
+
+def with_rows(folder: Path, out: Path, change: Any) -> Path:
+    """A copy of a folder of predictions whose rows are ``change`` of the old ones."""
+    shutil.copytree(folder, out)
+    file = out / "part-00000-000000.parquet"
+    rows = change(pq.read_table(file).to_pylist())
+    pq.write_table(pa.Table.from_pylist(rows, schema()), file)
+    (out / "complete.json").write_text(json.dumps({"rows": len(rows)}))
+    return out
+
+
+def without_evidence(row: Dict[str, Any], probability: float) -> Dict[str, Any]:
+    """A row with a map that is below zero everywhere."""
+    below = np.linspace(-2, -1, GRID[0] * GRID[1]).astype(np.float16)
+    return {**row, "map": [list(below)], "probability": [probability]}
+
+
+def test_photos_with_empty_maps_are_counted_and_named(clean: Path, tmp_path: Path) -> None:
+    def change(rows: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        return [without_evidence(row, 0.5 + i / 100) for i, row in enumerate(rows[:25])] + rows[25:]
+
+    folder, out = with_rows(clean, tmp_path / "out", change), tmp_path / "report.html"
+    write_report(folder, out, most_labels=1, photos=False)
+    text = " ".join(out.read_text("utf-8").split())
+    assert "60 photos, 25 of them with an empty map; clusters and pictures are of 35 of" in text
+    assert "<td>ant</td><td>60</td> <td>25</td>" in text
+    names = ", ".join(f"{i:04d}.png" for i in range(24, 4, -1))  # the most probable first
+    assert f"{names} and 5 more." in text
+    write_report(folder, out, most_labels=1)
+    drawn = out.read_text("utf-8").split("Predicted with an empty map")[1]
+    assert re.findall('alt="(.*?)"', drawn) == [f"{i:04d}.png" for i in range(24, 18, -1)]
+    assert "then 0018.png" in drawn
+
+
+def test_label_with_empty_maps_alone_is_not_lost(clean: Path, tmp_path: Path) -> None:
+    def change(rows: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        return [without_evidence(row, 0.9) for row in rows[:EACH]] + rows[EACH : 2 * EACH]
+
+    folder, out = with_rows(clean, tmp_path / "out", change), tmp_path / "report.html"
+    assert write_report(folder, out, photos=False).labels == 1
+    text = out.read_text("utf-8")
+    assert "left out: ant (60 photos, 60 of them with an empty map)." in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "complete", "message"),
+    [
+        (0, False, "has no rows yet; give the `se-zoo predict` command"),
+        (0, True, "has no rows: its data set has no photos"),
+        (5, False, r"photos or more, in the 5 rows so far: ant \(5 photos\) comes nearest"),
+        (5, True, r"20 photos or more: of 5 rows, ant \(5 photos\) comes nearest\. A report needs"),
+    ],
+)
+def test_folder_without_a_frequent_label_says_why(
+    clean: Path, tmp_path: Path, rows: int, complete: bool, message: str
+) -> None:
+    folder = with_rows(clean, tmp_path / "out", lambda found: found[:rows])
+    if not complete:
+        (folder / "complete.json").unlink()
+    with pytest.raises(InvalidInputError, match=message):
+        write_report(folder, tmp_path / "report.html", photos=False)
+
+
+def test_folder_of_errors_says_so(clean: Path, tmp_path: Path) -> None:
+    def change(rows: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        lists = ("top", "target", "label", "probability", "constant", "map")
+        return [{**row, **dict.fromkeys(lists), "error": "no disk"} for row in rows[:30]]
+
+    folder = with_rows(clean, tmp_path / "out", change)
+    with pytest.raises(InvalidInputError, match=r"no photo of .* \(30 rows\); .* error: no disk"):
+        write_report(folder, tmp_path / "report.html", photos=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [("contribution", "Red speaks for the label, blue against it."),
+     ("class_gate", "Red is where the map of the label is strong."),
+     ("gate", "Red is where the map is strong, whatever the label.")],
+)  # fmt: skip
+def test_page_explains_the_colours_of_its_method(
+    clean: Path, tmp_path: Path, method: str, says: str
+) -> None:
+    folder = with_rows(clean, tmp_path / "out", lambda rows: rows[:EACH])
+    manifest = json.loads((folder / "predict.json").read_text())
+    manifest["facts"]["model"]["method"] = method
+    (folder / "predict.json").write_text(json.dumps(manifest))
+    write_report(folder, tmp_path / "report.html", most_labels=0)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert says in text and ("blue" in text) == (method == "contribution")
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (7, 7), (16, 13)])
@@ -469,6 +560,9 @@ def test_regions_of_one_name_are_not_mixed(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n1,2\n", "must be a csv with the columns"),
+        ("region,x0,y0,x1,y1\ndog,4,0,6,2\n", r"right, bottom\): it lacks id$"),
+        ("id,region,x0,y0,x1,y1\na,dog,4\n", r"bottom\): line 2 has too few cells$"),
+        ("id,region,x0,y0,x1,y1\na,dog,4,0,6,z\n", r"bottom\): could not convert .* 'z'$"),
         ("id,region,x0,y0,x1,y1\na,dog,6,0,4,2\n", r"a box of a has \[6\.0, 0\.0, 4\.0, 2\.0\]"),
         ("id,region,x0,y0,x1,y1\na,dog,0,0,nan,2\n", r"a box of a has \[0\.0, 0\.0, nan, 2\.0\]"),
         (None, "No such file"),

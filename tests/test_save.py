@@ -165,6 +165,12 @@ def large(model: Any) -> Any:
     return model
 
 
+def having(model: Any, **options: Any) -> Any:
+    """The model with options that were set after it was made."""
+    vars(model).update(options)
+    return model
+
+
 def nameless(model: Any) -> Any:
     model.pretrained_cfg = model.default_cfg = {}
     return model
@@ -177,7 +183,15 @@ REFUSED: Dict[str, Any] = {
     "cannot hold weights": (small, {"dtype": torch.int8}),
     "2 labels for 3 classes": (small, {"labels": ["cat", "dog"]}),
     "labels must be texts": (small, {"labels": ["cat", "dog", 3]}),
-    "0 labels for 3 classes": (small, {"labels": "cat"}),
+    "a list of names, .* not the text 'cat'": (small, {"labels": "cat"}),
+    "^2 thresholds for 3 labels": (lambda: having(small(**HEAD), thresholds=(0.2, 0.3)), {}),
+    "^thresholds are for independent": (lambda: having(small(), thresholds=(0.2,) * 3), {}),
+    "^thresholds must lie": (lambda: having(small(**HEAD), thresholds=(2.0,) * 3), {}),
+    "^map_offset must be": (lambda: having(small(), map_offset=3), {}),
+    "^map_method is 'foo'; a model": (lambda: having(small(), map_method="foo"), {}),
+    "^map_method is 'foo'; the methods of speakers": (
+        lambda: having(MODELS["speaker"](), map_method="foo"), {}
+    ),
     "must differ; 'cat'": (small, {"labels": ["cat", "cat", "dog"]}),
     "labels must be .'speaking'": (lambda: MODELS["speaker"](), {"labels": ["talking"]}),
     "save its .module instead": (lambda: torch.nn.DataParallel(small()), {}),

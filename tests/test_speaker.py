@@ -105,7 +105,7 @@ def test_pooling_over_the_clip_is_one_gate() -> None:
     for pool in ("frame", "clip"):
         gate = speaker(pool=pool).explain(**clip(6)).visual_gate[0]
         assert torch.allclose(gate, gate[:1].expand_as(gate)) == (pool == "clip")
-    with pytest.raises(ValueError, match="'frame' or 'clip'"):
+    with pytest.raises(InvalidInputError, match="'frame' or 'clip'"):
         create_speaker_model("asd_tiny_sehead", pool="batch")
 
 
@@ -237,11 +237,11 @@ def test_names_and_round_trip(tmp_path: Path) -> None:
     assert control.se is None and control._model_args["se"] is False
     packaged = create_speaker_model("asd_small_sehead", pretrained=True)
     assert packaged.pretrained_cfg["tag"] == "grid" and packaged.map_method == "gate"
-    with pytest.raises(ValueError, match="pool, body, map_method and se, not depth"):
+    with pytest.raises(InvalidInputError, match="pool, body, map_method and se, not depth"):
         create_speaker_model("asd_tiny_sehead", depth=3)
-    with pytest.raises(ValueError, match="not num_classes"):
+    with pytest.raises(InvalidInputError, match="not num_classes"):
         timm.create_model("asd_tiny_sehead", num_classes=4)
-    with pytest.raises(ValueError, match="not num_classes, drop_rate"):
+    with pytest.raises(InvalidInputError, match="not num_classes, drop_rate"):
         timm.create_model("asd_tiny_sehead", num_classes=0, drop_rate=1.0)
     timm.create_model("asd_tiny_sehead", num_classes=1)
 
@@ -255,7 +255,7 @@ def test_the_config_says_which_map_is_the_default(tmp_path: Path) -> None:
     again = create_speaker_model(f"local-dir:{tmp_path}")
     assert again.map_method == "activation" and again.save_args() == model.save_args()
     assert "map_method" not in speaker().save_args(), "configs of other models stay as they are"
-    with pytest.raises(ValueError, match=r"'support'.*contribution, gate, activation"):
+    with pytest.raises(InvalidInputError, match=r"'support'.*contribution, gate, activation"):
         create_speaker_model("asd_tiny_sehead", map_method="support")
 
 

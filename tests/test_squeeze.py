@@ -154,15 +154,16 @@ def test_refusals_name_the_model_and_leave_it_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(dict(gate="softmax"), "sigmoid, identity"), (dict(reduction=0), "positive")],
-)
+    [(dict(gate="softmax"), "sigmoid, identity"), (dict(reduction=0), "positive"),
+     (dict(reduction="a"), "positive whole .* 'a'")],
+)  # fmt: skip
 def test_bad_blocks_are_refused_before_anything_changes(arguments: dict, message: str) -> None:
     model = resnet()
     before = type(model), list(model.state_dict()), repr(model.pretrained_cfg)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         se_zoo.squeeze(model, **arguments)
     assert (type(model), list(model.state_dict()), repr(model.pretrained_cfg)) == before
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         timm.create_model("resnet10t_sehead", **arguments)
 
 
@@ -175,10 +176,53 @@ def test_unknown_names_and_arguments() -> None:
         timm.create_model("timm_sehead", backbone="resnet10t_sehead")
     with pytest.raises(UnknownModelError, match="no_such_tag"):
         timm.create_model("timm_sehead", backbone="resnet18.no_such_tag")
-    with pytest.raises(TypeError, match="num_classes, pretrained"):
-        se_zoo.squeeze(resnet(), num_classes=3, pretrained=True)
-    with pytest.raises(TypeError, match="no_such_argument"):
-        se_zoo.squeeze("resnet10t", no_such_argument=1)
+    for kind in (TypeError, InvalidInputError):
+        with pytest.raises(kind, match="num_classes, pretrained"):
+            se_zoo.squeeze(resnet(), num_classes=3, pretrained=True)
+        with pytest.raises(kind, match="no_such_argument"):
+            se_zoo.squeeze("resnet10t", no_such_argument=1)
+        with pytest.raises(kind, match="pretrained_strict"):
+            timm.create_model("resnet10t_sehead", pretrained_strict=False)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "says"),
+    [
+        ("resnet10t", dict(output_stride=3), r"output_stride=3\. AssertionError: assert output_st"),
+        ("test_vit", dict(output_stride=16), r"output_stride=16.* TypeError: .*'output_stride'"),
+        ("test_vit", dict(img_size=-3), r"img_size=-3.*-3"),
+        ("resnet10t", dict(num_classes="2"), "num_classes must be a whole number .* not '2'"),
+        ("resnet10t", dict(num_classes=-1), "num_classes must be a whole number .* not -1"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_that_a_backbone_does_not_take_are_one_error(
+    backbone: str, arguments: Dict[str, Any], says: str
+) -> None:
+    """Whatever timm raises, the error names backbone and options, and is one of se_zoo."""
+    with pytest.raises(InvalidInputError, match=says) as squeezed:
+        se_zoo.squeeze(backbone, **arguments)
+    with pytest.raises(InvalidInputError, match=says) as made:
+        timm.create_model("timm_sehead", backbone=backbone, **arguments)
+    if "num_classes" not in arguments:
+        assert str(squeezed.value).startswith(f"{backbone} cannot be made with ")
+        assert f"backbone={backbone!r}" in str(made.value)
+        assert squeezed.value.__cause__ is not None
+    is_type_error = "TypeError" in says
+    assert isinstance(squeezed.value, TypeError) == isinstance(made.value, TypeError)
+    assert isinstance(squeezed.value, TypeError) == is_type_error
+
+
+def test_error_of_the_machine_is_not_taken_for_one_of_the_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(timm, "create_model", broken)
+    with pytest.raises(RuntimeError, match="CUDA error") as caught:
+        se_zoo.squeeze("resnet10t", num_classes=3)
+    assert not isinstance(caught.value, InvalidInputError)
 
 
 def test_pickle_in_a_process_that_only_knows_se_zoo_and_timm() -> None:

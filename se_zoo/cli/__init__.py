@@ -5,13 +5,14 @@ from typing import Annotated, Any, Callable, Dict, Optional, Sequence, Union
 
 import tyro
 
-from ..console import one_line_errors, without_debug
+from ..console import one_line_errors, silent_without_reader, without_debug
 from ..version import __version__
 from .check import Check, run_check
 from .convert import Convert, run_convert
 from .demo import Demo, run_demo
 from .explain import Explain, sources_first
 from .export import Export, run_export
+from .notes import errors_with_options, warnings_as_notes
 from .plan import make_plan
 from .predict import Predict, run_predict
 from .report import Report, run_report
@@ -59,6 +60,8 @@ COMMANDS: Dict[type, Callable[[Any], None]] = {
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run a command of ``se-zoo``; an error prints one line and gives exit status 1.
 
+    Errors of options are printed by tyro, in a box, with exit status 2.
+
     Help and version import neither torch nor timm: a command's function imports what it needs.
 
     Args:
@@ -71,32 +74,33 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         return
     with one_line_errors("se-zoo", debug):
         refuse_empty(words)
-    words = repeats_joined(words)
-    if words[0] == "explain":
-        words = ["explain", *sources_first(words[1:])]
-    command = tyro.cli(
-        Union[  # type: ignore[arg-type]
-            Annotated[Explain, tyro.conf.subcommand("explain")],
-            Annotated[Predict, tyro.conf.subcommand("predict")],
-            Annotated[Report, tyro.conf.subcommand("report")],
-            Annotated[Check, tyro.conf.subcommand("check")],
-            Annotated[Card, tyro.conf.subcommand("card")],
-            Annotated[Publish, tyro.conf.subcommand("publish")],
-            Annotated[Verify, tyro.conf.subcommand("verify")],
-            Annotated[ListModels, tyro.conf.subcommand("list")],
-            Annotated[Convert, tyro.conf.subcommand("convert")],
-            Annotated[Speaker, tyro.conf.subcommand("speaker")],
-            Annotated[Tracks, tyro.conf.subcommand("tracks")],
-            Annotated[Export, tyro.conf.subcommand("export")],
-            Annotated[Space, tyro.conf.subcommand("space")],
-            Annotated[Demo, tyro.conf.subcommand("demo")],
-        ],
-        prog="se-zoo",
-        description="Classifiers with a Squeeze-and-Excitation head that explain themselves. An "
-        "error prints one line; --debug-errors shows where it occurred. se-zoo --version prints "
-        "the version.",
-        args=words,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
-    with one_line_errors("se-zoo", debug):
+        words = repeats_joined(words)
+        if words[0] == "explain":
+            words = ["explain", *sources_first(words[1:])]
+    with silent_without_reader():
+        command = tyro.cli(
+            Union[  # type: ignore[arg-type]
+                Annotated[Explain, tyro.conf.subcommand("explain")],
+                Annotated[Predict, tyro.conf.subcommand("predict")],
+                Annotated[Report, tyro.conf.subcommand("report")],
+                Annotated[Check, tyro.conf.subcommand("check")],
+                Annotated[Card, tyro.conf.subcommand("card")],
+                Annotated[Publish, tyro.conf.subcommand("publish")],
+                Annotated[Verify, tyro.conf.subcommand("verify")],
+                Annotated[ListModels, tyro.conf.subcommand("list")],
+                Annotated[Convert, tyro.conf.subcommand("convert")],
+                Annotated[Speaker, tyro.conf.subcommand("speaker")],
+                Annotated[Tracks, tyro.conf.subcommand("tracks")],
+                Annotated[Export, tyro.conf.subcommand("export")],
+                Annotated[Space, tyro.conf.subcommand("space")],
+                Annotated[Demo, tyro.conf.subcommand("demo")],
+            ],
+            prog="se-zoo",
+            description="Classifiers with a Squeeze-and-Excitation head that explain themselves. "
+            "An error prints one line; one of options, a box. --debug-errors shows where an error "
+            "occurred. se-zoo --version prints the version.",
+            args=words,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        )
+    with one_line_errors("se-zoo", debug), warnings_as_notes(), errors_with_options():
         COMMANDS[type(command)](command)

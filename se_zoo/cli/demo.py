@@ -6,6 +6,7 @@ from typing import Optional, Tuple
 
 import tyro
 
+from ..errors import InvalidInputError
 from ..files import check_new_folder
 from ..zoo_names import check_name
 
@@ -43,11 +44,13 @@ def run_demo(args: Demo) -> None:
         args: The options.
 
     Raises:
-        InvalidInputError: If the extra is missing.
+        InvalidInputError: If the extra is missing, or there is no such port.
         FileExistsError: If the folder is taken.
         UnknownModelError: If a model is unknown.
         WeightsNotFoundError: If weights cannot be fetched.
     """
+    if args.port is not None and not 1 <= args.port <= 65_535:
+        raise InvalidInputError(f"--port must be from 1 to 65535, not {args.port}")
     for name in args.models:
         check_name(name)
     if args.out is not None:

@@ -1,6 +1,8 @@
 """The options of ``se-zoo explain``; :mod:`.plan` checks them, and :mod:`.forms` runs it."""
 
+import itertools
 import os
+import re
 from dataclasses import dataclass
 from typing import (
     Annotated,
@@ -17,10 +19,12 @@ from typing import (
 
 import tyro
 
+from ..errors import InvalidInputError
 from .words import is_option
 
 DEFAULT_MODEL = "se_zoo/resnet18_slim_celeba"
 OBJECTS_MODEL = "se_zoo/tf_efficientnet_lite0_in1k"
+CLIP_MODEL = "se_zoo/framewise_grid"
 #: Maps of image and clip models; `explanations/methods.py` would import torch.
 MapMethod = Literal[
     "contribution",
@@ -132,6 +136,9 @@ def sources_first(words: Sequence[str]) -> List[str]:
 
     Args:
         words: Words of the command line after ``explain``.
+
+    Raises:
+        InvalidInputError: If ``--crop`` is not followed by four whole numbers.
     """
     counts = {name: _value_count(kind) for name, kind in get_type_hints(Explain).items()}
     sources: List[str] = []
@@ -145,6 +152,8 @@ def sources_first(words: Sequence[str]) -> List[str]:
             sources.append(word)
             continue
         name, equals, _ = word.partition("=")
+        if name == "--crop":
+            _check_crop_words([word] if equals else rest[:4])
         count = 0 if equals else counts.get(name[2:].replace("-", "_"), 0)
         if name == "--target" and not equals and rest:
             values = [rest.pop(0)]
@@ -155,6 +164,16 @@ def sources_first(words: Sequence[str]) -> List[str]:
             options += [word, *rest[:count]]
             del rest[:count]
     return [*sources, *options]
+
+
+def _check_crop_words(words: Sequence[str]) -> None:
+    """Refuse what is no box; the parser would answer with names of its own types."""
+    given = list(itertools.takewhile(lambda word: not is_option(word), words))
+    if len(given) < 4 or not all(re.fullmatch(r"[-+]?[0-9]+", word) for word in given):
+        raise InvalidInputError(
+            "--crop takes four whole numbers, x0 y0 x1 y1 in pixels, such as --crop 0 0 200 200, "
+            f"not {' '.join(given or words[:1]) or 'nothing'}"
+        )
 
 
 def _value_count(kind: Any) -> int:

@@ -20,6 +20,7 @@ from ..files import replacing
 from ..inference.clips import clip_rate, explain_frames, read_clip, seen_box
 from ..inference.images import Box
 from ..models.clip.config import ClipConfig, resolve_clip_config
+from ..models.photos import check_resized
 from ..text import printable
 
 
@@ -33,6 +34,8 @@ class Question(NamedTuple):
         crop: Box to cut out first.
         start: Second at which a clip starts.
         face: What finds the face that is cut out of a photo, or of its crop; None for none.
+        resizing: How the model resizes photos, as timm's ``resolve_data_config`` says it; None for
+            clips.
     """
 
     targets: Optional[List[int]]
@@ -41,6 +44,7 @@ class Question(NamedTuple):
     crop: Optional[Box]
     start: Optional[float]
     face: Optional[FaceFinder] = None
+    resizing: Optional[Dict[str, Any]] = None
 
 
 class Cutout(NamedTuple):
@@ -109,8 +113,8 @@ def read(
         clip_config: What a clip model takes; None for models of images.
 
     Raises:
-        InvalidInputError: If it is no such file, the crop or the start lies outside it, or it has
-            no face.
+        InvalidInputError: If it is no such file, the crop or the start lies outside it, it has no
+            face, or it is too thin to be resized.
         DataError: If a video cannot be read.
     """
     if clip_config is None:
@@ -128,9 +132,13 @@ def cut_out(path: Path, question: Question) -> Cutout:
     if question.face is not None:
         searched = whole if box is None else cut_box(whole, box, path)
         box = _shifted(_face_box(question.face, searched, path), box)
-    if box is None:
-        return Cutout(path.name, whole, whole, whole.size, None)
-    return Cutout(path.name, cut_box(whole, box, path), bounded(whole), whole.size, box)
+    image = whole if box is None else cut_box(whole, box, path)
+    if question.resizing is not None:  # here, where an error costs this photo alone
+        try:
+            check_resized(image.size, question.resizing)
+        except ValueError as error:
+            raise InvalidInputError(f"{path}: {error}") from None
+    return Cutout(path.name, image, whole if box is None else bounded(whole), whole.size, box)
 
 
 def _face_box(finder: FaceFinder, photo: Image.Image, path: Path) -> Box:

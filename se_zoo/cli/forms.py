@@ -14,13 +14,15 @@ from ..explanations.methods import CLASSLESS_METHODS, default_method
 from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo
 from ..models.clip.config import resolve_clip_config
+from ..models.input_size import data_config
 from ..text import printable
 from .device import load_on
-from .explain import DEFAULT_MODEL, Explain
+from .empty_maps import empty_notes, summary_of_empty
+from .explain import CLIP_MODEL, DEFAULT_MODEL, Explain
 from .explained import Clip, Question, cut_out, explain_cutouts, explain_read, read, region_of
 from .many import Job, Settings, explain_many, name_failures
 from .plan import Plan, large_photos, refuse_existing, refuse_sources
-from .portrait import DEMO_CROP, DEMO_TARGETS, explain_demo
+from .portrait import DEMO_CROP, DEMO_TARGETS, cropped_to, explain_demo
 from .printed import row_of, text_of, what_it_shows
 from .sources import Source, picture_names
 
@@ -90,7 +92,8 @@ def _of_kind(sources: Sequence[Source], model: Any, name: str) -> List[Path]:
         raise InvalidInputError(f"{name} takes clips: name a video, not {wrong[0]}.")
     if not clips and (not files or any(s.named and s.path in wrong for s in sources)):
         raise InvalidInputError(
-            f"{wrong[0]} is a video, and {name} takes images: name a clip model with --model."
+            f"{wrong[0]} is a video, and {name} takes images: name a clip model, such as --model "
+            f"{CLIP_MODEL}"
         )
     if wrong:
         kind = "photos" if clips else "videos"
@@ -107,9 +110,9 @@ def _question(
     versus = None if args.versus is None else target_of(args.versus, labels, classes)
     if args.finds_face and model.takes_clips:
         raise InvalidInputError(f"--face is for photos, and {args.model_name} takes clips.")
-    return Question(
-        targets, args.method or default_method(model), versus, crop, args.start, plan.face
-    )
+    method = args.method or default_method(model)
+    resizing = None if model.takes_clips else data_config(model)
+    return Question(targets, method, versus, crop, args.start, plan.face, resizing)
 
 
 def _explain_one(
@@ -126,9 +129,13 @@ def _explain_one(
     shown = f"{printable(str(out))}: {question.method} map"
     if isinstance(content, Clip):
         shown += f" of second {content.seconds[0]:.2f} to {content.seconds[-1]:.2f}"
-    text = text_of(name, one.explanation, question.targets, args.top)
+    heading = name
+    if question.crop is not None and args.crop is None:  # the portrait's own
+        heading = f"{name}, {cropped_to(question.crop)}"
+    text = text_of(heading, one.explanation, question.targets, args.top)
     row = row_of(one.explanation, name, str(out), one.region, args.top)
-    _print(args, [row], f"{text}\n\n{shown}, {what_it_shows(one.explanation)}")
+    shown += f", {what_it_shows(one.explanation)}{empty_notes(one.explanation)}"
+    _print(args, [row], f"{text}\n\n{shown}")
 
 
 def _explain_sheet(
@@ -156,6 +163,7 @@ def _explain_sheet(
             texts.append(text_of(str(file), explanation[i], question.targets, args.top))
         texts.append(
             f"\n{printable(str(out))}: {question.method} map, {what_it_shows(explanation)}"
+            f"{empty_notes(explanation)}"
         )
         _print(args, rows, "\n".join(texts))
     if failed:
@@ -186,15 +194,17 @@ def _explain_into(args: Explain, plan: Plan, table: Path) -> None:
         quiet=args.quiet,
     )
     try:
-        failed = explain_many(jobs, table, settings)
+        failed, with_empty, empty = explain_many(jobs, table, settings)
     except OSError as error:
         raise InvalidInputError(f"{table} cannot be written: {error}") from error
     done = len(jobs) - len(failed)
     if not (args.quiet or args.json):
+        method = settings.question.method
         print(
             f"{printable(str(folder))}: {done:,} picture{'s'[: done != 1]}, "
-            f"{settings.question.method} map; "
+            f"{method} map; "
             f"{printable(str(table))}: {len(jobs):,} row{'s'[: len(jobs) != 1]}"
+            f"{summary_of_empty(empty, with_empty, method, str(table))}"
         )
     name_failures(failed)
     if failed:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,7 +51,21 @@ class _Opened(NamedTuple):
     error: str
 
 
-def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[Tuple[Path, str]]:
+class Done(NamedTuple):
+    """What became of the files.
+
+    Attributes:
+        failed: The files that could not be read, each with the reason.
+        with_empty: Number of files with an empty map.
+        empty: Number of empty maps of each label.
+    """
+
+    failed: List[Tuple[Path, str]]
+    with_empty: int
+    empty: Dict[str, int]
+
+
+def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> Done:
     """Explain files batch by batch, and write pictures and rows as they come.
 
     Files are read, and pictures drawn, in threads. At most two batches are in memory, and two files
@@ -63,7 +77,7 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
         settings: How.
 
     Returns:
-        The files that could not be read, each with the reason.
+        Which files could not be read, and how many maps are empty.
 
     Raises:
         InvalidInputError: If a picture cannot be written. The rows so far stay in the table's part.
@@ -71,6 +85,7 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
     from tqdm import tqdm
 
     failed: List[Tuple[Path, str]] = []
+    with_empty, labels = 0, Counter[str]()
     waiting: Deque[Tuple[List[_Opened], List[Dict[str, Any]], List[Future[None]]]] = deque()
     table.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -82,12 +97,16 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
 
         def settle() -> None:
+            nonlocal with_empty
             batch, rows, drawn = waiting.popleft()
             for future in drawn:
                 future.result()
             for opened, row in zip(batch, rows, strict=True):
                 if opened.error:
                     failed.append((opened.job.file, opened.error))
+                with_empty += any(row["empty"])
+                # Maps that know no label have none in their row.
+                labels.update(n for n, e in zip(row["label"], row["empty"], strict=False) if e)
                 write_row(row)
                 if settings.as_json:
                     tqdm.write(json.dumps(row), file=sys.stdout)
@@ -100,7 +119,7 @@ def explain_many(jobs: Sequence[Job], table: Path, settings: Settings) -> List[T
                 settle()
         while waiting:
             settle()
-    return failed
+    return Done(failed, with_empty, dict(labels))
 
 
 def _read_ahead(

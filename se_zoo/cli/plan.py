@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Sequence, Unio
 from ..errors import InvalidInputError
 from ..text import printable
 from ..zoo_names import check_name
-from .explain import DEFAULT_MODEL, OBJECTS_MODEL, Explain
+from .explain import CLIP_MODEL, DEFAULT_MODEL, OBJECTS_MODEL, Explain
 from .sources import Source, find_sources
 from .tables import check_table, part_of
 
@@ -61,6 +61,11 @@ def make_plan(args: Explain) -> Plan:
     _check_values(args)
     check_name(args.model_name)
     plan = _planned(args)
+    if args.model is None and plan.sources and all(map(_is_video, plan.sources)):
+        raise InvalidInputError(
+            f"{plan.sources[0].path} is a video, and the default model takes photos: name a clip "
+            f"model, such as --model {CLIP_MODEL}"
+        )
     if plan.sources and not (args.model or args.finds_face or args.quiet):
         print(_reads_faces(args.sources), file=sys.stderr, flush=True)
     return plan

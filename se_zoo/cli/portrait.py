@@ -10,6 +10,7 @@ from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo
 from ..zoo_names import PREFIX
 from .device import load_on
+from .empty_maps import empty_notes
 from .explain import DEFAULT_MODEL, OBJECTS_MODEL
 from .explained import Question, cut_out, explain_cutouts, region_of
 from .printed import row_of, text_of, what_it_shows
@@ -47,6 +48,11 @@ class DemoResult(NamedTuple):
     rows: List[Dict[str, Any]]
 
 
+def cropped_to(box: Box) -> str:
+    """Say which box of the portrait is explained: the whole photo gets other figures."""
+    return f"cropped to {' '.join(map(str, box))}"
+
+
 def explain_demo(
     out: Path,
     method: Optional[str],
@@ -78,8 +84,9 @@ def explain_demo(
         }  # fmt: skip
         parts.append((explanation, None, facts))
         headings.append(f"{reads}: {name.removeprefix(PREFIX)}")
-        printed.append(text_of(f"{question} ({name})", explanation[0], classes, top))
-        printed.append(f"  {drawn} map, {what_it_shows(explanation)}\n")
+        heading = f"{question} ({name}), {cropped_to(crop)}"
+        printed.append(text_of(heading, explanation[0], classes, top))
+        printed.append(f"  {drawn} map, {what_it_shows(explanation)}{empty_notes(explanation)}\n")
         row = row_of(explanation[0], DEMO_PHOTO, str(out), region_of(explanation), top)
         rows.append({"model": name, **row})
     save_together(out, parts, alpha=alpha, cmap=cmap, headings=headings)

@@ -9,7 +9,7 @@ from typing import Mapping, Optional, Tuple
 import tyro
 
 from ..errors import InvalidInputError
-from ..text import printable
+from ..text import counted, printable
 from ..zoo_names import check_name
 from .explain import DEFAULT_MODEL, OBJECTS_MODEL, MapMethod
 
@@ -63,7 +63,7 @@ class Predict:
     rows_per_file: int = 1024
     """Rows of a parquet file."""
     quiet: bool = False
-    """Show neither progress nor notes."""
+    """Show neither progress nor the note on the default model."""
 
 
 def run_predict(args: Predict) -> None:
@@ -125,8 +125,8 @@ def run_predict(args: Predict) -> None:
         print(f"process {rank} of {world} is done", file=sys.stderr)
     else:
         print(
-            f"{args.out}: {summary.rows} photos in {summary.files} files, {summary.errors} of them "
-            f"could not be read (column error){_left_out(source.left_out)}"
+            f"{args.out}: {counted(summary.rows, 'photo')} in {counted(summary.files, 'file')}, "
+            f"{summary.errors} of them could not be read (column error){_left_out(source.left_out)}"
         )
 
 

@@ -40,12 +40,14 @@ def row_of(
         "predicted": [names[i] for i in shown],
         "predicted_probability": _rounded(probabilities[shown]),
         "region": list(region),
+        "empty": list(explanation.empty[: 1 if classless else None]),
     }
 
 
 def error_row(file: str, error: str) -> Dict[str, Any]:
     """Return the row of a file that could not be read."""
-    lists = ("target", "label", "probability", "predicted", "predicted_probability", "region")
+    lists = ("target", "label", "probability", "predicted", "predicted_probability", "region",
+             "empty")  # fmt: skip
     return {"file": file, "error": error, "picture": "", **{name: [] for name in lists}}
 
 

@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 import tyro
 
 from ..errors import InvalidInputError
-from ..text import printable
+from ..text import counted, printable
 
 
 @dataclass(frozen=True)
@@ -87,4 +87,5 @@ def run_report(args: Report) -> None:
             f"suspicious: {printable(suspect.label)}, {suspect.corner} corner "
             f"({suspect.lead:.1%} of the evidence more than usual{spreads}{_alike(suspect)})"
         )
-    print(f"{out}: {found.photos} photos, {found.labels} labels{_outcome(found)}")
+    size = f"{counted(found.photos, 'photo')}, {counted(found.labels, 'label')}"
+    print(f"{out}: {size}{_outcome(found)}")

@@ -92,6 +92,10 @@ def run_speaker(args: Speaker) -> None:
     table = out.with_suffix(".csv")
     if args.boxes is not None and table.exists() and table.samefile(args.boxes):
         raise InvalidInputError(f"the scores would replace --boxes {table}; name another --out.")
+    from ..data.images import IMAGE_SUFFIXES
+
+    if args.video.suffix.lower() in IMAGE_SUFFIXES:
+        raise InvalidInputError(f"{args.video} is a photo; name a video with sound.")
     # These import torch, which takes seconds.
     from ..models import create_speaker_model
     from ..speaker.annotate import write_table

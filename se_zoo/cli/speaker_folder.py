@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 from ..data.video.index import is_video
 from ..errors import DataError, InvalidInputError, SEZooError
 from ..files import is_taken, read_json, replacing, write_json
-from ..text import printable
+from ..text import counted, printable
 from .speaker_video import face_finder, score_video
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run_folder(args: "Speaker") -> None:
         if not scored:
             print("no face was found")
         write_rows(_rows_of(out, name), name, scored, model.modalities, made_of)
-    print(f"{out}: rows of {len(videos) - len(failed)} videos")
+    print(f"{out}: rows of {counted(len(videos) - len(failed), 'video')}")
     if failed:
         raise DataError(
             f"{len(failed)} of {len(videos)} videos could not be scored, such as {failed[0]}; the "

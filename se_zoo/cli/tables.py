@@ -12,7 +12,7 @@ from ..files import rename, replacing
 #: Columns of the table, and the kind of their values; all but the first three hold a list.
 COLUMNS: Dict[str, type] = {
     "file": str, "error": str, "picture": str, "target": int, "label": str, "probability": float,
-    "predicted": str, "predicted_probability": float, "region": int,
+    "predicted": str, "predicted_probability": float, "region": int, "empty": bool,
 }  # fmt: skip
 _TEXTS = ("file", "error", "picture")
 ENDINGS = (".csv", ".jsonl", ".parquet")
@@ -110,7 +110,7 @@ def _write_parquet(lines: Path, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     schema = pa.schema(
         [
             (name, kinds[kind] if name in _TEXTS else pa.list_(kinds[kind]))

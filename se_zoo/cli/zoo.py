@@ -205,10 +205,16 @@ def run_verify(args: Verify) -> None:
         args: The options.
 
     Raises:
+        InvalidInputError: If the model is a folder.
         UnknownModelError: With the closest names.
         VerifyError: If a file is not the one that was published.
     """
     check_name(args.model)
+    if args.model.startswith("local-dir:") or Path(args.model).is_dir():
+        raise InvalidInputError(
+            f"{args.model} is a folder, and has no published hashes; name se_zoo/<name> or "
+            "hf-hub:<repository>."
+        )
     from ..hub.verify import verify
 
     print(verify(args.model))

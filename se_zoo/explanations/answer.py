@@ -44,6 +44,7 @@ class _Told(NamedTuple):
     classes: List[torch.Tensor]  # for each class that is compared with, that of each row, (N,)
     others: List[Tuple[int, ...]]  # the same on the host
     weights: List[Optional[heads.ChannelWeights]]  # exact ones of targets and others, or None
+    extent: Tuple[float, float]  # lowest and highest value of the images
 
 
 class Found(NamedTuple):
@@ -53,6 +54,7 @@ class Found(NamedTuple):
     images: torch.Tensor  # (N,)
     targets: Tuple[int, ...]
     others: List[Tuple[int, ...]]  # see _Told
+    extent: Tuple[float, float]  # lowest and highest value of the images
 
     @property
     def versus(self) -> Optional[Tuple[Union[int, Tuple[int, ...]], ...]]:
@@ -160,7 +162,8 @@ def _ask(
                 checks += [*heads.fit_of(folded, row.of_images(pooled)), row.logits(state)]
     unknown = [*pending.unknown(), *runner]
     values = tell_host([extents(images, state.logits), *unknown, *checks])
-    check_values(cast(SEModel, model), *values[0][:2].tolist())
+    low, high = values[0][:2].tolist()
+    check_values(cast(SEModel, model), low, high)
     check_finite(values[0][2:], dtype)
     answers, fits = values[1 : 1 + len(unknown)], values[1 + len(unknown) :]
     rows, row_images, targets = pending.resolve(answers, batch)
@@ -174,7 +177,8 @@ def _ask(
     rounded = form is not None and form.rounded
     if not all(heads.agrees(fits[n : n + 3], dtype, rounded) for n in range(0, len(fits), 3)):
         return None
-    return _Told(host, targets, classes, others, weights or [None] * (1 + len(classes)))
+    weights = weights or [None] * (1 + len(classes))
+    return _Told(host, targets, classes, others, weights, (low, high))
 
 
 def _draw(model: SEModel, state: ForwardPass, request: Request, told: _Told) -> Found:
@@ -195,7 +199,7 @@ def _draw(model: SEModel, state: ForwardPass, request: Request, told: _Told) -> 
             )
         ]
         found = weighted_difference(parts, request.factors)
-    return Found(found, rows.rows.images, told.targets, told.others)
+    return Found(found, rows.rows.images, told.targets, told.others, told.extent)
 
 
 def _other_classes_of_rows(state: ForwardPass, request: Request) -> List[torch.Tensor]:

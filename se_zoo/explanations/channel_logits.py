@@ -23,7 +23,9 @@ def channel_logits(
     Args:
         model: Model with an SE head.
         images: Normalised images, (B, C, H, W), or clips, (B, C, T, H, W), for a clip model.
-        keep: Channels to keep: indices, or a bool mask (C,) or (B, C). All others become zero.
+        keep: Channels to keep: indices, or a bool mask (C,) or (B, C). All others become zero. A
+            class-gate explanation's ``selected`` has one mask a row, (N, C): give the image of each
+            row then, ``images[explanation.image_index]``.
         drop: Channels that become zero, in the same forms. Give exactly one of the two.
 
     Returns:
@@ -59,9 +61,16 @@ def _channel_mask(
         ) from error
     if given.dtype == torch.bool:
         if given.shape not in ((count,), tuple(gate.shape)):
+            rows = given.dim() == 2 and given.shape[1] == count
             raise InvalidInputError(
                 f"A channel mask must have shape ({count},) or {tuple(gate.shape)}, "
                 f"not {tuple(given.shape)}."
+                + (
+                    " A class-gate explanation has one mask a row; give the image of each row: "
+                    "images[explanation.image_index]."
+                    if rows
+                    else ""
+                )
             )
         return given.expand_as(gate)
     indices: List[int] = given.flatten().tolist()

@@ -28,6 +28,7 @@ from .se_model import (
     placement_of,
     to_batch,
     uncompiled,
+    warn_unnormalised,
 )
 from .target_classes import Target, Versus
 
@@ -46,6 +47,8 @@ def explain(
     face: "Face" = False,
 ) -> Explanation:
     """Predict and explain photos, or a batch of images, in one forward pass.
+
+    Warns with :class:`~se_zoo.SEZooWarning` of a tensor that looks like pixels from 0 to 1.
 
     Args:
         model: Model with an SE head: registered ``*_sehead`` or the result of ``squeeze``.
@@ -98,6 +101,8 @@ def explain(
         if method == "gate" and not head_forms.gate_trained(still):
             warn_untrained()
         state, request, found = answer(still, batch, target, method, versus, normalize)
+        if photos is None:
+            warn_unnormalised(se_model, *found.extent)
         with torch.autocast(batch.device.type, enabled=False):
             size, from_zero = tuple(batch.shape[2:]), method in FROM_ZERO_METHODS
             placement = placement_of(still, tuple(found.maps.raw.shape[1:]), size)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InvalidInputError
+from ..text import counted
 from .channel_selection import Selection, select_channels
 from .draw.colours import ALPHA
 from .maps import Placement, at_input_size, is_constant
@@ -110,8 +111,9 @@ class Explanation:
     selection: Optional[Selection] = None
 
     def __repr__(self) -> str:
+        size = f"{counted(len(self), 'image')}, {counted(len(self.target), 'row')}"
         return (
-            f"Explanation({len(self)} images, {len(self.target)} rows: {', '.join(self.labels[:4])}"
+            f"Explanation({size}: {', '.join(self.labels[:4])}"
             f"{', ...' if len(self.target) > 4 else ''}; {self.method}, {self.weights}, "
             f"{'exact' if self.exact else 'not exact'}, grid {self.native_grid})"
         )
@@ -244,6 +246,19 @@ class Explanation:
             scale = torch.full_like(self.constant, float(self.normalize))
         maps = self.raw / scale.view((-1,) + (1,) * (self.raw.dim() - 1))
         return at_input_size(maps, tuple(self.heatmap.shape[1:]), self.placement).clamp(-1, 1)
+
+    @property
+    def empty(self) -> Tuple[bool, ...]:
+        """Whether the heatmap of each row is 0 everywhere; of a clip, in all its frames.
+
+        In the picture of such a row nothing is red. An empty map says that its method found no
+        place to mark. It does not say that nothing speaks for the label, nor that the label is
+        improbable: a class-gate map is empty where the selected channels nowhere exceed the mean of
+        all channels, and the contribution map of the same logit may hold much for the label. An
+        empty contribution map says that no cell speaks for the label; :attr:`evidence` may still
+        hold what speaks against it.
+        """
+        return tuple((self.heatmap.flatten(1).amax(1) <= 0).tolist())
 
     @property
     def labels(self) -> Tuple[str, ...]:
@@ -498,8 +513,9 @@ class Explanation:
         """Return everything but pixels, ready for JSON.
 
         Returns:
-            Method and options; for each row its target, probability and raw map; for each image
-            its probabilities, logits, gate and selected channels. Numbers have six decimals.
-            ``format_version`` is 1; :meth:`load` refuses files with another one.
+            Method and options; for each row its target, probability, raw map, and whether its
+            heatmap is :attr:`empty`; for each image its probabilities, logits, gate and selected
+            channels. Numbers have six decimals. ``format_version`` is 1; :meth:`load` refuses
+            files with another one.
         """
         return to_dict(self)

@@ -167,7 +167,8 @@ def to_unit_range(
             them comparable.
 
     Returns:
-        (N, *grid) in [0, 1]. A constant map becomes 0 everywhere.
+        (N, *grid) in [0, 1]. With ``"image"`` a constant map becomes 0 everywhere, and so does a
+        map of one cell, whatever its value: it marks no place.
 
     Raises:
         InvalidInputError: If ``normalize`` is neither ``"image"`` nor a positive number.

@@ -1,6 +1,7 @@
 """What explanations need of a model, and the checks of models and images."""
 
 import math
+import warnings
 from typing import (
     TYPE_CHECKING,
     Callable,
@@ -16,7 +17,7 @@ from typing import (
 import torch
 from torch import nn
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, SEZooWarning
 from ..layers.grid import Features, cell_sizes
 from .maps import Placement
 from .photo import Photo
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     Images = Union[torch.Tensor, Photos]
     #: Whether and how faces are found in photos.
     Face = Union[bool, str, os.PathLike[str], FaceDetector, FaceFinder]
+
+
+#: A batch without negative values looks as if it were not normalised if normalised black lies this
+#: far below 0, and if its values are this far apart, as those of photos are.
+_CLEARLY = 0.25
 
 
 class SEModel(Protocol):
@@ -213,6 +219,25 @@ def check_values(model: SEModel, low: float, high: float) -> None:
         )
 
 
+def warn_unnormalised(model: SEModel, low: float, high: float) -> None:
+    """Warn of a tensor that looks like pixels from 0 to 1, by its lowest and highest value.
+
+    A whole batch in this range is rare where it is normalised, unless black itself is near 0. A
+    batch of all but one value, such as zeros, is nobody's photo.
+    """
+    mean, std = model.image_stats()
+    black = min(-m / s for m, s in zip(mean, std, strict=True))
+    if 0 <= low < high - _CLEARLY <= 1 - _CLEARLY and black < -_CLEARLY:
+        warnings.warn(
+            f"images have values from {low:g} to {high:g}, which look like pixels from 0 to 1 that "
+            f"were not normalised, as (pixels - mean) / std with mean {mean} and std {std}: then "
+            "the prediction is wrong. Give the photos themselves, model.explain(path), or the "
+            "tensor that model.read_photos returns.",
+            SEZooWarning,
+            stacklevel=4,
+        )
+
+
 def placement_of(model: nn.Module, grid: Tuple[int, ...], size: Tuple[int, ...]) -> Placement:
     """Return where the cells of a model's maps lie in its input.
 
@@ -231,11 +256,16 @@ def placement_of(model: nn.Module, grid: Tuple[int, ...], size: Tuple[int, ...])
 
 _T = TypeVar("_T")
 
-#: Parts of torch's errors that are the machine's, whatever the images are.
+#: Parts of torch's errors that are the machine's, whatever the images and options are.
 _OF_MACHINE = (
     "CUDA error", "CUDA out of memory", "cuDNN error", "CUBLAS_STATUS", "DefaultCPUAllocator",
     "DataLoader worker",
 )  # fmt: skip
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Return whether an error of torch is the machine's (memory, device) and not the caller's."""
+    return any(part in str(error) for part in _OF_MACHINE)
 
 
 def backbone_features(model: SEModel, images: torch.Tensor) -> Features:
@@ -260,7 +290,7 @@ def taken(model: object, images: torch.Tensor, forward: Callable[[torch.Tensor],
         raise
     except (AssertionError, RuntimeError) as error:
         # As an error of the images, it would become the row of a photo that cannot be used.
-        if any(part in str(error) for part in _OF_MACHINE):
+        if is_of_machine(error):
             raise
         if "DTensor" in str(error):
             raise InvalidInputError(

@@ -46,7 +46,7 @@ def to_dict(explanation: "Explanation") -> Dict[str, Any]:
 
 def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
     probability = explanation.row_probability.tolist()
-    labels = explanation.labels
+    labels, empty = explanation.labels, explanation.empty
     rows: List[Dict[str, Any]] = []
     for n, image in enumerate(explanation.image_index.tolist()):
         row = {
@@ -55,6 +55,7 @@ def _rows(explanation: "Explanation") -> List[Dict[str, Any]]:
             "label": labels[n],
             "probability": round(probability[n], 6),
             "constant": round(float(explanation.constant[n]), 6),
+            "empty": empty[n],
             "map": _rounded(explanation.raw[n]),
         }
         if explanation.versus is not None:

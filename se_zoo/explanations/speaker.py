@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Protocol, Tuple, Union, 
 import torch
 
 from ..errors import InvalidInputError
+from ..text import counted
 from .channel_selection import select_channels
 from .eval_mode import in_eval_mode
 from .head_gradient import OutOfInferenceMode
@@ -148,7 +149,7 @@ class SpeakerExplanation:
     def __repr__(self) -> str:
         gate = "" if self.gate_trained else ", its SE gate was never trained"
         return (
-            f"SpeakerExplanation({len(self.logits)} clips, {self.method}{gate}, grid "
+            f"SpeakerExplanation({counted(len(self.logits), 'clip')}, {self.method}{gate}, grid "
             f"{self.native_grid}, {' and '.join(self.modalities)})"
         )
 

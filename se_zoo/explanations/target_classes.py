@@ -137,16 +137,45 @@ def target_of(text: str, labels: Optional[Sequence[str]], num_classes: int) -> i
 
 def _unknown_label(label: str, labels: Sequence[str]) -> str:
     """Return the error message for an unknown label, with the closest labels."""
-    by_plain = {_plain(name): name for name in labels}
-    close = [
-        by_plain[c] for c in difflib.get_close_matches(_plain(label), by_plain, n=3, cutoff=0.5)
-    ]
-    close = close or [name for plain, name in by_plain.items() if _plain(label) in plain][:3]
+    close = _closest(label, labels)
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    listed = (
-        ", ".join(labels) if len(labels) <= 60 else f"{len(labels)} names, {labels[0]} and so on"
+    if len(labels) <= 60:
+        listed = f": {', '.join(map(_in_list, labels))}"
+    else:
+        first = [_in_list(name) for name in short_names(labels)[:2]]
+        listed = f" {len(labels)} names, such as {first[0]} and {first[1]}"
+    return f"Unknown label {label!r}.{hint} The labels are{listed}."
+
+
+def _closest(label: str, labels: Sequence[str]) -> List[str]:
+    """Return the names of at most three classes that are like an unknown label.
+
+    They are those that have the label as a word, or else those spelt alike, or else those that
+    contain it. Of synonyms the one that is like it is named, unless another class has it too.
+    """
+    plain = _plain(label)
+    if not plain:
+        return []
+    classes: Dict[str, List[int]] = {}  # by synonym
+    for i, name in enumerate(labels):
+        for part in filter(None, dict.fromkeys(_parts(name))):
+            classes.setdefault(part, []).append(i)
+    close = (
+        [part for part in classes if f"_{plain}_" in f"_{part}_"]
+        or difflib.get_close_matches(plain, classes, n=6, cutoff=0.5)
+        or [part for part in classes if plain in part]
     )
-    return f"Unknown label {label!r}.{hint} The labels are: {listed}."
+    found: Dict[int, str] = {}
+    for part in close:
+        for i in classes[part]:
+            written = next(t.strip() for t in labels[i].split(",") if _plain(t) == part)
+            found.setdefault(i, written if len(classes[part]) == 1 else _in_list(labels[i]))
+    return list(dict.fromkeys(found.values()))[:3]
+
+
+def _in_list(name: str) -> str:
+    """Return a label name as it stands among others: in quotes if it has a comma itself."""
+    return repr(name) if "," in name else name
 
 
 class Pending(NamedTuple):

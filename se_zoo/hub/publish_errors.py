@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from ..errors import SEZooError
-from ..models.pretrained.errors import CONNECTION_ERROR, as_sentence
+from ..models.pretrained.hub_errors import CONNECTION_ERROR, as_sentence
 
 
 class PublishError(SEZooError, RuntimeError):

@@ -19,7 +19,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
 from ..files import read_json
-from ..models.pretrained.errors import CONNECTION_ERROR
+from ..models.pretrained.hub_errors import CONNECTION_ERROR
 from ..models.pretrained.manifest import sha256_of
 from .stage import MANIFEST, Staged
 

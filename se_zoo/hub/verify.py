@@ -10,8 +10,8 @@ from ..errors import SEZooError
 from ..files import read_json
 from ..models.load_model import load_any
 from ..models.names import PREFIX
-from ..models.pretrained.errors import CONNECTION_ERROR, as_sentence, next_step
 from ..models.pretrained.fetch import WEIGHTS_NAME
+from ..models.pretrained.hub_errors import CONNECTION_ERROR, as_sentence, next_step
 from ..models.pretrained.manifest import hub_folder, manifest, sha256_of
 from .stage import MANIFEST
 from .zoo_cards import own_name

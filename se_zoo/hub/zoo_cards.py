@@ -1,7 +1,7 @@
 """Write the cards of the zoo's own models, and of timm's weights with an SE head."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import timm
 import torch
@@ -104,27 +104,48 @@ def card_folder(own: str) -> Path:
 
 def models_table() -> str:
     """Return the zoo's own models as a Markdown table, with the figures of their cards."""
-    rows = ["| model | parameters, M | map | accuracy, % | balanced, % |", "|---|---|---|---|---|"]
+    rows = [
+        "| model | parameters, M | map | accuracy, % | guess, % | balanced, % |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in sorted(manifest()):
         size = read_source(hub_folder(name) / "size.json")
         rows.append(
             f"| [`{PREFIX}{name}`](hub_cards/{name}/hub/README.md) "
             f"| {size['parameters'] / 1e6:.1f} | {'x'.join(map(str, size['map']))} "
-            f"| {_score(name, 'accuracy')} | {_score(name, 'balanced_accuracy')} |"
+            f"| {' | '.join(_scores(name))} |"
         )
     return "\n".join(rows)
 
 
-def _score(name: str, metric: str) -> str:
-    """Return a figure of the test split as text, from ``test.json`` or the recipe's summary."""
-    file, training = card_folder(name) / "test.json", _training(name)
-    if file.is_file():
-        found = read_source(file)["figures"][metric]
-        value, low, high = (f"{100 * found[end]:.1f}" for end in ("value", "low", "high"))
-        return f"{value} [{low}, {high}]"
-    if training is None or metric not in training[test_split(training)]:
-        return "not measured"
-    return f"{100 * training[test_split(training)][metric]:.1f}"
+def _scores(name: str) -> Tuple[str, str, str]:
+    """Return accuracy, that of always the most frequent answer, and balanced accuracy, in %.
+
+    They are of ``test.json``, of the recipe's summary, or, for converted weights, ``source.json``.
+    """
+    folder, training = card_folder(name), _training(name)
+    if (folder / "test.json").is_file():
+        test = read_source(folder / "test.json")
+        figures, guess = test["figures"], test["majority"]["accuracy"]
+        accuracy, balanced = (figures[key] for key in ("accuracy", "balanced_accuracy"))
+        ends = (accuracy["low"], accuracy["high"])
+        return _estimate(accuracy["value"], ends), _percent(guess), _percent(balanced["value"])
+    if training is not None:
+        found = training[test_split(training)]
+        keys = ("accuracy", "majority_accuracy", "balanced_accuracy")
+        accuracy, guess, balanced = (_percent(found[key]) for key in keys)
+        return accuracy, guess, balanced
+    source = read_source(folder / "source.json")
+    return _estimate(source["top1"]["stored"], source["interval"]["stored"]), "", ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _estimate(value: float, interval: Sequence[float]) -> str:
+    low, high = map(_percent, interval)
+    return f"{_percent(value)} [{low}, {high}]"
 
 
 def _training(name: str) -> Optional[Dict[str, Any]]:

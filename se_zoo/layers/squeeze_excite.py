@@ -5,10 +5,13 @@ explanation from its gate.
 """
 
 import math
+import numbers
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 import torch
 from torch import fx, nn
+
+from ..errors import InvalidInputError
 
 #: Factor of the sigmoid for each kind of gate.
 _SCALES = {"sigmoid": 1.0, "identity": 2.0}
@@ -38,7 +41,8 @@ class SqueezeExcite(nn.Module):
         dtype: Floating type of the parameters.
 
     Raises:
-        ValueError: If ``channels`` or ``reduction`` is not positive, or ``gate`` is unknown.
+        InvalidInputError: If ``channels`` or ``reduction`` is not a positive whole number, or
+            ``gate`` is unknown.
     """
 
     gate_scale: torch.Tensor
@@ -57,13 +61,14 @@ class SqueezeExcite(nn.Module):
         dtype: "torch.dtype | None" = None,
     ) -> None:
         super().__init__()
-        if channels < 1 or reduction < 1:
-            raise ValueError(
-                "SqueezeExcite needs positive channels and reduction, not "
-                f"{channels} and {reduction}."
-            )
+        for number in (channels, reduction):
+            if not isinstance(number, numbers.Integral) or number < 1:
+                raise InvalidInputError(
+                    "SqueezeExcite needs positive whole channels and reduction, not "
+                    f"{channels!r} and {reduction!r}."
+                )
         if gate not in GATES:
-            raise ValueError(f"Unknown gate {gate!r}; the gates are {', '.join(GATES)}.")
+            raise InvalidInputError(f"Unknown gate {gate!r}; the gates are {', '.join(GATES)}.")
         hidden = max(1, channels // reduction)
         self.fc1 = nn.Linear(channels, hidden, bias=False, device=device, dtype=dtype)
         self.fc2 = nn.Linear(hidden, channels, bias=False, device=device, dtype=dtype)

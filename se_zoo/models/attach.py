@@ -1,13 +1,11 @@
 """Put an SE head on a model of known layout: the class, the block and the options."""
 
-import math
 from typing import Any, Dict, Optional, Sequence, Tuple, Type, Union, cast
 
 from torch import nn
 
-from ..errors import InvalidInputError
-from ..explanations.methods import offered_methods
 from ..layers import FrameLayout, Layout, SqueezeExcite
+from .head_options import check_head_options
 from .sehead import SE_DEFAULTS, GenericSEHead, SEHeadMixin
 
 #: timm class -> its SE class with a hand-written head that TorchScript and FX can follow.
@@ -86,19 +84,12 @@ def attach_se(
         The model.
 
     Raises:
-        ValueError: If ``gate`` or ``reduction`` is not one that the SE block takes.
-        InvalidInputError: If the thresholds are not one number in (0, 1) for each label, the offset
-            is not a pair of numbers, or the method is unknown.
+        InvalidInputError: If ``gate`` or ``reduction`` is not one that the SE block takes, the
+            thresholds are not one number in (0, 1) for each label, the offset is not a pair of
+            numbers, or the method is unknown.
     """
-    multi_label = bool(multi_label)
-    kept = _check_thresholds(thresholds, getattr(model, "num_classes", None), multi_label)
-    offset = _check_offset(map_offset)
-    offered = offered_methods(multi_label, getattr(model, "num_classes", 0))
-    if map_method is not None and map_method not in offered:
-        kind = "multi-label model" if multi_label else "model of these classes"
-        raise InvalidInputError(
-            f"map_method is {map_method!r}; a {kind} may draw {', '.join(offered)}."
-        )
+    multi_label, classes = bool(multi_label), getattr(model, "num_classes", None)
+    kept, offset = check_head_options(classes, multi_label, thresholds, map_offset, map_method)
     parameter = next(model.parameters())
     block = SqueezeExcite(channels, reduction, gate, device=parameter.device, dtype=parameter.dtype)
     model.__class__ = _se_class(type(model), head)
@@ -109,56 +100,3 @@ def attach_se(
     made.multi_label, made.thresholds = multi_label, kept
     made.map_offset, made.map_method = offset, map_method
     return made
-
-
-def _check_thresholds(
-    thresholds: Optional[Sequence[float]], num_classes: Optional[int], multi_label: bool
-) -> Optional[Tuple[float, ...]]:
-    """Check thresholds and return them as a tuple.
-
-    Args:
-        thresholds: Probabilities, or None.
-        num_classes: Number of labels; None if the model does not tell.
-        multi_label: Whether the labels are independent.
-
-    Returns:
-        One threshold for each label, or None.
-
-    Raises:
-        InvalidInputError: If they are not one number in (0, 1) for each label of a multi-label
-            model.
-    """
-    if thresholds is None:
-        return None
-    if not multi_label:
-        raise InvalidInputError("thresholds are for independent labels: set multi_label=True.")
-    try:
-        kept = tuple(float(t) for t in thresholds)
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"thresholds must be numbers, not {thresholds!r}.") from None
-    if num_classes is not None and len(kept) != num_classes:
-        raise InvalidInputError(f"{len(kept)} thresholds for {num_classes} labels; give one each.")
-    if not all(0 < t < 1 for t in kept):
-        raise InvalidInputError(f"thresholds must lie between 0 and 1: {list(kept)}.")
-    return kept
-
-
-def _check_offset(offset: Sequence[float]) -> Tuple[float, float]:
-    """Check an offset of maps and return it as (x, y), in pixels.
-
-    Args:
-        offset: Two numbers.
-
-    Returns:
-        The offset.
-
-    Raises:
-        InvalidInputError: If it is not a pair of finite numbers.
-    """
-    try:
-        x, y = (float(v) for v in offset)
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"map_offset must be two numbers (x, y), not {offset!r}.") from None
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise InvalidInputError(f"map_offset must be finite, not {offset!r}.")
-    return x, y

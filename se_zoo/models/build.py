@@ -5,6 +5,7 @@ go through it. :func:`create_sehead` and :func:`create_any` create the image mod
 that take clips frame by frame.
 """
 
+import numbers
 from functools import partial
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
@@ -13,7 +14,12 @@ import torch
 from timm.models import build_model_with_cfg, model_entrypoint
 from torch import nn
 
-from ..errors import UnknownModelError, WeightsNotFoundError
+from ..errors import (
+    InvalidInputError,
+    UnknownArgumentError,
+    UnknownModelError,
+    WeightsNotFoundError,
+)
 from ..layers import Layout
 from . import families as _families  # noqa: F401  (fills FAMILIES)
 from ._timm import resolve_pretrained_cfg
@@ -21,7 +27,7 @@ from .attach import attach_se, take_se_args
 from .backbones import backbone_config, find_backbone, undilated
 from .clip.framewise import attach_framewise_se
 from .layout_probe import probe_once
-from .pretrained.config_check import check_config
+from .pretrained.config_check import MAX_CLASSES, check_config
 from .pretrained.errors import clear_errors
 from .pretrained.fetch import check_finite, local_source, restore_source, source_name
 from .pretrained.fit_check import check_before_building, is_described
@@ -96,6 +102,7 @@ def build_and_load(
     cache_dir: Any = None,
     find_source: Callable[[Dict[str, Any], Any], Dict[str, Any]] = local_source,
     taken: Sequence[str] = (),
+    backbone: Optional[str] = None,
 ) -> Any:
     """Compare weights with their config, build the model, load the weights and check them.
 
@@ -110,6 +117,7 @@ def build_and_load(
         find_source: Fetches the weights of a config, and returns the changes to the config by which
             timm loads them from this machine.
         taken: Names of arguments of a config.json that ``build`` has already.
+        backbone: Name of the backbone where it is an argument of the model, for messages.
 
     Returns:
         The model. Its config names where the weights came from, not this machine's copy of them.
@@ -118,9 +126,12 @@ def build_and_load(
         UnknownModelError: If a config.json describes no model that can be built.
         WeightsNotFoundError: If the weights cannot be fetched or read, do not fit, or are not
             finite.
+        InvalidInputError: If the model cannot be built with these arguments.
     """
     place = source_name(cfg)
-    with clear_errors(variant, cfg, cache_dir):
+    options = {"backbone": backbone, **args}
+    with clear_errors(variant, cfg, cache_dir, options):
+        _check_num_classes(args.get("num_classes"))
         local = {**cfg, **(find_source(cfg, cache_dir) if pretrained else {})}
         stored = check_before_building(pretrained, local, cfg, build, args, cache_dir, taken)
         model = build(local, args, pretrained)
@@ -137,11 +148,21 @@ def check_arguments(variant: str, kwargs: Mapping[str, Any]) -> None:
     """Refuse arguments that would loosen how timm's builder loads weights.
 
     Raises:
-        TypeError: As for any unknown argument.
+        UnknownArgumentError: A TypeError, as for any unknown argument.
     """
     strange = [name for name in _LOADING if name in kwargs]
     if strange:
-        raise TypeError(f"{variant} got an unexpected keyword argument {strange[0]!r}")
+        raise UnknownArgumentError(f"{variant} got an unexpected keyword argument {strange[0]!r}")
+
+
+def _check_num_classes(number: Any) -> None:
+    """Refuse a number of classes that cannot be; timm would fail later, or make no classifier."""
+    if number is None:
+        return
+    if not isinstance(number, numbers.Integral) or not 0 <= int(number) <= MAX_CLASSES:
+        raise InvalidInputError(
+            f"num_classes must be a whole number from 0 to {MAX_CLASSES:,}, not {number!r}."
+        )
 
 
 def fill_se(
@@ -241,6 +262,7 @@ def create_any(
     Raises:
         UnknownModelError: If timm does not know the backbone.
         UnsupportedBackboneError: If it cannot be squeezed.
+        InvalidInputError: If the backbone cannot be made with the arguments.
     """
     cfg: Dict[str, Any] = {}
     if pretrained_cfg:
@@ -265,7 +287,7 @@ def create_any(
         clip = {name: kwargs.pop(name, default) for name, default in clip.items()}
         attach = partial(attach_framewise_se, clip, backbone)
     taken = ("backbone", *(clip or ()))
-    model = _create(variant, pretrained, create, attach, cfg, feature_cfg, kwargs, taken)
+    model = _create(variant, pretrained, create, attach, cfg, feature_cfg, kwargs, taken, backbone)
     if not kwargs.get("features_only"):
         model._model_args.update(backbone=backbone, **(clip or {}))
     return model
@@ -280,6 +302,7 @@ def _create(
     feature_cfg: Optional[Dict[str, Any]],
     kwargs: Dict[str, Any],
     taken: Sequence[str] = (),
+    name: Optional[str] = None,
 ) -> Any:
     """Create a backbone with an SE head and load weights into the backbone or the whole model."""
     check_arguments(variant, kwargs)
@@ -308,7 +331,9 @@ def _create(
             **args,
         )
 
-    model = build_and_load(variant, pretrained, cfg, build, model_args, cache_dir, taken=taken)
+    model = build_and_load(
+        variant, pretrained, cfg, build, model_args, cache_dir, taken=taken, backbone=name
+    )
     take_se_args(model_args)
     if not model_args.get("features_only"):
         # Saving needs these; timm itself records them from 1.0.29 on.

@@ -19,8 +19,8 @@ from .build import saved_args
 from .input_size import input_channels
 from .load_model import load_any
 from .pretrained.config_check import check_label_names
-from .pretrained.errors import as_sentence
 from .pretrained.fetch import WEIGHTS_NAME
+from .pretrained.hub_errors import as_sentence
 from .sehead import NoGate
 
 _CONFIG_NAME = "config.json"
@@ -63,13 +63,15 @@ def save(
 
     Raises:
         InvalidInputError: If the folder has files already, the model has no SE head, the labels
-            are not one for each class, the weights are not finite in ``dtype``, or ``config.json``
-            cannot describe the model.
+            are not one for each class, ``thresholds``, ``map_offset`` or ``map_method`` of the
+            model cannot be, the weights are not finite in ``dtype``, or ``config.json`` cannot
+            describe the model.
     """
     final = Path(folder)
     _check_place(final, overwrite)
     model = uncompiled(model)
     args = model_args_of(model)
+    model.check_options()  # type: ignore[operator]
     names = check_labels(model, labels)
     weights = _stored_state(model, dtype)
     # The folder may be a mount point, or a link to another disk.
@@ -177,7 +179,11 @@ def check_labels(model: Any, labels: Optional[Sequence[str]]) -> Optional[List[s
     if labels is None:
         own = model.class_labels()
         return None if own is None else list(own)
-    names = [] if isinstance(labels, str) else list(labels)
+    if isinstance(labels, str):
+        raise InvalidInputError(
+            f"labels must be a list of names, one for each class, not the text {labels!r}."
+        )
+    names = list(labels)
     if not all(isinstance(name, str) and name for name in names):
         raise InvalidInputError(f"labels must be texts, one for each class: {names!r}.")
     if len(names) != model.num_classes:

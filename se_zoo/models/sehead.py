@@ -23,6 +23,7 @@ from ..layers import FrameLayout, Layout
 from ..layers.grid import Features
 from ._timm import TimmModel
 from .classifiers import classes_of
+from .head_options import check_head_options
 from .input_size import input_channels, input_size
 from .label_lists import imagenet_labels
 from .pretrained.config_check import check_label_names
@@ -229,6 +230,15 @@ class SEHeadMixin(TimmModel):
             **{k: v for k, v in made_with.items() if k not in SE_DEFAULTS},
             **self.head_args(),
         }
+
+    def check_options(self) -> None:
+        """Check the options of the head, which may have been set since it was made.
+
+        Raises:
+            InvalidInputError: If ``thresholds``, ``map_offset`` or ``map_method`` cannot be.
+        """
+        given = self.thresholds, self.map_offset, self.map_method
+        check_head_options(self.num_classes, bool(self.multi_label), *given)
 
     def is_multi_label(self) -> bool:
         """Return whether the classes are independent labels (sigmoid) or exclusive (softmax)."""

@@ -5,7 +5,7 @@ from typing import Any, Dict, Union
 import timm
 from torch import nn
 
-from ..errors import UnknownModelError, UnsupportedBackboneError
+from ..errors import UnknownArgumentError, UnknownModelError, UnsupportedBackboneError
 from ..explanations.se_model import uncompiled
 from ._timm import split_model_name_tag
 from .attach import attach_se, plain_class
@@ -52,14 +52,18 @@ def squeeze(
             message names the model and the reason. The model is unchanged.
         UnknownModelError: If timm does not know the name.
         WeightsNotFoundError: If ``pretrained`` weights cannot be fetched as safetensors.
-        ValueError: If ``gate`` or ``reduction`` is not one that the SE block takes.
-        TypeError: If ``pretrained`` or ``kwargs`` are given with a model instead of a name.
+        InvalidInputError: If ``gate`` or ``reduction`` is not one that the SE block takes, or the
+            backbone cannot be made with ``kwargs``.
+        UnknownArgumentError: If the backbone does not take one of ``kwargs``, or they or
+            ``pretrained`` are given with a model instead of a name.
     """
     if isinstance(model, str):
         model = _create_plain(model, pretrained, kwargs)
     elif pretrained or kwargs:
         given = sorted(kwargs) + (["pretrained"] if pretrained else [])
-        raise TypeError(f"{', '.join(given)}: only used when squeeze() is given a model name.")
+        raise UnknownArgumentError(
+            f"{', '.join(given)}: only used when squeeze() is given a model name."
+        )
     model = uncompiled(model)  # the wrapper would go on without the block
     if isinstance(model, SEHeadMixin):
         raise UnsupportedBackboneError(f"{name_of(model)} has an SE head already.")

@@ -13,11 +13,12 @@ import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from ..errors import UnknownModelError, WeightsNotFoundError
+from ..errors import InvalidInputError, UnknownModelError, WeightsNotFoundError
 from .build import build_and_load, resolve_config
 from .label_lists import SPEAKER_LABELS
 from .load_model import load_any
 from .names import registry_name
+from .pretrained.fit_check import is_described
 from .pretrained.own_models import cfgs_of, with_own_args
 from .speaker.encoders import MEAN, STD
 from .speaker.model import SpeakerModel
@@ -67,9 +68,8 @@ def _create(
     strange = [name for name in own_args if name not in (*_DEFAULTS, "se")]  # of a config.json
     if refused or strange or kwargs:
         names = ", ".join(dict.fromkeys([*refused, *strange, *kwargs]))
-        raise ValueError(
-            f"{variant} takes gate, reduction, pool, body, map_method and se, not {names}."
-        )
+        kind = UnknownModelError if is_described(cfg) else InvalidInputError
+        raise kind(f"{variant} takes gate, reduction, pool, body, map_method and se, not {names}.")
     if pretrained and not any(cfg.get(k) for k in ("file", "source", "hf_hub_id", "state_dict")):
         raise WeightsNotFoundError(
             f"There are no weights of {variant}. LR-ASD's fit asd_small_sehead: `se-zoo convert "

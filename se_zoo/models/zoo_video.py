@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.models import video as torchvision_video
 
 from ..data.video.sampling import Sampling
+from ..errors import InvalidInputError
 from .attach import take_se_args
 from .build import build_and_load, check_arguments, create_any, fill_se, resolve_config
 from .clip.torchvision_video import attach_clip_se
@@ -128,7 +129,7 @@ def _make(
     """Make torchvision's model and put the SE head on; timm's builder calls this."""
     clip = CLIPS[backbone]
     if in_chans != 3:
-        raise ValueError(f"{backbone} takes clips of 3 channels, not {in_chans}.")
+        raise InvalidInputError(f"{backbone} takes clips of 3 channels, not {in_chans}.")
     if drop_path_rate is not None:
         kwargs["stochastic_depth_prob"] = drop_path_rate
     if clip.classifier in ("classifier.1", "head.1"):  # these models have a dropout of their own
@@ -179,7 +180,7 @@ def _create(
     variant = f"{backbone}_sehead"
     check_arguments(variant, kwargs)
     if features_only:
-        raise ValueError(f"{variant} has no feature pyramid; call forward_features.")
+        raise InvalidInputError(f"{variant} has no feature pyramid; call forward_features.")
     cfg = resolve_config(variant, pretrained_cfg, pretrained_cfg_overlay)
     kwargs = with_own_args(cfg, kwargs, pretrained, cache_dir)
     fill = partial(fill_se, of_backbone=_is_torchvisions(backbone, cfg))
@@ -276,7 +277,7 @@ def framewise_sehead(
         UnsupportedBackboneError: If it cannot be squeezed.
     """
     if kwargs.pop("features_only", False):
-        raise ValueError("framewise_sehead has no feature pyramid; call forward_features.")
+        raise InvalidInputError("framewise_sehead has no feature pyramid; call forward_features.")
     given: Dict[str, Any] = {"num_frames": num_frames, "frame_stride": frame_stride}
     given.update(fps=fps, sampling=sampling)
     kwargs.update({name: value for name, value in given.items() if value is not None})

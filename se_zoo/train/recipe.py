@@ -86,8 +86,12 @@ def read_options(default: AnyOptions, description: str) -> AnyOptions:
         description: The recipe's docstring, for ``--help``.
     """
     words, _ = console.without_debug(sys.argv[1:])
-    about = f"{description}\nAn error prints one line; --debug-errors shows where it occurred."
-    return tyro.cli(type(default), default=default, description=about, args=words)
+    about = (
+        f"{description}\nAn error prints one line; one of options, a box. --debug-errors shows "
+        "where an error occurred."
+    )
+    with console.silent_without_reader():
+        return tyro.cli(type(default), default=default, description=about, args=words)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from ...text import printable
+from ...text import counted, printable
 
 #: Most labels whose counts are listed one by one.
 _LISTED_LABELS = 60
@@ -69,7 +69,7 @@ class Report:
         total = sum(split.samples for split in self.counts.values())
         kind = "attributes" if self.multi_label else "classes"
         parts = [
-            f"{printable(self.name)}: {total:,} {self.noun}s, {len(self.labels):,} {kind}",
+            f"{printable(self.name)}: {counted(total, self.noun)}, {len(self.labels):,} {kind}",
             format_table(self._split_rows()),
             format_table(self._label_rows()),
         ]

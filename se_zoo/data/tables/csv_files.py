@@ -60,7 +60,8 @@ def read_listing(
         raise DataError(
             f"{config.csv} has no rows of the split {split}. Needed: "
             f"{format_names(dict.fromkeys(config.splits))}; found: {format_names(splits)}. Name "
-            f'the split of every row in a column "{_SPLIT_COLUMN}", or set splits to those found.'
+            f'the split of every row in a column "{_SPLIT_COLUMN}", or set splits to those found '
+            "(--data.splits, or --splits of se-zoo check)."
         )
     files = StoredFiles(Path(config.path), names, config.outside)
     if config.attributes:

@@ -32,7 +32,7 @@ def folder_classes(config: TableConfig, split: str) -> Tuple[str, ...]:
         raise DataError(
             f"{root} has no folder {split}. Needed: {format_names(dict.fromkeys(config.splits))}; "
             f"found: {format_names(_subfolders(root))}. Rename the folders, or set splits to their "
-            "names."
+            "names (--data.splits, or --splits of se-zoo check)."
         )
     classes = tuple(_subfolders(root / split))
     if not classes:

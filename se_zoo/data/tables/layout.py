@@ -11,6 +11,11 @@ from .official import official_layout
 from .validate import format_names
 
 Layout = Literal["hub", "parquet", "folder", "csv", "ucf101", "kinetics"]
+#: How the settings of an error are called on the command line.
+_OPTIONS = (
+    "On the command line: --data.label or --data.attributes; of se-zoo check, --label or "
+    "--attributes."
+)
 
 
 def layout_of(config: TableConfig) -> Layout:
@@ -53,12 +58,12 @@ def layout_of(config: TableConfig) -> Layout:
     if layout == "hub" and not columns:
         raise DataError(
             f"there is no folder {config.path} here. If it is a Hub id, set label (one class per "
-            f"{config.noun}) or attributes (several yes-or-no columns)."
+            f"{config.noun}) or attributes (several yes-or-no columns). {_OPTIONS}"
         )
     if layout != "folder" and not columns:
         raise DataError(
             f"{config.csv or config.path} is a table: set label (one class per {config.noun}) or "
-            "attributes (several yes-or-no columns)."
+            f"attributes (several yes-or-no columns). {_OPTIONS}"
         )
     return layout
 

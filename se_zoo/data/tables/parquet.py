@@ -65,7 +65,8 @@ def load_rows(config: TableConfig, split: str) -> Any:
         found = sorted(path.name for path in folder.glob("*.parquet"))
         raise DataError(
             f"{folder} lacks {file.name}. Needed: {format_names(needed)}; found: "
-            f"{format_names(found)}. Rename the files, or set splits to their names."
+            f"{format_names(found)}. Rename the files, or set splits to their names "
+            "(--data.splits, or --splits of se-zoo check)."
         )
     options: Dict[str, Any] = {"streaming": True} if config.streaming else {}
     try:

@@ -10,7 +10,7 @@ from ...errors import InvalidInputError
 from .canvases import to_pixels
 from .colours import ALPHA
 from .images import clip_overlay
-from .tiles import Tile, draw_tiles, legend_of, tile_size
+from .tiles import Tile, draw_tiles, legend_of, tile_captions, tile_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def strip_lines(
     A name stands above the first frame of its clip.
     """
     pixels = _enlarged(pixels)
-    overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), explanation.captions()
+    overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), tile_captions(explanation)
     frames = pixels.shape[1]
     shown = np.unique(np.linspace(0, frames - 1, min(_SHOWN, frames)).round().astype(int))
     lines: List[List[Tile]] = []
@@ -81,7 +81,7 @@ def side_by_side(
     Each clip stands in a line with its overlays to its right and captions above.
     """
     pixels = _enlarged(to_pixels(explanation, images))
-    overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), explanation.captions()
+    overlays, captions = clip_overlay(explanation, pixels, alpha, cmap), tile_captions(explanation)
     rows = explanation.image_index.tolist()
     legends = [legend_of(explanation, alpha, cmap)]
     frames = []

@@ -17,7 +17,16 @@ from .canvases import Canvas, canvases, close_up, to_pixels
 from .clips import side_by_side, strip_lines, write_video
 from .colours import ALPHA
 from .images import check_alpha, paint_on
-from .tiles import LARGEST_TILE, Legend, Tile, draw_tiles, largest_side, legend_of, tile_size
+from .tiles import (
+    LARGEST_TILE,
+    Legend,
+    Tile,
+    draw_tiles,
+    largest_side,
+    legend_of,
+    tile_captions,
+    tile_size,
+)
 
 if TYPE_CHECKING:
     from ..explanation import Explanation, Pictures
@@ -57,7 +66,7 @@ def _lines(
         return lines, legend_of(explanation, alpha, cmap)
     names = _names(explanation, names)
     places, rows = canvases(explanation, images), explanation.image_index.tolist()
-    evidence, captions = explanation.evidence.cpu().numpy(), explanation.captions()
+    evidence, captions = explanation.evidence.cpu().numpy(), tile_captions(explanation)
     largest = min(largest, largest_side(len(rows) + len(places)))
     lines, pale = [], False
     for i, canvas in enumerate(places):

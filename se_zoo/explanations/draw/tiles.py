@@ -78,6 +78,26 @@ def legend_of(
     return Legend(low, high, notes, explanation.signed, alpha, cmap)
 
 
+def tile_captions(explanation: "Explanation") -> List[Tuple[str, str]]:
+    """Return the caption and the value of each row's tile; an empty map is named as such.
+
+    The note stands with the value, which is never shortened. A signed map without evidence for its
+    label may still be blue.
+    """
+    captions = explanation.captions()
+    if not any(explanation.empty):
+        return captions
+    blue = (explanation.evidence.flatten(1).amin(1) < 0).tolist()
+    notes = [
+        ("nothing for it" if against else "empty map") if empty else ""
+        for empty, against in zip(explanation.empty, blue, strict=True)
+    ]
+    return [
+        (name, ", ".join(filter(None, (note, value))))
+        for (name, value), note in zip(captions, notes, strict=True)
+    ]
+
+
 def tile_size(width: int, height: int, largest: int = LARGEST_TILE) -> Tuple[int, int]:
     """Return the width and height at which a picture is drawn in a grid."""
     zoom = min(largest / max(width, height), max(1, -(-_MIN_TILE_WIDTH // width)))

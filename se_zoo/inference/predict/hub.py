@@ -142,9 +142,14 @@ def latest_revision(name: str) -> Optional[str]:
         InvalidInputError: If the Hub has no such data set, or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    from ...models.pretrained.hub_errors import CONNECTION_ERROR, unreachable
 
     try:
         return HfApi().dataset_info(name).sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise InvalidInputError(f"cannot find the data set {name} on the Hub: {error}") from error
+    except (CONNECTION_ERROR, OSError) as error:
+        hint = "" if isinstance(error, OfflineModeIsEnabled) else unreachable(error)
+        raise InvalidInputError(
+            f"cannot find the data set {name} on the Hub: {hint or error}"
+        ) from error

@@ -15,8 +15,10 @@ from .regions import FIXED, Cells, cells_of, fixed_regions
 
 #: Maps that are kept of each label, for clusters and pictures.
 SAMPLE = 400
-#: Labels with fewer maps are counted and not judged.
+#: Labels with fewer maps that are not empty are counted and not judged.
 FEWEST = 20
+#: Photos with an empty map that are kept of each label, for pictures and names.
+KEPT_EMPTY = 20
 
 
 class RegionsOfPhotos(Protocol):
@@ -56,6 +58,20 @@ class Sampled(NamedTuple):
         return (self.order, self.id) < (other.order, other.id)
 
 
+class EmptyMap(NamedTuple):
+    """A photo with an empty map of a label that is predicted for it.
+
+    Attributes:
+        probability: Probability of the label.
+        id: Name of the photo.
+        place: Where the row is, see :class:`se_zoo.inference.predictions.Prediction`.
+    """
+
+    probability: float
+    id: str
+    place: Tuple[int, int]
+
+
 @dataclass
 class LabelMaps:
     """What is known of a label's maps.
@@ -69,6 +85,8 @@ class LabelMaps:
         area: Sum of each region's share of the picture.
         sample: Some of the maps.
         cells: Where the cells of the maps lie; None if they are stretched over the input.
+        empty: Number of maps without evidence.
+        sure: The photos with an empty map for which the label is most probable.
     """
 
     index: int
@@ -79,6 +97,13 @@ class LabelMaps:
     area: Dict[str, float] = field(default_factory=dict)
     sample: List[Sampled] = field(default_factory=list)
     cells: Optional[Cells] = None
+    empty: int = 0
+    sure: List[EmptyMap] = field(default_factory=list)
+
+    @property
+    def photos(self) -> int:
+        """Number of photos for which the label is predicted, with a map that is empty or not."""
+        return self.count + self.empty
 
     @property
     def mean(self) -> np.ndarray:
@@ -113,6 +138,13 @@ class LabelMaps:
         elif self.sample[0] < kept:
             heapq.heapreplace(self.sample, kept)
 
+    def add_empty(self, photo: EmptyMap) -> None:
+        """Count a photo with an empty map in."""
+        self.empty += 1
+        heapq.heappush(self.sure, photo)
+        if len(self.sure) > KEPT_EMPTY:
+            heapq.heappop(self.sure)
+
 
 def evidence_share(raw: np.ndarray, from_zero: bool) -> Optional[Tuple[np.ndarray, float]]:
     """Return where the evidence for a class lies, with the sum 1, and how much it is.
@@ -137,6 +169,8 @@ def collect(
     of_photos: Iterable[RegionsOfPhotos] = (),
 ) -> List[LabelMaps]:
     """Sum up the maps of each label, over the photos for which it is predicted.
+
+    Empty maps lie nowhere: they are counted, and are in none of the sums.
 
     Args:
         rows: Predictions.
@@ -163,8 +197,13 @@ def collect(
         for n, index in enumerate(row.target):
             if not _predicted(row, n, model):
                 continue
+            if index not in found:
+                name = f"{row.label[n]} ({index})" if names[row.label[n]] > 1 else row.label[n]
+                found[index] = LabelMaps(index, name)
+            label = found[index]
             evidence = evidence_share(row.map[n], from_zero)
             if evidence is None:
+                label.add_empty(EmptyMap(row.probability[n], row.id, row.place))
                 continue
             share, total = evidence
             if share.ndim != 2:
@@ -183,8 +222,7 @@ def collect(
                         "different names."
                     )
                 regions.update(own)
-            name = f"{row.label[n]} ({index})" if names[row.label[n]] > 1 else row.label[n]
-            label = found.setdefault(index, LabelMaps(index, name, cells=cells))
+            label.cells = label.cells or cells
             label.add(row, share, total, regions)
     if unmatched and last is not None:
         raise InvalidInputError(unmatched[0].mismatch(last))

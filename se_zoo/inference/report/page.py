@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple
 import numpy as np
 
 from ...errors import InvalidInputError
+from ...explanations.methods import CLASSLESS_METHODS, SIGNED_METHODS
 from ...files import read_json, write_text
 from ...version import __version__
 from ..predictions import Predictions
@@ -15,8 +16,8 @@ from .pictures import mean_map, overlay
 from .regions import FIXED, even_cells
 from .suspects import SPREADS, Suspect, find_suspects
 
-#: Pictures of a cluster, and of the photos most unlike the others.
-OF_CLUSTER, UNLIKE = 4, 6
+#: Pictures of a cluster, of the photos most unlike the others, and of those with an empty map.
+OF_CLUSTER, UNLIKE, EMPTY = 4, 6, 6
 
 
 class Findings(NamedTuple):
@@ -67,9 +68,7 @@ def write_report(
     labels = collect(predictions, model, of_photos)
     judged = [label for label in labels if label.count >= FEWEST]
     if not judged:
-        raise InvalidInputError(
-            f"no label of {folder} is predicted for {FEWEST} photos or more; predict more of them."
-        )
+        raise InvalidInputError(_nothing_to_judge(predictions, labels))
     suspects = find_suspects(judged, predictions if photos else None)
     named = [suspect for suspect in suspects if suspect.suspicious]
     shown = _first(judged, named, most_labels)
@@ -84,11 +83,57 @@ def write_report(
         complete=_is_complete(folder, rows), compared=compared, version=__version__,
         named=named, first=suspects[0], spreads=SPREADS, fewest=FEWEST,
         regions=regions, table=[_line(label, regions) for label in judged],
-        few=[label.label for label in labels if label.count < FEWEST],
+        few=[_in_words(label) for label in labels if label.count < FEWEST],
+        empty=any(label.empty for label in judged), red=_red(model["method"]),
         sections=[_section(predictions, label, model, photos) for label in shown], photos=photos,
     )  # fmt: skip
     write_text(out, text)
     return Findings(rows, len(judged), named, compared or photos)
+
+
+def _nothing_to_judge(predictions: Predictions, labels: List[LabelMaps]) -> str:
+    """Return why there is no report, and what to do."""
+    folder, rows = predictions.folder, len(predictions)
+    complete = _is_complete(folder, rows)
+    if not rows and complete:
+        return f"{folder} has no rows: its data set has no photos."
+    if not rows:
+        return (
+            f"{folder} has no rows yet; give the `se-zoo predict` command that made the folder "
+            "again, and it goes on."
+        )
+    errors = [row.error for row in predictions if row.error is not None]
+    if len(errors) == rows:
+        return f"no photo of {folder} could be read ({rows:,} rows); the first error: {errors[0]}"
+    found = max(labels, key=lambda label: (label.count, label.photos), default=None)
+    most = "none is predicted for any" if found is None else f"{_in_words(found)} comes nearest"
+    least = f"no label of {folder} is predicted for {FEWEST} photos or more"
+    if any(label.empty for label in labels):
+        least += " with a map that is not empty"
+    if complete:
+        return (
+            f"{least}: of {rows:,} rows, {most}. A report needs a larger data set, or labels that "
+            "are more frequent in it."
+        )
+    return (
+        f"{least}, in the {rows:,} rows so far: {most}. The run is not complete; give its `se-zoo "
+        "predict` command again, and it goes on."
+    )
+
+
+def _in_words(label: LabelMaps) -> str:
+    """Return a label and its number of photos."""
+    empty = f", {label.empty:,} of them with an empty map" if label.empty else ""
+    return f"{label.label} ({label.photos:,} photo{'s'[: label.photos != 1]}{empty})"
+
+
+def _red(method: str) -> str:
+    """Return what the colours of the pictures mean."""
+    if method in SIGNED_METHODS:
+        return "Red speaks for the label, blue against it."
+    if method in CLASSLESS_METHODS:
+        return "Red is where the map is strong, whatever the label."
+    return "Red is where the map of the label is strong."
 
 
 def _is_complete(folder: Path, rows: int) -> bool:
@@ -104,7 +149,7 @@ def _first(judged: List[LabelMaps], named: List[Suspect], most: int) -> List[Lab
     """Return the labels to show: the suspicious ones, then the most frequent."""
     suspicious = list(dict.fromkeys(suspect.index for suspect in named))
     by_index = {label.index: label for label in judged}
-    others = sorted(judged, key=lambda label: -label.count)
+    others = sorted(judged, key=lambda label: -label.photos)
     order = [by_index[index] for index in suspicious]
     order += [label for label in others if label.index not in suspicious]
     return order[:most]
@@ -113,13 +158,13 @@ def _first(judged: List[LabelMaps], named: List[Suspect], most: int) -> List[Lab
 def _line(label: LabelMaps, regions: List[str]) -> Dict[str, Any]:
     """Return a label's line of the table: the share of evidence and of area in each region."""
     cells = [(label.share(region), label.area_of(region)) for region in regions]
-    return {"label": label.label, "count": label.count, "cells": cells}
+    return {"label": label.label, "photos": label.photos, "empty": label.empty, "cells": cells}
 
 
 def _section(
     predictions: Predictions, label: LabelMaps, model: Mapping[str, Any], photos: bool
 ) -> Dict[str, Any]:
-    """Return a label's pictures: its mean map, its clusters, and the maps unlike the others."""
+    """Return a label's pictures: mean map, clusters, maps unlike the others, and empty maps."""
     sample = sorted(label.sample, reverse=True)
     shares = [kept.share.astype(np.float32) for kept in sample]
     groups = group_maps(shares)
@@ -145,9 +190,22 @@ def _section(
             "mean": mean_map(mean, size, cells),
             "pictures": [drawn(int(n)) for n in nearest],
         })  # fmt: skip
+    sure = sorted(label.sure, reverse=True)
+    drawn_empty = sure[:EMPTY] if photos else []  # without the photos, all would be black
     return {
         "label": label.label,
+        "photos": label.photos,
         "count": label.count,
+        "empty": label.empty,
+        "empty_pictures": [
+            {
+                "url": overlay(predictions, predictions.at(kept.place), label.index),
+                "id": kept.id,
+                "probability": kept.probability,
+            }
+            for kept in drawn_empty
+        ],
+        "empty_names": [kept.id for kept in sure[len(drawn_empty) :]],
         "sampled": len(sample),
         "mean": mean_map(label.mean, size, cells),
         "clusters": clusters,

@@ -23,6 +23,7 @@ FIXED = (*CORNERS, "border", "centre")
 #: Pillow's names of pictures of one channel of numbers. A PNG of 16 bits is I;16, or I in older
 #: Pillows.
 MASK_MODES = ("1", "L", "P", "I", "I;16")
+_COLUMNS = ("id", "region", "x0", "y0", "x1", "y1")
 
 
 class Cells(NamedTuple):
@@ -134,16 +135,21 @@ class Boxes:
         try:
             # Spreadsheets write a byte order mark, which utf-8-sig skips.
             with file.open(newline="", encoding="utf-8-sig") as opened:
-                for row in csv.DictReader(opened):
-                    box = np.array([float(row[k]) for k in ("x0", "y0", "x1", "y1")])
+                rows = csv.DictReader(opened)
+                if lacking := [name for name in _COLUMNS if name not in (rows.fieldnames or ())]:
+                    raise ValueError(f"it lacks {', '.join(lacking)}")
+                for row in rows:
+                    if None in (row[name] for name in ("id", *_COLUMNS[2:])):
+                        raise ValueError(f"line {rows.line_num} has too few cells")
+                    box = np.array([float(row[k]) for k in _COLUMNS[2:]])
                     # A box of x, y, width and height would be nowhere, with a share of 0.
                     if not (np.isfinite(box).all() and (box[:2] < box[2:]).all()):
                         raise ValueError(f"a box of {row['id']} has {box.tolist()}")
                     self.found.setdefault(row["id"], []).append((row["region"] or "", box))
-        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise InvalidInputError(
-                f"{file} must be a csv with the columns id, region, x0, y0, x1, y1 (pixels; left, "
-                f"top, right, bottom): {type(error).__name__} {error}"
+                f"{file} must be a csv with the columns {', '.join(_COLUMNS)} (pixels; left, top, "
+                f"right, bottom): {error}"
             ) from error
 
     def of(self, name: str, seen: Tuple[float, ...], cells: Cells) -> Mapping[str, np.ndarray]:

@@ -38,15 +38,15 @@ class ClipSEHead(SEHeadMixin):
             sampling: ``"dense"``, ``"segments"`` or ``"uniform"``.
 
         Raises:
-            ValueError: If a value is out of its range.
+            InvalidInputError: If a value is out of its range.
         """
         if min(num_frames, frame_stride) < 1 or fps < 0:
-            raise ValueError(
+            raise InvalidInputError(
                 f"num_frames ({num_frames}) and frame_stride ({frame_stride}) must be 1 or more, "
                 f"and fps ({fps}) must be 0 (a video's own) or more."
             )
         if sampling not in get_args(Sampling):
-            raise ValueError(
+            raise InvalidInputError(
                 f"sampling must be one of {', '.join(get_args(Sampling))}, not {sampling!r}."
             )
         self.num_frames, self.frame_stride, self.fps = num_frames, frame_stride, float(fps)

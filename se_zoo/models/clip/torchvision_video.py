@@ -72,10 +72,10 @@ class _ClipMixin(ClipSEHead):
             multi_label: Whether the new classes are independent labels.
 
         Raises:
-            ValueError: If ``global_pool`` is another pooling.
+            InvalidInputError: If ``global_pool`` is another pooling.
         """
         if global_pool not in (None, "avg"):
-            raise ValueError(
+            raise InvalidInputError(
                 f"{type(self).__name__} has a fixed pooling; global_pool must be 'avg' or None, "
                 f"not {global_pool!r}."
             )

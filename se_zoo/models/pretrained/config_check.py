@@ -11,8 +11,9 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import timm
 
-from ...errors import UnknownModelError
+from ...errors import UnknownModelError, WeightsNotFoundError
 from ...files import read_json
+from .hub_errors import CONNECTION_ERROR, unreachable
 
 #: Largest config.json that is read, in bytes. That of 21,843 ImageNet labels has 1 MB.
 MAX_CONFIG_BYTES = 16_000_000
@@ -69,6 +70,16 @@ def read_config(file: Path) -> Dict[str, Any]:
     return content
 
 
+def not_fetched(name: str, hint: str) -> WeightsNotFoundError:
+    """Return the error for a config.json that the Hub did not give.
+
+    Args:
+        name: Its repository.
+        hint: What to do.
+    """
+    return WeightsNotFoundError(f"The config.json of {name} could not be fetched. {hint}")
+
+
 _Description = Tuple[Dict[str, Any], str, Dict[str, Any]]
 
 
@@ -81,16 +92,24 @@ def checked(read: Callable[..., Any], read_first: bool) -> Callable[..., _Descri
 
     Returns:
         A function of the same arguments. It raises UnknownModelError for a file that is missing or
-        not a config. Values are checked if the architecture has an SE head; others are timm's.
+        not a config, and WeightsNotFoundError if the Hub cannot be reached. Values are checked if
+        the architecture has an SE head; others are timm's.
     """
 
     def reader(place: Any, *args: Any, **kwargs: Any) -> _Description:
         if read_first and (file := Path(place) / "config.json").is_file():
             read_config(file)
+        elif read_first and (Path(place) / "export" / "config.json").is_file():
+            raise UnknownModelError(
+                f"{place} has no config.json: it is the folder of a run, whose model is in "
+                f"local-dir:{Path(place) / 'export'}"
+            )
         try:
             cfg, architecture, model_args = read(place, *args, **kwargs)
-        except OSError as error:  # the Hub's client has OSErrors and ValueErrors of its own kind
+        except (OSError, CONNECTION_ERROR) as error:  # the Hub's client has ValueErrors, too
             if not read_first:
+                if hint := unreachable(error):
+                    raise not_fetched(place, hint) from error
                 raise
             raise UnknownModelError(f"{place} has no config.json to read: {error}") from error
         except _UNREADABLE as error:

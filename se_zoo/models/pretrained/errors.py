@@ -1,39 +1,49 @@
 """Turn failed downloads and unreadable weights into one error with the cause and the next step."""
 
-import errno
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Type
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 import torch
-from huggingface_hub import constants
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 
-from ...errors import SEZooError, UnknownModelError, WeightsNotFoundError
+from ...errors import (
+    InvalidInputError,
+    SEZooError,
+    UnknownArgumentError,
+    UnknownModelError,
+    WeightsNotFoundError,
+)
+from ...explanations.se_model import is_of_machine
 from .fetch import WEIGHTS_NAME, source_name
 from .fit_check import is_described
+from .hub_errors import CONNECTION_ERROR, as_sentence, next_step
 
-#: Error of the client's HTTP library for broken connections; the library differs by version.
-CONNECTION_ERROR: Type[Exception] = HfHubHTTPError.__mro__[1]
+#: What builders raise for options that they do not take. A missing package is none of these.
+_OF_OPTIONS = (
+    TypeError, ValueError, AssertionError, LookupError, AttributeError, ArithmeticError,
+    RuntimeError,
+)  # fmt: skip
+#: Options of timm's builder that nobody gave.
+_NOT_GIVEN = ("pretrained_model_args",)
 
 
 @contextmanager
-def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> Iterator[None]:
-    """Turn errors of downloading and loading weights into one error that says what to do.
+def clear_errors(
+    variant: str,
+    cfg: Dict[str, Any],
+    cache_dir: Any = None,
+    options: Optional[Mapping[str, Any]] = None,
+) -> Iterator[None]:
+    """Turn errors of building a model and loading its weights into one that says what to do.
 
     Args:
         variant: Registry name of the architecture.
         cfg: The pretrained config whose weights are being loaded.
         cache_dir: Where downloads are kept; huggingface_hub's own folder by default.
+        options: Arguments that the model is built with.
 
     Yields:
         Nothing.
@@ -42,16 +52,22 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
         WeightsNotFoundError: If a download fails, or a file cannot be read or does not fit; it
             quotes the original error.
         UnknownModelError: If a config.json describes no model that can be built.
+        InvalidInputError: If the model cannot be built with the options;
+            :class:`UnknownArgumentError` if it does not take one of them.
     """
     try:
         yield
-    except (SEZooError, torch.OutOfMemoryError):
+    except torch.OutOfMemoryError:
+        raise
+    except SEZooError as error:
+        if isinstance(error, InvalidInputError) and is_described(cfg):
+            raise _not_described(cfg, error) from error
         raise
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
-            if not is_described(cfg):
+            if (clear := _unbuilt(variant, cfg, options or {}, error)) is None:
                 raise
-            raise _not_described(cfg, error) from error
+            raise clear from error
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         first = next((line for line in lines if "size mismatch" in line), lines[0])
         first = first if len(first) <= 300 else f"{first[:297]}..."
@@ -77,73 +93,37 @@ def clear_errors(variant: str, cfg: Dict[str, Any], cache_dir: Any = None) -> It
             " Use pretrained=False for random weights."
         ) from error
     except Exception as error:  # a builder of timm raises anything for arguments out of a file
-        if not is_described(cfg):
+        if (clear := _unbuilt(variant, cfg, options or {}, error)) is None:
             raise
-        raise _not_described(cfg, error) from error
+        raise clear from error
+
+
+def _unbuilt(
+    variant: str, cfg: Dict[str, Any], options: Mapping[str, Any], error: Exception
+) -> Optional[SEZooError]:
+    """Return the error for a model that cannot be built; None if no option can be the cause."""
+    if is_described(cfg):
+        return _not_described(cfg, error)
+    given = [f"{k}={v!r}" for k, v in options.items() if k not in _NOT_GIVEN and v is not None]
+    if not given or not isinstance(error, _OF_OPTIONS) or is_of_machine(error):
+        return None
+    kind = UnknownArgumentError if isinstance(error, TypeError) else InvalidInputError
+    named = ", ".join(text if len(text) <= 80 else f"{text[:77]}..." for text in given)
+    return kind(
+        f"{variant} cannot be made with {named}. {type(error).__name__}: {_reason(error)} Change "
+        "or leave out what it does not take."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text as a sentence; of an assertion without one, what it asserts."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return as_sentence(error if str(error) or not frames else ValueError(frames[-1].line))
 
 
 def _not_described(cfg: Dict[str, Any], error: Exception) -> UnknownModelError:
     """Return the error for a config.json of which no model can be built."""
     return UnknownModelError(
         f"The config.json of {source_name(cfg)}, or an argument given, describes no model that "
-        f"can be built. {type(error).__name__}: {as_sentence(error)}"
+        f"can be built. {type(error).__name__}: {_reason(error)}"
     )
-
-
-def as_sentence(error: BaseException) -> str:
-    """Return an error's text on one line that ends like a sentence."""
-    text = " ".join(str(error).split())
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def next_step(error: BaseException, place: str, folder: Any = None) -> str:
-    """Return what to do about an error of the Hub's client.
-
-    Args:
-        error: What the client raised.
-        place: Repository that was asked, with or without ``@revision``.
-        folder: Where files were being written; the Hub's cache by default.
-
-    Returns:
-        A sentence and a space, or an empty text if the error explains itself.
-    """
-    repo = place.partition("@")[0]
-    page, login = f"{constants.ENDPOINT}/{repo}", "log in (`hf auth login`, or set HF_TOKEN)"
-    if isinstance(error, GatedRepoError):
-        return f"The repository is gated: accept its terms at {page} and {login}. "
-    if isinstance(error, RevisionNotFoundError):
-        return f"The repository does not have that revision; {page} lists those it has. "
-    if isinstance(error, RepositoryNotFoundError) or _status(error) in (401, 403):
-        return f"The repository does not exist, or it is private; if it is private, {login}. "
-    if isinstance(error, LocalEntryNotFoundError):
-        if constants.HF_HUB_OFFLINE:
-            return (
-                "Offline mode is on and the cache does not hold the file: unset HF_HUB_OFFLINE, or "
-                "run once with a network. "
-            )
-        return (
-            f"The Hub at {constants.ENDPOINT} gave no valid answer"
-            f"{_cause(error)}: check the network, the proxy and HF_ENDPOINT, then run again. "
-        )
-    if isinstance(error, EntryNotFoundError):
-        return "The repository has no such file; se_zoo does not load a pickle instead. "
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"Free some space on the disk of {folder or constants.HF_HUB_CACHE}, or use another "
-            "disk. "
-        )
-    broken = isinstance(error, (CONNECTION_ERROR, ConnectionError))
-    if broken or "Consistency check" in str(error):
-        return "The download broke off and nothing was kept; run again. "
-    return ""
-
-
-def _status(error: BaseException) -> Any:
-    """Return the HTTP status of an error, or None."""
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _cause(error: BaseException) -> str:
-    """Return the error that caused another one, in parentheses."""
-    cause = error.__cause__
-    return "" if cause is None else f" ({type(cause).__name__}: {' '.join(str(cause).split())})"

@@ -14,7 +14,8 @@ from timm.models import build_model_with_cfg
 
 from ...errors import SEZooError, UnknownModelError, WeightsNotFoundError
 from .._timm import load_model_config_from_hf, load_model_config_from_path
-from .config_check import check_arguments_size, checked, read_config
+from .config_check import check_arguments_size, checked, not_fetched, read_config
+from .hub_errors import CONNECTION_ERROR, unreachable
 from .manifest import packaged_sha256, published, sha256_of
 
 #: The zoo's organisation on the Hugging Face Hub.
@@ -241,6 +242,7 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
     Raises:
         UnknownModelError: If there is no such repository or folder, or its config.json cannot be
             read or sets loading options.
+        WeightsNotFoundError: If the Hub cannot be reached.
     """
     scheme, _, place = name.partition(":")
     try:
@@ -258,7 +260,9 @@ def described_model(name: str, cache_dir: Any = None) -> Tuple[str, Dict[str, An
             cfg, architecture, args = read(place)
         else:
             raise ValueError("give hf-hub:<repository> or local-dir:<folder>")
-    except UNREADABLE as error:
+    except (*UNREADABLE, CONNECTION_ERROR) as error:
+        if hint := unreachable(error):
+            raise not_fetched(name, hint) from error
         why = f"{error}" if isinstance(error, SEZooError) else f"{type(error).__name__}: {error}"
         raise UnknownModelError(f"{name} describes no model that timm can create. {why}") from error
     return architecture, cfg, _check_model_args(args or {}, name)

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from ...errors import InvalidInputError
 from ...explanations import SpeakerExplanation, explain_speaker
 from ...explanations.methods import SPEAKER_METHODS
 from ...layers import SqueezeExcite
@@ -46,7 +47,7 @@ class SpeakerModel(nn.Module):
         fixed_labels: The labels, which cannot be others.
 
     Raises:
-        ValueError: If ``pool`` or ``map_method`` is unknown.
+        InvalidInputError: If ``pool`` or ``map_method`` is unknown.
     """
 
     takes_clips = False
@@ -79,10 +80,7 @@ class SpeakerModel(nn.Module):
     ) -> None:
         super().__init__()
         if pool not in ("frame", "clip"):
-            raise ValueError(f"pool must be 'frame' or 'clip', not {pool!r}.")
-        if map_method not in (None, *SPEAKER_METHODS):
-            known = ", ".join(SPEAKER_METHODS)
-            raise ValueError(f"map_method is {map_method!r}; the methods of speakers are {known}.")
+            raise InvalidInputError(f"pool must be 'frame' or 'clip', not {pool!r}.")
         width = channels[-1]
         self.audio_encoder = AudioEncoder(channels)
         self.visual_encoder = VisualEncoder(channels)
@@ -94,6 +92,19 @@ class SpeakerModel(nn.Module):
         self.visual_classifier = nn.Linear(width, 1)
         self.pool, self.num_features, self.num_classes = pool, width, 1
         self.map_method = map_method
+        self.check_options()
+
+    def check_options(self) -> None:
+        """Check the options that may have been set since the model was made.
+
+        Raises:
+            InvalidInputError: If ``map_method`` is unknown.
+        """
+        if self.map_method not in (None, *SPEAKER_METHODS):
+            known = ", ".join(SPEAKER_METHODS)
+            raise InvalidInputError(
+                f"map_method is {self.map_method!r}; the methods of speakers are {known}."
+            )
 
     def class_labels(self) -> Tuple[str, ...]:
         """Return the label names: one, ``speaking``."""
