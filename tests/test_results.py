@@ -197,13 +197,18 @@ def test_maps_of_mirrored_photos_are_mirrored_maps() -> None:
 def test_the_promised_cost() -> None:
     """Of images at batch 8, where a turn is long enough to be timed, and of memory."""
     for row in results.load("cost")["rows"]:
-        plain, ours = (row["sides"][side] for side in ("plain", "contribution"))
-        if row["batch"] == 8:
-            assert ours["ratio"] <= 1.05 and ours["mb"] <= 1.1 * plain["mb"]
-            assert row["sides"]["grad-cam/GradCAM"]["ratio"] >= 2 * ours["ratio"]
-        elif "grad-cam/ScoreCAM" in row["sides"]:
-            assert row["sides"]["grad-cam/ScoreCAM"]["ratio"] >= 50 * ours["ratio"]
+        sides, batch = row["sides"], row["batch"]
+        plain, ours = (sides[side] for side in ("plain", "contribution"))
+        if results.ROLLOUT in sides:  # the tokens of all blocks are kept
+            assert batch < 8 or ours["ratio"] <= 1.1
+            continue
+        large = not row["model"].startswith("se_zoo/")  # the zoo's predict an image in milliseconds
+        if batch == 8:
+            assert ours["ratio"] <= (1.05 if large else 1.15) and ours["mb"] <= 1.1 * plain["mb"]
+            assert sides["grad-cam/GradCAM"]["ratio"] >= 2 * ours["ratio"]
+        elif "grad-cam/ScoreCAM" in sides:
+            assert sides["grad-cam/ScoreCAM"]["ratio"] >= 50 * ours["ratio"]
         for peer in ("captum/LayerGradCam", "torch-cam/GradCAM"):
-            assert row["sides"][peer]["ratio"] >= ours["ratio"]
-            if row["batch"] == 8:
-                assert row["sides"][peer]["mb"] >= 5 * ours["mb"]
+            assert sides[peer]["ratio"] >= ours["ratio"]
+            if batch == 8 and large:
+                assert sides[peer]["mb"] >= 5 * ours["mb"]

@@ -18,8 +18,9 @@ hub_cards/<model>/maps.json: package the model again where it changes.
 import json
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
 import tyro
@@ -31,7 +32,6 @@ from benchmarks.map_margins import margin_table
 from se_zoo.errors import InvalidInputError
 from se_zoo.explanations.methods import COMPETING_METHODS
 from se_zoo.explanations.quality.cases import AVERAGE, METHODS, Cases
-from se_zoo.explanations.quality.peer_methods import BY_CHANNEL
 from se_zoo.explanations.quality.token_peers import TOKEN_PEERS
 from se_zoo.files import write_json, write_text
 from se_zoo.inference.images import demo_photo, load_photo
@@ -79,6 +79,8 @@ TITLES = {
 }
 #: Their names in a table of several models.
 SHORT_TITLES = {"celeba": "boxes", "celeba_parts": "part masks", "face_parts": "FASSEG"}
+#: A method that only models whose head reads a class token have.
+ROLLOUT = "torch/rollout"
 #: What stands above a table of margins.
 MARGINS = (
     "Pixel AP of our maps less that of each CAM method as its library draws it, with the 95 % "
@@ -331,25 +333,35 @@ def _tokens_block() -> str:
 def _ratio_table(rows: List[Dict[str, Any]]) -> str:
     """Return the ratios that are claimed as a table: the smallest and the largest of all models."""
 
-    def ratio(side: str, key: str, over: str, batch: Optional[int] = None) -> str:
-        sides = [row["sides"] for row in rows if batch in (None, row["batch"])]
-        found = [s[side][key] / s[over][key] for s in sides if key in s.get(side, {})]
+    def ratio(found: List[Dict[str, Any]], side: str, key: str, over: str) -> str:
+        values = [row["sides"][side][key] / row["sides"][over][key] for row in found
+                  if side in row["sides"] and key in row["sides"][side]]  # fmt: skip
+        if not values:
+            return "not measured"
         low, high = (f"{value:.{2 if value < 3 else 1 if value < 20 else 0}f}"
-                     for value in (min(found), max(found)))  # fmt: skip
+                     for value in (min(values), max(values)))  # fmt: skip
         return low if low == high else f"{low} to {high}"
 
+    tokens = [row for row in rows if ROLLOUT in row["sides"]]  # of heads that read a class token
+    others = [row for row in rows if ROLLOUT not in row["sides"]]
     lines = ["| ratio | time | memory |", "|---|---|---|"]
-    for batch in (8, 1):
-        cells = [ratio("contribution", key, "plain", batch) for key in ("ratio", "mb")]
-        name = f"predict + contribution map over the plain forward, batch {batch}"
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for kind, some, methods in (
+        ("", others, ("contribution", "class_gate", "affinity")),
+        (", class token", tokens, ("contribution", "affinity")),
+    ):
+        for method, batch in product(methods, (8, 1)):
+            found = [row for row in some if row["batch"] == batch]
+            if not any(method in row["sides"] for row in found):
+                continue
+            cells = [ratio(found, method, key, "plain") for key in ("ratio", "mb")]
+            name = f"predict + {method} map over the plain forward{kind}, batch {batch}"
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     for peer in ("grad-cam/GradCAM", "grad-cam/ScoreCAM", "captum/LayerGradCam",
-                 "torch-cam/GradCAM"):  # fmt: skip
+                 "torch-cam/GradCAM", *TOKEN_PEERS):  # fmt: skip
         if not any(peer in row["sides"] for row in rows):
             continue
-        memory = "not measured" if peer in BY_CHANNEL else ratio(peer, "mb", "contribution")
-        time = ratio(peer, "ratio", "contribution")
-        lines.append(f"| {peer} over predict + contribution map | {time} | {memory} |")
+        cells = [ratio(rows, peer, key, "contribution") for key in ("ratio", "mb")]
+        lines.append(f"| {peer} over predict + contribution map | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
