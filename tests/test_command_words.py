@@ -85,5 +85,5 @@ def test_lines_of_tables_end_as_shells_expect(tmp_path: Path) -> None:
     with writing_table(tmp_path / "t.csv") as write:
         write(error_row("a.jpg", "broken"))
     write_rows(tmp_path / "scores.csv", [["a", 0.5]])
-    assert (tmp_path / "t.csv").read_bytes().endswith(b"a.jpg,broken,,,,,,,\n")
+    assert (tmp_path / "t.csv").read_bytes().endswith(b"a.jpg,broken,,,,,,,,\n")
     assert (tmp_path / "scores.csv").read_bytes() == b"a,0.5\n"
