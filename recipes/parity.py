@@ -5,8 +5,7 @@
     python recipes/parity.py --debug            # seconds on a CPU
 
 Run time: that of six runs of recipes/celeba.py with 8 epochs each, for the default three seeds.
-Score to expect: docs/train.md has figures of an older sample of 8,000 images, in which three seeds
-show no difference. For the data of today there are none yet, and no model's card has any.
+Score to expect: docs/train.md has figures of runs with 3 epochs. No model's card has any.
 Result: parity.json and parity.md in --run.output.
 Data: as in `recipes/celeba.py`, which this recipe runs with fewer epochs; it has the same options.
 Each run has a folder of its own (runs/parity/with-0, without-0, ...). Finished runs are not trained
