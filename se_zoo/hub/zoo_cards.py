@@ -135,6 +135,8 @@ def _scores(name: str) -> Tuple[str, str, str]:
         keys = ("accuracy", "majority_accuracy", "balanced_accuracy")
         accuracy, guess, balanced = (_percent(found[key]) for key in keys)
         return accuracy, guess, balanced
+    if not (folder / "source.json").is_file():
+        return "not measured", "", ""
     source = read_source(folder / "source.json")
     return _estimate(source["top1"]["stored"], source["interval"]["stored"]), "", ""
 
