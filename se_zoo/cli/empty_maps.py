@@ -5,7 +5,7 @@ from typing import Any, List, Mapping, Sequence
 
 from ..explanations.maps import is_constant
 from ..explanations.methods import CLASSLESS_METHODS
-from ..text import printable
+from ..text import counted, printable
 
 #: Labels that a note names.
 _NAMED = 5
@@ -52,7 +52,7 @@ def summary_of_empty(labels: Mapping[str, int], files: int, method: str, table: 
     maps = [f"{label} {count:,}" for label, count in Counter(labels).most_common()]
     named = f" ({_listed(maps, 'and')})" if maps else ""
     way = f"{_WAY_OUT}a label" if maps and method != "contribution" else ""
-    line = f"{files:,} file{'s'[: files != 1]} with an empty map{named}"
+    line = f"{counted(files, 'file')} with an empty map{named}"
     return f"\nnote: {printable(f'{line}; see the column empty of {table}{way}')}"
 
 
@@ -83,7 +83,7 @@ def _labels_of(explanation: Any, rows: Sequence[int], word: str) -> str:
     counts = Counter(explanation.labels[n] for n in rows)
     if len(explanation) == 1:
         return _listed(list(counts), word)
-    return _listed([f"{n} ({c} photo{'s'[: c != 1]})" for n, c in counts.items()], word)
+    return _listed([f"{n} ({counted(c, 'photo')})" for n, c in counts.items()], word)
 
 
 def _listed(names: Sequence[str], word: str) -> str:

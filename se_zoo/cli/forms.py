@@ -15,7 +15,7 @@ from ..explanations.target_classes import target_of
 from ..inference.images import DEMO_PHOTO, Box, demo_photo
 from ..models.clip.config import resolve_clip_config
 from ..models.input_size import data_config
-from ..text import printable
+from ..text import counted, printable
 from .device import load_on
 from .empty_maps import empty_notes, summary_of_empty
 from .explain import CLIP_MODEL, DEFAULT_MODEL, Explain
@@ -201,9 +201,8 @@ def _explain_into(args: Explain, plan: Plan, table: Path) -> None:
     if not (args.quiet or args.json):
         method = settings.question.method
         print(
-            f"{printable(str(folder))}: {done:,} picture{'s'[: done != 1]}, "
-            f"{method} map; "
-            f"{printable(str(table))}: {len(jobs):,} row{'s'[: len(jobs) != 1]}"
+            f"{printable(str(folder))}: {counted(done, 'picture')}, {method} map; "
+            f"{printable(str(table))}: {counted(len(jobs), 'row')}"
             f"{summary_of_empty(empty, with_empty, method, str(table))}"
         )
     name_failures(failed)

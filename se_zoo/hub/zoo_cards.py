@@ -14,6 +14,7 @@ from ..models.pretrained.own_models import own_models
 from ..models.zoo_video import TORCHVISION
 from .card import Subject, base_model, render, test_split
 from .facts import read_facts
+from .figures import estimate
 from .sources import read_source, read_sources
 
 FACTS = "facts.yaml"
@@ -127,27 +128,22 @@ def _scores(name: str) -> Tuple[str, str, str]:
     if (folder / "test.json").is_file():
         test = read_source(folder / "test.json")
         figures, guess = test["figures"], test["majority"]["accuracy"]
-        accuracy, balanced = (figures[key] for key in ("accuracy", "balanced_accuracy"))
-        ends = (accuracy["low"], accuracy["high"])
-        return _estimate(accuracy["value"], ends), _percent(guess), _percent(balanced["value"])
+        balanced = figures["balanced_accuracy"]["value"]
+        return estimate(figures["accuracy"]), _percent(guess), _percent(balanced)
     if training is not None:
         found = training[test_split(training)]
         keys = ("accuracy", "majority_accuracy", "balanced_accuracy")
-        accuracy, guess, balanced = (_percent(found[key]) for key in keys)
-        return accuracy, guess, balanced
+        accuracy, guess, balanced = (found[key] for key in keys)
+        return _percent(accuracy), _percent(guess), _percent(balanced)
     if not (folder / "source.json").is_file():
         return "not measured", "", ""
     source = read_source(folder / "source.json")
-    return _estimate(source["top1"]["stored"], source["interval"]["stored"]), "", ""
+    low, high = source["interval"]["stored"]
+    return estimate({"value": source["top1"]["stored"], "low": low, "high": high}), "", ""
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
-
-
-def _estimate(value: float, interval: Sequence[float]) -> str:
-    low, high = map(_percent, interval)
-    return f"{_percent(value)} [{low}, {high}]"
 
 
 def _training(name: str) -> Optional[Dict[str, Any]]:

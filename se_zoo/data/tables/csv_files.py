@@ -10,7 +10,14 @@ import torch
 from ...errors import DataError
 from ..config import ClipDataConfig, TableConfig
 from .content import Content, StoredFiles, leads_out
-from .validate import check_columns, class_indices, class_names, format_names, split_name
+from .validate import (
+    SPLITS_OPTION,
+    check_columns,
+    class_indices,
+    class_names,
+    format_names,
+    split_name,
+)
 
 _SPLIT_COLUMN = "split"
 #: Start and end of a row's sample, in seconds of its video.
@@ -61,7 +68,7 @@ def read_listing(
             f"{config.csv} has no rows of the split {split}. Needed: "
             f"{format_names(dict.fromkeys(config.splits))}; found: {format_names(splits)}. Name "
             f'the split of every row in a column "{_SPLIT_COLUMN}", or set splits to those found '
-            "(--data.splits, or --splits of se-zoo check)."
+            f"({SPLITS_OPTION})."
         )
     files = StoredFiles(Path(config.path), names, config.outside)
     if config.attributes:

@@ -8,7 +8,7 @@ import torch
 from ...errors import DataError
 from ..config import TableConfig
 from .content import Content, StoredFiles
-from .validate import check_same_classes, format_names, split_name
+from .validate import SPLITS_OPTION, check_same_classes, format_names, split_name
 
 
 def _subfolders(folder: Path) -> List[str]:
@@ -32,7 +32,7 @@ def folder_classes(config: TableConfig, split: str) -> Tuple[str, ...]:
         raise DataError(
             f"{root} has no folder {split}. Needed: {format_names(dict.fromkeys(config.splits))}; "
             f"found: {format_names(_subfolders(root))}. Rename the folders, or set splits to their "
-            "names (--data.splits, or --splits of se-zoo check)."
+            f"names ({SPLITS_OPTION})."
         )
     classes = tuple(_subfolders(root / split))
     if not classes:

@@ -9,6 +9,7 @@ from ...errors import DataError
 from ..config import ClipDataConfig, TableConfig
 from .content import Content, StoredRows, reach_of
 from .validate import (
+    SPLITS_OPTION,
     check_columns,
     check_same_classes,
     class_indices,
@@ -66,7 +67,7 @@ def load_rows(config: TableConfig, split: str) -> Any:
         raise DataError(
             f"{folder} lacks {file.name}. Needed: {format_names(needed)}; found: "
             f"{format_names(found)}. Rename the files, or set splits to their names "
-            "(--data.splits, or --splits of se-zoo check)."
+            f"({SPLITS_OPTION})."
         )
     options: Dict[str, Any] = {"streaming": True} if config.streaming else {}
     try:

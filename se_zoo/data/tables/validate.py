@@ -10,6 +10,8 @@ import torch
 from ...errors import DataError
 from ..config import TableConfig
 
+#: How the setting ``splits`` is called on the command line, for messages.
+SPLITS_OPTION = "--data.splits, or --splits of se-zoo check"
 #: Most characters of a name in a list of names.
 _LONGEST = 200
 #: Larger numbers are identities or time stamps, not class indices.

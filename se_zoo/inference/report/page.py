@@ -8,6 +8,7 @@ import numpy as np
 from ...errors import InvalidInputError
 from ...explanations.methods import CLASSLESS_METHODS, SIGNED_METHODS
 from ...files import read_json, write_text
+from ...text import counted
 from ...version import __version__
 from ..predictions import Predictions
 from .clusters import group_maps
@@ -124,7 +125,7 @@ def _nothing_to_judge(predictions: Predictions, labels: List[LabelMaps]) -> str:
 def _in_words(label: LabelMaps) -> str:
     """Return a label and its number of photos."""
     empty = f", {label.empty:,} of them with an empty map" if label.empty else ""
-    return f"{label.label} ({label.photos:,} photo{'s'[: label.photos != 1]}{empty})"
+    return f"{label.label} ({counted(label.photos, 'photo')}{empty})"
 
 
 def _red(method: str) -> str:
